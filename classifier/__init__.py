@@ -1,0 +1,1 @@
+"""The model, the artifact format, and the in-path runtime."""

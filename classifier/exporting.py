@@ -1,0 +1,185 @@
+"""Export: from encoder and head to an artifact, past the parity gate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from querytier.classifier.artifact import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    TOKENIZER,
+    file_sha256,
+)
+from querytier.classifier.card import model_card
+from querytier.classifier.encoder import Encoder
+from querytier.classifier.golden import golden_queries, write_golden
+from querytier.classifier.graph import OPSET, write_graph
+from querytier.classifier.head import LinearHead
+from querytier.classifier.manifest import Certificate, Manifest, TextView, dump_manifest
+from querytier.classifier.runtime import Classifier, open_session
+from querytier.classifier.threshold import Tier
+from querytier.classifier.tokens import MAX_TOKENS
+from querytier.data.atomic import atomic_folder
+from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
+from querytier.errors import ExportError
+
+__all__ = ["Lineage", "Parity", "check_parity", "export_artifact", "parity_views"]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a classifier comes from; written into its manifest.
+
+    Attributes
+    ----------
+    label_rule, metrics, data, code : mapping
+    """
+
+    label_rule: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    data: Mapping[str, Any]
+    code: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far the graph strays from the classifier as it was fitted.
+
+    Attributes
+    ----------
+    texts : int
+    max_difference, mean_difference : float
+        Of p_frontier.
+    tolerance : float
+    worst_text : str
+        The view at which they differ most, at most 200 characters of it.
+    """
+
+    texts: int
+    max_difference: float
+    mean_difference: float
+    tolerance: float
+    worst_text: str
+
+
+def export_artifact(
+    folder: Path,
+    encoder: Encoder,
+    head: LinearHead,
+    *,
+    threshold: float,
+    fallback_tier: Tier,
+    views: Sequence[str],
+    tolerance: float,
+    certificate: Certificate,
+    lineage: Lineage,
+) -> Manifest:
+    """Write an artifact; nothing is left, and what stood there before stays, if a gate fails.
+
+    Parameters
+    ----------
+    folder : Path
+    encoder : Encoder
+    head : LinearHead
+        Calibration included.
+    threshold : float
+    fallback_tier : {"frontier", "cheap"}
+    views : sequence of str
+        Text views for the parity gate.
+    tolerance : float
+        Largest difference in p_frontier that the gate lets through.
+    certificate : Certificate
+    lineage : Lineage
+
+    Raises
+    ------
+    ExportError
+        If the graph strays further than the tolerance.
+    """
+    with atomic_folder(folder) as new:
+        write_graph(encoder, head, new / MODEL)
+        (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
+        manifest = Manifest(
+            model_version=file_sha256(new / MODEL)[:12],
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            input="token_ids",
+            max_tokens=MAX_TOKENS,
+            text_view=TextView(VIEW_VERSION, view_fingerprint()),
+            decision_score="p_frontier",
+            threshold=threshold,
+            fallback_tier=fallback_tier,
+            certificate=certificate,
+            encoder={
+                "name": encoder.name,
+                "weights_sha256": encoder.weights_sha256,
+                "opset": OPSET,
+            },
+            parity={},
+            files={},
+            **asdict(lineage),
+        )
+        classifier = Classifier(manifest, encoder.tokenizer, open_session(new / MODEL))
+        parity = check_parity(classifier, encoder, head, views, tolerance)
+        write_golden(classifier, new / GOLDEN)
+        (new / CARD).write_text(model_card(manifest), "utf-8")
+        files = {name: file_sha256(new / name) for name in (MODEL, TOKENIZER, GOLDEN, CARD)}
+        # The worst text may stem from a user's log, which an artifact never carries.
+        numbers = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
+        manifest = replace(manifest, parity=numbers, files=files)
+        (new / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
+        Classifier.load(new)
+    return manifest
+
+
+def parity_views(queries: Sequence[str], count: int) -> list[str]:
+    """Return distinct views for the parity gate: of all golden queries, then of the log's queries.
+
+    Parameters
+    ----------
+    queries : sequence of str
+        Of the training role.
+    count : int
+        How many views at the most.
+    """
+    views = dict.fromkeys(text_view(query) for query in [*golden_queries(), *queries[:count]])
+    return [view for view in views if view][:count]
+
+
+def check_parity(
+    classifier: Classifier,
+    encoder: Encoder,
+    head: LinearHead,
+    views: Sequence[str],
+    tolerance: float,
+) -> Parity:
+    """Compare the graph, asked row by row as it serves, with encoder and head as they were fitted.
+
+    Raises
+    ------
+    ExportError
+        If p_frontier differs by more than the tolerance, with the worst text.
+    """
+    reference = head.p_frontier(encoder.encode(views, progress=False))
+    served = np.array([classifier.p_frontier(view) for view in views])
+    differences = np.abs(served - reference)
+    worst = int(differences.argmax())
+    parity = Parity(
+        texts=len(views),
+        max_difference=float(differences[worst]),
+        mean_difference=float(differences.mean()),
+        tolerance=tolerance,
+        worst_text=views[worst][:200],
+    )
+    if not parity.max_difference <= tolerance:
+        raise ExportError(
+            f"the graph strays from the fitted classifier: p_frontier {served[worst]:.8f} against "
+            f"{reference[worst]:.8f}, more than export.parity_tolerance {tolerance:g} apart, on "
+            f"{parity.worst_text!r}; no artifact was written"
+        )
+    return parity

@@ -1,0 +1,89 @@
+"""The in-path half: an artifact's graph, loaded once, asked row by row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.classifier.artifact import MODEL, TOKENIZER, verified_manifest
+from querytier.classifier.manifest import Manifest
+from querytier.classifier.tokens import ViewTokenizer
+from querytier.data.text_view import VIEW_VERSION, view_fingerprint
+from querytier.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+__all__ = ["Classifier", "open_session"]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded artifact.
+
+    Threads may share it: ONNX Runtime sessions and tokenizers are safe to call at once.
+
+    Attributes
+    ----------
+    manifest : Manifest
+    tokenizer : ViewTokenizer
+    session : onnxruntime.InferenceSession
+    """
+
+    manifest: Manifest
+    tokenizer: ViewTokenizer
+    session: "ort.InferenceSession"
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Load an artifact after verifying every file of it.
+
+        Raises
+        ------
+        ArtifactError
+            If the folder is no artifact, was changed, or was trained on another text view.
+        """
+        folder = Path(folder)
+        manifest = verified_manifest(folder)
+        if manifest.text_view.sha256 != view_fingerprint():
+            raise ArtifactError(
+                f"{folder} was trained on text view {manifest.text_view.version} "
+                f"({manifest.text_view.sha256[:12]}), this querytier has {VIEW_VERSION} "
+                f"({view_fingerprint()[:12]}): retrain, or install the querytier that trained it"
+            )
+        tokenizer = ViewTokenizer((folder / TOKENIZER).read_text("utf-8"), manifest.max_tokens)
+        return cls(manifest, tokenizer, open_session(folder / MODEL))
+
+    def p_frontier(self, view: str) -> float:
+        """Return the calibrated probability that a text view needs the frontier model."""
+        return float(self._run("p_frontier", view)[0])
+
+    def embedding(self, view: str) -> NDArray[np.float32]:
+        """Return the sentence embedding of a text view, of shape (dimension,)."""
+        return np.asarray(self._run("sentence_embedding", view)[0])
+
+    def _run(self, output: str, view: str) -> NDArray[np.float32]:
+        token_ids = np.array([self.tokenizer.token_ids(view)], dtype=np.int64)
+        (values,) = self.session.run([output], {self.manifest.input: token_ids})
+        return np.asarray(values, dtype=np.float32)
+
+
+def open_session(model: Path) -> "ort.InferenceSession":
+    """Open a graph with one thread, so that a busy neighbour costs no more than its share.
+
+    Raises
+    ------
+    ArtifactError
+        If ONNX Runtime does not take the graph.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own errors share no public base class
+        raise ArtifactError(f"{model} is not a graph that ONNX Runtime takes: {error}") from error

@@ -1,0 +1,1 @@
+"""Offline: router logs to labelled examples with roles."""

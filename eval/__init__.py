@@ -1,0 +1,1 @@
+"""Offline evidence: metrics, curves, intervals, the gate, the report."""

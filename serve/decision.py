@@ -1,0 +1,42 @@
+"""The decision: what a router gets back for every query."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from querytier.classifier.threshold import Tier
+
+__all__ = ["Decision", "Reason"]
+
+Reason = Literal["classifier", "fallback:empty", "fallback:error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which tier answers a query, and why.
+
+    Attributes
+    ----------
+    tier : {"cheap", "frontier"}
+    p_frontier : float or None
+        Calibrated probability that the query needs the frontier model, in [0, 1]; None where the
+        classifier could not answer.
+    decision_score : float or None
+        What was compared with the threshold.
+    threshold : float
+    reason : {"classifier", "fallback:empty", "fallback:error"}
+    model_version : str
+    latency_ms : float
+        From the query to the decision.
+    """
+
+    tier: Tier
+    p_frontier: float | None
+    decision_score: float | None
+    threshold: float
+    reason: Reason
+    model_version: str
+    latency_ms: float
+
+    def record(self) -> dict[str, Any]:
+        """Return the decision for JSON."""
+        return asdict(self)

@@ -1,0 +1,226 @@
+"""An artifact's decisions on labelled rows, beside the baselines: metrics.json and report.html."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.atomic import atomic_file
+from querytier.data.examples import Examples
+from querytier.data.preparing import DataSummary
+from querytier.eval.evaluation import Evaluation, Ranking, evaluate_rankings, oracle
+from querytier.eval.gate import Gate
+from querytier.eval.heuristics import (
+    KEYWORD_THRESHOLD,
+    keyword_scores,
+    length_scores,
+)
+from querytier.eval.plots import gain_plot, reliability_plot, score_plot
+from querytier.eval.report import render_report
+from querytier.params import EvaluateParams
+from querytier.scoring import decide_all
+from querytier.serve import Decision, Router
+
+__all__ = ["Assessment", "assess"]
+
+Floats = NDArray[np.float64]
+
+_NOT_FITTED = "nothing"
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What an artifact did on labelled rows.
+
+    Attributes
+    ----------
+    examples : Examples, length n
+    router : Router
+    decisions : sequence of Decision, length n
+    evaluation : Evaluation
+    rankings : sequence of Ranking
+        The classifier's, then the baselines', as in `evaluation.rows`.
+    rows_left_out : dict of str to str
+        Baselines that could not be had, and why.
+    params : EvaluateParams
+    """
+
+    examples: Examples
+    router: Router
+    decisions: Sequence[Decision]
+    evaluation: Evaluation
+    rankings: Sequence[Ranking]
+    rows_left_out: Mapping[str, str]
+    params: EvaluateParams
+
+    def metrics(
+        self, data: DataSummary, gate: Gate | None, candidates: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Return the content of `metrics.json`.
+
+        Parameters
+        ----------
+        data : DataSummary
+        gate : Gate or None
+            None where no gate was asked.
+        candidates : sequence of mapping
+            What training tried; empty where an existing artifact is judged on other rows.
+        """
+        manifest = self.router.classifier.manifest
+        latencies = self._latencies()
+        p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
+        return {
+            "querytier": version("querytier"),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "source": data.source,
+            "n": {
+                "rows": data.rows,
+                "usable": data.usable,
+                "quarantined": sum(data.quarantined.values()),
+                **data.roles,
+                "evaluated": len(self.examples),
+                "evaluated_groups": len(set(self.examples.group)),
+            },
+            "quarantined": data.quarantined,
+            "labels": {
+                "rule": data.label_rule.name,
+                "ok_threshold": data.label_rule.ok_threshold,
+                "sources": data.label_sources,
+                "shares": data.shares,
+                "fingerprint": data.fingerprint,
+            },
+            "model": {
+                "model_version": manifest.model_version,
+                "chosen": manifest.metrics["chosen"],
+                "encoder": manifest.encoder["name"],
+                "parity_max_difference": manifest.parity["max_difference"],
+            },
+            "rows": [row.record() for row in self.evaluation.rows],
+            "rows_left_out": dict(self.rows_left_out),
+            "mean_scores": {
+                name: estimate.record() for name, estimate in self.evaluation.mean_scores.items()
+            },
+            "operating_point": {
+                "threshold": manifest.threshold,
+                "frontier_rate": self.evaluation.rows[0].frontier_rate.value,
+                "target_frontier_rate": manifest.metrics["target_frontier_rate"],
+            },
+            "keyword_heuristic_as_published": _keyword_as_published(self.examples),
+            "ece_when_calibrated_95": self.evaluation.ece_when_calibrated,
+            "bootstrap": self.params.bootstrap,
+            "certificate": {
+                "status": manifest.certificate.status,
+                "reason": manifest.certificate.reason,
+            },
+            "gate": gate.record() if gate else None,
+            "candidates": list(candidates),
+            "latency_ms": {
+                "p50": float(p50),
+                "p95": float(p95),
+                "p99": float(p99),
+                "decisions": len(latencies),
+            },
+            "reasons": dict(Counter(decision.reason for decision in self.decisions)),
+        }
+
+    def plots(self) -> dict[str, str]:
+        """Return the report's pictures by name, each an `<svg>` element."""
+        classifier = self.rankings[0]
+        rate = self.evaluation.rows[0].frontier_rate.value
+        assert rate is not None
+        labels = self.examples.needs_frontier
+        threshold = self.router.classifier.manifest.threshold
+        return {
+            "gain": gain_plot(
+                self.examples,
+                self.rankings,
+                rate,
+                replicates=self.params.bootstrap,
+                seed=self.params.seed,
+            ),
+            "reliability": reliability_plot(classifier.scores, labels),
+            "scores": score_plot(classifier.scores, labels, threshold),
+        }
+
+    def write(self, metrics: Mapping[str, Any], out: Path, artifact: Path) -> dict[str, str]:
+        """Write `metrics.json` and `report.html`; return the plots in it."""
+        plots = self.plots()
+        report = render_report(metrics, plots, str(artifact))
+        text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+        for name, content in (("metrics.json", text + "\n"), ("report.html", report)):
+            with atomic_file(out / name) as scratch:
+                scratch.write_text(content, "utf-8")
+        return plots
+
+    def _latencies(self) -> Floats:
+        """Decide some queries once more, one after the other, with nothing else under way."""
+        queries = self.examples.query[: self.params.latency_decisions]
+        return np.array([self.router.decide(query).latency_ms for query in queries])
+
+
+def assess(
+    router: Router,
+    examples: Examples,
+    learned: Sequence[Ranking],
+    rows_left_out: Mapping[str, str],
+    params: EvaluateParams,
+) -> Assessment:
+    """Let an artifact decide labelled rows, and compare it with the baselines.
+
+    Parameters
+    ----------
+    router : Router
+    examples : Examples, length n
+    learned : sequence of Ranking
+        The baselines that were fitted.
+    rows_left_out : mapping of str to str
+        Those that could not be, and why.
+    params : EvaluateParams
+    """
+    decisions = decide_all(router, examples.query.tolist())
+    scores = np.array([_score(decision) for decision in decisions])
+    classifier = Ranking("classifier", scores, True, "the artifact's training rows")
+    rankings = [
+        classifier,
+        Ranking("keyword_heuristic", keyword_scores(examples.query), False, _NOT_FITTED),
+        Ranking("length", length_scores(examples.query), False, _NOT_FITTED),
+        *learned,
+        oracle(examples),
+    ]
+    evaluation = evaluate_rankings(
+        examples,
+        classifier,
+        rankings[1:],
+        threshold=router.classifier.manifest.threshold,
+        replicates=params.bootstrap,
+        seed=params.seed,
+    )
+    return Assessment(examples, router, decisions, evaluation, rankings, rows_left_out, params)
+
+
+def _score(decision: Decision) -> float:
+    """Return the decision score; without one, that of the tier that answered instead."""
+    if decision.decision_score is not None:
+        return decision.decision_score
+    return 1.0 if decision.tier == "frontier" else 0.0
+
+
+def _keyword_as_published(examples: Examples) -> dict[str, float | None]:
+    """Return what the keyword heuristic does at its own threshold."""
+    frontier = keyword_scores(examples.query) > KEYWORD_THRESHOLD
+    labels = examples.needs_frontier
+    routed = np.where(frontier, examples.frontier_score, examples.cheap_score)
+    retained = routed.mean() / examples.frontier_score.mean() if examples.scored else None
+    return {
+        "threshold": KEYWORD_THRESHOLD,
+        "frontier_rate": float(frontier.mean()),
+        "recall": float(labels[frontier].sum() / labels.sum()) if labels.any() else 0.0,
+        "quality_retained": None if retained is None else float(retained),
+    }

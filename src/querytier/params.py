@@ -1,0 +1,138 @@
+"""Every parameter of the pipeline, as `params.yaml` holds them."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from querytier.errors import UsageError
+
+__all__ = [
+    "EvaluateParams",
+    "ExportParams",
+    "Params",
+    "PrepareParams",
+    "TrainParams",
+    "read_params",
+]
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoleShareParams(_Section):
+    """Share of the groups that each role but training gets."""
+
+    calibration: Share = 0.15
+    certification: Share = 0.15
+    test: Share = 0.2
+
+    @model_validator(mode="after")
+    def _leave_rows_to_train(self) -> "RoleShareParams":
+        total = self.calibration + self.certification + self.test
+        if total > 0.9:
+            raise ValueError(f"the shares add up to {total:g}; leave at least 0.1 to training")
+        return self
+
+
+class PrepareParams(_Section):
+    """From a log to examples with roles."""
+
+    logs: str = "data/seed/seed.jsonl"
+    map: dict[str, str] = Field(default_factory=dict)
+    ok_threshold: float = 0.5
+    max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    seed: Seed = 17
+    shares: RoleShareParams = RoleShareParams()
+
+
+class TrainParams(_Section):
+    """From examples to a fitted, calibrated classifier."""
+
+    regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.1,
+        1.0,
+        10.0,
+    )
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    target_frontier_rate: Share = 0.3
+    seed: Seed = 17
+
+
+class ExportParams(_Section):
+    """From a fitted classifier to an artifact."""
+
+    parity_tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    parity_texts: Annotated[int, Field(ge=200)] = 300
+    fallback_tier: Literal["frontier", "cheap"] = "frontier"
+
+
+class EvaluateParams(_Section):
+    """The offline report."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    latency_decisions: Annotated[int, Field(ge=1)] = 200
+    seed: Seed = 17
+
+
+class Params(_Section):
+    """All sections, named like the stages."""
+
+    prepare: PrepareParams = PrepareParams()
+    train: TrainParams = TrainParams()
+    export: ExportParams = ExportParams()
+    evaluate: EvaluateParams = EvaluateParams()
+
+
+def read_params(path: Path | None) -> Params:
+    """Read a params file; what it leaves out keeps its default.
+
+    Parameters
+    ----------
+    path : Path or None
+        None gives the defaults.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, it is not YAML, a key is unknown or a value out of range.
+    """
+    import yaml
+
+    if path is None:
+        return Params()
+    if not path.is_file():
+        raise UsageError(f"no such params file: {path}")
+    try:
+        return Params.model_validate(yaml.safe_load(path.read_text()) or {})
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail) for detail in error.errors())
+        raise UsageError(f"{path}: {problems}") from error
+
+
+def _problem(detail: object) -> str:
+    assert isinstance(detail, dict)
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location)
+    if detail["type"] != "extra_forbidden":
+        return f"{where} = {detail['input']!r}: {detail['msg']}"
+    known = _keys_at(location[:-1])
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    section: type[BaseModel] = Params
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        section = annotation
+    return list(section.model_fields)

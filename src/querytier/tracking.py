@@ -1,0 +1,227 @@
+"""Experiment tracking: the one module that imports mlflow."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from querytier.errors import MissingExtraError, QuerytierError
+
+__all__ = ["REGISTERED_NAME", "RunReference", "Tracker", "ui_command"]
+
+REGISTERED_NAME = "querytier"
+_EXPERIMENT = "querytier"
+_LONGEST_TAG = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RunReference:
+    """Where a run is logged, kept between stages.
+
+    Attributes
+    ----------
+    tracking_uri, experiment_id, run_id : str
+    """
+
+    tracking_uri: str
+    experiment_id: str
+    run_id: str
+
+    def write(self, path: Path) -> None:
+        """Write the reference as JSON."""
+        content = {name: getattr(self, name) for name in self.__slots__}
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> "RunReference":
+        """Read what `write` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+
+def ui_command(root: Path) -> str:
+    """Return the command that opens MLflow's UI on what was logged under `root`."""
+    return f"mlflow ui --backend-store-uri {_tracking_uri(root)}"
+
+
+def _tracking_uri(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """Logs one pipeline run to MLflow.
+
+    Parameters
+    ----------
+    root : Path
+        Gets `mlflow.db` and `mlartifacts/`, unless `MLFLOW_TRACKING_URI` is set.
+    """
+
+    root: Path
+
+    @contextmanager
+    def start(self, name: str, params: Mapping[str, object]) -> Iterator[RunReference]:
+        """Start a parent run; it is marked failed, with the reason, where the block raises.
+
+        Parameters
+        ----------
+        name : str
+        params : mapping
+            Nested mappings are flattened with dots.
+        """
+        mlflow = self._mlflow()
+        with _open_run(mlflow, run_name=name) as run:
+            mlflow.log_params(dict(_flat(params)))
+            yield RunReference(mlflow.get_tracking_uri(), run.info.experiment_id, run.info.run_id)
+
+    @contextmanager
+    def resume(self, reference: RunReference) -> Iterator[None]:
+        """Reopen the run of an earlier stage."""
+        mlflow = self._mlflow()
+        if reference.tracking_uri != mlflow.get_tracking_uri():
+            raise QuerytierError(
+                f"the run was started at {reference.tracking_uri}, tracking now points to "
+                f"{mlflow.get_tracking_uri()}; set MLFLOW_TRACKING_URI as it was, or train again"
+            )
+        with _open_run(mlflow, run_id=reference.run_id):
+            yield
+
+    def log_dataset(self, examples: Any, name: str, fingerprint: str) -> None:
+        """Log a `datasets.Dataset` as the input of the run that is open."""
+        mlflow = self._mlflow()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about integer columns and schema inference
+            source = mlflow.data.from_huggingface(examples, name=name)
+            mlflow.log_input(source, context="training", tags={"fingerprint": fingerprint})
+
+    def log_candidate(
+        self, name: str, params: Mapping[str, object], metrics: Mapping[str, float | None]
+    ) -> None:
+        """Log a candidate as a child of the run that is open."""
+        mlflow = self._mlflow()
+        with mlflow.start_run(run_name=name, nested=True):
+            mlflow.log_params(dict(_flat(params)))
+            mlflow.log_metrics(_defined(metrics))
+
+    def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
+        """Log metrics of the run that is open; those without a value are left out."""
+        self._mlflow().log_metrics(_defined(metrics))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Tag the run that is open."""
+        self._mlflow().set_tags(dict(tags))
+
+    def log_files(self, paths: Sequence[Path], folder: str | None = None) -> None:
+        """Log files as artifacts of the run that is open."""
+        mlflow = self._mlflow()
+        for path in paths:
+            mlflow.log_artifact(str(path), folder)
+
+    def register(self, model: Path, example: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Log an ONNX graph with signature and example, register it, call it challenger.
+
+        Parameters
+        ----------
+        model : Path
+            The `.onnx` file.
+        example : mapping of str to ndarray
+            Inputs of the graph.
+        tags : mapping
+            Of the registered version.
+
+        Returns
+        -------
+        str
+            The registered version.
+        """
+        import onnx
+        import onnxruntime as ort
+        from mlflow.models import infer_signature
+
+        mlflow = self._mlflow()
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        outputs = dict(zip(names, session.run(names, dict(example)), strict=True))
+        with _quiet():
+            info = mlflow.onnx.log_model(
+                onnx.load(model),
+                name="classifier",
+                signature=infer_signature(dict(example), outputs),
+                input_example=dict(example),
+                pip_requirements=[f"onnxruntime=={ort.__version__}"],
+                onnx_execution_providers=["CPUExecutionProvider"],
+                save_as_external_data=False,
+                registered_model_name=REGISTERED_NAME,
+            )
+        version = str(info.registered_model_version)
+        client = mlflow.MlflowClient()
+        for key, value in tags.items():
+            client.set_model_version_tag(REGISTERED_NAME, version, key, value)
+        client.set_registered_model_alias(REGISTERED_NAME, "challenger", version)
+        return version
+
+    def judge(self, version: str, passed: bool, reason: str) -> None:
+        """Write the gate's verdict on a registered version; one that passed becomes champion."""
+        client = self._mlflow().MlflowClient()
+        verdict = "passed" if passed else "failed"
+        client.set_model_version_tag(REGISTERED_NAME, version, "gate", verdict)
+        client.set_model_version_tag(REGISTERED_NAME, version, "gate_reason", reason)
+        if passed:
+            client.set_registered_model_alias(REGISTERED_NAME, "champion", version)
+
+    def _mlflow(self) -> Any:
+        """Import mlflow and point it to this tracker's store and experiment."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        try:
+            import mlflow
+        except ImportError as error:
+            raise MissingExtraError("mlflow", "train") from error
+        if mlflow.active_run() is None:
+            for talkative in ("alembic", "mlflow.store.db.utils"):
+                logging.getLogger(talkative).setLevel(logging.WARNING)
+            mlflow.set_tracking_uri(_tracking_uri(self.root))
+            self._set_experiment(mlflow)
+        return mlflow
+
+    def _set_experiment(self, mlflow: Any) -> None:
+        if mlflow.get_experiment_by_name(_EXPERIMENT) is None:
+            own = "MLFLOW_TRACKING_URI" not in os.environ
+            location = (self.root.resolve() / "mlartifacts").as_uri() if own else None
+            mlflow.create_experiment(_EXPERIMENT, artifact_location=location)
+        mlflow.set_experiment(_EXPERIMENT)
+
+
+@contextmanager
+def _open_run(mlflow: Any, **how: str) -> Iterator[Any]:
+    """Open a run; where the block raises, MLflow marks it failed and the reason stays with it."""
+    with mlflow.start_run(**how) as run:
+        try:
+            yield run
+        except Exception as error:
+            mlflow.set_tag("failure", str(error)[:_LONGEST_TAG])
+            raise
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _flat(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _defined(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if value is not None}

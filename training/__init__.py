@@ -1,0 +1,1 @@
+"""Offline: examples to a fitted, calibrated classifier."""

@@ -1,0 +1,130 @@
+"""Baselines that learn: what a classifier has to beat before its encoder earns its keep."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.examples import Examples
+from querytier.training.fitting import soft_rows
+
+__all__ = ["LEARNED_BASELINES", "Labelled", "cross_fitted", "group_folds"]
+
+Floats = NDArray[np.float64]
+
+_NEIGHBOURS = 25
+_PRIOR_ROWS = 10.0
+_WORD_OR_MARK = r"\w+|[^\w\s]"
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Examples with their embeddings.
+
+    Attributes
+    ----------
+    examples : Examples, length n
+    embeddings : ndarray of float32, shape (n, dimension)
+    """
+
+    examples: Examples
+    embeddings: NDArray[np.float32]
+
+    def where(self, mask: NDArray[np.bool_]) -> "Labelled":
+        """Return the rows for which `mask`, of shape (n,), holds."""
+        return Labelled(self.examples.where(mask), self.embeddings[mask])
+
+
+Learner = Callable[[Labelled, Labelled], Floats]
+
+
+def tfidf_lr(train: Labelled, asked: Labelled) -> Floats:
+    """Return P(needs_frontier) by TF-IDF of words and word pairs, and logistic regression."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectoriser = TfidfVectorizer(token_pattern=_WORD_OR_MARK, ngram_range=(1, 2), sublinear_tf=True)
+    rows, labels, weights = soft_rows(train.examples.needs_frontier, train.examples.weight)
+    features = vectoriser.fit_transform(train.examples.query)
+    model = LogisticRegression(max_iter=2000).fit(features[rows], labels, sample_weight=weights)
+    return np.asarray(model.predict_proba(vectoriser.transform(asked.examples.query))[:, 1])
+
+
+def knn(train: Labelled, asked: Labelled) -> Floats:
+    """Return the mean label of the 25 nearest training queries, by cosine of their embeddings."""
+    from sklearn.neighbors import KNeighborsRegressor
+
+    model = KNeighborsRegressor(min(_NEIGHBOURS, len(train.examples)), metric="cosine")
+    model.fit(train.embeddings, train.examples.needs_frontier)
+    return np.asarray(model.predict(asked.embeddings), dtype=np.float64)
+
+
+def domain_prior(train: Labelled, asked: Labelled) -> Floats:
+    """Return the mean label of the query's domain, drawn to the overall mean by ten rows of it."""
+    labels, domains = train.examples.needs_frontier, train.examples.domain
+    overall = float(labels.mean())
+    rates = {
+        domain: (labels[domains == domain].sum() + _PRIOR_ROWS * overall)
+        / ((domains == domain).sum() + _PRIOR_ROWS)
+        for domain in set(domains)
+    }
+    return np.array([rates.get(domain, overall) for domain in asked.examples.domain])
+
+
+def constant(train: Labelled, asked: Labelled) -> Floats:
+    """Return the mean label for every query: routing by a coin at the same frontier rate."""
+    return np.full(len(asked.examples), float(train.examples.needs_frontier.mean()))
+
+
+LEARNED_BASELINES: dict[str, Learner] = {
+    "constant": constant,
+    "tfidf_lr": tfidf_lr,
+    "knn": knn,
+    "domain_prior": domain_prior,
+}
+
+
+def cross_fitted(
+    learner: Learner, labelled: Labelled, masks: Sequence[NDArray[np.bool_]]
+) -> Floats:
+    """Return out-of-fold scores: each row scored by a learner that never saw its group.
+
+    Parameters
+    ----------
+    learner : callable
+        Takes training and asked rows, returns scores of the asked ones.
+    labelled : Labelled, length n
+    masks : sequence of ndarray of bool, shape (n,)
+        The held-out rows of each fold, from `group_folds`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    scores = np.full(len(labelled.examples), np.nan)
+    for held_out in masks:
+        scores[held_out] = learner(labelled.where(~held_out), labelled.where(held_out))
+    return scores
+
+
+def group_folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bool_]]:
+    """Return masks of held-out rows: groups stay whole, classes are spread evenly.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = np.unique(examples.group.astype(str), return_inverse=True)[1]
+    if groups.max() + 1 < folds:
+        raise ValueError(f"{groups.max() + 1} groups do not make {folds} folds")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    masks = []
+    for _, rows in splitter.split(groups, examples.needs_frontier > 0.5, groups):
+        mask = np.zeros(len(groups), dtype=bool)
+        mask[rows] = True
+        masks.append(mask)
+    return masks

@@ -1,0 +1,109 @@
+"""Fitting on soft, weighted labels: the linear head, and its calibration."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.classifier.head import LinearHead
+from querytier.errors import TrainingError
+
+__all__ = ["check_both_classes", "fit_head", "fit_platt", "soft_rows"]
+
+Floats = NDArray[np.float64]
+
+
+def fit_head(
+    embeddings: NDArray[np.float32], needs_frontier: Floats, weights: Floats, regularisation: float
+) -> LinearHead:
+    """Fit a regularised logistic regression on soft labels.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape (n, dimension)
+    needs_frontier : ndarray of float64, shape (n,)
+        In [0, 1]. A row labelled 0.25 counts a quarter as 1 and three quarters as 0.
+    weights : ndarray of float64, shape (n,)
+    regularisation : float
+        scikit-learn's `C`: the smaller, the stronger.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    rows, labels, row_weights = soft_rows(needs_frontier, weights)
+    model = LogisticRegression(C=regularisation, max_iter=2000)
+    model.fit(embeddings[rows].astype(np.float64), labels, sample_weight=row_weights)
+    return LinearHead(model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+
+def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[float, float]:
+    """Fit slope and offset of Platt scaling (Platt 1999), its smoothed targets included.
+
+    Parameters
+    ----------
+    logits : ndarray of float64, shape (n,)
+        Log-odds of rows that the head was not fitted on.
+    needs_frontier, weights : ndarray of float64, shape (n,)
+
+    Returns
+    -------
+    slope : float
+        Never below 0. At 0 every query gets the same probability: the calibration rows show no
+        signal, and turning the ranking round on so few rows would be no better.
+    offset : float
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    positives = float(weights @ needs_frontier)
+    negatives = float(weights.sum()) - positives
+    targets = needs_frontier * (positives + 1) / (positives + 2)
+    targets = targets + (1 - needs_frontier) / (negatives + 2)
+    rows, labels, row_weights = soft_rows(targets, weights)
+    model = LogisticRegression(C=np.inf, max_iter=2000)
+    model.fit(logits[rows, np.newaxis], labels, sample_weight=row_weights)
+    slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if slope > 0:
+        return slope, offset
+    rate = float(weights @ targets / weights.sum())
+    return 0.0, float(np.log(rate / (1 - rate)))
+
+
+def soft_rows(
+    needs_frontier: Floats, weights: Floats
+) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Turn soft labels into hard rows with weights, for learners that know no soft labels.
+
+    Returns
+    -------
+    rows : ndarray of int
+        Which row each hard row repeats.
+    labels : ndarray of int
+        1 or 0.
+    weights : ndarray of float64
+        Above 0; the two parts of a row add up to its weight.
+
+    Examples
+    --------
+    >>> rows, labels, parts = soft_rows(np.array([1.0, 0.25]), np.array([1.0, 2.0]))
+    >>> rows.tolist(), labels.tolist(), parts.tolist()
+    ([0, 1, 1], [1, 1, 0], [1.0, 0.5, 1.5])
+    """
+    size = len(needs_frontier)
+    rows = np.concatenate([np.arange(size), np.arange(size)])
+    labels = np.repeat([1, 0], size)
+    parts = np.concatenate([weights * needs_frontier, weights * (1 - needs_frontier)])
+    kept = parts > 0
+    return rows[kept], labels[kept], parts[kept]
+
+
+def check_both_classes(needs_frontier: Floats, role: str) -> None:
+    """Raise where rows hold one class only.
+
+    Raises
+    ------
+    TrainingError
+    """
+    positive, negative = (needs_frontier > 0.5).any(), (needs_frontier < 0.5).any()
+    if not (positive and negative):
+        held = "need the frontier model" if positive else "do not need the frontier model"
+        raise TrainingError(
+            f"all {len(needs_frontier)} rows of the {role} role {held}; "
+            "add labelled rows, or try another prepare.seed"
+        )
