@@ -39,7 +39,8 @@ Messages = Sequence[Mapping[str, object]]
 _HARNESS_TAGS = (
     "system|system-reminder|system_prompt|system_instruction|system_instructions|instructions|"
     "environment_context|environment_details|environment_info|additional_context|attached_files|"
-    "open_files|user_info|user_rules|tool_result|tool_results|function_results"
+    "open_files|ide_selection|git_status|linter_errors|available_tools|user_info|user_rules|"
+    "tool_result|tool_results|function_results"
 )
 _HARNESS = re.compile(rf"<(/?)(?:{_HARNESS_TAGS})(?: [^<>]*)?>", re.IGNORECASE)
 _REQUEST = re.compile(r"<(/?)(?:user_query|user_request|user_message)>", re.IGNORECASE)

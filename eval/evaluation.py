@@ -125,7 +125,7 @@ class Evaluation:
 
 
 def oracle(examples: Examples) -> Ranking:
-    """Return the ranking that knows the outcomes: by gain, or by label where there are no scores."""
+    """Return the ranking that knows the outcomes: by gain, without scores by label."""
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
     return Ranking("oracle", scores, False, "the answers themselves")

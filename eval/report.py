@@ -50,18 +50,16 @@ COLUMNS = (
 _LEADS = {"lead": "auroc", "apgr_lead": "apgr"}
 
 
-def table_cells(
-    row: Metrics, columns: Sequence[Column] = COLUMNS, interval_digits: int = 3
-) -> list[Cell]:
+def table_cells(row: Metrics, columns: Sequence[Column] = COLUMNS) -> list[Cell]:
     """Return the cells of a row of `metrics.json`.
 
     Examples
     --------
     >>> row = {"auroc": {"value": 0.7, "low": 0.65, "high": 0.75}}
     >>> table_cells(row, [Column("auroc", "AUROC")])
-    [Cell(text='0.700', interval='[0.650, 0.750]')]
+    [Cell(text='0.700', interval='0.65–0.75')]
     """
-    return [_cell(_estimate(row, column.key), interval_digits) for column in columns]
+    return [_cell(_estimate(row, column.key)) for column in columns]
 
 
 def headline(metrics: Metrics) -> str:
@@ -70,7 +68,7 @@ def headline(metrics: Metrics) -> str:
     rate = metrics["operating_point"]["frontier_rate"]
     cheap = f"The classifier sends {1 - rate:.0%} of the queries to the cheap model"
     caught = (
-        f"catches {classifier['recall']:.0%} {_interval(_estimate(classifier, 'recall'), 0, 100)} "
+        f"catches {classifier['recall']:.0%} {_interval(_estimate(classifier, 'recall'), 0)} "
         f"of what needs the frontier model, where a coin at the same rate would catch {rate:.0%}"
     )
     if not metrics["mean_scores"]:
@@ -150,17 +148,18 @@ def _estimate(row: Metrics, key: str) -> Metrics:
     return value if isinstance(value, Mapping) else {"value": value, **row["intervals"][key]}
 
 
-def _cell(estimate: Metrics, interval_digits: int) -> Cell:
+def _cell(estimate: Metrics) -> Cell:
     if estimate["value"] is None:
         return Cell("–", "")
-    return Cell(f"{estimate['value']:.3f}", _interval(estimate, interval_digits, 1))
+    interval = f"{estimate['low']:.2f}–{estimate['high']:.2f}"
+    return Cell(f"{estimate['value']:.3f}", interval)
 
 
 def _percent(row: Metrics, key: str) -> str:
     if row[key] is None:
         return "an unknown share"
-    return f"{row[key]:.1%} {_interval(_estimate(row, key), 1, 100)}"
+    return f"{row[key]:.1%} {_interval(_estimate(row, key), 1)}"
 
 
-def _interval(estimate: Metrics, digits: int, scale: int) -> str:
-    return f"[{scale * estimate['low']:.{digits}f}, {scale * estimate['high']:.{digits}f}]"
+def _interval(estimate: Metrics, digits: int) -> str:
+    return f"({100 * estimate['low']:.{digits}f} to {100 * estimate['high']:.{digits}f})"

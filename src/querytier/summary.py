@@ -10,11 +10,12 @@ from querytier.serve import Router
 __all__ = ["print_decisions", "print_table"]
 
 _SHOWN = ("auroc", "apgr", "cpt50", "cpt80", "ece", "recall", "quality_retained", "cost_saved")
-_NARROWEST = 112
+_NARROWEST = 120
 
 
 def print_table(metrics: Mapping[str, Any]) -> None:
     """Print the rows of `metrics.json`, columns without any value left out."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
@@ -29,12 +30,14 @@ def print_table(metrics: Mapping[str, Any]) -> None:
         title=f"{metrics['source']}: {metrics['n']['evaluated']} held-out rows, "
         f"all at frontier rate {rate:.1%}",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("row", no_wrap=True)
     for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
     for row in rows:
-        cells = table_cells(row, columns, interval_digits=2)
+        cells = table_cells(row, columns)
         texts = [f"{cell.text}\n{cell.interval}".strip() for cell in cells]
         table.add_row(row["name"], *texts, style="bold" if row is rows[0] else None)
     Console(width=max(_NARROWEST, Console().width)).print(table)

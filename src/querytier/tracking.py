@@ -17,6 +17,7 @@ __all__ = ["REGISTERED_NAME", "RunReference", "Tracker", "ui_command"]
 REGISTERED_NAME = "querytier"
 _EXPERIMENT = "querytier"
 _LONGEST_TAG = 1000
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def ui_command(root: Path) -> str:
 
 
 def _tracking_uri(root: Path) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
+    return os.environ.get(_URI_VARIABLE) or f"sqlite:///{root.resolve()}/mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,16 @@ class Tracker:
         if mlflow.active_run() is None:
             for talkative in ("alembic", "mlflow.store.db.utils"):
                 logging.getLogger(talkative).setLevel(logging.WARNING)
+            own = _URI_VARIABLE not in os.environ
             mlflow.set_tracking_uri(_tracking_uri(self.root))
-            self._set_experiment(mlflow)
+            if own:
+                # MLflow exports what it was told; the next tracker would take that for the user's.
+                os.environ.pop(_URI_VARIABLE, None)
+            self._set_experiment(mlflow, own=own)
         return mlflow
 
-    def _set_experiment(self, mlflow: Any) -> None:
+    def _set_experiment(self, mlflow: Any, *, own: bool) -> None:
         if mlflow.get_experiment_by_name(_EXPERIMENT) is None:
-            own = "MLFLOW_TRACKING_URI" not in os.environ
             location = (self.root.resolve() / "mlartifacts").as_uri() if own else None
             mlflow.create_experiment(_EXPERIMENT, artifact_location=location)
         mlflow.set_experiment(_EXPERIMENT)

@@ -1,0 +1,97 @@
+"""Fixtures: one real run over a small log, shared by everything that looks at its results."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SCORED_MAP = (
+    "query=prompt,id=meta.id,group=meta.group,domain=meta.topic,cheap_score=score.cheap,"
+    "frontier_score=score.frontier,cheap_cost=usd.cheap,frontier_cost=usd.frontier"
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_foreign_tracking():
+    """Log where the tests say, whatever the machine has set."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(scope="session")
+def scored_log():
+    return FIXTURES / "scored.jsonl"
+
+
+@pytest.fixture(scope="session")
+def scored_map():
+    return SCORED_MAP
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory):
+    """Return what `querytier run` leaves, called as a user calls it."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "params.yaml").write_text("evaluate: {bootstrap: 200, latency_decisions: 20}\n")
+    answer = querytier(
+        "run",
+        FIXTURES / "scored.jsonl",
+        "--map",
+        SCORED_MAP,
+        "--out",
+        folder / "out",
+        "--params",
+        folder / "params.yaml",
+    )
+    assert answer.returncode == 0, answer.stderr
+    (folder / "out" / "stdout.txt").write_text(answer.stdout)
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def artifact(run_dir):
+    return run_dir / "model"
+
+
+@pytest.fixture(scope="session")
+def router(artifact):
+    from querytier.serve import Router
+
+    return Router.load(artifact)
+
+
+@pytest.fixture
+def artifact_copy(artifact, tmp_path):
+    """Return an artifact that a test may damage."""
+    return Path(shutil.copytree(artifact, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    from querytier.classifier.encoder import load_encoder
+
+    return load_encoder()
+
+
+@pytest.fixture(scope="session")
+def outcomes():
+    """Return the folder of real outcomes; what needs it is skipped where it is missing."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("QUERYTIER_OUTCOMES", default))
+    if not (folder / "routellm_mmlu.jsonl.gz").is_file():
+        pytest.skip(f"no outcomes at {folder}; set QUERYTIER_OUTCOMES to their folder")
+    return folder
+
+
+def querytier(*arguments):
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "querytier", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,0 +1,125 @@
+"""The folder mapping, the wheel, and the weight of the in-path import."""
+
+import importlib
+import json
+import subprocess
+import sys
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ["data", "classifier", "training", "eval", "serve"]
+HEAVY = ["torch", "sklearn", "pandas", "mlflow", "transformers", "datasets", "scipy", "matplotlib"]
+
+
+@pytest.fixture(scope="module")
+def pyproject():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_imports_as_a_subpackage(room):
+    module = importlib.import_module(f"querytier.{room}")
+    assert module.__doc__
+
+
+def test_data_files_are_installed():
+    assert files("querytier").joinpath("py.typed").is_file()
+    assert files("querytier.eval").joinpath("report.html.jinja").is_file()
+
+
+def test_raw_logs_are_not_installed_as_package_data(pyproject_if_checkout):
+    tools = pyproject_if_checkout["tool"]["setuptools"]
+    assert tools["include-package-data"] is False
+    assert tools["package-data"] == {
+        "querytier": ["py.typed"],
+        "querytier.eval": ["report.html.jinja"],
+    }
+
+
+@pytest.fixture
+def pyproject_if_checkout():
+    if not (ROOT / "pyproject.toml").is_file():
+        pytest.skip("outside the checkout")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.checkout
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_is_a_top_level_folder_with_a_link_in_src(room, pyproject):
+    link = ROOT / "src" / "querytier" / room
+    assert link.is_symlink(), f"the link {link} is lost; restore it: ln -s ../../{room} {link}"
+    assert link.resolve() == ROOT / room
+    assert pyproject["tool"]["setuptools"]["package-dir"][f"querytier.{room}"] == room
+
+
+@pytest.mark.checkout
+def test_every_package_of_the_tree_is_in_the_list_of_packages(pyproject):
+    found = {"querytier"}
+    for room in ROOMS:
+        found |= {
+            ".".join(["querytier", *init.parent.relative_to(ROOT).parts])
+            for init in (ROOT / room).rglob("__init__.py")
+        }
+    assert found == set(pyproject["tool"]["setuptools"]["packages"])
+
+
+def test_deciding_loads_no_heavy_package(artifact):
+    program = (
+        "import json, sys\n"
+        "from querytier.serve import Router\n"
+        f"decision = Router.load({str(artifact)!r}).decide('Where is my order?')\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print(json.dumps([decision.reason, heavy]))\n"
+    )
+    command = [sys.executable, "-c", program]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == ["classifier", []]
+
+
+def test_all_names_what_every_module_offers():
+    package = files("querytier")
+    for path in Path(str(package)).rglob("*.py"):
+        relative = path.relative_to(Path(str(package))).with_suffix("")
+        name = ".".join(["querytier", *relative.parts]).removesuffix(".__init__")
+        if name == "querytier.__main__":
+            continue
+        module = importlib.import_module(name)
+        public = getattr(module, "__all__", [])
+        assert all(hasattr(module, item) for item in public)
+        assert public == sorted(public, key=str) or name == "querytier.data.examples"
+
+
+@pytest.mark.checkout
+def test_params_yaml_states_the_defaults():
+    from querytier.params import Params, read_params
+
+    assert read_params(ROOT / "params.yaml") == Params()
+    assert yaml.safe_load((ROOT / "params.yaml").read_text()) == Params().model_dump(mode="json")
+
+
+@pytest.mark.checkout
+def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert list(stages) == ["prepare", "train", "export", "evaluate"]
+    for name, stage in stages.items():
+        assert stage["cmd"] == f"querytier {name} --params params.yaml --out artifacts"
+        assert stage["params"] == [name]
+
+
+@pytest.mark.checkout
+def test_constraints_pin_every_declared_dependency(pyproject):
+    import re
+
+    text = (ROOT / "constraints.txt").read_text()
+    pinned = {line.split("==")[0].lower() for line in text.splitlines() if "==" in line}
+    project = pyproject["project"]
+    declared = list(project["dependencies"])
+    declared += [name for extra in project["optional-dependencies"].values() for name in extra]
+    names = {re.split(r"[^A-Za-z0-9_-]", name)[0].lower() for name in declared}
+    assert names <= pinned
+    assert "://" not in text

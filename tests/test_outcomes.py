@@ -1,0 +1,79 @@
+"""Known facts of real outcomes, reproduced; skipped where the outcome files are missing."""
+
+import numpy as np
+import pytest
+
+from querytier.data.columns import ColumnMap
+from querytier.data.examples import Examples
+from querytier.data.preparing import read_examples, summarise
+from querytier.eval.bootstrap import Resampling
+from querytier.eval.curves import gain_curve
+from querytier.eval.evaluation import oracle
+from querytier.eval.heuristics import keyword_scores, length_scores
+
+MAP = ColumnMap(
+    {
+        "query": "query",
+        "id": "id",
+        "group": "meta.group",
+        "cheap_score": "weak_score",
+        "frontier_score": "strong_score",
+    }
+)
+# rows, ok_threshold, shares: cheap ok, needs frontier, both fail, cheap wins
+PREVALENCES = {
+    "routellm_mmlu": (14042, 0.5, 0.681, 0.178, 0.141, 0.053),
+    "routellm_gsm8k": (1319, 0.5, 0.638, 0.290, 0.071, 0.072),
+    "routellm_mtbench": (80, 0.8, 0.762, 0.162, 0.075, 0.012),
+    "llmrouter_mix": (5989, 0.5, 0.369, 0.300, 0.331, 0.041),
+    "llmdrift": (1550, 0.5, 0.595, 0.216, 0.190, 0.370),
+}
+
+
+def read(folder, name, ok_threshold, tmp_path):
+    path = folder / f"{name}.jsonl.gz"
+    rows, quarantined, rule = read_examples(path, MAP, tmp_path / "q.jsonl", ok_threshold, 0.01)
+    return Examples.of(rows), summarise(path, Examples.of(rows), quarantined, rule)
+
+
+@pytest.mark.parametrize("name", PREVALENCES)
+def test_labels_have_their_known_shares(outcomes, name, tmp_path):
+    count, ok_threshold, *expected = PREVALENCES[name]
+    _, summary = read(outcomes, name, ok_threshold, tmp_path)
+    assert summary.usable == count
+    shares = [summary.shares[key] for key in ("cheap_ok", "needs_frontier", "both_fail")]
+    assert [*shares, summary.shares["cheap_wins"]] == pytest.approx(expected, abs=0.0006)
+
+
+# RouteLLM's three sets without the rows it calls contaminated: CPT(50%), CPT(80%), APGR.
+CURVES = [
+    ("routellm_mmlu", "length", 0.359, 0.691, 0.586),
+    ("routellm_mmlu", "keyword", 0.357, 0.696, 0.591),
+    ("routellm_mmlu", "oracle", 0.063, 0.100, 1.285),
+    ("routellm_gsm8k", "length", 0.367, 0.670, 0.598),
+    ("routellm_gsm8k", "oracle", 0.111, 0.177, 1.121),
+]
+
+
+@pytest.mark.parametrize("known", CURVES)
+def test_the_curve_reproduces_known_values(outcomes, known, tmp_path):
+    name, ranking, *expected = known
+    examples, _ = read(outcomes, name, 0.5, tmp_path)
+    scores = {
+        "length": length_scores(examples.query),
+        "keyword": keyword_scores(examples.query),
+        "oracle": oracle(examples).scores,
+    }[ranking]
+    gain = examples.frontier_score - examples.cheap_score
+    curve = gain_curve(scores, gain, np.ones((1, len(examples))))
+    found = [curve.cpt(0.5)[0], curve.cpt(0.8)[0], curve.apgr()[0]]
+    assert found == pytest.approx(expected, abs=0.015)
+
+
+def test_the_drifted_pair_has_no_gap_to_recover(outcomes, tmp_path):
+    """In June 2023 the cheap model did better on average: a negative gap."""
+    examples, _ = read(outcomes, "llmdrift", 0.5, tmp_path)
+    gain = examples.frontier_score - examples.cheap_score
+    resampling = Resampling(examples.group.tolist(), 200, 0)
+    gap = resampling.estimate(lambda w: w @ gain / w.sum(axis=1), "")
+    assert gap.high < 0

@@ -1,0 +1,185 @@
+"""Every format is read, every bad line becomes a quarantine line, nothing is lost."""
+
+import csv
+import gzip
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from querytier.data.columns import ColumnMap
+from querytier.data.labels import LabelRule
+from querytier.data.preparing import read_examples
+from querytier.data.reading import read_records
+from querytier.errors import LogError, UsageError
+
+ROWS = [
+    {"q": "What is a quorum?", "cheap": 1.0, "frontier": 1.0},
+    {"q": 'Größer, ünd\n"quoted", 日本', "cheap": 0.0, "frontier": 1.0},
+]
+MAP = ColumnMap({"query": "q", "cheap_score": "cheap", "frontier_score": "frontier"})
+
+
+def write_jsonl(path):
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+
+def write_jsonl_gz(path):
+    with gzip.open(path, "wt") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in ROWS))
+
+
+def write_csv(path):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ROWS[0])
+        writer.writeheader()
+        writer.writerows(ROWS)
+
+
+def write_parquet(path):
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("log.jsonl", write_jsonl),
+        ("log.jsonl.gz", write_jsonl_gz),
+        ("misnamed.jsonl", write_jsonl_gz),
+        ("log.csv", write_csv),
+        ("log.parquet", write_parquet),
+    ],
+)
+def test_every_format_gives_the_same_examples(tmp_path, name, write):
+    write(tmp_path / name)
+    examples, quarantined, rule = read_examples(
+        tmp_path / name, MAP, tmp_path / "quarantine.jsonl", 0.5, 0.0
+    )
+    assert [example.query for example in examples] == [row["q"] for row in ROWS]
+    assert [example.needs_frontier for example in examples] == [0.0, 1.0]
+    assert not quarantined
+    assert not (tmp_path / "quarantine.jsonl").exists()
+    assert rule == LabelRule("cheap_fails_frontier_succeeds", 0.5)
+
+
+BAD_LINES = {
+    "{": "not JSON",
+    "[1]": "not a JSON object",
+    "[" * 100_000: "not JSON",
+    '{"cheap": 1, "frontier": 1}': "query missing",
+    '{"q": 7, "cheap": 1, "frontier": 1}': "query is not text",
+    '{"q": " \\u200b ", "cheap": 1, "frontier": 1}': "query empty",
+    '{"q": "a", "frontier": 1}': "cheap_score missing",
+    '{"q": "a", "cheap": null, "frontier": 1}': "cheap_score missing",
+    '{"q": "a", "cheap": NaN, "frontier": 1}': "cheap_score is not finite",
+    '{"q": "a", "cheap": 1, "frontier": Infinity}': "frontier_score is not finite",
+    '{"q": "a", "cheap": "good", "frontier": 1}': "cheap_score is not a number",
+    '{"q": "a", "cheap": [1], "frontier": 1}': "cheap_score is not a number",
+    '{"q": "a", "cheap": 1' + "0" * 400 + ', "frontier": 1}': "cheap_score is not a number",
+}
+
+
+def test_each_bad_line_goes_to_the_quarantine_file_with_its_number_and_reason(tmp_path):
+    log = tmp_path / "log.jsonl"
+    good = json.dumps(ROWS[0]).encode()
+    bad = [line.encode() for line in BAD_LINES] + [b'{"q": "\xff"}']
+    log.write_bytes(b"\xef\xbb\xbf" + b"\n".join([good, b"", *bad]) + b"\n")
+    examples, quarantined, _ = read_examples(log, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
+    lines = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert len(examples) == 1
+    assert [line["line"] for line in lines] == list(range(3, 3 + len(bad)))
+    reasons = [line["reason"].split(":")[0] for line in lines]
+    assert reasons == [*BAD_LINES.values(), "not UTF-8"]
+    assert quarantined == Counter(reasons)
+    assert [line["raw"] for line in lines[:-1]] == list(BAD_LINES)
+    assert lines[-1]["raw"] == '{"q": "\\xff"}'
+
+
+def test_numbers_and_truth_values_may_come_as_text(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("q,cheap,frontier\nfirst,False,True\nsecond, 1e0 ,1\nthird,,1\nfourth,1\n")
+    examples, quarantined, _ = read_examples(log, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
+    assert [example.needs_frontier for example in examples] == [1.0, 0.0]
+    assert quarantined == {"cheap_score missing": 1, "2 fields where the header has 3": 1}
+
+
+def test_an_id_that_comes_again_is_quarantined(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"query": "a", "needs_frontier": 0, "id": 3}\n' * 2)
+    examples, quarantined, rule = read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 1.0)
+    assert [example.id for example in examples] == ["3"]
+    assert quarantined == {"id used before": 1}
+    assert rule.name == "explicit"
+
+
+def test_lone_surrogates_in_a_log_survive_until_the_text_view_drops_them(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"query": "a\\ud800b", "needs_frontier": 0.25}\n')
+    examples, _, _ = read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 0.0)
+    assert examples[0].query.encode("utf-8") == "a\ufffdb".encode()
+
+
+def test_a_gzip_cut_short_is_an_error_that_says_so(tmp_path):
+    log = tmp_path / "log.jsonl.gz"
+    with gzip.open(log, "wt") as file:
+        file.write("".join(f'{{"q": "query {n}"}}\n' for n in range(10_000)))
+    log.write_bytes(log.read_bytes()[:-2000])
+    with pytest.raises(LogError, match=r"truncated gzip file.*copy it again"):
+        list(read_records(log))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("log.xlsx", b"", UsageError, "names no known log format"),
+        ("log.parquet", b"not parquet", LogError, "not a readable Parquet file"),
+        ("log.jsonl", b"", LogError, "no usable row among its 0 .the file is empty"),
+        ("log.jsonl", b"{\n[\n", LogError, "no usable row among its 2 .not JSON: 2"),
+        ("log.jsonl", b'{"prompt": "a"}\n', UsageError, "column query=q, .*its columns: prompt"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_an_error_that_says_why(
+    tmp_path, name, content, error, message
+):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        read_examples(tmp_path / name, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        read_records(tmp_path / "absent.jsonl")
+
+
+def test_too_large_a_share_of_bad_records_stops_with_the_counts(tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"query": "a", "needs_frontier": 1}\n' * 3 + "{\n" * 2)
+    with pytest.raises(LogError, match=r"2 of the 5 records.*max_bad_share 0.3 \(not JSON: 2\)"):
+        read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query", "write field=column"),
+        ("query=a,query=b", "names query twice"),
+        ("prompt=a", "no field 'prompt'"),
+        ("id=a", "names no query"),
+        ("", "names no query"),
+    ],
+)
+def test_a_wrong_column_map_is_a_usage_error(text, message):
+    with pytest.raises(UsageError, match=message):
+        ColumnMap.parse(text)
+
+
+def test_a_map_without_label_or_scores_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="names nothing that makes a label"):
+        read_examples(tmp_path / "x", ColumnMap({"query": "q", "cheap_score": "c"}), tmp_path, 0, 0)
+
+
+def test_a_column_whose_own_name_has_dots_comes_before_the_nested_one():
+    columns = ColumnMap({"query": "a.b"})
+    assert columns.values({"a.b": "flat", "a": {"b": "nested"}}) == {"query": "flat"}
