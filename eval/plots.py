@@ -60,18 +60,18 @@ def gain_plot(
         An `<svg>` element.
     """
     figure, axes = _figure(6.4, 3.9)
-    gains = examples.frontier_score - examples.cheap_score
-    base, scale, label = (
-        (float(examples.cheap_score.mean()), 1.0, "mean score as routed")
-        if examples.scored
-        else (0.0, float(examples.needs_frontier.mean()), "share of needs_frontier caught")
-    )
-    gains = gains if examples.scored else examples.needs_frontier
-    resampling = Resampling(examples.group.tolist(), replicates, seed)
+    label = "mean score as routed" if examples.scored else "share of needs_frontier caught"
 
     def grid_of(ranking: Ranking, weights: Floats) -> Floats:
-        curve = gain_curve(ranking.scores, gains, weights)
-        return (base + curve.on(np.tile(_GRID, (len(weights), 1)))) / scale
+        grid = np.tile(_GRID, (len(weights), 1))
+        if examples.scored:
+            gain = examples.frontier_score - examples.cheap_score
+            cheap = weights @ examples.cheap_score / weights.sum(axis=1)
+            curve = gain_curve(ranking.scores, gain, weights)
+            return np.asarray(cheap[:, np.newaxis] + curve.on(grid))
+        curve = gain_curve(ranking.scores, examples.needs_frontier, weights)
+        caught = np.where(curve.gap > 0, curve.gap, np.nan)[:, np.newaxis]
+        return np.asarray(curve.on(grid) / caught)
 
     ones = np.ones((1, len(examples)))
     for ranking in rankings:
@@ -79,12 +79,12 @@ def gain_plot(
             width = 2.2 if ranking is rankings[0] else 1.2
             line = grid_of(ranking, ones)[0]
             axes.plot(_GRID, line, color=_COLOURS[ranking.name], label=ranking.name, lw=width)
-    low, high = np.percentile(
-        resampling.values(lambda weights: grid_of(rankings[0], weights))[1:], [2.5, 97.5], axis=0
-    )
+    resampling = Resampling(examples.group.tolist(), replicates, seed)
+    drawn = resampling.values(lambda weights: grid_of(rankings[0], weights))[1:]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
     axes.fill_between(_GRID, low, high, color=_COLOURS["classifier"], alpha=0.18, lw=0)
-    at_random = (base + gains.mean() * _GRID) / scale
-    axes.plot(_GRID, at_random, color=_INK, ls="--", lw=1, label="random")
+    ends = grid_of(rankings[0], ones)[0, [0, -1]]
+    axes.plot([0, 1], ends, color=_INK, ls="--", lw=1, label="random")
     axes.axvline(frontier_rate, color=_INK, lw=1, ls=":")
     axes.set_xlabel("frontier rate")
     axes.set_ylabel(label)

@@ -67,6 +67,8 @@ def headline(metrics: Metrics) -> str:
     classifier = metrics["rows"][0]
     rate = metrics["operating_point"]["frontier_rate"]
     cheap = f"The classifier sends {1 - rate:.0%} of the queries to the cheap model"
+    if classifier["recall"] is None:
+        return f"{cheap}. None of these rows needs the frontier model: there was nothing to catch."
     caught = (
         f"catches {classifier['recall']:.0%} {_interval(_estimate(classifier, 'recall'), 0)} "
         f"of what needs the frontier model, where a coin at the same rate would catch {rate:.0%}"
@@ -151,7 +153,8 @@ def _estimate(row: Metrics, key: str) -> Metrics:
 def _cell(estimate: Metrics) -> Cell:
     if estimate["value"] is None:
         return Cell("–", "")
-    interval = f"{estimate['low']:.2f}–{estimate['high']:.2f}"
+    dash = "–" if estimate["low"] >= 0 else " to "
+    interval = f"{estimate['low']:.2f}{dash}{estimate['high']:.2f}"
     return Cell(f"{estimate['value']:.3f}", interval)
 
 

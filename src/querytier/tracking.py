@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,10 @@ class RunReference:
 
 def ui_command(root: Path) -> str:
     """Return the command that opens MLflow's UI on what was logged under `root`."""
-    return f"mlflow ui --backend-store-uri {_tracking_uri(root)}"
+    program = Path(sys.executable).with_name("mlflow")
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    return f"{program} ui --backend-store-uri {_tracking_uri(root)}"
 
 
 def _tracking_uri(root: Path) -> str:

@@ -1,0 +1,142 @@
+"""Run querytier on real outcomes and write the tables of RESULTS.md and README.md.
+
+The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from querytier.data.roles import ROLES
+from querytier.eval.report import COLUMNS, table_cells
+
+ROOT = Path(__file__).parents[1]
+OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))
+SCORES = "query=query,cheap_score=weak_score,frontier_score=strong_score,group=meta.group,id=id"
+RUNS = {
+    "routellm_gsm8k": f"$QUERYTIER_OUTCOMES/routellm_gsm8k.jsonl.gz --map {SCORES}",
+    "routellm_mmlu": (
+        f"$QUERYTIER_OUTCOMES/routellm_mmlu.jsonl.gz --map {SCORES},domain=meta.subject"
+    ),
+    "seed": "data/seed/seed.jsonl",
+}
+TITLES = {
+    "routellm_gsm8k": "GSM8K, mixtral-8x7b against gpt-4-1106 (real outcomes)",
+    "routellm_mmlu": "MMLU, mixtral-8x7b against gpt-4-1106 (real outcomes)",
+    "seed": "Seed log (annotations by rubric, no outcomes)",
+}
+START, END = "<!-- results: written by benchmarks/real_runs.py -->", "<!-- end of results -->"
+PREFACE = """# Results
+
+Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date}, {cores} cores, Python {python}.
+
+Every row of a table stands on the same held-out rows (the test role: a fifth of the groups, by hash)
+and at the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups. "Lead" is
+the classifier's value minus the row's, paired. Latencies are those of one noisy machine.
+"""
+README_COLUMNS = ("auroc", "apgr", "cpt50", "ece", "quality_retained")
+
+
+def main() -> int:
+    """Run every set, rewrite both files."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, arguments in RUNS.items():
+            results[name] = run(arguments, Path(folder, name))
+    (ROOT / "benchmarks" / "RESULTS.md").write_text(results_page(results), "utf-8")
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text("utf-8").split(START)
+    after = rest.split(END)[1]
+    readme.write_text(f"{before}{START}\n{readme_tables(results)}\n{END}{after}", "utf-8")
+    return 0
+
+
+def run(arguments: str, out: Path) -> dict[str, Any]:
+    """Run one set as a user would; return its metrics."""
+    command = f"{sys.executable} -m querytier run {arguments} --out {out}"
+    environment = {**os.environ, "QUERYTIER_OUTCOMES": str(OUTCOMES)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    subprocess.run(command, shell=True, check=True, cwd=ROOT, env=environment)  # noqa: S602
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text("utf-8"))
+    return metrics
+
+
+def results_page(results: dict[str, dict[str, Any]]) -> str:
+    """Return RESULTS.md."""
+    page = PREFACE.format(
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+    )
+    parts = [page]
+    for name, metrics in results.items():
+        parts += [
+            f"## {TITLES[name]}\n",
+            f"```\nquerytier run {RUNS[name]} --out runs/{name}\n```\n",
+            facts(metrics),
+            markdown_table(metrics, tuple(column.key for column in COLUMNS)),
+        ]
+    return "\n".join(parts)
+
+
+def readme_tables(results: dict[str, dict[str, Any]]) -> str:
+    """Return the short tables of README.md."""
+    parts = []
+    for name, metrics in results.items():
+        parts += [f"**{TITLES[name]}**, {metrics['n']['evaluated']} held-out rows\n"]
+        parts += [markdown_table(metrics, README_COLUMNS)]
+    return "\n".join(parts)
+
+
+def facts(metrics: dict[str, Any]) -> str:
+    """Return what stands above a table."""
+    n, shares, latency = metrics["n"], metrics["labels"]["shares"], metrics["latency_ms"]
+    roles = ", ".join(f"{role} {n[role]}" for role in ROLES)
+    strata = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    published = metrics["keyword_heuristic_as_published"]
+    retained = published["quality_retained"]
+    verdict = "passed" if metrics["gate"]["passed"] else "failed"
+    kept = "" if retained is None else f" and retains {retained:.3f} of the quality"
+    return (
+        f"- {n['usable']} of {n['rows']} rows usable; {roles}\n"
+        f"- {strata}\n"
+        f"- chosen {metrics['model']['chosen']}; frontier rate on the test role "
+        f"{metrics['operating_point']['frontier_rate']:.1%} "
+        f"(asked for: {metrics['operating_point']['target_frontier_rate']:.0%})\n"
+        f"- ECE of the classifier {metrics['rows'][0]['ece']:.3f}; perfectly calibrated, the same "
+        f"probabilities would stay below {metrics['ece_when_calibrated_95']:.3f} in 95% of draws\n"
+        f"- the keyword heuristic at its published threshold sends "
+        f"{published['frontier_rate']:.1%} to the frontier tier{kept}\n"
+        f"- certificate {metrics['certificate']['status']}: {metrics['certificate']['reason']}\n"
+        f"- gate {verdict}: {metrics['gate']['reason']}\n"
+        f"- a decision: p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, "
+        f"p99 {latency['p99']:.1f} ms; graph against fitted classifier: at most "
+        f"{metrics['model']['parity_max_difference']:.1e} apart\n"
+    )
+
+
+def markdown_table(metrics: dict[str, Any], keys: tuple[str, ...]) -> str:
+    """Return the rows as a Markdown table, columns without any value left out."""
+    rows = metrics["rows"]
+    columns = [
+        column
+        for column in COLUMNS
+        if column.key in keys and any(table_cells(row, [column])[0].text != "–" for row in rows)
+    ]
+    lines = ["| row | " + " | ".join(column.title for column in columns) + " |"]
+    lines += ["|---|" + "---:|" * len(columns)]
+    for row in rows:
+        cells = table_cells(row, columns)
+        texts = [f"{cell.text} ({cell.interval})" if cell.interval else "–" for cell in cells]
+        lines += [f"| {row['name']} | " + " | ".join(texts) + " |"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
