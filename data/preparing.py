@@ -14,7 +14,7 @@ from querytier.data.columns import ColumnMap, leaf_paths
 from querytier.data.examples import BadRecordError, Example, Examples, example_from
 from querytier.data.labels import LabelRule, label_rule
 from querytier.data.reading import Record, read_records
-from querytier.data.roles import ROLES, RoleShares, with_roles
+from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares, with_roles
 from querytier.data.text_view import VIEW_VERSION, is_truncated, view_fingerprint
 from querytier.errors import LogError, UsageError
 
@@ -119,7 +119,7 @@ def prepare(
         If the file or a mapped column does not exist, or the columns make no label.
     LogError
         If the file cannot be read, or too many records are bad, or too few are usable, or they
-        hold one class only.
+        hold one class only, or too few groups to fill the roles.
     """
     out.mkdir(parents=True, exist_ok=True)
     examples, quarantined, rule = read_examples(
@@ -127,6 +127,7 @@ def prepare(
     )
     _check_enough(logs, examples, sum(quarantined.values()))
     table = Examples.of(with_roles(examples, shares, seed))
+    _check_roles(logs, table)
     summary = summarise(logs, table, quarantined, rule)
     with atomic_folder(out / "data") as folder:
         table.write_parquet(folder / "examples.parquet")
@@ -154,8 +155,14 @@ def read_examples(
     columns = columns or _same_names(logs)
     rule = label_rule(columns, ok_threshold)
 
+    ids: set[str] = set()
+
     def make(values: Mapping[str, object], default_id: str) -> Example:
-        return example_from(values, rule, default_id)
+        example = example_from(values, rule, default_id)
+        if example.id in ids:
+            raise BadRecordError(f"id used before: {example.id}")
+        ids.add(example.id)
+        return example
 
     examples, quarantined = mapped_rows(logs, columns, make, quarantine, max_bad_share)
     return examples, quarantined, rule
@@ -188,7 +195,6 @@ def mapped_rows(
     quarantined: Counter[str] = Counter()
     seen_columns: set[str] = set()
     known_columns: dict[str, None] = {}
-    ids: set[str] = set()
 
     def row_of(record: Record) -> Row:
         if record.fields is None:
@@ -196,14 +202,7 @@ def mapped_rows(
         seen_columns.update(columns.present(record.fields))
         if len(known_columns) < _SHOWN_COLUMNS:
             known_columns.update(dict.fromkeys(leaf_paths(record.fields)))
-        values = columns.values(record.fields)
-        row = make(values, f"line-{record.line}")
-        if "id" in values:
-            identity = str(values["id"])
-            if identity in ids:
-                raise BadRecordError(f"id used before: {identity}")
-            ids.add(identity)
-        return row
+        return make(columns.values(record.fields), f"line-{record.line}")
 
     records = read_records(logs)
     with _QuarantineFile(quarantine) as write:
@@ -298,6 +297,17 @@ def _check_enough(logs: Path, examples: list[Example], bad: int) -> None:
             f"{logs} holds {what}: {positive} rows need the frontier model, {negative} do not; at "
             f"least {FEWEST_OF_EACH_CLASS} of each are needed. Check --ok-threshold and which "
             "column is the cheap score"
+        )
+
+
+def _check_roles(logs: Path, examples: Examples) -> None:
+    roles = ROLES if len(examples) >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
+    empty = [role for role in roles if not (examples.role == role).any()]
+    if empty:
+        raise LogError(
+            f"{logs}: no row for the role {', '.join(empty)}: its {len(set(examples.group))} groups "
+            "are too few or too large, and none is ever split; map a finer group, or try another "
+            "prepare.seed"
         )
 
 

@@ -211,6 +211,14 @@ def test_a_log_that_cannot_be_learned_from_ends_with_one_message(call, tmp_path,
     assert not (tmp_path / "out" / "model").exists()
 
 
+def test_a_log_that_is_one_group_ends_with_1(call, tmp_path):
+    lines = [json.dumps({"q": f"query {n}", "y": n % 2, "g": "same"}) for n in range(300)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    code, _, err = run_on(call, tmp_path, mapped="query=q,needs_frontier=y,group=g")
+    assert code == 1
+    assert re.search("no row for the role (train|test): its 1 groups", err)
+
+
 def test_a_missing_file_ends_with_2(call, tmp_path):
     code, _, err = run_on(call, tmp_path)
     assert (code, "no such file" in err) == (2, True)

@@ -118,8 +118,8 @@ def test_folds_hold_out_every_row_once_and_groups_whole():
         assert not set(rows.group[mask]) & set(rows.group[~mask])
 
 
-def test_fewer_groups_than_folds_is_a_value_error():
-    with pytest.raises(ValueError, match="2 groups do not make 5 folds"):
+def test_fewer_groups_than_folds_is_a_training_error():
+    with pytest.raises(TrainingError, match="2 groups do not make 5 folds"):
         group_folds(labelled_rows(4).examples, 5, seed=0)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
+from querytier.errors import TrainingError
 from querytier.training.fitting import soft_rows
 
 __all__ = ["LEARNED_BASELINES", "Labelled", "cross_fitted", "group_folds"]
@@ -113,14 +114,17 @@ def group_folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bo
 
     Raises
     ------
-    ValueError
+    TrainingError
         If there are fewer groups than folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.unique(examples.group.astype(str), return_inverse=True)[1]
     if groups.max() + 1 < folds:
-        raise ValueError(f"{groups.max() + 1} groups do not make {folds} folds")
+        raise TrainingError(
+            f"{groups.max() + 1} groups do not make {folds} folds: groups stay whole; map a finer "
+            "group, or lower train.folds"
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     masks = []
     for _, rows in splitter.split(groups, examples.needs_frontier > 0.5, groups):

@@ -119,9 +119,7 @@ def fit_classifier(
     Raises
     ------
     TrainingError
-        If a role holds one class only.
-    ValueError
-        If there are fewer groups than folds.
+        If a role holds one class only, or the training role fewer groups than folds.
     """
     role = labelled.examples.role.astype(str)
     train, held_out = labelled.where(role == "train"), labelled.where(role == "calibration")

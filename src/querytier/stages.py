@@ -240,8 +240,8 @@ def _cross_fitted_baselines(
 ) -> tuple[list[Ranking], dict[str, str]]:
     """Fit the baselines on the asked rows themselves, out of fold: a harder test than ours."""
     labels, folds = asked.examples.needs_frontier, params.train.folds
-    if min((labels > 0.5).sum(), (labels < 0.5).sum()) < 2 * folds:
-        reason = f"fewer than {2 * folds} rows of one class"
+    if min((labels > 0.5).sum(), (labels < 0.5).sum(), len(set(asked.examples.group))) < 2 * folds:
+        reason = f"fewer than {2 * folds} rows of one class, or groups"
         return [], dict.fromkeys(LEARNED_BASELINES, reason)
     masks = group_folds(asked.examples, folds, params.train.seed)
     source = f"these rows, {folds}-fold out of fold"
