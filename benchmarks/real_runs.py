@@ -34,11 +34,12 @@ TITLES = {
 START, END = "<!-- results: written by benchmarks/real_runs.py -->", "<!-- end of results -->"
 PREFACE = """# Results
 
-Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date}, {cores} cores, Python {python}.
+Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date}, {cores} cores,
+Python {python}.
 
-Every row of a table stands on the same held-out rows (the test role: a fifth of the groups, by hash)
-and at the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups. "Lead" is
-the classifier's value minus the row's, paired. Latencies are those of one noisy machine.
+Every row of a table stands on the same held-out rows (the test role: a fifth of the groups, by
+hash) and at the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups.
+"Lead" is the classifier's value minus the row's, paired. Latencies are those of one noisy machine.
 """
 README_COLUMNS = ("auroc", "apgr", "cpt50", "ece", "quality_retained")
 

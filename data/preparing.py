@@ -304,10 +304,10 @@ def _check_roles(logs: Path, examples: Examples) -> None:
     roles = ROLES if len(examples) >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
     empty = [role for role in roles if not (examples.role == role).any()]
     if empty:
+        groups = len(set(examples.group))
         raise LogError(
-            f"{logs}: no row for the role {', '.join(empty)}: its {len(set(examples.group))} groups "
-            "are too few or too large, and none is ever split; map a finer group, or try another "
-            "prepare.seed"
+            f"{logs}: no row for the role {', '.join(empty)}: its {groups} groups are too few or "
+            "too large, and none is split; map a finer group, or try another prepare.seed"
         )
 
 

@@ -44,7 +44,7 @@ COLUMNS = (
     Column("ece", "ECE"),
     Column("frontier_rate", "frontier rate"),
     Column("recall", "recall"),
-    Column("quality_retained", "quality"),
+    Column("quality_retained", "quality retained"),
     Column("cost_saved", "cost saved"),
 )
 _LEADS = {"lead": "auroc", "apgr_lead": "apgr"}

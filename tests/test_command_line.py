@@ -170,7 +170,9 @@ def test_evaluate_judges_an_artifact_on_other_logs_without_scores(call, artifact
     arguments = ["--artifact", artifact, "--out", out, "--params", params]
     assert call("evaluate", log, *arguments)[0] == 0
     metrics = json.loads((out / "metrics.json").read_text())
-    assert [row["name"] for row in metrics["rows"]] == ROWS
+    assert [row["name"] for row in metrics["rows"]] == [n for n in ROWS if n != "domain_prior"]
+    assert metrics["rows_left_out"] == {"domain_prior": "the log has no domains"}
+    assert metrics["rows"][3]["auroc"]["value"] == 0.5
     assert metrics["n"]["evaluated"] == 70
     assert metrics["rows"][0]["auroc"]["value"] > 0.9
     for row in metrics["rows"]:

@@ -73,13 +73,7 @@ def domain_prior(train: Labelled, asked: Labelled) -> Floats:
     return np.array([rates.get(domain, overall) for domain in asked.examples.domain])
 
 
-def constant(train: Labelled, asked: Labelled) -> Floats:
-    """Return the mean label for every query: routing by a coin at the same frontier rate."""
-    return np.full(len(asked.examples), float(train.examples.needs_frontier.mean()))
-
-
 LEARNED_BASELINES: dict[str, Learner] = {
-    "constant": constant,
     "tfidf_lr": tfidf_lr,
     "knn": knn,
     "domain_prior": domain_prior,

@@ -170,6 +170,8 @@ def assess(
     examples: Examples,
     learned: Sequence[Ranking],
     rows_left_out: Mapping[str, str],
+    *,
+    base_rate: float,
     params: EvaluateParams,
 ) -> Assessment:
     """Let an artifact decide labelled rows, and compare it with the baselines.
@@ -182,6 +184,8 @@ def assess(
         The baselines that were fitted.
     rows_left_out : mapping of str to str
         Those that could not be, and why.
+    base_rate : float
+        Mean label of the training rows, what a constant predicts.
     params : EvaluateParams
     """
     decisions = decide_all(router, examples.query.tolist())
@@ -191,6 +195,7 @@ def assess(
         classifier,
         Ranking("keyword_heuristic", keyword_scores(examples.query), False, _NOT_FITTED),
         Ranking("length", length_scores(examples.query), False, _NOT_FITTED),
+        Ranking("constant", np.full(len(examples), base_rate), True, "the mean label"),
         *learned,
         oracle(examples),
     ]

@@ -156,7 +156,8 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
         train = Labelled(known, np.load(out / "train" / "embeddings.npy"))
         train = train.where(known.role == "train")
         learned = _baselines_from(train, _embedded(router, asked))
-        assessment = assess(router, asked, learned, {}, params.evaluate)
+        base_rate = float(train.examples.needs_frontier.mean())
+        assessment = assess(router, asked, learned, {}, base_rate=base_rate, params=params.evaluate)
         gate = absolute_gate(assessment.evaluation)
         metrics = assessment.metrics(data, gate, fitted.candidates)
         plots = assessment.write(metrics, out, out / "model")
@@ -202,7 +203,10 @@ def evaluate_artifact(
     tracker = Tracker(out)
     with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):
         learned, left_out = _cross_fitted_baselines(_embedded(router, examples), params)
-        assessment = assess(router, examples, learned, left_out, params.evaluate)
+        base_rate = router.classifier.manifest.data["needs_frontier"]
+        assessment = assess(
+            router, examples, learned, left_out, base_rate=base_rate, params=params.evaluate
+        )
         plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
         _log_evaluation(tracker, assessment, plots, out)
     return assessment
@@ -245,10 +249,16 @@ def _cross_fitted_baselines(
         return [], dict.fromkeys(LEARNED_BASELINES, reason)
     masks = group_folds(asked.examples, folds, params.train.seed)
     source = f"these rows, {folds}-fold out of fold"
-    return [
+    learners, left_out = dict(LEARNED_BASELINES), {}
+    if len(set(asked.examples.domain)) < 2:
+        # Means of the other folds rank a lone domain against its own labels.
+        del learners["domain_prior"]
+        left_out["domain_prior"] = "the log has no domains"
+    rankings = [
         Ranking(name, cross_fitted(learner, asked, masks), True, source)
-        for name, learner in LEARNED_BASELINES.items()
-    ], {}
+        for name, learner in learners.items()
+    ]
+    return rankings, left_out
 
 
 def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:

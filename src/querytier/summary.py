@@ -35,7 +35,7 @@ def print_table(metrics: Mapping[str, Any]) -> None:
     )
     table.add_column("row", no_wrap=True)
     for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        table.add_column(column.title, justify="right", min_width=9)
     for row in rows:
         cells = table_cells(row, columns)
         texts = [f"{cell.text}\n{cell.interval}".strip() for cell in cells]
