@@ -42,7 +42,6 @@ COLUMNS = (
     Column("cpt80", "CPT(80%)"),
     Column("brier", "Brier"),
     Column("ece", "ECE"),
-    Column("frontier_rate", "frontier rate"),
     Column("recall", "recall"),
     Column("quality_retained", "quality retained"),
     Column("cost_saved", "cost saved"),

@@ -190,7 +190,7 @@ def assess(
     """
     decisions = decide_all(router, examples.query.tolist())
     scores = np.array([_score(decision) for decision in decisions])
-    classifier = Ranking("classifier", scores, True, "the artifact's training rows")
+    classifier = Ranking("classifier", scores, True, "its training rows")
     rankings = [
         classifier,
         Ranking("keyword_heuristic", keyword_scores(examples.query), False, _NOT_FITTED),
