@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test bench-real clean
+.PHONY: demo test lint types contract unit wheel-test bench-real bench-growth clean
 
 demo: .venv/installed
 	dvc repro
@@ -49,6 +49,9 @@ wheel-test: .venv/installed
 
 bench-real: .venv/installed
 	python benchmarks/real_runs.py
+
+bench-growth: .venv/installed
+	python benchmarks/growth.py
 
 clean:
 	rm -rf .venv .venv-wheel build dist artifacts mlartifacts mlflow.db

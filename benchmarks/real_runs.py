@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sections import write_section
+
 from querytier.data.roles import ROLES
 from querytier.eval.report import COLUMNS, table_cells
 
@@ -31,11 +33,8 @@ TITLES = {
     "routellm_mmlu": "MMLU, mixtral-8x7b against gpt-4-1106 (real outcomes)",
     "seed": "Seed log (annotations by rubric, no outcomes)",
 }
-START, END = "<!-- results: written by benchmarks/real_runs.py -->", "<!-- end of results -->"
-PREFACE = """# Results
-
-Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date}, {cores} cores,
-Python {python}.
+PREFACE = """Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date},
+{cores} cores, Python {python}.
 
 Every row of a table stands on the same held-out rows (the test role: a fifth of the groups, by
 hash) and at the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups.
@@ -50,11 +49,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in RUNS.items():
             results[name] = run(arguments, Path(folder, name))
-    (ROOT / "benchmarks" / "RESULTS.md").write_text(results_page(results), "utf-8")
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text("utf-8").split(START)
-    after = rest.split(END)[1]
-    readme.write_text(f"{before}{START}\n{readme_tables(results)}\n{END}{after}", "utf-8")
+    write_section(ROOT / "benchmarks" / "RESULTS.md", "bench-real", results_page(results))
+    write_section(ROOT / "README.md", "bench-real", readme_tables(results))
     return 0
 
 

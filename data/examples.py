@@ -16,8 +16,18 @@ from querytier.data.text_view import text_view
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
-__all__ = ["BadRecordError", "Example", "Examples", "example_from", "query_of", "text_of"]
+__all__ = [
+    "BadRecordError",
+    "Example",
+    "Examples",
+    "Fingerprint",
+    "example_from",
+    "number_of",
+    "query_of",
+    "text_of",
+]
 
 Floats = NDArray[np.float64]
 Strings = NDArray[np.object_]
@@ -87,7 +97,7 @@ def example_from(values: Mapping[str, object], rule: LabelRule, default_id: str)
         cannot be made.
     """
     query = query_of(values)
-    numbers = {name: _number(values, name) for name in _NUMBER_FIELDS}
+    numbers = {name: number_of(values, name) for name in _NUMBER_FIELDS}
     weight = 1.0 if math.isnan(numbers["weight"]) else numbers["weight"]
     if weight <= 0:
         raise BadRecordError(f"weight is not above 0: {weight}")
@@ -174,28 +184,46 @@ float64, shape (n,)
 
     @classmethod
     def read_parquet(cls, path: Path) -> Self:
-        """Read what `write_parquet` wrote."""
-        import datasets
+        """Read the examples that `table` gave to a Parquet file."""
         import pyarrow.parquet as pq
 
-        table = datasets.Dataset(pq.read_table(path).cast(_features().arrow_schema))
+        return cls.of_table(pq.read_table(path))
+
+    @classmethod
+    def of_table(cls, table: "pa.Table | pa.RecordBatch") -> Self:
+        """Take the columns of an Arrow table or batch."""
         columns: dict[str, Any] = {
-            name: np.array(list(table[name]), dtype=kind) for name, kind in _KINDS.items()
+            name: np.array(table.column(name).to_pylist(), dtype=kind)
+            for name, kind in _KINDS.items()
         }
         return cls(**columns)
 
-    def write_parquet(self, path: Path) -> None:
-        """Write one row an example, with explicit features."""
-        import pyarrow.parquet as pq
+    def table(self) -> "pa.Table":
+        """Return the examples as an Arrow table of `schema`."""
+        import pyarrow as pa
 
-        pq.write_table(self.dataset().data.table, path)
+        columns = {name: getattr(self, name) for name in _KINDS}
+        return pa.Table.from_pydict(columns, schema=self.schema())
+
+    @staticmethod
+    def schema() -> "pa.Schema":
+        """Return the Arrow schema of examples, with the features of `datasets` in its metadata."""
+        import datasets
+
+        types: dict[type[object], str] = {object: "string", np.float64: "float64"}
+        features = {name: datasets.Value(types[kind]) for name, kind in _KINDS.items()}
+        return datasets.Features(features).arrow_schema
 
     def dataset(self) -> "datasets.Dataset":
         """Return the examples as a `datasets.Dataset` with explicit features."""
         import datasets
 
-        columns = {field.name: getattr(self, field.name).tolist() for field in fields(self)}
-        return datasets.Dataset.from_dict(columns, features=_features())
+        return datasets.Dataset(self.table())
+
+    def with_roles(self, groups: NDArray[np.uint64], roles: Strings) -> Self:
+        """Return the examples with other groups, written as 16 hexadecimal digits, and roles."""
+        names = np.array([f"{group:016x}" for group in groups.tolist()], dtype=object)
+        return replace(self, group=names, role=roles)
 
     def where(self, mask: NDArray[np.bool_]) -> Self:
         """Return the rows for which `mask`, of shape (n,), holds."""
@@ -218,17 +246,28 @@ float64, shape (n,)
         return not bool(np.isnan(self.cheap_cost + self.frontier_cost).any())
 
     def fingerprint(self) -> str:
-        """Return the sha256 of all rows, whatever their order."""
-        columns = [getattr(self, field.name).tolist() for field in fields(self)]
-        rows = sorted(json.dumps(row) for row in zip(*columns, strict=True))
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        """Return the fingerprint of all rows, whatever their order."""
+        fingerprint = Fingerprint()
+        fingerprint.add(self)
+        return fingerprint.hexdigest()
 
 
-def _features() -> "datasets.Features":
-    import datasets
+class Fingerprint:
+    """The sum of the rows' sha256, modulo 2**256: the same in any order, and in any batches."""
 
-    types: dict[type[object], str] = {object: "string", np.float64: "float64"}
-    return datasets.Features({name: datasets.Value(types[kind]) for name, kind in _KINDS.items()})
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, examples: Examples) -> None:
+        """Take in more rows."""
+        columns = [getattr(examples, name).tolist() for name in _KINDS]
+        for row in zip(*columns, strict=True):
+            digest = hashlib.sha256(json.dumps(row).encode()).digest()
+            self._sum = (self._sum + int.from_bytes(digest)) % 2**256
+
+    def hexdigest(self) -> str:
+        """Return the fingerprint in 64 hexadecimal digits."""
+        return f"{self._sum:064x}"
 
 
 def _label(numbers: Mapping[str, float], rule: LabelRule) -> float:
@@ -247,8 +286,14 @@ def _label(numbers: Mapping[str, float], rule: LabelRule) -> float:
     )
 
 
-def _number(values: Mapping[str, object], name: str) -> float:
-    """Return a field as a number; NaN where the record has none."""
+def number_of(values: Mapping[str, object], name: str) -> float:
+    """Return a field of a log record's mapped values as a number; NaN where the record has none.
+
+    Raises
+    ------
+    BadRecordError
+        If it is not a finite number; text that reads as one, true and false are numbers.
+    """
     value = values.get(name)
     if value is None:
         return math.nan

@@ -1,39 +1,53 @@
-"""From a router log to examples with roles, and an account of every line."""
+"""From a router log to examples with roles, and an account of every line, in constant memory.
+
+Two passes. The first reads, labels and stages examples, and keeps a few numbers of each in memory;
+from these the groups and roles follow. The second writes the examples with their group and role.
+"""
 
 import json
+import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_folder
-from querytier.data.columns import ColumnMap, leaf_paths
-from querytier.data.examples import BadRecordError, Example, Examples, example_from
+from querytier.data.columns import ColumnMap
+from querytier.data.examples import (
+    BadRecordError,
+    Example,
+    Examples,
+    Fingerprint,
+    example_from,
+)
 from querytier.data.labels import LabelRule, label_rule
-from querytier.data.reading import Record, read_records
-from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares, with_roles
-from querytier.data.text_view import VIEW_VERSION, is_truncated, view_fingerprint
-from querytier.errors import LogError, UsageError
+from querytier.data.logs import MappedLog, same_name_columns
+from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares, joined_groups, roles_of
+from querytier.data.strata import Strata
+from querytier.data.text_view import VIEW_VERSION, hashed, is_truncated, text_view, view_fingerprint
+from querytier.errors import LogError
 
 __all__ = [
     "FEWEST_OF_EACH_CLASS",
     "FEWEST_ROWS",
     "DataSummary",
-    "mapped_rows",
+    "examples_log",
     "prepare",
-    "read_examples",
-    "summarise",
+    "read_unsplit",
 ]
 
 FEWEST_ROWS = 200
 FEWEST_OF_EACH_CLASS = 10
-_SHOWN_COLUMNS = 12
+_ROWS_AT_ONCE = 10_000
+_RECENT = 20_000
 
-Row = TypeVar("Row")
-Maker = Callable[[Mapping[str, object], str], Row]
+Hashes = NDArray[np.uint64]
+Roles = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ class DataSummary:
     view_version : int
     view_sha256 : str
     fingerprint : str
-        sha256 of the examples with their roles.
+        Of the examples with their groups and roles, whatever their order.
     """
 
     source: str
@@ -122,216 +136,204 @@ def prepare(
         hold one class only, or too few groups to fill the roles.
     """
     out.mkdir(parents=True, exist_ok=True)
-    examples, quarantined, rule = read_examples(
-        logs, columns, out / "quarantine.jsonl", ok_threshold, max_bad_share
-    )
-    _check_enough(logs, examples, sum(quarantined.values()))
-    table = Examples.of(with_roles(examples, shares, seed))
-    _check_roles(logs, table)
-    summary = summarise(logs, table, quarantined, rule)
+    log, rule = examples_log(logs, columns, out / "quarantine.jsonl", ok_threshold, max_bad_share)
     with atomic_folder(out / "data") as folder:
-        table.write_parquet(folder / "examples.parquet")
+        staged = folder / "staged.parquet"
+        ledger = _Ledger(ok_threshold)
+        _stage(log, ledger, staged)
+        _check_enough(log, ledger)
+        groups, roles = ledger.groups_and_roles(shares, seed)
+        _check_roles(log, groups, roles)
+        fingerprint = _write_examples(staged, groups, roles, folder / "examples.parquet")
+        staged.unlink()
+        summary = _summary(log, rule, ledger, roles, fingerprint)
         summary.write(folder / "summary.json")
     return summary
 
 
-def read_examples(
+def read_unsplit(
     logs: Path,
     columns: ColumnMap | None,
     quarantine: Path,
     ok_threshold: float,
     max_bad_share: float,
-) -> tuple[list[Example], Counter[str], LabelRule]:
-    """Read the labelled examples of a log; parameters and errors as in `prepare`.
+) -> tuple[Examples, DataSummary]:
+    """Read the examples of a log into memory, all in the test role; parameters as in `prepare`."""
+    log, rule = examples_log(logs, columns, quarantine, ok_threshold, max_bad_share)
+    ledger, rows = _Ledger(ok_threshold), []
+    for example in log:
+        ledger.add(example)
+        rows.append(example)
+    groups, roles = ledger.groups_and_roles({"test": 1.0}, seed=0)
+    examples = Examples.of(rows).with_roles(groups, roles)
+    return examples, _summary(log, rule, ledger, roles, examples.fingerprint())
 
-    Returns
-    -------
-    examples : list of Example
-        Without roles.
-    quarantined : Counter
-        Records that made no example, by reason.
-    rule : LabelRule
+
+def examples_log(
+    logs: Path,
+    columns: ColumnMap | None,
+    quarantine: Path,
+    ok_threshold: float,
+    max_bad_share: float,
+) -> tuple[MappedLog[Example], LabelRule]:
+    """Return a log that yields labelled examples, and the label rule that its columns allow.
+
+    Parameters and errors as in `prepare`. An id that comes again is a bad record.
     """
-    columns = columns or _same_names(logs)
+    columns = columns or same_name_columns(logs)
     rule = label_rule(columns, ok_threshold)
-
-    ids: set[str] = set()
+    ids = _Seen()
 
     def make(values: Mapping[str, object], default_id: str) -> Example:
         example = example_from(values, rule, default_id)
-        if example.id in ids:
+        if ids.before(hashed(example.id)):
             raise BadRecordError(f"id used before: {example.id}")
-        ids.add(example.id)
         return example
 
-    examples, quarantined = mapped_rows(logs, columns, make, quarantine, max_bad_share)
-    return examples, quarantined, rule
+    return MappedLog(logs, columns, make, quarantine, max_bad_share), rule
 
 
-def mapped_rows(
-    logs: Path, columns: ColumnMap, make: Maker[Row], quarantine: Path, max_bad_share: float
-) -> tuple[list[Row], Counter[str]]:
-    """Make a row of every record of a log; the records that make none go to the quarantine file.
+class _Seen:
+    """Hashes seen so far, at eight bytes each; a set of them would take a hundred."""
 
-    Parameters
-    ----------
-    logs : Path
-    columns : ColumnMap
-    make : callable
-        Takes a record's mapped values and a default id, returns a row or raises `BadRecordError`.
-    quarantine : Path
-        Gets a JSON object a bad record: line, reason, raw text. Removed where there is none.
-    max_bad_share : float
-        Above this share of bad records, in [0, 1], the reading fails.
+    def __init__(self) -> None:
+        self._recent: set[int] = set()
+        self._older = np.empty(0, np.uint64)
 
-    Raises
-    ------
-    UsageError
-        If the file does not exist, or a mapped column is in no record.
-    LogError
-        If the file cannot be read, or too many records are bad.
-    """
-    rows: list[Row] = []
-    quarantined: Counter[str] = Counter()
-    seen_columns: set[str] = set()
-    known_columns: dict[str, None] = {}
-
-    def row_of(record: Record) -> Row:
-        if record.fields is None:
-            raise BadRecordError(record.problem)
-        seen_columns.update(columns.present(record.fields))
-        if len(known_columns) < _SHOWN_COLUMNS:
-            known_columns.update(dict.fromkeys(leaf_paths(record.fields)))
-        return make(columns.values(record.fields), f"line-{record.line}")
-
-    records = read_records(logs)
-    with _QuarantineFile(quarantine) as write:
-        for record in records:
-            try:
-                rows.append(row_of(record))
-            except BadRecordError as error:
-                quarantined[str(error).split(":", 1)[0]] += 1
-                write(record, str(error))
-    if known_columns:
-        _check_columns(logs, columns, seen_columns, list(known_columns))
-    _check_bad_share(logs, len(rows), quarantined, quarantine, max_bad_share)
-    return rows, quarantined
+    def before(self, value: int) -> bool:
+        """Tell whether a hash was seen before, and remember it."""
+        place = int(np.searchsorted(self._older, np.uint64(value)))
+        found = place < len(self._older) and int(self._older[place]) == value
+        if found or value in self._recent:
+            return True
+        self._recent.add(value)
+        if len(self._recent) == _RECENT:
+            recent = np.fromiter(self._recent, np.uint64, _RECENT)
+            self._older = np.sort(np.concatenate([self._older, recent]))
+            self._recent.clear()
+        return False
 
 
-def summarise(
-    logs: Path, examples: Examples, quarantined: Mapping[str, int], rule: LabelRule
+class _Ledger:
+    """The few numbers of every example that groups, roles and shares follow from."""
+
+    def __init__(self, ok_threshold: float) -> None:
+        self._names, self._views = array("Q"), array("Q")
+        self._strata = Strata(ok_threshold)
+        self._label_sum, self._truncated = 0.0, 0
+        self.positive, self.negative = 0, 0
+        self.label_sources: Counter[str] = Counter()
+
+    def add(self, example: Example) -> None:
+        view = hashed(text_view(example.query))
+        self._views.append(view)
+        self._names.append(hashed(example.group) if example.group else view)
+        self._label_sum += example.needs_frontier
+        self.positive += example.needs_frontier > 0.5
+        self.negative += example.needs_frontier < 0.5
+        self._truncated += is_truncated(example.query)
+        self.label_sources[example.label_source] += 1
+        if not math.isnan(example.cheap_score + example.frontier_score):
+            self._strata.add(example.cheap_score, example.frontier_score)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def groups_and_roles(self, shares: RoleShares, seed: int) -> tuple[Hashes, Roles]:
+        """Return the group and the role of every example.
+
+        Below `FEWEST_ROWS_TO_CERTIFY` rows the calibration and certification roles fall to
+        training: such logs are calibrated by cross-fitting, and cannot certify anything.
+        """
+        groups = joined_groups(
+            np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
+        )
+        few = len(self) < FEWEST_ROWS_TO_CERTIFY
+        return groups, roles_of(groups, {"test": shares["test"]} if few else shares, seed)
+
+    def shares(self) -> dict[str, float]:
+        return {
+            **self._strata.shares(),
+            "needs_frontier": self._label_sum / len(self),
+            "truncated": self._truncated / len(self),
+        }
+
+
+def _stage(log: MappedLog[Example], ledger: _Ledger, path: Path) -> None:
+    """Write the examples as they come, without final groups and roles."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, Examples.schema()) as writer:
+        for batch in _batches(log):
+            for example in batch:
+                ledger.add(example)
+            writer.write_table(Examples.of(batch).table())
+
+
+def _write_examples(staged: Path, groups: Hashes, roles: Roles, path: Path) -> str:
+    """Write the staged examples with group and role; return their fingerprint."""
+    import pyarrow.parquet as pq
+
+    start, fingerprint = 0, Fingerprint()
+    with pq.ParquetFile(staged) as file, pq.ParquetWriter(path, Examples.schema()) as writer:
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            rows = slice(start, start + batch.num_rows)
+            examples = Examples.of_table(batch).with_roles(groups[rows], roles[rows])
+            writer.write_table(examples.table())
+            fingerprint.add(examples)
+            start = rows.stop
+    return fingerprint.hexdigest()
+
+
+def _batches(log: MappedLog[Example]) -> Iterator[list[Example]]:
+    from tqdm import tqdm
+
+    examples = iter(tqdm(log, desc="prepare", unit="line"))
+    while batch := list(islice(examples, _ROWS_AT_ONCE)):
+        yield batch
+
+
+def _summary(
+    log: MappedLog[Example], rule: LabelRule, ledger: _Ledger, roles: Roles, fingerprint: str
 ) -> DataSummary:
-    """Count what a log holds."""
     return DataSummary(
-        source=logs.name,
-        rows=len(examples) + sum(quarantined.values()),
-        usable=len(examples),
-        quarantined=dict(quarantined),
-        roles={role: int((examples.role == role).sum()) for role in ROLES},
-        shares=_shares(examples, rule.ok_threshold),
+        source=log.path.name,
+        rows=log.usable + log.quarantined.total(),
+        usable=log.usable,
+        quarantined=dict(log.quarantined),
+        roles={role: int((roles == role).sum()) for role in ROLES},
+        shares=ledger.shares(),
         label_rule=rule,
-        label_sources=dict(Counter(examples.label_source.tolist())),
+        label_sources=dict(ledger.label_sources),
         view_version=VIEW_VERSION,
         view_sha256=view_fingerprint(),
-        fingerprint=examples.fingerprint(),
+        fingerprint=fingerprint,
     )
 
 
-def _shares(examples: Examples, ok_threshold: float) -> dict[str, float]:
-    shares = {
-        "needs_frontier": float(examples.needs_frontier.mean()),
-        "truncated": float(np.mean([is_truncated(query) for query in examples.query])),
-    }
-    if examples.scored:
-        cheap_ok = examples.cheap_score >= ok_threshold
-        frontier_ok = examples.frontier_score >= ok_threshold
-        shares["cheap_ok"] = float(cheap_ok.mean())
-        shares["frontier_ok"] = float(frontier_ok.mean())
-        shares["both_fail"] = float((~cheap_ok & ~frontier_ok).mean())
-        shares["cheap_wins"] = float((cheap_ok & ~frontier_ok).mean())
-    return shares
-
-
-def _same_names(logs: Path) -> ColumnMap:
-    for record in read_records(logs):
-        if record.fields is not None:
-            return ColumnMap.same_names(record.fields)
-    raise LogError(f"{logs} has no readable record; is it a router log, one record a line?")
-
-
-def _check_columns(logs: Path, columns: ColumnMap, seen: set[str], known: list[str]) -> None:
-    unknown = [f"{name}={path}" for name, path in columns.paths.items() if name not in seen]
-    if unknown:
-        shown = ", ".join(known[:_SHOWN_COLUMNS]) + (", ..." if len(known) > _SHOWN_COLUMNS else "")
-        raise UsageError(
-            f"no record of {logs} has the mapped column {', '.join(unknown)}; its columns: {shown}"
-        )
-
-
-def _check_bad_share(
-    logs: Path, usable: int, quarantined: Counter[str], quarantine: Path, max_bad_share: float
-) -> None:
-    bad, rows = quarantined.total(), usable + quarantined.total()
-    if not usable:
-        counts = _counts(quarantined) or "the file is empty"
-        raise LogError(f"{logs} has no usable row among its {rows} ({counts}); see {quarantine}")
-    if bad > max_bad_share * rows:
+def _check_enough(log: MappedLog[Example], ledger: _Ledger) -> None:
+    if len(ledger) < FEWEST_ROWS:
         raise LogError(
-            f"{bad} of the {rows} records of {logs} are bad, a larger share than max_bad_share "
-            f"{max_bad_share} ({_counts(quarantined)}); see {quarantine}, mend them or raise it"
+            f"{log.path} has {len(ledger)} usable rows (and {log.quarantined.total()} in "
+            f"quarantine); at least {FEWEST_ROWS} labelled rows are needed to train and to judge a "
+            "classifier"
         )
-
-
-def _check_enough(logs: Path, examples: list[Example], bad: int) -> None:
-    if len(examples) < FEWEST_ROWS:
+    positive, negative = ledger.positive, ledger.negative
+    if min(positive, negative) < FEWEST_OF_EACH_CLASS:
+        what = "too few of one class" if min(positive, negative) else "one class only"
         raise LogError(
-            f"{logs} has {len(examples)} usable rows (and {bad} in quarantine); "
-            f"at least {FEWEST_ROWS} labelled rows are needed to train and to judge a classifier"
-        )
-    positive = sum(example.needs_frontier > 0.5 for example in examples)
-    negative = sum(example.needs_frontier < 0.5 for example in examples)
-    fewest = min(positive, negative)
-    if fewest < FEWEST_OF_EACH_CLASS:
-        what = "one class only" if not fewest else "too few of one class"
-        raise LogError(
-            f"{logs} holds {what}: {positive} rows need the frontier model, {negative} do not; at "
-            f"least {FEWEST_OF_EACH_CLASS} of each are needed. Check --ok-threshold and which "
+            f"{log.path} holds {what}: {positive} rows need the frontier model, {negative} do not; "
+            f"at least {FEWEST_OF_EACH_CLASS} of each are needed. Check --ok-threshold and which "
             "column is the cheap score"
         )
 
 
-def _check_roles(logs: Path, examples: Examples) -> None:
-    roles = ROLES if len(examples) >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
-    empty = [role for role in roles if not (examples.role == role).any()]
+def _check_roles(log: MappedLog[Example], groups: Hashes, roles: Roles) -> None:
+    wanted = ROLES if len(roles) >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
+    empty = [role for role in wanted if not (roles == role).any()]
     if empty:
-        groups = len(set(examples.group))
         raise LogError(
-            f"{logs}: no row for the role {', '.join(empty)}: its {groups} groups are too few or "
-            "too large, and none is split; map a finer group, or try another prepare.seed"
+            f"{log.path}: no row for the role {', '.join(empty)}: its {len(np.unique(groups))} "
+            "groups are too few or too large, and none is split; map a finer group, or try another "
+            "prepare.seed"
         )
-
-
-def _counts(quarantined: Counter[str]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in quarantined.most_common())
-
-
-class _QuarantineFile:
-    """A file that appears with its first line; one of an earlier run does not stay."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> Callable[[Record, str], None]:
-        self._path.unlink(missing_ok=True)
-        return self._write
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def _write(self, record: Record, reason: str) -> None:
-        if self._file is None:
-            self._file = self._path.open("w", encoding="utf-8", errors="backslashreplace")
-        line = {"line": record.line, "reason": reason, "raw": record.raw}
-        self._file.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")

@@ -24,6 +24,7 @@ __all__ = [
     "CUT_MARK",
     "MAX_CHARACTERS",
     "VIEW_VERSION",
+    "hashed",
     "is_truncated",
     "last_user_text",
     "text_view",
@@ -128,6 +129,17 @@ def last_user_text(messages: Messages) -> str:
         if message.get("role") == "user":
             return _content_text(message.get("content"))
     return ""
+
+
+def hashed(text: str) -> int:
+    """Return a stable 64-bit hash of a text: what stands for it where many are kept in memory.
+
+    Examples
+    --------
+    >>> hashed("a") == hashed("a"), hashed("a") == hashed("b")
+    (True, False)
+    """
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 @cache

@@ -1,17 +1,19 @@
 """Examples, labels and roles."""
 
 import dataclasses
+import json
 from collections import defaultdict
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.data.examples import BadRecordError, Example, Examples, example_from
 from querytier.data.labels import LabelRule, cheap_fails_frontier_succeeds
-from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, role_of, with_roles
-from querytier.data.text_view import text_view
+from querytier.data.preparing import prepare
+from querytier.data.roles import ROLES, joined_groups, roles_of
 
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}
 EXPLICIT = LabelRule("explicit", 0.5)
@@ -45,13 +47,14 @@ def test_a_weight_that_is_not_above_zero_makes_no_example(weight):
 
 def test_examples_come_back_from_parquet_as_they_were(tmp_path):
     rows = [example("eins", group="g", cheap_score=0.25), example("zwei", weight=2, domain="d")]
-    examples = Examples.of(with_roles(rows, SHARES, 0))
-    examples.write_parquet(tmp_path / "examples.parquet")
+    examples = Examples.of(rows)
+    pq.write_table(examples.table(), tmp_path / "examples.parquet")
     again = Examples.read_parquet(tmp_path / "examples.parquet")
     for field in dataclasses.fields(Examples):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(examples, field.name))
     assert again.fingerprint() == examples.fingerprint()
     assert not again.scored
+    assert examples.dataset().features["cheap_score"].dtype == "float64"
 
 
 def test_the_fingerprint_sees_every_value_and_no_order():
@@ -61,42 +64,76 @@ def test_the_fingerprint_sees_every_value_and_no_order():
     assert Examples.of([rows[0], example("b", weight=2)]).fingerprint() != fingerprint
 
 
-QUERIES = st.text(st.sampled_from("ab \n"), min_size=1, max_size=3).filter(text_view)
-ROWS = st.lists(st.tuples(QUERIES, st.sampled_from(["", "g1", "g2", "g3", "g4"])), min_size=1)
+NAMES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30)
 
 
-@given(ROWS, st.integers(0, 50), st.booleans())
-def test_no_group_and_no_view_is_in_two_roles(rows, seed, many):
-    examples = [example(query, group) for query, group in rows]
-    if many:
-        examples *= FEWEST_ROWS_TO_CERTIFY // len(examples) + 1
-    roles_of_group, roles_of_view = defaultdict(set), defaultdict(set)
-    for before, after in zip(examples, with_roles(examples, SHARES, seed), strict=True):
-        roles_of_group[before.group or f"view {text_view(before.query)}"].add(after.role)
-        roles_of_view[text_view(after.query)].add(after.role)
-        assert after.query == before.query
-    assert all(len(roles) == 1 for roles in roles_of_group.values())
-    assert all(len(roles) == 1 for roles in roles_of_view.values())
+@given(NAMES, st.integers(0, 50))
+def test_no_group_and_no_view_is_in_two_roles(rows, seed):
+    names, views = np.array(rows, dtype=np.uint64).T
+    groups = joined_groups(names, views)
+    roles = roles_of(groups, SHARES, seed)
+    for keys in (names, views, groups):
+        roles_of_key = defaultdict(set)
+        for key, role in zip(keys, roles, strict=True):
+            roles_of_key[key].add(role)
+        assert all(len(found) == 1 for found in roles_of_key.values())
 
 
-def rows_with_groups(count):
-    return [example(f"query number {n}", group=f"group {n}") for n in range(count)]
+@given(NAMES)
+def test_groups_are_joined_only_through_names_and_views(rows):
+    """The joined groups are those of a plain search for what hangs together."""
+    names, views = np.array(rows, dtype=np.uint64).T
+    groups = joined_groups(names, views)
+    for row, group in enumerate(groups):
+        reached, grown = {row}, True
+        while grown:
+            near = [(names[n], views[n]) for n in reached]
+            more = {
+                n
+                for n in range(len(rows))
+                if any(names[n] == name or views[n] == view for name, view in near)
+            }
+            grown, reached = more != reached, more
+        assert group == min(names[n] for n in reached)
+        assert {n for n in range(len(rows)) if groups[n] == group} == reached
 
 
-def test_below_a_thousand_rows_there_is_no_calibration_and_no_certification_role():
-    assert {row.role for row in with_roles(rows_with_groups(999), SHARES, 3)} == {"train", "test"}
-    every = {"train", "calibration", "certification", "test"}
-    assert {row.role for row in with_roles(rows_with_groups(1000), SHARES, 3)} == every
+def prepared(tmp_path, count):
+    lines = (
+        json.dumps({"query": f"query {n}", "needs_frontier": n % 2, "id": n, "group": f"g{n}"})
+        for n in range(count)
+    )
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    settings = {"ok_threshold": 0.5, "shares": SHARES, "seed": 3, "max_bad_share": 0.0}
+    summary = prepare(tmp_path / "log.jsonl", None, tmp_path, **settings)
+    return Examples.read_parquet(tmp_path / "data" / "examples.parquet"), summary
 
 
-def test_a_log_that_grows_keeps_its_test_rows():
-    few = with_roles(rows_with_groups(400), SHARES, 3)
-    many = with_roles(rows_with_groups(1400), SHARES, 3)[:400]
-    assert [row.role == "test" for row in few] == [row.role == "test" for row in many]
+def test_below_a_thousand_rows_there_is_no_calibration_and_no_certification_role(tmp_path):
+    assert set(prepared(tmp_path, 999)[0].role) == {"train", "test"}
+    assert set(prepared(tmp_path, 1000)[0].role) == set(ROLES)
+
+
+def test_a_log_that_grows_keeps_its_test_rows(tmp_path):
+    few, many = prepared(tmp_path, 400)[0], prepared(tmp_path, 1400)[0]
+    assert [role == "test" for role in few.role] == [role == "test" for role in many.role[:400]]
+
+
+def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
+    whole, summary = prepared(tmp_path, 300)
+    monkeypatch.setattr("querytier.data.preparing._ROWS_AT_ONCE", 7)
+    pieces, again = prepared(tmp_path, 300)
+    assert again == summary
+    assert pieces.fingerprint() == whole.fingerprint() == summary.fingerprint
+    assert pieces.query.tolist() == [f"query {n}" for n in range(300)]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        "examples.parquet",
+        "summary.json",
+    ]
 
 
 def test_roles_get_their_shares_of_many_groups():
-    roles = [role_of(f"group {n}", SHARES, 0) for n in range(20_000)]
+    roles = roles_of(np.arange(20_000, dtype=np.uint64), SHARES, 0).tolist()
     for role, share in {**SHARES, "train": 0.5}.items():
         assert roles.count(role) / 20_000 == pytest.approx(share, abs=0.015)
 

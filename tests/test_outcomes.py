@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from querytier.data.columns import ColumnMap
-from querytier.data.examples import Examples
-from querytier.data.preparing import read_examples, summarise
+from querytier.data.preparing import read_unsplit
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.curves import gain_curve
 from querytier.eval.evaluation import oracle
@@ -32,8 +31,7 @@ PREVALENCES = {
 
 def read(folder, name, ok_threshold, tmp_path):
     path = folder / f"{name}.jsonl.gz"
-    rows, quarantined, rule = read_examples(path, MAP, tmp_path / "q.jsonl", ok_threshold, 0.01)
-    return Examples.of(rows), summarise(path, Examples.of(rows), quarantined, rule)
+    return read_unsplit(path, MAP, tmp_path / "q.jsonl", ok_threshold, 0.01)
 
 
 @pytest.mark.parametrize("name", PREVALENCES)

@@ -11,7 +11,7 @@ import pytest
 
 from querytier.data.columns import ColumnMap
 from querytier.data.labels import LabelRule
-from querytier.data.preparing import read_examples
+from querytier.data.preparing import examples_log
 from querytier.data.reading import read_records
 from querytier.errors import LogError, UsageError
 
@@ -19,6 +19,14 @@ ROWS = [
     {"q": "What is a quorum?", "cheap": 1.0, "frontier": 1.0},
     {"q": 'Größer, ünd\n"quoted", 日本', "cheap": 0.0, "frontier": 1.0},
 ]
+
+
+def read_examples(*arguments):
+    """Read a whole log; return its examples, what was quarantined, and the label rule."""
+    log, rule = examples_log(*arguments)
+    return list(log), log.quarantined, rule
+
+
 MAP = ColumnMap({"query": "q", "cheap_score": "cheap", "frontier_score": "frontier"})
 
 
@@ -103,6 +111,16 @@ def test_numbers_and_truth_values_may_come_as_text(tmp_path):
     examples, quarantined, _ = read_examples(log, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
     assert [example.needs_frontier for example in examples] == [1.0, 0.0]
     assert quarantined == {"cheap_score missing": 1, "2 fields where the header has 3": 1}
+
+
+def test_an_id_that_comes_again_much_later_is_quarantined(tmp_path, monkeypatch):
+    monkeypatch.setattr("querytier.data.preparing._RECENT", 5)
+    log = tmp_path / "log.jsonl"
+    ids = [*range(23), 0, 22, 4, 23]
+    log.write_text("".join(f'{{"query": "a", "needs_frontier": 0, "id": {n}}}\n' for n in ids))
+    examples, quarantined, _ = read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 1.0)
+    assert [example.id for example in examples] == [str(n) for n in range(24)]
+    assert quarantined == {"id used before": 3}
 
 
 def test_an_id_that_comes_again_is_quarantined(tmp_path):

@@ -45,6 +45,13 @@ _OFFLINE_PACKAGES = frozenset(
     }
 )
 
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at logs before anything is made of them.",
+)
+app.add_typer(data_app, name="data")
+
 Logs = Annotated[
     Path, typer.Argument(metavar="LOGS", help="JSONL, CSV, TSV (each also .gz) or Parquet.")
 ]
@@ -264,6 +271,30 @@ def show(
     _show(out, project or out)
     if query:
         _compare(query, out / "model")
+
+
+@data_app.command(
+    epilog="Example: querytier data inspect logs.jsonl.gz "
+    "--map query=prompt,cheap_score=weak,frontier_score=strong"
+)
+def inspect(
+    logs: Logs,
+    columns: Map = None,
+    ok_threshold: OkThreshold = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of tables.")
+    ] = False,
+) -> None:
+    """Say what a log holds: fields, label rules and what they miss, shares, ten rows, what next."""
+    from querytier.data.inspecting import inspect_log
+    from querytier.summary import print_inspection
+
+    settings = _params(None, ok_threshold)
+    inspection = inspect_log(logs, _columns(columns, settings), settings.prepare.ok_threshold)
+    if as_json:
+        typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
+    else:
+        print_inspection(inspection, str(logs), columns)
 
 
 def _params(path: Path | None, ok_threshold: float | None = None) -> "Params":

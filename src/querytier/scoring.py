@@ -5,7 +5,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from querytier.data.atomic import atomic_file
 from querytier.data.columns import ColumnMap
 from querytier.data.examples import query_of, text_of
-from querytier.data.preparing import mapped_rows
+from querytier.data.logs import MappedLog
 from querytier.errors import UsageError
 from querytier.serve import Decision, Router
 
@@ -23,6 +25,9 @@ __all__ = ["Scored", "decide_all", "embed_all", "score_log"]
 
 Answer = TypeVar("Answer")
 
+Row = tuple[str, float | None, float | None, str]
+
+_ROWS_AT_ONCE = 1000
 _COLUMNS = ("id", "p_frontier", "decision_score", "tier")
 
 
@@ -86,15 +91,15 @@ def score_log(
     router = Router.load(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
     quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
-    rows, quarantined = mapped_rows(logs, columns, _id_and_query, quarantine, max_bad_share)
-    decisions = decide_all(router, [query for _, query in rows])
-    _write([identity for identity, _ in rows], decisions, out)
-    return Scored(
-        rows=len(rows),
-        quarantined=dict(quarantined),
-        tiers=dict(Counter(decision.tier for decision in decisions)),
-        reasons=dict(Counter(decision.reason for decision in decisions)),
-    )
+    log = MappedLog(logs, columns, _id_and_query, quarantine, max_bad_share)
+    tiers: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    with atomic_file(out) as scratch, _writer(scratch, out.suffix) as write:
+        for identity, decision in _decided(router, log):
+            write((identity, decision.p_frontier, decision.decision_score, decision.tier))
+            tiers[decision.tier] += 1
+            reasons[decision.reason] += 1
+    return Scored(log.usable, dict(log.quarantined), dict(tiers), dict(reasons))
 
 
 def _id_and_query(values: Mapping[str, object], default_id: str) -> tuple[str, str]:
@@ -110,28 +115,47 @@ def _over_threads(
         yield from tqdm(threads.map(function, items), total=len(items), desc=name, unit="query")
 
 
-def _write(ids: Sequence[str], decisions: Sequence[Decision], out: Path) -> None:
-    rows = [
-        (identity, decision.p_frontier, decision.decision_score, decision.tier)
-        for identity, decision in zip(ids, decisions, strict=True)
-    ]
-    with atomic_file(out) as scratch:
-        if out.suffix == ".csv":
-            with scratch.open("w", newline="", encoding="utf-8", errors="replace") as file:
-                writer = csv.writer(file)
-                writer.writerow(_COLUMNS)
-                writer.writerows(rows)
-        else:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+def _decided(router: Router, log: MappedLog[tuple[str, str]]) -> Iterator[tuple[str, Decision]]:
+    """Decide a log's queries, a batch on all cores at a time, in order."""
+    from tqdm import tqdm
 
-            schema = pa.schema(
-                [
-                    ("id", pa.string()),
-                    ("p_frontier", pa.float64()),
-                    ("decision_score", pa.float64()),
-                    ("tier", pa.string()),
-                ]
+    rows = iter(tqdm(log, desc="decide", unit="query"))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+            ids, queries = zip(*batch, strict=True)
+            yield from zip(ids, threads.map(router.decide, queries), strict=True)
+
+
+@contextmanager
+def _writer(path: Path, ending: str) -> Iterator[Callable[[Row], None]]:
+    """Give a function that writes one row to a CSV or Parquet file."""
+    if ending == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(_COLUMNS)
+            yield lines.writerow
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(list(zip(_COLUMNS, ("string", "double", "double", "string"), strict=True)))
+    pending: list[Row] = []
+    with pq.ParquetWriter(path, schema) as table:
+
+        def flush() -> None:
+            columns = list(zip(*pending, strict=True)) or [()] * len(_COLUMNS)
+            table.write(
+                pa.table(
+                    [pa.array(c, t.type) for c, t in zip(columns, schema, strict=True)],
+                    schema=schema,
+                )
             )
-            table = pa.table(dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True)))
-            pq.write_table(table.cast(schema), scratch)
+            pending.clear()
+
+        def write(row: Row) -> None:
+            pending.append(row)
+            if len(pending) == _ROWS_AT_ONCE:
+                flush()
+
+        yield write
+        flush()

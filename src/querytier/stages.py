@@ -27,8 +27,7 @@ from querytier.classifier.manifest import Certificate, Manifest
 from querytier.data.atomic import atomic_folder
 from querytier.data.columns import ColumnMap
 from querytier.data.examples import Examples
-from querytier.data.preparing import DataSummary, prepare, read_examples, summarise
-from querytier.data.roles import with_roles
+from querytier.data.preparing import DataSummary, prepare, read_unsplit
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking
@@ -195,11 +194,9 @@ def evaluate_artifact(
     if ok_threshold is None:
         ok_threshold = router.classifier.manifest.label_rule["ok_threshold"]
     out.mkdir(parents=True, exist_ok=True)
-    rows, quarantined, rule = read_examples(
+    examples, data = read_unsplit(
         logs, columns, out / "quarantine.jsonl", ok_threshold, params.prepare.max_bad_share
     )
-    examples = Examples.of(with_roles(rows, {"test": 1.0}, params.prepare.seed))
-    data = summarise(logs, examples, quarantined, rule)
     tracker = Tracker(out)
     with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):
         learned, left_out = _cross_fitted_baselines(_embedded(router, examples), params)

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from querytier.data.inspecting import Inspection
+from querytier.data.preparing import FEWEST_ROWS
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
 from querytier.eval.report import COLUMNS, table_cells
 from querytier.serve import Router
 
-__all__ = ["print_decisions", "print_table"]
+__all__ = ["print_decisions", "print_inspection", "print_table"]
 
 _SHOWN = ("auroc", "apgr", "cpt50", "cpt80", "ece", "recall", "quality_retained", "cost_saved")
 _NARROWEST = 120
+_STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins")
 
 
 def print_table(metrics: Mapping[str, Any]) -> None:
@@ -60,3 +63,57 @@ def print_decisions(queries: Sequence[str], router: Router) -> None:
             f"{decision.tier}\np_frontier {score}, threshold {decision.threshold:.3f}",
         )
     Console(width=max(_NARROWEST, Console().width)).print(table)
+
+
+def print_inspection(inspection: Inspection, logs: str, map_text: str | None) -> None:
+    """Print what a log holds, and what to do next."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(width=max(_NARROWEST, Console().width), highlight=False)
+    bad = sum(inspection.bad.values())
+    console.print(f"{inspection.source}: {inspection.rows:,} records, {bad:,} bad", markup=False)
+    for reason, count in inspection.bad.items():
+        console.print(f"  {reason}: {count:,}", markup=False)
+    fields = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Fields", title_justify="left")
+    for title in ("field", "column", "present", "values"):
+        fields.add_column(title)
+    for found in inspection.fields:
+        share = f"{found.present / max(inspection.rows, 1):.1%}"
+        fields.add_row(found.field, found.column, share, escape(" | ".join(found.values)))
+    console.print(fields)
+    if inspection.unmapped:
+        console.print(f"columns without a field: {', '.join(inspection.unmapped)}\n", markup=False)
+    rules = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Label rules", title_justify="left")
+    for title in ("rule", "usable records", "missing in the map"):
+        rules.add_column(title)
+    for rule in inspection.rules:
+        rules.add_row(rule.rule, f"{rule.usable:,}", ", ".join(rule.missing) or "nothing")
+    console.print(rules)
+    shares = {name: getattr(inspection, name) for name in _STRATA}
+    known = [f"{name} {share:.1%}" for name, share in shares.items() if share is not None]
+    console.print(f"shares: {', '.join(known) or 'none without labels or scores'}\n", markup=False)
+    for number, values in enumerate(inspection.first, start=1):
+        line = "  ".join(f"{name}={value}" for name, value in values.items())
+        console.print(f"{number:>2}  {line}", markup=False, soft_wrap=True)
+    console.print(f"\nnext: {_next_step(inspection, logs, map_text)}", markup=False, soft_wrap=True)
+
+
+def _next_step(inspection: Inspection, logs: str, map_text: str | None) -> str:
+    """Return the one thing to do after an inspection."""
+    mapped = f" --map {map_text}" if map_text else ""
+    if not inspection.fields:
+        return f"querytier data inspect {logs} --map query=COLUMN, with one of the columns above"
+    ready = max(inspection.rules, key=lambda rule: rule.usable)
+    if ready.usable == 0:
+        ways = " or ".join(
+            " and ".join(f"{name}=COLUMN" for name in rule.missing)
+            for rule in inspection.rules
+            if rule.missing
+        )
+        return f"add {ways} to --map; without them this log can be scored, not learned from"
+    if ready.usable < FEWEST_ROWS:
+        return f"label more records: {ready.usable} are usable, {FEWEST_ROWS} are needed to train"
+    return f"querytier run {logs}{mapped} --out runs/first"
