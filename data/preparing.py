@@ -288,7 +288,7 @@ def _write_examples(staged: Path, groups: Hashes, roles: Roles, path: Path) -> s
 def _batches(log: MappedLog[Example]) -> Iterator[list[Example]]:
     from tqdm import tqdm
 
-    examples = iter(tqdm(log, desc="prepare", unit="line"))
+    examples = iter(tqdm(log, desc="prepare", unit="line", disable=None))
     while batch := list(islice(examples, _ROWS_AT_ONCE)):
         yield batch
 
