@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from querytier.data.canonical import is_passed_over
 from querytier.data.columns import ColumnMap, leaf_paths
 from querytier.data.examples import BadRecordError, number_of, query_of
-from querytier.data.reading import Record, read_records
+from querytier.data.formats import Format
+from querytier.data.reading import Record
+from querytier.data.sources import LogSource, same_name_columns
 from querytier.data.strata import Strata
 
 __all__ = ["FieldCount", "Inspection", "Readiness", "inspect_log"]
@@ -63,10 +65,13 @@ class Inspection:
     Attributes
     ----------
     source : str
+    format : str
     rows : int
         Records, bad ones among them.
     bad : dict of str to int
         Records that could not be read, or have no query, by reason.
+    passed_over : dict of str to int
+        Records that are none of a router's (tool calls, further models), by reason.
     fields : list of FieldCount
     unmapped : list of str
         Columns that no field is mapped to.
@@ -78,8 +83,10 @@ class Inspection:
     """
 
     source: str
+    format: str
     rows: int
     bad: dict[str, int]
+    passed_over: dict[str, int]
     fields: list[FieldCount]
     unmapped: list[str]
     rules: list[Readiness]
@@ -95,12 +102,12 @@ class Inspection:
         return asdict(self)
 
 
-def inspect_log(path: Path, columns: ColumnMap | None, ok_threshold: float) -> Inspection:
+def inspect_log(source: LogSource, columns: ColumnMap | None, ok_threshold: float) -> Inspection:
     """Count what a log holds, in one pass and constant memory.
 
     Parameters
     ----------
-    path : Path
+    source : LogSource
     columns : ColumnMap or None
         None maps every field to the column of its own name.
     ok_threshold : float
@@ -112,8 +119,9 @@ def inspect_log(path: Path, columns: ColumnMap | None, ok_threshold: float) -> I
         If the file does not exist or cannot be read.
     """
     counts = _Counts(columns, ok_threshold)
-    counts.take(read_records(path))
-    return counts.inspection(path.name)
+    schema = source.format or source.recognised()
+    counts.take(replace(source, format=schema).records())
+    return counts.inspection(source.path.name, schema)
 
 
 class _Counts:
@@ -122,6 +130,7 @@ class _Counts:
         self._strata = Strata(ok_threshold)
         self._rows = 0
         self._bad: Counter[str] = Counter()
+        self._passed_over: Counter[str] = Counter()
         self._present: Counter[str] = Counter()
         self._values: dict[str, dict[str, None]] = {}
         self._paths: dict[str, None] = {}
@@ -133,11 +142,13 @@ class _Counts:
         for record in records:
             self._rows += 1
             if record.fields is None:
-                self._bad[record.problem or ""] += 1
+                kind = (record.problem or "").split(":", 1)[0]
+                counts = self._passed_over if is_passed_over(record) else self._bad
+                counts[kind] += 1
                 continue
             self._paths |= dict.fromkeys(leaf_paths(record.fields))
             if self._columns is None and "query" in record.fields:
-                self._columns = ColumnMap.same_names(record.fields)
+                self._columns = same_name_columns(record.fields)
             try:
                 if self._columns is not None:
                     self._take_values(self._columns.values(record.fields))
@@ -165,15 +176,17 @@ class _Counts:
         cheap, frontier = number_of(values, "cheap_score"), number_of(values, "frontier_score")
         self._strata.add(cheap, frontier)
 
-    def inspection(self, source: str) -> Inspection:
+    def inspection(self, source: str, schema: Format) -> Inspection:
         paths = self._columns.paths if self._columns else {}
         given = self._usable["explicit"]
         shares = self._strata.shares()
         label = self._label_sum / given if given else shares.get("needs_frontier")
         return Inspection(
             source=source,
+            format=schema.value,
             rows=self._rows,
             bad=dict(self._bad),
+            passed_over=dict(self._passed_over),
             fields=[
                 FieldCount(name, path, self._present[name], list(self._values.get(name, {})))
                 for name, path in paths.items()

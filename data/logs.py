@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
+from querytier.data.canonical import is_passed_over
 from querytier.data.columns import ColumnMap, leaf_paths
 from querytier.data.examples import BadRecordError
-from querytier.data.reading import Record, read_records
+from querytier.data.reading import Record
+from querytier.data.sources import LogSource
 from querytier.errors import LogError, UsageError
 
-__all__ = ["MappedLog", "same_name_columns"]
+__all__ = ["MappedLog"]
 
 _SHOWN_COLUMNS = 12
 
@@ -28,7 +30,7 @@ class MappedLog(Generic[Row]):
 
     Parameters
     ----------
-    path : Path
+    source : LogSource
     columns : ColumnMap
     make : callable
         Takes a record's mapped values and a default id, returns a row or raises `BadRecordError`.
@@ -43,6 +45,8 @@ class MappedLog(Generic[Row]):
         Rows made so far.
     quarantined : Counter
         Bad records so far, by reason (without the value).
+    passed_over : Counter
+        Records so far that are none of ours (a trace's tool calls, further models), by reason.
 
     Raises
     ------
@@ -52,30 +56,38 @@ class MappedLog(Generic[Row]):
         If the file cannot be read, or, at the end, if too many records were bad.
     """
 
-    path: Path
+    source: LogSource
     columns: ColumnMap
     make: Callable[[Mapping[str, object], str], Row]
     quarantine: Path
     max_bad_share: float
     usable: int = field(default=0, init=False)
     quarantined: Counter[str] = field(default_factory=Counter, init=False)
+    passed_over: Counter[str] = field(default_factory=Counter, init=False)
     _seen: set[str] = field(default_factory=set, init=False)
     _known: dict[str, None] = field(default_factory=dict, init=False)
 
     def __iter__(self) -> Iterator[Row]:
-        records = read_records(self.path)
+        records = self.source.records()
         with _QuarantineFile(self.quarantine) as write:
             for record in records:
                 try:
                     row = self._row(record)
                 except BadRecordError as error:
-                    self.quarantined[str(error).split(":", 1)[0]] += 1
-                    write(record, str(error))
+                    self._set_aside(record, str(error), write)
                 else:
                     self.usable += 1
                     yield row
         self._check_columns()
         self._check_bad_share()
+
+    def _set_aside(self, record: Record, reason: str, write: Callable[[Record, str], None]) -> None:
+        kind = reason.split(":", 1)[0]
+        if is_passed_over(record):
+            self.passed_over[kind] += 1
+        else:
+            self.quarantined[kind] += 1
+            write(record, reason)
 
     def _row(self, record: Record) -> Row:
         if record.fields is None:
@@ -91,7 +103,7 @@ class MappedLog(Generic[Row]):
         if unknown and self._known:
             shown = [*self._known][:_SHOWN_COLUMNS] + ["..."] * (len(self._known) > _SHOWN_COLUMNS)
             raise UsageError(
-                f"no record of {self.path} has the mapped column {', '.join(unknown)}; "
+                f"no record of {self.source.path} has the mapped column {', '.join(unknown)}; "
                 f"its columns: {', '.join(shown)}"
             )
 
@@ -101,29 +113,15 @@ class MappedLog(Generic[Row]):
         counts = ", ".join(f"{why}: {count}" for why, count in self.quarantined.most_common())
         if not self.usable:
             raise LogError(
-                f"{self.path} has no usable row among its {rows} "
+                f"{self.source.path} has no usable row among its {rows} "
                 f"({counts or 'the file is empty'}); see {self.quarantine}"
             )
         if bad > self.max_bad_share * rows:
             raise LogError(
-                f"{bad} of the {rows} records of {self.path} are bad, a larger share than "
+                f"{bad} of the {rows} records of {self.source.path} are bad, a larger share than "
                 f"max_bad_share {self.max_bad_share} ({counts}); see {self.quarantine}, mend them "
                 "or raise it"
             )
-
-
-def same_name_columns(path: Path) -> ColumnMap:
-    """Map every field to the column of its own name, by the first readable record of a log.
-
-    Raises
-    ------
-    LogError
-        If the log has no readable record.
-    """
-    for record in read_records(path):
-        if record.fields is not None:
-            return ColumnMap.same_names(record.fields)
-    raise LogError(f"{path} has no readable record; is it a router log, one record a line?")
 
 
 class _QuarantineFile:

@@ -5,9 +5,6 @@ from these the groups and roles follow. The second writes the examples with thei
 """
 
 import json
-import math
-from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -26,10 +23,11 @@ from querytier.data.examples import (
     example_from,
 )
 from querytier.data.labels import LabelRule, label_rule
-from querytier.data.logs import MappedLog, same_name_columns
-from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares, joined_groups, roles_of
-from querytier.data.strata import Strata
-from querytier.data.text_view import VIEW_VERSION, hashed, is_truncated, text_view, view_fingerprint
+from querytier.data.ledger import Ledger, SeenHashes
+from querytier.data.logs import MappedLog
+from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares
+from querytier.data.sources import LogSource
+from querytier.data.text_view import VIEW_VERSION, hashed, view_fingerprint
 from querytier.errors import LogError
 
 __all__ = [
@@ -44,7 +42,6 @@ __all__ = [
 FEWEST_ROWS = 200
 FEWEST_OF_EACH_CLASS = 10
 _ROWS_AT_ONCE = 10_000
-_RECENT = 20_000
 
 Hashes = NDArray[np.uint64]
 Roles = NDArray[np.object_]
@@ -62,6 +59,8 @@ class DataSummary:
         Records read, and records that made an example.
     quarantined : dict of str to int
         Records that made none, by reason (without the value).
+    passed_over : dict of str to int
+        Records that are none of a router's, by reason; not among `rows`.
     roles : dict of str to int
         Examples by role.
     shares : dict of str to float
@@ -80,6 +79,7 @@ class DataSummary:
     rows: int
     usable: int
     quarantined: dict[str, int]
+    passed_over: dict[str, int]
     roles: dict[str, int]
     shares: dict[str, float]
     label_rule: LabelRule
@@ -100,7 +100,7 @@ class DataSummary:
 
 
 def prepare(
-    logs: Path,
+    source: LogSource,
     columns: ColumnMap | None,
     out: Path,
     *,
@@ -113,7 +113,7 @@ def prepare(
 
     Parameters
     ----------
-    logs : Path
+    source : LogSource
     columns : ColumnMap or None
         None maps every field to the column of its own name.
     out : Path
@@ -136,10 +136,10 @@ def prepare(
         hold one class only, or too few groups to fill the roles.
     """
     out.mkdir(parents=True, exist_ok=True)
-    log, rule = examples_log(logs, columns, out / "quarantine.jsonl", ok_threshold, max_bad_share)
+    log, rule = examples_log(source, columns, out / "quarantine.jsonl", ok_threshold, max_bad_share)
     with atomic_folder(out / "data") as folder:
         staged = folder / "staged.parquet"
-        ledger = _Ledger(ok_threshold)
+        ledger = Ledger(ok_threshold)
         _stage(log, ledger, staged)
         _check_enough(log, ledger)
         groups, roles = ledger.groups_and_roles(shares, seed)
@@ -152,15 +152,15 @@ def prepare(
 
 
 def read_unsplit(
-    logs: Path,
+    source: LogSource,
     columns: ColumnMap | None,
     quarantine: Path,
     ok_threshold: float,
     max_bad_share: float,
 ) -> tuple[Examples, DataSummary]:
     """Read the examples of a log into memory, all in the test role; parameters as in `prepare`."""
-    log, rule = examples_log(logs, columns, quarantine, ok_threshold, max_bad_share)
-    ledger, rows = _Ledger(ok_threshold), []
+    log, rule = examples_log(source, columns, quarantine, ok_threshold, max_bad_share)
+    ledger, rows = Ledger(ok_threshold), []
     for example in log:
         ledger.add(example)
         rows.append(example)
@@ -170,7 +170,7 @@ def read_unsplit(
 
 
 def examples_log(
-    logs: Path,
+    source: LogSource,
     columns: ColumnMap | None,
     quarantine: Path,
     ok_threshold: float,
@@ -180,9 +180,9 @@ def examples_log(
 
     Parameters and errors as in `prepare`. An id that comes again is a bad record.
     """
-    columns = columns or same_name_columns(logs)
+    columns = columns or source.columns()
     rule = label_rule(columns, ok_threshold)
-    ids = _Seen()
+    ids = SeenHashes()
 
     def make(values: Mapping[str, object], default_id: str) -> Example:
         example = example_from(values, rule, default_id)
@@ -190,76 +190,10 @@ def examples_log(
             raise BadRecordError(f"id used before: {example.id}")
         return example
 
-    return MappedLog(logs, columns, make, quarantine, max_bad_share), rule
+    return MappedLog(source, columns, make, quarantine, max_bad_share), rule
 
 
-class _Seen:
-    """Hashes seen so far, at eight bytes each; a set of them would take a hundred."""
-
-    def __init__(self) -> None:
-        self._recent: set[int] = set()
-        self._older = np.empty(0, np.uint64)
-
-    def before(self, value: int) -> bool:
-        """Tell whether a hash was seen before, and remember it."""
-        place = int(np.searchsorted(self._older, np.uint64(value)))
-        found = place < len(self._older) and int(self._older[place]) == value
-        if found or value in self._recent:
-            return True
-        self._recent.add(value)
-        if len(self._recent) == _RECENT:
-            recent = np.fromiter(self._recent, np.uint64, _RECENT)
-            self._older = np.sort(np.concatenate([self._older, recent]))
-            self._recent.clear()
-        return False
-
-
-class _Ledger:
-    """The few numbers of every example that groups, roles and shares follow from."""
-
-    def __init__(self, ok_threshold: float) -> None:
-        self._names, self._views = array("Q"), array("Q")
-        self._strata = Strata(ok_threshold)
-        self._label_sum, self._truncated = 0.0, 0
-        self.positive, self.negative = 0, 0
-        self.label_sources: Counter[str] = Counter()
-
-    def add(self, example: Example) -> None:
-        view = hashed(text_view(example.query))
-        self._views.append(view)
-        self._names.append(hashed(example.group) if example.group else view)
-        self._label_sum += example.needs_frontier
-        self.positive += example.needs_frontier > 0.5
-        self.negative += example.needs_frontier < 0.5
-        self._truncated += is_truncated(example.query)
-        self.label_sources[example.label_source] += 1
-        if not math.isnan(example.cheap_score + example.frontier_score):
-            self._strata.add(example.cheap_score, example.frontier_score)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def groups_and_roles(self, shares: RoleShares, seed: int) -> tuple[Hashes, Roles]:
-        """Return the group and the role of every example.
-
-        Below `FEWEST_ROWS_TO_CERTIFY` rows the calibration and certification roles fall to
-        training: such logs are calibrated by cross-fitting, and cannot certify anything.
-        """
-        groups = joined_groups(
-            np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
-        )
-        few = len(self) < FEWEST_ROWS_TO_CERTIFY
-        return groups, roles_of(groups, {"test": shares["test"]} if few else shares, seed)
-
-    def shares(self) -> dict[str, float]:
-        return {
-            **self._strata.shares(),
-            "needs_frontier": self._label_sum / len(self),
-            "truncated": self._truncated / len(self),
-        }
-
-
-def _stage(log: MappedLog[Example], ledger: _Ledger, path: Path) -> None:
+def _stage(log: MappedLog[Example], ledger: Ledger, path: Path) -> None:
     """Write the examples as they come, without final groups and roles."""
     import pyarrow.parquet as pq
 
@@ -294,13 +228,14 @@ def _batches(log: MappedLog[Example]) -> Iterator[list[Example]]:
 
 
 def _summary(
-    log: MappedLog[Example], rule: LabelRule, ledger: _Ledger, roles: Roles, fingerprint: str
+    log: MappedLog[Example], rule: LabelRule, ledger: Ledger, roles: Roles, fingerprint: str
 ) -> DataSummary:
     return DataSummary(
-        source=log.path.name,
+        source=log.source.path.name,
         rows=log.usable + log.quarantined.total(),
         usable=log.usable,
         quarantined=dict(log.quarantined),
+        passed_over=dict(log.passed_over),
         roles={role: int((roles == role).sum()) for role in ROLES},
         shares=ledger.shares(),
         label_rule=rule,
@@ -311,10 +246,10 @@ def _summary(
     )
 
 
-def _check_enough(log: MappedLog[Example], ledger: _Ledger) -> None:
+def _check_enough(log: MappedLog[Example], ledger: Ledger) -> None:
     if len(ledger) < FEWEST_ROWS:
         raise LogError(
-            f"{log.path} has {len(ledger)} usable rows (and {log.quarantined.total()} in "
+            f"{log.source.path} has {len(ledger)} usable rows (and {log.quarantined.total()} in "
             f"quarantine); at least {FEWEST_ROWS} labelled rows are needed to train and to judge a "
             "classifier"
         )
@@ -322,9 +257,9 @@ def _check_enough(log: MappedLog[Example], ledger: _Ledger) -> None:
     if min(positive, negative) < FEWEST_OF_EACH_CLASS:
         what = "too few of one class" if min(positive, negative) else "one class only"
         raise LogError(
-            f"{log.path} holds {what}: {positive} rows need the frontier model, {negative} do not; "
-            f"at least {FEWEST_OF_EACH_CLASS} of each are needed. Check --ok-threshold and which "
-            "column is the cheap score"
+            f"{log.source.path} holds {what}: {positive} rows need the frontier model, "
+            f"{negative} do not; at least {FEWEST_OF_EACH_CLASS} of each are needed. Check "
+            "--ok-threshold and which column is the cheap score"
         )
 
 
@@ -333,7 +268,7 @@ def _check_roles(log: MappedLog[Example], groups: Hashes, roles: Roles) -> None:
     empty = [role for role in wanted if not (roles == role).any()]
     if empty:
         raise LogError(
-            f"{log.path}: no row for the role {', '.join(empty)}: its {len(np.unique(groups))} "
-            "groups are too few or too large, and none is split; map a finer group, or try another "
-            "prepare.seed"
+            f"{log.source.path}: no row for the role {', '.join(empty)}: its "
+            f"{len(np.unique(groups))} groups are too few or too large, and none is split; map a "
+            "finer group, or try another prepare.seed"
         )

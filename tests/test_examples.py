@@ -14,6 +14,7 @@ from querytier.data.examples import BadRecordError, Example, Examples, example_f
 from querytier.data.labels import LabelRule, cheap_fails_frontier_succeeds
 from querytier.data.preparing import prepare
 from querytier.data.roles import ROLES, joined_groups, roles_of
+from querytier.data.sources import LogSource
 
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}
 EXPLICIT = LabelRule("explicit", 0.5)
@@ -105,7 +106,7 @@ def prepared(tmp_path, count):
     )
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     settings = {"ok_threshold": 0.5, "shares": SHARES, "seed": 3, "max_bad_share": 0.0}
-    summary = prepare(tmp_path / "log.jsonl", None, tmp_path, **settings)
+    summary = prepare(LogSource(tmp_path / "log.jsonl"), None, tmp_path, **settings)
     return Examples.read_parquet(tmp_path / "data" / "examples.parquet"), summary
 
 

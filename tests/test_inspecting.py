@@ -2,12 +2,15 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from querytier.cli import main
 from querytier.data.columns import ColumnMap
 from querytier.data.inspecting import inspect_log
+from querytier.data.model_pair import ModelPair
+from querytier.data.sources import LogSource
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ MAP = "query=q,cheap_score=s.small,frontier_score=s.large"
 
 
 def test_fields_rules_and_shares_are_counted(log):
-    found = inspect_log(log, ColumnMap.parse(MAP), 0.5)
+    found = inspect_log(LogSource(log), ColumnMap.parse(MAP), 0.5)
     assert found.rows == 7
     assert found.bad == {"not JSON": 1, "cheap_score is not a number": 1}
     assert {count.field: count.present for count in found.fields} == {
@@ -86,3 +89,34 @@ def test_a_log_whose_columns_are_unknown_says_which_there_are(tmp_path, monkeypa
     out = inspected(monkeypatch, capsys, path)
     assert "columns without a field: prompt, meta.team" in out
     assert "--map query=COLUMN" in out
+
+
+FORMATS = Path(__file__).parent / "fixtures" / "formats"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["otel", "litellm", "litellm_spend", "langfuse", "helicone", "openinference", "llmrouter"],
+)
+def test_known_formats_are_told_by_their_first_record(name):
+    models = ModelPair("small-1", "large-2")
+    found = inspect_log(LogSource(FORMATS / f"{name}.jsonl", pair=models), None, 0.5)
+    assert found.format == {"openinference": "otel"}.get(name, name)
+    fields = {count.field: count.present for count in found.fields}
+    assert fields["query"] >= 2
+    assert found.rows > fields["query"]
+
+
+def test_a_table_of_models_needs_the_pair_and_then_has_scores_and_costs(monkeypatch, capsys):
+    table = FORMATS / "routerbench.csv"
+    pair = ["--cheap", "small-1", "--frontier", "large-2"]
+    out = inspected(monkeypatch, capsys, table, *pair, "--json")
+    content = json.loads(out)
+    assert content["format"] == "routerbench"
+    assert {field["field"] for field in content["fields"]} >= {"cheap_score", "frontier_cost"}
+    assert content["needs_frontier"] is not None
+    monkeypatch.setattr(sys, "argv", ["querytier", "data", "inspect", str(table)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert "no pair of models is named" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import pytest
 
 from querytier.data.columns import ColumnMap
 from querytier.data.preparing import read_unsplit
+from querytier.data.sources import LogSource
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.curves import gain_curve
 from querytier.eval.evaluation import oracle
@@ -31,7 +32,7 @@ PREVALENCES = {
 
 def read(folder, name, ok_threshold, tmp_path):
     path = folder / f"{name}.jsonl.gz"
-    return read_unsplit(path, MAP, tmp_path / "q.jsonl", ok_threshold, 0.01)
+    return read_unsplit(LogSource(path), MAP, tmp_path / "q.jsonl", ok_threshold, 0.01)
 
 
 @pytest.mark.parametrize("name", PREVALENCES)

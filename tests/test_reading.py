@@ -13,6 +13,7 @@ from querytier.data.columns import ColumnMap
 from querytier.data.labels import LabelRule
 from querytier.data.preparing import examples_log
 from querytier.data.reading import read_records
+from querytier.data.sources import LogSource
 from querytier.errors import LogError, UsageError
 
 ROWS = [
@@ -21,9 +22,9 @@ ROWS = [
 ]
 
 
-def read_examples(*arguments):
+def read_examples(path, *arguments):
     """Read a whole log; return its examples, what was quarantined, and the label rule."""
-    log, rule = examples_log(*arguments)
+    log, rule = examples_log(LogSource(path), *arguments)
     return list(log), log.quarantined, rule
 
 
@@ -114,7 +115,7 @@ def test_numbers_and_truth_values_may_come_as_text(tmp_path):
 
 
 def test_an_id_that_comes_again_much_later_is_quarantined(tmp_path, monkeypatch):
-    monkeypatch.setattr("querytier.data.preparing._RECENT", 5)
+    monkeypatch.setattr("querytier.data.ledger._RECENT", 5)
     log = tmp_path / "log.jsonl"
     ids = [*range(23), 0, 22, 4, 23]
     log.write_text("".join(f'{{"query": "a", "needs_frontier": 0, "id": {n}}}\n' for n in ids))

@@ -14,6 +14,7 @@ from querytier.errors import MissingExtraError, QuerytierError, UsageError
 if TYPE_CHECKING:
     from querytier.data.columns import ColumnMap
     from querytier.data.preparing import DataSummary
+    from querytier.data.sources import LogSource
     from querytier.params import Params
 
 __all__ = ["app", "main"]
@@ -66,6 +67,25 @@ Map = Annotated[
         "cheap_cost, frontier_cost, label_source. Without it, columns of these names are taken.",
     ),
 ]
+FormatName = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="plain, otel (OpenInference too), litellm, litellm_spend, langfuse, helicone, "
+        "routellm, routerbench, llmrouter; auto tells it by the first record, and takes logs that "
+        "come with --map as plain.",
+    ),
+]
+CheapModel = Annotated[
+    str | None, typer.Option("--cheap", metavar="MODEL", help="The cheap model's name in the log.")
+]
+FrontierModel = Annotated[
+    str | None, typer.Option("--frontier", metavar="MODEL", help="The frontier model's name.")
+]
+Scores = Annotated[
+    Path | None,
+    typer.Option("--scores", metavar="FILE", help="Langfuse's scores, beside its observations."),
+]
 Artifact = Annotated[
     Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
 ]
@@ -116,6 +136,10 @@ def run(
     logs: Logs,
     out: Out,
     columns: Map = None,
+    format_name: FormatName = "auto",
+    cheap: CheapModel = None,
+    frontier: FrontierModel = None,
+    scores: Scores = None,
     ok_threshold: OkThreshold = None,
     params: ParamsFile = None,
 ) -> None:
@@ -125,9 +149,10 @@ def run(
 
     settings = _params(params, ok_threshold)
     mapped = _columns(columns, settings)
+    source = _source(logs, mapped, format_name, (cheap, frontier), scores)
     tracker = Tracker(out)
     _say("1/4 prepare")
-    _tell_data(stages.prepare_stage(logs, mapped, out, settings))
+    _tell_data(stages.prepare_stage(source, mapped, out, settings))
     _say("2/4 train")
     stages.train_stage(out, settings, tracker)
     _say("3/4 export")
@@ -144,6 +169,10 @@ def prepare_(
     out: Out,
     logs: OptionalLogs = None,
     columns: Map = None,
+    format_name: FormatName = "auto",
+    cheap: CheapModel = None,
+    frontier: FrontierModel = None,
+    scores: Scores = None,
     ok_threshold: OkThreshold = None,
     params: StageParams = Path("params.yaml"),
 ) -> None:
@@ -151,8 +180,10 @@ def prepare_(
     from querytier import stages
 
     settings = _params(params, ok_threshold)
-    source = logs or Path(settings.prepare.logs)
-    _tell_data(stages.prepare_stage(source, _columns(columns, settings), out, settings))
+    mapped = _columns(columns, settings)
+    path = logs or Path(settings.prepare.logs)
+    source = _source(path, mapped, format_name, (cheap, frontier), scores)
+    _tell_data(stages.prepare_stage(source, mapped, out, settings))
 
 
 @app.command(epilog="Example: querytier train --params params.yaml --out artifacts")
@@ -189,6 +220,10 @@ def evaluate(
     artifact: Annotated[
         Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
     ] = None,
+    format_name: FormatName = "auto",
+    cheap: CheapModel = None,
+    frontier: FrontierModel = None,
+    scores: Scores = None,
     ok_threshold: OkThreshold = None,
     params: ParamsFile = None,
 ) -> None:
@@ -206,9 +241,10 @@ def evaluate(
     if artifact is None:
         raise UsageError(f"evaluate {logs} needs --artifact DIR: the classifier to be judged")
     settings = _params(params)
+    mapped = _columns(columns, settings)
     stages.evaluate_artifact(
-        logs,
-        _columns(columns, settings),
+        _source(logs, mapped, format_name, (cheap, frontier), scores),
+        mapped,
         artifact,
         out,
         ok_threshold=ok_threshold,
@@ -225,18 +261,18 @@ def score(
     logs: Logs,
     artifact: Artifact,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .csv or .parquet file.")],
-    columns: Annotated[
-        str,
-        typer.Option("--map", metavar="FIELD=COLUMN,...", help="query, and id if there is one."),
-    ] = "query=query",
+    columns: Map = None,
+    format_name: FormatName = "auto",
     params: ParamsFile = None,
 ) -> None:
     """Decide every query of a log; columns id, p_frontier, decision_score, tier."""
-    from querytier.data.columns import ColumnMap
     from querytier.scoring import score_log
 
-    limit = _params(params).prepare.max_bad_share
-    scored = score_log(logs, ColumnMap.parse(columns), artifact, out, max_bad_share=limit)
+    settings = _params(params)
+    mapped = _columns(columns, settings)
+    source = _source(logs, mapped, format_name, (None, None), None)
+    limit = settings.prepare.max_bad_share
+    scored = score_log(source, mapped or source.columns(), artifact, out, max_bad_share=limit)
     counts = ", ".join(
         f"{name} {count}" for name, count in {**scored.tiers, **scored.reasons}.items()
     )
@@ -280,6 +316,10 @@ def show(
 def inspect(
     logs: Logs,
     columns: Map = None,
+    format_name: FormatName = "auto",
+    cheap: CheapModel = None,
+    frontier: FrontierModel = None,
+    scores: Scores = None,
     ok_threshold: OkThreshold = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
@@ -290,7 +330,9 @@ def inspect(
     from querytier.summary import print_inspection
 
     settings = _params(None, ok_threshold)
-    inspection = inspect_log(logs, _columns(columns, settings), settings.prepare.ok_threshold)
+    mapped = _columns(columns, settings)
+    source = _source(logs, mapped, format_name, (cheap, frontier), scores)
+    inspection = inspect_log(source, mapped, settings.prepare.ok_threshold)
     if as_json:
         typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
     else:
@@ -315,6 +357,30 @@ def _columns(text: str | None, params: "Params") -> "ColumnMap | None":
     return ColumnMap(params.prepare.map) if params.prepare.map else None
 
 
+def _source(
+    path: Path,
+    columns: "ColumnMap | None",
+    format_name: str,
+    pair: tuple[str | None, str | None],
+    scores: Path | None,
+) -> "LogSource":
+    from querytier.data.formats import Format
+    from querytier.data.model_pair import ModelPair
+    from querytier.data.sources import LogSource
+
+    known = [item.value for item in Format]
+    if format_name not in ("auto", *known):
+        raise UsageError(f"--format {format_name!r}: known are auto, {', '.join(known)}")
+    if any(pair) and not all(pair):
+        raise UsageError("--cheap and --frontier go together: name both models of the pair")
+    schema = None if format_name == "auto" else Format(format_name)
+    if schema is None and columns is not None:
+        schema = Format.PLAIN
+    cheap, frontier = pair
+    models = ModelPair(cheap, frontier) if cheap and frontier else None
+    return LogSource(path, schema, models, scores)
+
+
 def _project(params: Path) -> Path:
     """Return the folder whose MLflow store the stages of a project share."""
     root = os.environ.get("DVC_ROOT")
@@ -325,6 +391,9 @@ def _tell_data(data: "DataSummary") -> None:
     roles = ", ".join(f"{role} {count}" for role, count in data.roles.items())
     _say(f"{data.source}: {data.usable} usable of {data.rows} rows ({roles})")
     _say(", ".join(f"{name} {share:.1%}" for name, share in data.shares.items()))
+    if data.passed_over:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in data.passed_over.items())
+        _say(f"passed over: {counts}")
     if data.quarantined:
         counts = ", ".join(f"{reason}: {count}" for reason, count in data.quarantined.items())
         _say(f"in quarantine.jsonl: {counts}")

@@ -18,6 +18,7 @@ from querytier.data.atomic import atomic_file
 from querytier.data.columns import ColumnMap
 from querytier.data.examples import query_of, text_of
 from querytier.data.logs import MappedLog
+from querytier.data.sources import LogSource
 from querytier.errors import UsageError
 from querytier.serve import Decision, Router
 
@@ -61,13 +62,13 @@ def embed_all(router: Router, views: Sequence[str]) -> NDArray[np.float32]:
 
 
 def score_log(
-    logs: Path, columns: ColumnMap, artifact: Path, out: Path, *, max_bad_share: float
+    source: LogSource, columns: ColumnMap, artifact: Path, out: Path, *, max_bad_share: float
 ) -> Scored:
     """Decide every query of a log and write `id, p_frontier, decision_score, tier`.
 
     Parameters
     ----------
-    logs : Path
+    source : LogSource
     columns : ColumnMap
         `query`, and `id` where there is one; without, ids are `line-N`.
     artifact : Path
@@ -91,7 +92,7 @@ def score_log(
     router = Router.load(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
     quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
-    log = MappedLog(logs, columns, _id_and_query, quarantine, max_bad_share)
+    log = MappedLog(source, columns, _id_and_query, quarantine, max_bad_share)
     tiers: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     with atomic_file(out) as scratch, _writer(scratch, out.suffix) as write:

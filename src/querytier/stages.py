@@ -28,6 +28,7 @@ from querytier.data.atomic import atomic_folder
 from querytier.data.columns import ColumnMap
 from querytier.data.examples import Examples
 from querytier.data.preparing import DataSummary, prepare, read_unsplit
+from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking
@@ -59,11 +60,13 @@ _NO_CERTIFICATE = Certificate(
 )
 
 
-def prepare_stage(logs: Path, columns: ColumnMap | None, out: Path, params: Params) -> DataSummary:
+def prepare_stage(
+    source: LogSource, columns: ColumnMap | None, out: Path, params: Params
+) -> DataSummary:
     """Read, label and split a log; errors as in `querytier.data.preparing.prepare`."""
     section = params.prepare
     return prepare(
-        logs,
+        source,
         columns,
         out,
         ok_threshold=section.ok_threshold,
@@ -171,7 +174,7 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
 
 
 def evaluate_artifact(
-    logs: Path,
+    source: LogSource,
     columns: ColumnMap | None,
     artifact: Path,
     out: Path,
@@ -183,7 +186,7 @@ def evaluate_artifact(
 
     Parameters
     ----------
-    logs : Path
+    source : LogSource
     columns : ColumnMap or None
     artifact, out : Path
     ok_threshold : float or None
@@ -195,7 +198,7 @@ def evaluate_artifact(
         ok_threshold = router.classifier.manifest.label_rule["ok_threshold"]
     out.mkdir(parents=True, exist_ok=True)
     examples, data = read_unsplit(
-        logs, columns, out / "quarantine.jsonl", ok_threshold, params.prepare.max_bad_share
+        source, columns, out / "quarantine.jsonl", ok_threshold, params.prepare.max_bad_share
     )
     tracker = Tracker(out)
     with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):

@@ -74,8 +74,11 @@ def print_inspection(inspection: Inspection, logs: str, map_text: str | None) ->
 
     console = Console(width=max(_NARROWEST, Console().width), highlight=False)
     bad = sum(inspection.bad.values())
-    console.print(f"{inspection.source}: {inspection.rows:,} records, {bad:,} bad", markup=False)
-    for reason, count in inspection.bad.items():
+    console.print(
+        f"{inspection.source}: {inspection.format}, {inspection.rows:,} records, {bad:,} bad",
+        markup=False,
+    )
+    for reason, count in {**inspection.bad, **inspection.passed_over}.items():
         console.print(f"  {reason}: {count:,}", markup=False)
     fields = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Fields", title_justify="left")
     for title in ("field", "column", "present", "values"):
