@@ -20,6 +20,7 @@ FIELDS = (
     "cheap_cost",
     "frontier_cost",
     "label_source",
+    "time",
 )
 
 _MISSING = object()

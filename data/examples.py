@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from querytier.data.labels import LabelRule, cheap_fails_frontier_succeeds
 from querytier.data.text_view import text_view
+from querytier.data.timestamps import utc_time
 
 if TYPE_CHECKING:
     import datasets
@@ -53,6 +54,8 @@ class Example:
         Quality of the two answers; NaN where the log does not tell.
     cheap_cost, frontier_cost : float
         Cost of the two answers, in any one currency; NaN where the log does not tell.
+    time : str
+        When the query was asked, as `utc_time` gives it; empty where the log does not tell.
     role : str
         One of `querytier.data.roles.ROLES`; empty until roles are given.
     """
@@ -69,6 +72,7 @@ class Example:
     frontier_score: float
     cheap_cost: float
     frontier_cost: float
+    time: str = ""
     role: str = ""
 
 
@@ -93,8 +97,8 @@ def example_from(values: Mapping[str, object], rule: LabelRule, default_id: str)
     Raises
     ------
     BadRecordError
-        If the query is empty to the classifier, a number is none or out of range, or the label
-        cannot be made.
+        If the query is empty to the classifier, a number is none or out of range, the time is none,
+        or the label cannot be made.
     """
     query = query_of(values)
     numbers = {name: number_of(values, name) for name in _NUMBER_FIELDS}
@@ -114,6 +118,7 @@ def example_from(values: Mapping[str, object], rule: LabelRule, default_id: str)
         frontier_score=numbers["frontier_score"],
         cheap_cost=numbers["cheap_cost"],
         frontier_cost=numbers["frontier_cost"],
+        time=_time(values),
     )
 
 
@@ -149,7 +154,7 @@ class Examples:
 
     Attributes
     ----------
-    id, query, group, domain, language, label_source, role : ndarray of object, shape (n,)
+    id, query, group, domain, language, label_source, time, role : ndarray of object, shape (n,)
         Texts, as in `Example`.
     needs_frontier, weight, cheap_score, frontier_score, cheap_cost, frontier_cost : ndarray of \
 float64, shape (n,)
@@ -168,6 +173,7 @@ float64, shape (n,)
     frontier_score: Floats
     cheap_cost: Floats
     frontier_cost: Floats
+    time: Strings
     role: Strings
 
     def __len__(self) -> int:
@@ -306,6 +312,17 @@ def number_of(values: Mapping[str, object], name: str) -> float:
     if not math.isfinite(number):
         raise BadRecordError(f"{name} is not finite: {number}")
     return number
+
+
+def _time(values: Mapping[str, object]) -> str:
+    """Return the time in UTC; empty where the record has none."""
+    value = values.get("time", "")
+    if isinstance(value, str) and not value.strip():
+        return ""
+    try:
+        return utc_time(value)
+    except ValueError:
+        raise BadRecordError(f"time is not a timestamp: {_shown(value)}") from None
 
 
 _TRUTH = {"true": 1.0, "false": 0.0}

@@ -3,14 +3,22 @@
 import math
 from array import array
 from collections import Counter
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Example
-from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, RoleShares, joined_groups, roles_of
+from querytier.data.roles import (
+    FEWEST_ROWS_TO_CERTIFY,
+    RoleShares,
+    joined_groups,
+    roles_of,
+    temporal_roles,
+)
 from querytier.data.strata import Strata
 from querytier.data.text_view import hashed, is_truncated, text_view
+from querytier.errors import LogError
 
 __all__ = ["Ledger", "SeenHashes"]
 
@@ -18,6 +26,11 @@ _RECENT = 20_000
 
 Hashes = NDArray[np.uint64]
 Roles = NDArray[np.object_]
+
+
+def _seconds(time: str) -> float:
+    """Return seconds since 1970; NaN where there is no time."""
+    return datetime.fromisoformat(time).timestamp() if time else math.nan
 
 
 class SeenHashes:
@@ -51,7 +64,7 @@ class Ledger:
     """
 
     def __init__(self, ok_threshold: float) -> None:
-        self._names, self._views = array("Q"), array("Q")
+        self._names, self._views, self._times = array("Q"), array("Q"), array("d")
         self._strata = Strata(ok_threshold)
         self._label_sum, self._truncated = 0.0, 0
         self.positive, self.negative = 0, 0
@@ -62,6 +75,7 @@ class Ledger:
         view = hashed(text_view(example.query))
         self._views.append(view)
         self._names.append(hashed(example.group) if example.group else view)
+        self._times.append(_seconds(example.time))
         self._label_sum += example.needs_frontier
         self.positive += example.needs_frontier > 0.5
         self.negative += example.needs_frontier < 0.5
@@ -73,17 +87,36 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._names)
 
-    def groups_and_roles(self, shares: RoleShares, seed: int) -> tuple[Hashes, Roles]:
-        """Return the group and the role of every example.
+    def groups(self, links: NDArray[np.intp] | None = None) -> Hashes:
+        """Return the group of every example; linked ones share it."""
+        names, views = np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
+        return joined_groups(names, views, links)
+
+    def roles(
+        self, groups: Hashes, shares: RoleShares, seed: int, *, temporal: bool = False
+    ) -> Roles:
+        """Return the role of every example.
 
         Below `FEWEST_ROWS_TO_CERTIFY` rows the calibration and certification roles fall to
         training: such logs are calibrated by cross-fitting, and cannot certify anything.
+
+        Raises
+        ------
+        LogError
+            If `temporal` is asked of examples without a time.
         """
-        groups = joined_groups(
-            np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
-        )
-        few = len(self) < FEWEST_ROWS_TO_CERTIFY
-        return groups, roles_of(groups, {"test": shares["test"]} if few else shares, seed)
+        if len(self) < FEWEST_ROWS_TO_CERTIFY:
+            shares = {"test": shares["test"]}
+        if not temporal:
+            return roles_of(groups, shares, seed)
+        times = np.frombuffer(self._times)
+        missing = int(np.isnan(times).sum())
+        if missing:
+            raise LogError(
+                f"{missing} of the {len(self)} examples have no time, and temporal roles need it: "
+                "map time=COLUMN, leave those records out, or set prepare.temporal: false"
+            )
+        return temporal_roles(groups, times, shares, seed)
 
     def shares(self) -> dict[str, float]:
         """Return the shares of `DataSummary`."""

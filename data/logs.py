@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
@@ -38,6 +38,8 @@ class MappedLog(Generic[Row]):
         Gets a JSON object a bad record: line, reason, raw text. Removed where there is none.
     max_bad_share : float
         Above this share of bad records, in [0, 1], the reading fails.
+    hidden : callable
+        What becomes of a bad record's text before it is written.
 
     Attributes
     ----------
@@ -61,6 +63,7 @@ class MappedLog(Generic[Row]):
     make: Callable[[Mapping[str, object], str], Row]
     quarantine: Path
     max_bad_share: float
+    hidden: Callable[[str], str] = str
     usable: int = field(default=0, init=False)
     quarantined: Counter[str] = field(default_factory=Counter, init=False)
     passed_over: Counter[str] = field(default_factory=Counter, init=False)
@@ -87,7 +90,7 @@ class MappedLog(Generic[Row]):
             self.passed_over[kind] += 1
         else:
             self.quarantined[kind] += 1
-            write(record, reason)
+            write(replace(record, raw=self.hidden(record.raw)), self.hidden(reason))
 
     def _row(self, record: Record) -> Row:
         if record.fields is None:

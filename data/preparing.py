@@ -6,7 +6,7 @@ from these the groups and roles follow. The second writes the examples with thei
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,9 +25,11 @@ from querytier.data.examples import (
 from querytier.data.labels import LabelRule, label_rule
 from querytier.data.ledger import Ledger, SeenHashes
 from querytier.data.logs import MappedLog
+from querytier.data.near_duplicates import near_duplicate_links
+from querytier.data.redaction import Redaction, Redactor
 from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares
 from querytier.data.sources import LogSource
-from querytier.data.text_view import VIEW_VERSION, hashed, view_fingerprint
+from querytier.data.text_view import VIEW_VERSION, hashed, text_view, view_fingerprint
 from querytier.errors import LogError
 
 __all__ = [
@@ -66,6 +68,10 @@ class DataSummary:
     shares : dict of str to float
         Shares of the usable rows: `needs_frontier` (mean label), `truncated` (queries that the text
         view cuts) and, for scored logs, `cheap_ok`, `frontier_ok`, `both_fail`, `cheap_wins`.
+    near_duplicates : int or None
+        Links between near duplicates that joined groups; None where they were not searched.
+    redacted : dict of str to int
+        Personal data replaced in queries, by kind.
     label_rule : LabelRule
     label_sources : dict of str to int
         Examples by source of their label.
@@ -82,6 +88,8 @@ class DataSummary:
     passed_over: dict[str, int]
     roles: dict[str, int]
     shares: dict[str, float]
+    near_duplicates: int | None
+    redacted: dict[str, int]
     label_rule: LabelRule
     label_sources: dict[str, int]
     view_version: int
@@ -108,6 +116,10 @@ def prepare(
     shares: RoleShares,
     seed: int,
     max_bad_share: float,
+    near_duplicate_threshold: float | None,
+    near_duplicate_rows: int,
+    temporal: bool,
+    redaction: Redaction,
 ) -> DataSummary:
     """Read a log, label it, give roles; write examples, summary and quarantine file.
 
@@ -126,6 +138,14 @@ def prepare(
         Seed of the roles.
     max_bad_share : float
         Above this share of bad records, in [0, 1], the run stops.
+    near_duplicate_threshold : float or None
+        Examples at least this similar, in (0, 1], share a group; None joins equal views only.
+    near_duplicate_rows : int
+        Longer logs are not searched for near duplicates: their queries would not fit in memory.
+    temporal : bool
+        Whether the newest groups are the test role, instead of those that a hash picks.
+    redaction : {"off", "on", "fail"}
+        What happens to personal data in queries, before anything is written.
 
     Raises
     ------
@@ -136,17 +156,28 @@ def prepare(
         hold one class only, or too few groups to fill the roles.
     """
     out.mkdir(parents=True, exist_ok=True)
-    log, rule = examples_log(source, columns, out / "quarantine.jsonl", ok_threshold, max_bad_share)
+    redactor = Redactor(redaction)
+    quarantine = out / "quarantine.jsonl"
+    log, rule = examples_log(
+        source, columns, quarantine, ok_threshold, max_bad_share, redactor=redactor
+    )
     with atomic_folder(out / "data") as folder:
         staged = folder / "staged.parquet"
         ledger = Ledger(ok_threshold)
         _stage(log, ledger, staged)
+        redactor.check(source.path)
         _check_enough(log, ledger)
-        groups, roles = ledger.groups_and_roles(shares, seed)
+        links = None
+        if near_duplicate_threshold is not None and len(ledger) <= near_duplicate_rows:
+            links = near_duplicate_links(_views(staged), near_duplicate_threshold)
+        groups = ledger.groups(links)
+        roles = ledger.roles(groups, shares, seed, temporal=temporal)
         _check_roles(log, groups, roles)
         fingerprint = _write_examples(staged, groups, roles, folder / "examples.parquet")
         staged.unlink()
-        summary = _summary(log, rule, ledger, roles, fingerprint)
+        summary = _summary(
+            log, rule, ledger, roles, fingerprint, links=links, redacted=redactor.counts
+        )
         summary.write(folder / "summary.json")
     return summary
 
@@ -164,7 +195,8 @@ def read_unsplit(
     for example in log:
         ledger.add(example)
         rows.append(example)
-    groups, roles = ledger.groups_and_roles({"test": 1.0}, seed=0)
+    groups = ledger.groups()
+    roles = ledger.roles(groups, {"test": 1.0}, seed=0)
     examples = Examples.of(rows).with_roles(groups, roles)
     return examples, _summary(log, rule, ledger, roles, examples.fingerprint())
 
@@ -175,22 +207,27 @@ def examples_log(
     quarantine: Path,
     ok_threshold: float,
     max_bad_share: float,
+    *,
+    redactor: Redactor | None = None,
 ) -> tuple[MappedLog[Example], LabelRule]:
     """Return a log that yields labelled examples, and the label rule that its columns allow.
 
     Parameters and errors as in `prepare`. An id that comes again is a bad record.
     """
+    redactor = redactor or Redactor("off")
     columns = columns or source.columns()
     rule = label_rule(columns, ok_threshold)
     ids = SeenHashes()
 
     def make(values: Mapping[str, object], default_id: str) -> Example:
         example = example_from(values, rule, default_id)
+        example = replace(example, query=redactor.redacted(example.query))
         if ids.before(hashed(example.id)):
             raise BadRecordError(f"id used before: {example.id}")
         return example
 
-    return MappedLog(source, columns, make, quarantine, max_bad_share), rule
+    log = MappedLog(source, columns, make, quarantine, max_bad_share, redactor.hidden)
+    return log, rule
 
 
 def _stage(log: MappedLog[Example], ledger: Ledger, path: Path) -> None:
@@ -219,6 +256,13 @@ def _write_examples(staged: Path, groups: Hashes, roles: Roles, path: Path) -> s
     return fingerprint.hexdigest()
 
 
+def _views(staged: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    queries = pq.read_table(staged, columns=["query"]).column("query")
+    return [text_view(query) for query in queries.to_pylist()]
+
+
 def _batches(log: MappedLog[Example]) -> Iterator[list[Example]]:
     from tqdm import tqdm
 
@@ -228,7 +272,14 @@ def _batches(log: MappedLog[Example]) -> Iterator[list[Example]]:
 
 
 def _summary(
-    log: MappedLog[Example], rule: LabelRule, ledger: Ledger, roles: Roles, fingerprint: str
+    log: MappedLog[Example],
+    rule: LabelRule,
+    ledger: Ledger,
+    roles: Roles,
+    fingerprint: str,
+    *,
+    links: NDArray[np.intp] | None = None,
+    redacted: Mapping[str, int] | None = None,
 ) -> DataSummary:
     return DataSummary(
         source=log.source.path.name,
@@ -238,6 +289,8 @@ def _summary(
         passed_over=dict(log.passed_over),
         roles={role: int((roles == role).sum()) for role in ROLES},
         shares=ledger.shares(),
+        near_duplicates=None if links is None else len(links),
+        redacted=dict(redacted or {}),
         label_rule=rule,
         label_sources=dict(ledger.label_sources),
         view_version=VIEW_VERSION,

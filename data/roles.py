@@ -6,7 +6,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FEWEST_ROWS_TO_CERTIFY", "ROLES", "RoleShares", "joined_groups", "role_of", "roles_of"]
+__all__ = [
+    "FEWEST_ROWS_TO_CERTIFY",
+    "ROLES",
+    "RoleShares",
+    "joined_groups",
+    "role_of",
+    "roles_of",
+    "temporal_roles",
+]
 
 ROLES = ("train", "calibration", "certification", "test")
 FEWEST_ROWS_TO_CERTIFY = 1000
@@ -15,13 +23,15 @@ RoleShares = dict[str, float]
 Hashes: TypeAlias = NDArray[np.uint64]
 
 
-def joined_groups(names: Hashes, views: Hashes) -> Hashes:
-    """Return one group for all rows that a group or a text view joins, directly or through others.
+def joined_groups(names: Hashes, views: Hashes, links: NDArray[np.intp] | None = None) -> Hashes:
+    """Return one group for all rows that a group, a text view or a link joins, however indirectly.
 
     Parameters
     ----------
     names, views : ndarray of uint64, shape (n,)
         Hashes of each row's group and of its text view.
+    links : ndarray of intp, shape (k, 2), optional
+        Pairs of rows to be joined as well.
 
     Returns
     -------
@@ -35,7 +45,10 @@ def joined_groups(names: Hashes, views: Hashes) -> Hashes:
     """
     order = np.argsort(views, kind="stable")
     same = views[order[1:]] == views[order[:-1]]
-    return _joined(names, np.stack([names[order[:-1][same]], names[order[1:][same]]]))
+    pairs = np.stack([order[:-1][same], order[1:][same]], axis=1)
+    if links is not None:
+        pairs = np.concatenate([pairs, links])
+    return _joined(names, names[pairs].T)
 
 
 def _joined(names: Hashes, links: Hashes) -> Hashes:
@@ -60,6 +73,32 @@ def roles_of(groups: Hashes, shares: RoleShares, seed: int) -> NDArray[np.object
     distinct, group_of = np.unique(groups, return_inverse=True)
     roles = np.array([role_of(int(group), shares, seed) for group in distinct], dtype=object)
     return np.asarray(roles[group_of])
+
+
+def temporal_roles(
+    groups: Hashes, times: NDArray[np.float64], shares: RoleShares, seed: int
+) -> NDArray[np.object_]:
+    """Return the test role for the groups with the newest rows, and hashed roles for the others.
+
+    As the log grows, rows leave the test role; large groups, seldom without a new row, make it
+    larger than its share in rows.
+
+    Parameters
+    ----------
+    groups : ndarray of uint64, shape (n,)
+    times : ndarray of float64, shape (n,)
+        Seconds since 1970.
+    shares : dict
+        The test role's is a share of the groups.
+    seed : int
+    """
+    distinct, group_of = np.unique(groups, return_inverse=True)
+    latest = np.full(len(distinct), -np.inf)
+    np.maximum.at(latest, group_of, times)
+    newest = np.zeros(len(distinct), dtype=bool)
+    newest[np.lexsort((distinct, latest))[::-1][: int(shares["test"] * len(distinct))]] = True
+    others = {r: share / (1 - shares["test"]) for r, share in shares.items() if r != "test"}
+    return np.where(newest[group_of], "test", roles_of(groups, others, seed))
 
 
 def role_of(group: int, shares: RoleShares, seed: int) -> str:

@@ -15,6 +15,7 @@ from querytier.data.labels import LabelRule, cheap_fails_frontier_succeeds
 from querytier.data.preparing import prepare
 from querytier.data.roles import ROLES, joined_groups, roles_of
 from querytier.data.sources import LogSource
+from querytier.errors import LogError
 
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}
 EXPLICIT = LabelRule("explicit", 0.5)
@@ -99,31 +100,45 @@ def test_groups_are_joined_only_through_names_and_views(rows):
         assert {n for n in range(len(rows)) if groups[n] == group} == reached
 
 
-def prepared(tmp_path, count):
-    lines = (
-        json.dumps({"query": f"query {n}", "needs_frontier": n % 2, "id": n, "group": f"g{n}"})
+def rows_of(count):
+    return [
+        {"query": f"query {n}", "needs_frontier": n % 2, "id": n, "group": f"g{n}"}
         for n in range(count)
-    )
+    ]
+
+
+def prepared(tmp_path, rows, **settings):
+    lines = map(json.dumps, rows)
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    settings = {"ok_threshold": 0.5, "shares": SHARES, "seed": 3, "max_bad_share": 0.0}
+    settings = {
+        "ok_threshold": 0.5,
+        "shares": SHARES,
+        "seed": 3,
+        "max_bad_share": 0.0,
+        "near_duplicate_threshold": 0.8,
+        "near_duplicate_rows": 10_000,
+        "temporal": False,
+        "redaction": "off",
+        **settings,
+    }
     summary = prepare(LogSource(tmp_path / "log.jsonl"), None, tmp_path, **settings)
     return Examples.read_parquet(tmp_path / "data" / "examples.parquet"), summary
 
 
 def test_below_a_thousand_rows_there_is_no_calibration_and_no_certification_role(tmp_path):
-    assert set(prepared(tmp_path, 999)[0].role) == {"train", "test"}
-    assert set(prepared(tmp_path, 1000)[0].role) == set(ROLES)
+    assert set(prepared(tmp_path, rows_of(999))[0].role) == {"train", "test"}
+    assert set(prepared(tmp_path, rows_of(1000))[0].role) == set(ROLES)
 
 
 def test_a_log_that_grows_keeps_its_test_rows(tmp_path):
-    few, many = prepared(tmp_path, 400)[0], prepared(tmp_path, 1400)[0]
+    few, many = prepared(tmp_path, rows_of(400))[0], prepared(tmp_path, rows_of(1400))[0]
     assert [role == "test" for role in few.role] == [role == "test" for role in many.role[:400]]
 
 
 def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
-    whole, summary = prepared(tmp_path, 300)
+    whole, summary = prepared(tmp_path, rows_of(300))
     monkeypatch.setattr("querytier.data.preparing._ROWS_AT_ONCE", 7)
-    pieces, again = prepared(tmp_path, 300)
+    pieces, again = prepared(tmp_path, rows_of(300))
     assert again == summary
     assert pieces.fingerprint() == whole.fingerprint() == summary.fingerprint
     assert pieces.query.tolist() == [f"query {n}" for n in range(300)]
@@ -131,6 +146,50 @@ def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
         "examples.parquet",
         "summary.json",
     ]
+
+
+LONG = " ".join(f"word{n}" for n in range(40))
+
+
+def test_near_duplicates_share_group_and_role(tmp_path):
+    rows = [{**row, "query": f"{row['query']} alone"} for row in rows_of(300)]
+    for n in range(0, 300, 3):
+        rows[n]["query"] = f"{n} {LONG} {n}"
+        rows[n + 1]["query"] = f"{n} {LONG} {n}!"
+    examples, summary = prepared(tmp_path, rows)
+    assert summary.near_duplicates >= 100
+    for n in range(0, 300, 3):
+        assert examples.group[n] == examples.group[n + 1]
+        assert examples.role[n] == examples.role[n + 1]
+    apart, summary = prepared(tmp_path, rows, near_duplicate_rows=10)
+    assert summary.near_duplicates is None
+    assert any(apart.role[n] != apart.role[n + 1] for n in range(0, 300, 3))
+
+
+def test_temporal_puts_the_newest_groups_into_test(tmp_path):
+    rows = [
+        {**row, "time": f"2031-01-01 00:{n // 60:02}:{n % 60:02}"}
+        for n, row in enumerate(rows_of(300))
+    ]
+    examples, _ = prepared(tmp_path, rows, temporal=True)
+    assert (examples.role == "test").tolist() == [n >= 240 for n in range(300)]
+    del rows[7]["time"]
+    with pytest.raises(LogError, match="1 of the 300 examples have no time"):
+        prepared(tmp_path, rows, temporal=True)
+
+
+def test_personal_data_is_replaced_before_anything_is_written(tmp_path):
+    rows = [
+        {**row, "query": f"{row['query']} for ann{n}@example.org"}
+        for n, row in enumerate(rows_of(300))
+    ]
+    rows.append({"query": "mail bob@example.org", "needs_frontier": "?"})
+    examples, summary = prepared(tmp_path, rows, redaction="on", max_bad_share=0.1)
+    assert summary.redacted == {"EMAIL": 300}
+    assert all(query.endswith("for [EMAIL]") for query in examples.query)
+    assert "example.org" not in (tmp_path / "quarantine.jsonl").read_text()
+    with pytest.raises(LogError, match=r"holds personal data \(EMAIL: 300\)"):
+        prepared(tmp_path, rows, redaction="fail", max_bad_share=0.1)
 
 
 def test_roles_get_their_shares_of_many_groups():

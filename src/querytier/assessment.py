@@ -94,6 +94,7 @@ class Assessment:
                 "ok_threshold": data.label_rule.ok_threshold,
                 "sources": data.label_sources,
                 "shares": data.shares,
+                "near_duplicates": data.near_duplicates,
                 "fingerprint": data.fingerprint,
             },
             "model": {

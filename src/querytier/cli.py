@@ -391,6 +391,12 @@ def _tell_data(data: "DataSummary") -> None:
     roles = ", ".join(f"{role} {count}" for role, count in data.roles.items())
     _say(f"{data.source}: {data.usable} usable of {data.rows} rows ({roles})")
     _say(", ".join(f"{name} {share:.1%}" for name, share in data.shares.items()))
+    if data.near_duplicates is None:
+        _say("near duplicates were not searched: more rows than prepare.near_duplicate_rows")
+    elif data.near_duplicates:
+        _say(f"{data.near_duplicates} links between near duplicates joined their groups")
+    if data.redacted:
+        _say("redacted: " + ", ".join(f"{kind}: {n}" for kind, n in data.redacted.items()))
     if data.passed_over:
         counts = ", ".join(f"{reason}: {count}" for reason, count in data.passed_over.items())
         _say(f"passed over: {counts}")

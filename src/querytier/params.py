@@ -4,7 +4,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from querytier.errors import UsageError
 
@@ -47,6 +47,14 @@ class PrepareParams(_Section):
     map: dict[str, str] = Field(default_factory=dict)
     ok_threshold: float = 0.5
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    near_duplicate_rows: Annotated[int, Field(ge=0)] = 200_000
+    temporal: bool = False
+    # YAML reads a bare on or off as a truth value.
+    redaction: Annotated[
+        Literal["off", "on", "fail"],
+        BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value)),
+    ] = "off"
     seed: Seed = 17
     shares: RoleShareParams = RoleShareParams()
 

@@ -73,6 +73,10 @@ def prepare_stage(
         shares=section.shares.model_dump(),
         seed=section.seed,
         max_bad_share=section.max_bad_share,
+        near_duplicate_threshold=section.near_duplicate_threshold,
+        near_duplicate_rows=section.near_duplicate_rows,
+        temporal=section.temporal,
+        redaction=section.redaction,
     )
 
 
