@@ -61,12 +61,12 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     >>> redact("Write to ann@example.org by 2031, it is about 2,310.00 euros.")
     ('Write to [EMAIL] by 2031, it is about 2,310.00 euros.', Counter({'EMAIL': 1}))
     """
-    counts: Counter[str] = Counter()
-    for kind, pattern in _patterns().items():
-        matches = [match for match in _matches(pattern, kind, text) if _CHECKS[kind](match)]
-        if matches:
-            counts[kind] = len(matches)
-            text = _replaced(text, matches, f"[{kind}]")
+    text, counts = _redacted_once(text)
+    found = counts
+    # A finding that is taken away can lay open the one beside it.
+    while found:
+        text, found = _redacted_once(text)
+        counts += found
     return text, counts
 
 
@@ -139,11 +139,27 @@ def _patterns() -> dict[str, re.Pattern[str]]:
     return {kind: known[kind] for kind in KINDS}
 
 
-def _matches(pattern: re.Pattern[str], kind: str, text: str) -> Iterator[re.Match[str]]:
-    return _around_at_signs(pattern, text) if kind == "EMAIL" else pattern.finditer(text)
+def _redacted_once(text: str) -> tuple[str, Counter[str]]:
+    counts: Counter[str] = Counter()
+    for kind, pattern in _patterns().items():
+        matches = list(_emails(pattern, text) if kind == "EMAIL" else _numbers(kind, pattern, text))
+        if matches:
+            counts[kind] = len(matches)
+            text = _replaced(text, matches, f"[{kind}]")
+    return text, counts
 
 
-def _around_at_signs(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+def _numbers(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Yield the matches that pass their check; one that fails may hide the next."""
+    start = 0
+    while match := pattern.search(text, start):
+        passed = _CHECKS[kind](match)
+        start = match.end() if passed else match.start() + 1
+        if passed:
+            yield match
+
+
+def _emails(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     """Yield the matches near each @: over a whole text the pattern takes time by its square."""
     end = 0
     for sign in re.finditer("@", text):
@@ -163,7 +179,8 @@ def _replaced(text: str, matches: list[re.Match[str]], placeholder: str) -> str:
 
 def _stands_alone(match: re.Match[str]) -> bool:
     """Tell whether a match is no part of a longer dotted or decimal number."""
-    before, after = match.string[: match.start()][-2:], match.string[match.end() :][:2]
+    before = match.string[max(match.start() - 2, 0) : match.start()]
+    after = match.string[match.end() : match.end() + 2]
     return not (re.match(r"\d[.,]", before) or re.match(r"[.,]\d", after))
 
 
@@ -186,7 +203,6 @@ def _is_iban(match: re.Match[str]) -> bool:
 
 
 _CHECKS: dict[str, Callable[[re.Match[str]], bool]] = {
-    "EMAIL": bool,
     "DE_IBAN": _is_iban,
     "CREDIT_CARD": _is_card,
     "IP_ADDRESS": _is_public_address,

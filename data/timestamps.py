@@ -1,6 +1,5 @@
 """Timestamps in every form that router logs write them."""
 
-import math
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
@@ -31,14 +30,14 @@ def utc_time(value: object) -> str:
     --------
     >>> utc_time("2031-05-07 08:00:00.25+02:00")
     '2031-05-07T06:00:00.250000Z'
-    >>> utc_time(1_936_000_800) == utc_time("1936000800000")
+    >>> utc_time(1_935_900_000) == utc_time("1935900000000")
     True
     """
     try:
         moment = _moment(value)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         iso = aware.astimezone(UTC).isoformat(timespec="microseconds")
-    except (ValueError, OverflowError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise ValueError(f"not a timestamp: {value!r}") from error
     return iso.removesuffix("+00:00") + "Z"
 
@@ -54,9 +53,9 @@ def _moment(value: object) -> datetime:
         if number is None or number < _EARLIEST:
             return datetime.fromisoformat(value.strip())
         return _since_epoch(number)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return _since_epoch(Decimal(value))
-    raise ValueError(f"neither text nor finite number nor date: {type(value).__name__}")
+    raise ValueError(f"neither text nor number nor date: {type(value).__name__}")
 
 
 def _number(text: str) -> Decimal | None:

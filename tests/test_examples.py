@@ -1,6 +1,7 @@
 """Examples, labels and roles."""
 
 import dataclasses
+import itertools
 import json
 from collections import defaultdict
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from querytier.data.examples import BadRecordError, Example, Examples, example_from
 from querytier.data.labels import LabelRule, cheap_fails_frontier_succeeds
+from querytier.data.near_duplicates import near_duplicate_links
 from querytier.data.preparing import prepare
-from querytier.data.roles import ROLES, joined_groups, roles_of
+from querytier.data.roles import ROLES, joined_groups, roles_of, temporal_roles
 from querytier.data.sources import LogSource
+from querytier.data.text_view import hashed
 from querytier.errors import LogError
 
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}
@@ -98,6 +101,38 @@ def test_groups_are_joined_only_through_names_and_views(rows):
             grown, reached = more != reached, more
         assert group == min(names[n] for n in reached)
         assert {n for n in range(len(rows)) if groups[n] == group} == reached
+
+
+QUERIES = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8).map(" ".join)
+
+
+def similarity(left, right):
+    """Jaccard similarity of three-word shingles, for queries of words and blanks."""
+    first, second = (
+        set(itertools.pairwise(itertools.pairwise(["<", "<", *query.split(), ">", ">"])))
+        for query in (left, right)
+    )
+    return len(first & second) / len(first | second)
+
+
+@given(
+    st.lists(st.tuples(QUERIES, st.integers(0, 9)), min_size=1, max_size=25),
+    st.sampled_from([0.3, 0.5, 0.8]),
+    st.integers(0, 20),
+    st.booleans(),
+)
+def test_no_near_duplicates_are_in_two_roles(rows, threshold, seed, temporal):
+    queries = [query for query, _ in rows]
+    names = np.array([name for _, name in rows], dtype=np.uint64)
+    views = np.array([hashed(query) for query in queries], dtype=np.uint64)
+    groups = joined_groups(names, views, near_duplicate_links(queries, threshold))
+    times = np.arange(len(rows), dtype=float)
+    roles = roles_of(groups, SHARES, seed)
+    if temporal:
+        roles = temporal_roles(groups, times, SHARES, seed)
+    for one, other in itertools.combinations(range(len(rows)), 2):
+        if names[one] == names[other] or similarity(queries[one], queries[other]) >= threshold:
+            assert (groups[one], roles[one]) == (groups[other], roles[other])
 
 
 def rows_of(count):

@@ -54,6 +54,11 @@ def test_numbers_dates_versions_and_code_stay(text):
     assert redact(text) == (text, Counter())
 
 
+def test_a_number_that_fails_its_check_hides_none_behind_it():
+    text = "code 49301234 4111-1111-1111-1111"
+    assert redact(text)[0] == "code 49301234 [CREDIT_CARD]"
+
+
 def test_many_findings_are_counted_by_kind():
     text, counts = redact("a@b.org,c@d.org; +1 555 010 7788 e@f.org\n" * 3)
     assert text == "[EMAIL],[EMAIL]; [PHONE] [EMAIL]\n" * 3
