@@ -1,12 +1,38 @@
 """Label rules: what the outcomes of a log record say about `needs_frontier`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from querytier.data.columns import ColumnMap
 from querytier.errors import UsageError
 
-__all__ = ["LabelRule", "cheap_fails_frontier_succeeds", "label_rule"]
+__all__ = [
+    "Feedback",
+    "LabelRule",
+    "Winner",
+    "cheap_fails_frontier_succeeds",
+    "feedback",
+    "graded_samples",
+    "label_rule",
+    "preference",
+    "quality_gap",
+]
+
+Winner = Literal["frontier", "cheap", "tie", "both_bad"]
+Feedback = Literal["thumbs_up", "thumbs_down", "retry", "escalation", "human_takeover"]
+
+# In seven sets of real outcomes the frontier model succeeded on 48% to 80% (median 68%) of the
+# queries on which the cheap one had failed.
+_FRONTIER_MENDS = 2 / 3
+_AFTER_CHEAP: dict[Feedback, float] = {
+    "thumbs_up": 0.0,
+    "thumbs_down": _FRONTIER_MENDS,
+    "retry": _FRONTIER_MENDS,
+    "escalation": 1.0,
+    "human_takeover": _FRONTIER_MENDS,
+}
+_WINNERS: dict[Winner, float] = {"frontier": 1.0, "cheap": 0.0, "tie": 0.0, "both_bad": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +89,160 @@ def cheap_fails_frontier_succeeds(
     [1.0, 0.0, 0.0, 0.0]
     """
     return float(cheap_score < ok_threshold <= frontier_score)
+
+
+def quality_gap(cheap_score: float, frontier_score: float, margin: float) -> float:
+    """Return how much of a margin the frontier answer is better by: a soft label.
+
+    0 where it is not better, 1 from `margin` on, linear in between. The quality gap is that of Ding
+    et al. 2024 (Hybrid LLM, arXiv:2404.14618), who relax it by a margin and cut it; the ramp keeps
+    what the cut throws away, and has no cliff for a judge's noise to push answers over.
+
+    Bias: it asks for better, not for good enough, so a frontier answer that improves on a
+    sufficient cheap one counts, and so does one that is less bad. One score an answer is noisy: of
+    two equally good models the noise alone makes labels above 0, never below.
+
+    Parameters
+    ----------
+    cheap_score, frontier_score : float
+        Scores of the two answers, higher is better.
+    margin : float
+        The gap that is worth paying for, above 0; in the unit of the scores.
+
+    Raises
+    ------
+    ValueError
+        If the margin is not above 0.
+
+    Examples
+    --------
+    >>> [quality_gap(5, frontier, 2) for frontier in (4, 5, 6, 7, 9)]
+    [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin}; a gap needs a margin above 0 to be worth paying for")
+    return float(min(max((frontier_score - cheap_score) / margin, 0.0), 1.0))
+
+
+def preference(winner: Winner) -> float:
+    """Return 1.0 where a judge prefers the frontier answer; 0.0 for a cheap win, and for ties.
+
+    The reading of votes is that of Ong et al. 2024 (RouteLLM, arXiv:2406.18665): paying more is
+    worth it only for a win. Where both are bad paying more buys nothing, as in
+    `cheap_fails_frontier_succeeds`.
+
+    Bias: a vote ranks two answers and grades neither. A preferred frontier answer does not say that
+    the cheap one failed, so needs are overstated; human and model judges favour long and
+    well-formatted answers (Zheng et al. 2023, arXiv:2306.05685), which adds to it.
+
+    Parameters
+    ----------
+    winner : {"frontier", "cheap", "tie", "both_bad"}
+
+    Raises
+    ------
+    ValueError
+        If the winner is none of these.
+
+    Examples
+    --------
+    >>> [preference(winner) for winner in ("frontier", "cheap", "tie", "both_bad")]
+    [1.0, 0.0, 0.0, 0.0]
+    """
+    if winner not in _WINNERS:
+        raise ValueError(f"winner is {winner!r}; it is one of {', '.join(_WINNERS)}")
+    return _WINNERS[winner]
+
+
+def graded_samples(
+    cheap_grades: Sequence[float], frontier_grades: Sequence[float], ok_threshold: float
+) -> float | None:
+    """Return P(cheap fails) * P(frontier succeeds) over several answers of each: a soft label.
+
+    The expectation of `cheap_fails_frontier_succeeds` where both models answer at random; several
+    answers a query instead of one are from Ding et al. 2024 (Hybrid LLM, arXiv:2404.14618). With
+    one answer of each it is that rule.
+
+    Bias: none, if the answers of the two models are drawn independently of each other; a judge who
+    sees both, or a cache that serves one answer several times, breaks that. Few answers make it
+    coarse: with three of each it has seven values.
+
+    Parameters
+    ----------
+    cheap_grades, frontier_grades : sequence of float
+        A grade for each answer, higher is better.
+    ok_threshold : float
+        A grade of at least this much counts as success.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None where one of the models has no graded answer.
+
+    Examples
+    --------
+    >>> graded_samples([0.2, 0.9], [0.8, 0.9, 0.7, 0.1], ok_threshold=0.5)
+    0.375
+    >>> graded_samples([0.2, 0.9], [], ok_threshold=0.5) is None
+    True
+    """
+    if not (cheap_grades and frontier_grades):
+        return None
+    return (1 - _share_ok(cheap_grades, ok_threshold)) * _share_ok(frontier_grades, ok_threshold)
+
+
+def feedback(tier: Literal["cheap", "frontier"], outcome: Feedback) -> float | None:
+    """Return what the feedback on the one answer that was given says, or None.
+
+    Logs of real routers are one-sided: they know the outcome of the tier that answered, and of no
+    other (bandit feedback: Swaminathan and Joachims 2015, JMLR 16:1731).
+
+    ================  ======  ====================================================================
+    after cheap       label   bias
+    ================  ======  ====================================================================
+    thumbs_up         0       people also like wrong answers; the few who vote are not the many
+    thumbs_down       2/3     the cheap answer failed, the frontier one is unknown; anger at the
+                              product counts too
+    retry             2/3     overstated: a retry may only ask for another wording
+    escalation        1       overstated: takes it that the frontier answer then satisfied, and
+                              that whoever escalated was right (where both outcomes are known,
+                              `cheap_fails_frontier_succeeds` is the rule)
+    human_takeover    2/3     overstated: some want a person whatever the answer, and what a person
+                              has to take over is often beyond both models
+    ================  ======  ====================================================================
+
+    2/3 is P(frontier succeeds | cheap fails) in round numbers: over seven sets of real outcomes it
+    lay between 0.48 and 0.80, median 0.68. Who knows it for the own models should use that.
+
+    After frontier there is no label. A satisfied user says nothing about what the cheap answer
+    would have been. A dissatisfied one does (the label would be 0, as paying more bought nothing),
+    but labelling the failures only would teach that whatever the old router sent to the frontier
+    tier does not need it.
+
+    Parameters
+    ----------
+    tier : {"cheap", "frontier"}
+        Which one answered first.
+    outcome : {"thumbs_up", "thumbs_down", "retry", "escalation", "human_takeover"}
+
+    Raises
+    ------
+    ValueError
+        If tier or outcome is none of these.
+
+    Examples
+    --------
+    >>> feedback("cheap", "escalation"), feedback("cheap", "thumbs_up")
+    (1.0, 0.0)
+    >>> feedback("frontier", "thumbs_up") is None
+    True
+    """
+    if outcome not in _AFTER_CHEAP:
+        raise ValueError(f"outcome is {outcome!r}; it is one of {', '.join(_AFTER_CHEAP)}")
+    if tier not in {"cheap", "frontier"}:
+        raise ValueError(f"tier is {tier!r}; it is cheap or frontier")
+    return _AFTER_CHEAP[outcome] if tier == "cheap" else None
+
+
+def _share_ok(grades: Sequence[float], ok_threshold: float) -> float:
+    return sum(grade >= ok_threshold for grade in grades) / len(grades)

@@ -5,7 +5,7 @@ from these the groups and roles follow. The second writes the examples with thei
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_folder
 from querytier.data.columns import ColumnMap
+from querytier.data.corrections import Corrections, Corrector, read_corrections
 from querytier.data.examples import (
     BadRecordError,
     Example,
@@ -120,6 +121,7 @@ def prepare(
     near_duplicate_rows: int,
     temporal: bool,
     redaction: Redaction,
+    corrections: Path | None = None,
 ) -> DataSummary:
     """Read a log, label it, give roles; write examples, summary and quarantine file.
 
@@ -146,6 +148,8 @@ def prepare(
         Whether the newest groups are the test role, instead of those that a hash picks.
     redaction : {"off", "on", "fail"}
         What happens to personal data in queries, before anything is written.
+    corrections : Path or None
+        The table of an audit, with corrected labels filled in.
 
     Raises
     ------
@@ -161,11 +165,14 @@ def prepare(
     log, rule = examples_log(
         source, columns, quarantine, ok_threshold, max_bad_share, redactor=redactor
     )
+    rows = read_corrections(corrections) if corrections else Corrections("", ())
+    corrector = Corrector(rows)
     with atomic_folder(out / "data") as folder:
         staged = folder / "staged.parquet"
         ledger = Ledger(ok_threshold)
-        _stage(log, ledger, staged)
+        _stage(map(corrector.apply, log), ledger, staged)
         redactor.check(source.path)
+        corrector.check_all_used()
         _check_enough(log, ledger)
         links = None
         if near_duplicate_threshold is not None and len(ledger) <= near_duplicate_rows:
@@ -188,9 +195,13 @@ def read_unsplit(
     quarantine: Path,
     ok_threshold: float,
     max_bad_share: float,
+    *,
+    redactor: Redactor | None = None,
 ) -> tuple[Examples, DataSummary]:
     """Read the examples of a log into memory, all in the test role; parameters as in `prepare`."""
-    log, rule = examples_log(source, columns, quarantine, ok_threshold, max_bad_share)
+    log, rule = examples_log(
+        source, columns, quarantine, ok_threshold, max_bad_share, redactor=redactor
+    )
     ledger, rows = Ledger(ok_threshold), []
     for example in log:
         ledger.add(example)
@@ -230,7 +241,7 @@ def examples_log(
     return log, rule
 
 
-def _stage(log: MappedLog[Example], ledger: Ledger, path: Path) -> None:
+def _stage(log: Iterable[Example], ledger: Ledger, path: Path) -> None:
     """Write the examples as they come, without final groups and roles."""
     import pyarrow.parquet as pq
 
@@ -263,7 +274,7 @@ def _views(staged: Path) -> list[str]:
     return [text_view(query) for query in queries.to_pylist()]
 
 
-def _batches(log: MappedLog[Example]) -> Iterator[list[Example]]:
+def _batches(log: Iterable[Example]) -> Iterator[list[Example]]:
     from tqdm import tqdm
 
     examples = iter(tqdm(log, desc="prepare", unit="line", disable=None))

@@ -11,6 +11,7 @@ import pytest
 
 from querytier import __version__
 from querytier.cli import main
+from querytier.data.examples import Examples
 from querytier.serve import Router
 
 ESTIMATES = ["auroc", "apgr", "cpt50", "cpt80"]
@@ -94,8 +95,6 @@ def test_known_rows_have_their_known_values(metrics):
 
 
 def test_what_costs_and_quality_say_can_be_counted_from_the_decisions(metrics, run_dir, router):
-    from querytier.data.examples import Examples
-
     test = Examples.read_parquet(run_dir / "data" / "examples.parquet").of_role("test")
     frontier = [router.decide(query).tier == "frontier" for query in test.query]
     pairs = list(zip(frontier, test.cheap_score, test.frontier_score, strict=True))
@@ -156,6 +155,40 @@ def test_score_writes_what_decide_says(call, artifact, router, tmp_path, name):
         assert row["tier"] == decision.tier
     quarantine = (tmp_path / f"{name}.quarantine.jsonl").read_text().splitlines()
     assert [json.loads(line)["line"] for line in quarantine] == [4, 5]
+
+
+def test_labels_that_a_person_corrects_are_applied_and_recorded(
+    call, scored_log, scored_map, tmp_path
+):
+    table = tmp_path / "suspects.csv"
+    code, out, _ = call("data", "audit", scored_log, "--map", scored_map, "--out", table)
+    assert code == 0
+    assert f"next: querytier run {scored_log}" in out
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    rows[0]["corrected_label"] = "0.75"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    params = tmp_path / "params.yaml"
+    params.touch()
+    arguments = ["--map", scored_map, "--out", tmp_path / "out", "--params", params]
+    assert call("prepare", scored_log, *arguments, "--corrections", table)[0] == 0
+    examples = Examples.read_parquet(tmp_path / "out" / "data" / "examples.parquet")
+    corrected = examples.label_source == "correction"
+    assert examples.needs_frontier[corrected].tolist() == [0.75]
+    assert examples.id[corrected].tolist() == [rows[0]["id"].removeprefix("'")]
+    summary = json.loads((tmp_path / "out" / "data" / "summary.json").read_text())
+    assert summary["label_sources"]["correction"] == 1
+    rows[0]["id"] = "'nobody"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    code, _, err = call("prepare", scored_log, *arguments, "--corrections", table)
+    assert (code, "no example has the id 'nobody'" in err) == (2, True)
 
 
 def test_evaluate_judges_an_artifact_on_other_logs_without_scores(call, artifact, tmp_path):

@@ -86,6 +86,14 @@ Scores = Annotated[
     Path | None,
     typer.Option("--scores", metavar="FILE", help="Langfuse's scores, beside its observations."),
 ]
+Corrections = Annotated[
+    Path | None,
+    typer.Option(
+        "--corrections",
+        metavar="FILE",
+        help="The table of `data audit`, corrected labels filled in.",
+    ),
+]
 Artifact = Annotated[
     Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
 ]
@@ -140,6 +148,7 @@ def run(
     cheap: CheapModel = None,
     frontier: FrontierModel = None,
     scores: Scores = None,
+    corrections: Corrections = None,
     ok_threshold: OkThreshold = None,
     params: ParamsFile = None,
 ) -> None:
@@ -152,7 +161,7 @@ def run(
     source = _source(logs, mapped, format_name, (cheap, frontier), scores)
     tracker = Tracker(out)
     _say("1/4 prepare")
-    _tell_data(stages.prepare_stage(source, mapped, out, settings))
+    _tell_data(stages.prepare_stage(source, mapped, out, settings, corrections))
     _say("2/4 train")
     stages.train_stage(out, settings, tracker)
     _say("3/4 export")
@@ -173,6 +182,7 @@ def prepare_(
     cheap: CheapModel = None,
     frontier: FrontierModel = None,
     scores: Scores = None,
+    corrections: Corrections = None,
     ok_threshold: OkThreshold = None,
     params: StageParams = Path("params.yaml"),
 ) -> None:
@@ -183,7 +193,7 @@ def prepare_(
     mapped = _columns(columns, settings)
     path = logs or Path(settings.prepare.logs)
     source = _source(path, mapped, format_name, (cheap, frontier), scores)
-    _tell_data(stages.prepare_stage(source, mapped, out, settings))
+    _tell_data(stages.prepare_stage(source, mapped, out, settings, corrections))
 
 
 @app.command(epilog="Example: querytier train --params params.yaml --out artifacts")
@@ -337,6 +347,36 @@ def inspect(
         typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
     else:
         print_inspection(inspection, str(logs), columns)
+
+
+@data_app.command(
+    epilog="Example: querytier data audit logs.jsonl --map query=prompt,needs_frontier=label "
+    "--out suspects.csv"
+)
+def audit(
+    logs: Logs,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table, a .csv file.")],
+    columns: Map = None,
+    format_name: FormatName = "auto",
+    cheap: CheapModel = None,
+    frontier: FrontierModel = None,
+    scores: Scores = None,
+    ok_threshold: OkThreshold = None,
+    params: ParamsFile = None,
+) -> None:
+    """Write a table of doubtful labels for a person to review; `run --corrections` applies it."""
+    from collections import Counter
+
+    from querytier import stages
+
+    settings = _params(params, ok_threshold)
+    mapped = _columns(columns, settings)
+    source = _source(logs, mapped, format_name, (cheap, frontier), scores)
+    suspects = stages.audit_stage(source, mapped, out, settings)
+    for reason, count in Counter(suspect.reason for suspect in suspects).items():
+        _say(f"{reason}: {count}")
+    _say(f"{len(suspects)} doubtful labels in {out}; fill in corrected_label where one is wrong")
+    _say(f"next: querytier run {logs} ... --corrections {out}")
 
 
 def _params(path: Path | None, ok_threshold: float | None = None) -> "Params":

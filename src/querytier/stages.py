@@ -28,6 +28,7 @@ from querytier.data.atomic import atomic_folder
 from querytier.data.columns import ColumnMap
 from querytier.data.examples import Examples
 from querytier.data.preparing import DataSummary, prepare, read_unsplit
+from querytier.data.redaction import Redactor
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
@@ -37,6 +38,7 @@ from querytier.params import Params
 from querytier.scoring import embed_all
 from querytier.serve import Router
 from querytier.tracking import RunReference, Tracker
+from querytier.training.auditing import Suspect, audit_labels, write_suspects
 from querytier.training.baselines import (
     LEARNED_BASELINES,
     Labelled,
@@ -46,6 +48,7 @@ from querytier.training.baselines import (
 from querytier.training.fitted import Fitted, fit_classifier
 
 __all__ = [
+    "audit_stage",
     "evaluate_artifact",
     "evaluate_stage",
     "export_stage",
@@ -61,7 +64,11 @@ _NO_CERTIFICATE = Certificate(
 
 
 def prepare_stage(
-    source: LogSource, columns: ColumnMap | None, out: Path, params: Params
+    source: LogSource,
+    columns: ColumnMap | None,
+    out: Path,
+    params: Params,
+    corrections: Path | None = None,
 ) -> DataSummary:
     """Read, label and split a log; errors as in `querytier.data.preparing.prepare`."""
     section = params.prepare
@@ -77,6 +84,7 @@ def prepare_stage(
         near_duplicate_rows=section.near_duplicate_rows,
         temporal=section.temporal,
         redaction=section.redaction,
+        corrections=corrections,
     )
 
 
@@ -214,6 +222,36 @@ def evaluate_artifact(
         plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
         _log_evaluation(tracker, assessment, plots, out)
     return assessment
+
+
+def audit_stage(
+    source: LogSource, columns: ColumnMap | None, out: Path, params: Params
+) -> list[Suspect]:
+    """Write the table of doubtful labels of a log for a person to review.
+
+    Parameters
+    ----------
+    source : LogSource
+    columns : ColumnMap or None
+    out : Path
+        The `.csv` file; records that make no example go to `OUT.quarantine.jsonl`.
+    params : Params
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    section = params.prepare
+    examples, _ = read_unsplit(
+        source,
+        columns,
+        out.with_name(f"{out.name}.quarantine.jsonl"),
+        section.ok_threshold,
+        section.max_bad_share,
+        redactor=Redactor("off" if section.redaction == "off" else "on"),
+    )
+    embeddings = load_encoder().encode([text_view(query) for query in examples.query])
+    labelled = Labelled(examples, embeddings)
+    suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)
+    write_suspects(suspects, out)
+    return suspects
 
 
 def _prepared(out: Path) -> tuple[Examples, DataSummary]:
