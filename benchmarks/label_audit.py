@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from querytier.classifier.encoder import load_encoder
 from querytier.data.columns import ColumnMap
-from querytier.data.examples import Examples
-from querytier.data.preparing import read_examples
-from querytier.data.roles import with_roles
+from querytier.data.preparing import read_unsplit
+from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.eval.metrics import auroc
 from querytier.training.auditing import AUDITORS, audit_labels, out_of_fold
@@ -80,10 +79,9 @@ def main() -> int:
 def read_labelled(path: Path, columns: str, cache: Path | None) -> Labelled:
     """Return a set with embeddings: all of it, or `LARGEST` rows picked at random."""
     with tempfile.TemporaryDirectory() as folder:
-        rows, _, _ = read_examples(
-            path, ColumnMap.parse(columns), Path(folder, "quarantine.jsonl"), 0.5, 0.01
-        )
-    examples = Examples.of(with_roles(rows, {"test": 0.0}, 0))
+        quarantine = Path(folder, "quarantine.jsonl")
+        source = LogSource(path)
+        examples, _ = read_unsplit(source, ColumnMap.parse(columns), quarantine, 0.5, 0.01)
     if len(examples) > LARGEST:
         picked = np.random.default_rng(0).choice(len(examples), LARGEST, replace=False)
         examples = examples.where(np.isin(np.arange(len(examples)), picked))
