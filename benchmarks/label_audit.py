@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.encoder import load_encoder
-from querytier.data.columns import ColumnMap
+from querytier.data.columns import parse_paths
+from querytier.data.labelled_log import Reading
 from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
@@ -80,8 +81,8 @@ def read_labelled(path: Path, columns: str, cache: Path | None) -> Labelled:
     """Return a set with embeddings: all of it, or `LARGEST` rows picked at random."""
     with tempfile.TemporaryDirectory() as folder:
         quarantine = Path(folder, "quarantine.jsonl")
-        source = LogSource(path)
-        examples, _ = read_unsplit(source, ColumnMap.parse(columns), quarantine, 0.5, 0.01)
+        source = LogSource(path, paths=parse_paths(columns))
+        examples, _ = read_unsplit([source], Reading(max_bad_share=0.01), quarantine)
     if len(examples) > LARGEST:
         picked = np.random.default_rng(0).choice(len(examples), LARGEST, replace=False)
         examples = examples.where(np.isin(np.arange(len(examples)), picked))

@@ -24,7 +24,7 @@ cheap one will do.
 | certificate | {manifest.certificate.status}: {manifest.certificate.reason} |
 | encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens} |
 | head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
-| label | {rule["name"]} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
+| label | {", ".join(rule["rules"])} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
 | data | {data["source"]}: {roles}; share that needs the frontier model {data["needs_frontier"]:.1%} |
 | cross-validated AUROC, training rows | {area["value"]:.3f} [{area["low"]:.3f}, {area["high"]:.3f}] |
 | text view | version {manifest.text_view.version} |

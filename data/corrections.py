@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from querytier.data.examples import Example, Examples
+from querytier.data.examples import Examples
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 
@@ -28,7 +28,6 @@ __all__ = [
     "Correction",
     "Corrections",
     "Corrector",
-    "apply_corrections",
     "read_corrections",
     "review_id",
     "review_query",
@@ -108,7 +107,7 @@ def read_corrections(path: Path) -> Corrections:
 
 
 class Corrector:
-    """Corrections applied to examples one by one, while a log streams by.
+    """Corrections applied to examples batch by batch, while a log streams by.
 
     Parameters
     ----------
@@ -125,21 +124,33 @@ class Corrector:
         self._open = {correction.id: correction for correction in corrections.rows}
         self.corrected = 0
 
-    def apply(self, example: Example) -> Example:
-        """Return the example, its label corrected where there is a correction for it.
+    def apply(self, examples: Examples) -> Examples:
+        """Return the examples, labels corrected where there is a correction for them.
+
+        `label_source` of a corrected one is `CORRECTION`, also where the person confirmed the label
+        that it had.
 
         Raises
         ------
         UsageError
-            If the correction was made of another query.
+            If a correction was made of another query: ids like `line-7`, given where a log has
+            none, hold only as long as the log's lines stay as they are.
         """
-        correction = self._open.pop(example.id, None)
-        if correction is None:
-            return example
-        place = f"{self._source}, line {correction.line}"
-        _check_same_query(place, correction, example.query)
-        self.corrected += 1
-        return replace(example, needs_frontier=correction.needs_frontier, label_source=CORRECTION)
+        found = [row for row, identity in enumerate(examples.id.tolist()) if identity in self._open]
+        if not found:
+            return examples
+        labels, sources, unlabelled = (
+            getattr(examples, name).copy()
+            for name in ("needs_frontier", "label_source", "unlabelled")
+        )
+        for row in found:
+            correction = self._open.pop(examples.id[row])
+            place = f"{self._source}, line {correction.line}"
+            _check_same_query(place, correction, examples.query[row])
+            labels[row], sources[row] = correction.needs_frontier, CORRECTION
+            unlabelled[row] = ""
+        self.corrected += len(found)
+        return replace(examples, needs_frontier=labels, label_source=sources, unlabelled=unlabelled)
 
     def check_all_used(self) -> None:
         """Refuse corrections that no example was found for.
@@ -149,40 +160,11 @@ class Corrector:
         UsageError
         """
         for correction in self._open.values():
-            raise _no_such_example(f"{self._source}, line {correction.line}", correction)
-
-
-def apply_corrections(examples: Examples, corrections: Corrections) -> tuple[Examples, int]:
-    """Return the examples with corrected labels, and how many were corrected.
-
-    Parameters
-    ----------
-    examples : Examples
-    corrections : Corrections
-
-    Returns
-    -------
-    examples : Examples
-        In the same order; `label_source` of a corrected one is `CORRECTION`, also where the person
-        confirmed the label that it had.
-    corrected : int
-
-    Raises
-    ------
-    UsageError
-        If no example has the id of a correction, or the one that has it is another query: ids like
-        `line-7`, given where a log has none, hold only as long as the log's lines stay as they are.
-    """
-    rows = {example_id: row for row, example_id in enumerate(examples.id.tolist())}
-    labels, sources = examples.needs_frontier.copy(), examples.label_source.copy()
-    for correction in corrections.rows:
-        place = f"{corrections.source}, line {correction.line}"
-        row = rows.get(correction.id)
-        if row is None:
-            raise _no_such_example(place, correction)
-        _check_same_query(place, correction, examples.query[row])
-        labels[row], sources[row] = correction.needs_frontier, CORRECTION
-    return replace(examples, needs_frontier=labels, label_source=sources), len(corrections.rows)
+            raise UsageError(
+                f"{self._source}, line {correction.line}: no example has the id "
+                f"{correction.id!r}; take the table of an audit of this log with its ids as they "
+                "are, or empty its corrected_label"
+            )
 
 
 def review_id(example_id: str) -> str:
@@ -258,13 +240,6 @@ def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
         )
     example_id = (cells["id"] or "").removeprefix("'")
     return Correction(example_id, label, cells.get("query") or "", line)
-
-
-def _no_such_example(place: str, correction: Correction) -> UsageError:
-    return UsageError(
-        f"{place}: no example has the id {correction.id!r}; take the table of an audit of "
-        "this log with its ids as they are, or empty its corrected_label"
-    )
 
 
 def _check_same_query(place: str, correction: Correction, query: str) -> None:

@@ -1,5 +1,6 @@
 """What a log holds, before anything is made of it: fields, label rules, shares, first rows."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -7,18 +8,16 @@ from typing import Any
 
 from querytier.data.canonical import is_passed_over
 from querytier.data.columns import ColumnMap, leaf_paths
-from querytier.data.examples import BadRecordError, number_of, query_of
+from querytier.data.example import example_from, outcomes_in
 from querytier.data.formats import Format
+from querytier.data.labelling import RULE_FIELDS, LabelRules, RuleName, label_of
+from querytier.data.mapped_values import BadRecordError
 from querytier.data.reading import Record
 from querytier.data.sources import LogSource, same_name_columns
 from querytier.data.strata import Strata
 
 __all__ = ["FieldCount", "Inspection", "Readiness", "inspect_log"]
 
-LABEL_RULES = {
-    "explicit": ("needs_frontier",),
-    "cheap_fails_frontier_succeeds": ("cheap_score", "frontier_score"),
-}
 _FIRST_ROWS = 10
 _EXAMPLE_VALUES = 3
 
@@ -50,7 +49,7 @@ class Readiness:
     missing : list of str
         Fields that the column map would have to name.
     usable : int
-        Records that have all it needs.
+        Records that it would label.
     """
 
     rule: str
@@ -76,8 +75,16 @@ class Inspection:
     unmapped : list of str
         Columns that no field is mapped to.
     rules : list of Readiness
-    cheap_ok, frontier_ok, needs_frontier, both_fail, cheap_wins : float or None
-        Shares of the records with both scores (`needs_frontier`: its mean, where it is given).
+    tiers : dict of str to int
+        Records that tell which tier answered, by tier.
+    propensities : int
+        Those of them that tell with which probability it was chosen.
+    labelled : int
+        Records that the rules, each in its turn, would label.
+    needs_frontier : float or None
+        Mean of these labels.
+    cheap_ok, frontier_ok, both_fail, cheap_wins : float or None
+        Shares of the records with both scores.
     first : list of dict
         The mapped values of the first ten records.
     """
@@ -90,6 +97,9 @@ class Inspection:
     fields: list[FieldCount]
     unmapped: list[str]
     rules: list[Readiness]
+    tiers: dict[str, int]
+    propensities: int
+    labelled: int
     cheap_ok: float | None
     frontier_ok: float | None
     needs_frontier: float | None
@@ -102,32 +112,34 @@ class Inspection:
         return asdict(self)
 
 
-def inspect_log(source: LogSource, columns: ColumnMap | None, ok_threshold: float) -> Inspection:
+def inspect_log(source: LogSource, rules: LabelRules) -> Inspection:
     """Count what a log holds, in one pass and constant memory.
 
     Parameters
     ----------
     source : LogSource
-    columns : ColumnMap or None
-        None maps every field to the column of its own name.
-    ok_threshold : float
-        A score of at least this much counts as success.
+    rules : LabelRules
+        What counts as success; each of the rules is tried by itself.
 
     Raises
     ------
     UsageError, LogError
         If the file does not exist or cannot be read.
     """
-    counts = _Counts(columns, ok_threshold)
-    schema = source.format or source.recognised()
+    counts = _Counts(source, rules)
+    schema = source.recognised()
     counts.take(replace(source, format=schema).records())
-    return counts.inspection(source.path.name, schema)
+    return counts.inspection(schema)
 
 
 class _Counts:
-    def __init__(self, columns: ColumnMap | None, ok_threshold: float) -> None:
-        self._columns = columns
-        self._strata = Strata(ok_threshold)
+    def __init__(self, source: LogSource, rules: LabelRules) -> None:
+        self._source = source
+        plain = source.recognised() is Format.PLAIN
+        self._columns = ColumnMap(source.paths) if source.paths and plain else None
+        self._rules = rules
+        self._single_rules = {rule: replace(rules, rules=(rule,)) for rule in rules.rules}
+        self._strata = Strata()
         self._rows = 0
         self._bad: Counter[str] = Counter()
         self._passed_over: Counter[str] = Counter()
@@ -135,7 +147,10 @@ class _Counts:
         self._values: dict[str, dict[str, None]] = {}
         self._paths: dict[str, None] = {}
         self._usable: Counter[str] = Counter()
+        self._tiers: Counter[str] = Counter()
+        self._propensities = 0
         self._label_sum = 0.0
+        self._labels = 0
         self._first: list[dict[str, object]] = []
 
     def take(self, records: Iterable[Record]) -> None:
@@ -147,8 +162,8 @@ class _Counts:
                 counts[kind] += 1
                 continue
             self._paths |= dict.fromkeys(leaf_paths(record.fields))
-            if self._columns is None and "query" in record.fields:
-                self._columns = same_name_columns(record.fields)
+            if self._columns is None and "query" in {**record.fields, **self._source.paths}:
+                self._columns = same_name_columns(record.fields, self._source.paths)
             try:
                 if self._columns is not None:
                     self._take_values(self._columns.values(record.fields))
@@ -163,26 +178,26 @@ class _Counts:
                 shown[_shown(value)] = None
         if len(self._first) < _FIRST_ROWS:
             self._first.append({name: _shown(value) for name, value in values.items()})
-        query_of(values)
-        for rule, fields in LABEL_RULES.items():
-            self._usable[rule] += all(name in values for name in fields)
-        self._take_outcome(values)
+        example = example_from(values, self._rules, "", self._source.pair)
+        if not math.isnan(example.needs_frontier):
+            self._labels += 1
+            self._label_sum += example.needs_frontier
+        if not math.isnan(example.cheap_score + example.frontier_score):
+            self._strata.add(example.cheap_score, example.frontier_score, example.ok_threshold)
+        if example.tier:
+            self._tiers[example.tier] += 1
+            self._propensities += not math.isnan(example.propensity)
+        outcomes = outcomes_in(values, self._source.pair)
+        for rule, alone in self._single_rules.items():
+            label, _ = label_of(outcomes, alone, alone.success_at(example.source))
+            self._usable[rule] += not math.isnan(label)
 
-    def _take_outcome(self, values: Mapping[str, object]) -> None:
-        if "needs_frontier" in values:
-            self._label_sum += number_of(values, "needs_frontier")
-        if not ("cheap_score" in values and "frontier_score" in values):
-            return
-        cheap, frontier = number_of(values, "cheap_score"), number_of(values, "frontier_score")
-        self._strata.add(cheap, frontier)
-
-    def inspection(self, source: str, schema: Format) -> Inspection:
+    def inspection(self, schema: Format) -> Inspection:
         paths = self._columns.paths if self._columns else {}
-        given = self._usable["explicit"]
         shares = self._strata.shares()
-        label = self._label_sum / given if given else shares.get("needs_frontier")
+        label = self._label_sum / self._labels if self._labels else None
         return Inspection(
-            source=source,
+            source=self._source.path.name,
             format=schema.value,
             rows=self._rows,
             bad=dict(self._bad),
@@ -193,9 +208,12 @@ class _Counts:
             ],
             unmapped=[path for path in self._paths if path not in paths.values()],
             rules=[
-                Readiness(rule, [name for name in fields if name not in paths], self._usable[rule])
-                for rule, fields in LABEL_RULES.items()
+                Readiness(rule, _missing(rule, paths), self._usable[rule])
+                for rule in self._single_rules
             ],
+            tiers=dict(self._tiers),
+            propensities=self._propensities,
+            labelled=self._labels,
             cheap_ok=shares.get("cheap_ok"),
             frontier_ok=shares.get("frontier_ok"),
             needs_frontier=label,
@@ -203,6 +221,12 @@ class _Counts:
             cheap_wins=shares.get("cheap_wins"),
             first=self._first,
         )
+
+
+def _missing(rule: RuleName, paths: Mapping[str, str]) -> list[str]:
+    """Return the fields that the map lacks for a rule, by the way to it that lacks the fewest."""
+    ways = ([name for name in names if name not in paths] for names in RULE_FIELDS[rule])
+    return min(ways, key=len)
 
 
 def _shown(value: object) -> str:

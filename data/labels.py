@@ -1,20 +1,17 @@
-"""Label rules: what the outcomes of a log record say about `needs_frontier`."""
+"""Label rules: what the outcomes of a log record say about `needs_frontier`.
+
+Which of them makes the label of a record is the matter of `querytier.data.labelling`.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
-
-from querytier.data.columns import ColumnMap
-from querytier.errors import UsageError
 
 __all__ = [
     "Feedback",
-    "LabelRule",
     "Winner",
     "cheap_fails_frontier_succeeds",
     "feedback",
     "graded_samples",
-    "label_rule",
     "preference",
     "quality_gap",
 ]
@@ -33,40 +30,6 @@ _AFTER_CHEAP: dict[Feedback, float] = {
     "human_takeover": _FRONTIER_MENDS,
 }
 _WINNERS: dict[Winner, float] = {"frontier": 1.0, "cheap": 0.0, "tie": 0.0, "both_bad": 0.0}
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRule:
-    """Which rule makes the label.
-
-    Attributes
-    ----------
-    name : {"cheap_fails_frontier_succeeds", "explicit"}
-        The first reads both scores, the second takes `needs_frontier` from the log.
-    ok_threshold : float
-        A score of at least this much counts as success; in the unit of the log's scores.
-    """
-
-    name: Literal["cheap_fails_frontier_succeeds", "explicit"]
-    ok_threshold: float
-
-
-def label_rule(columns: ColumnMap, ok_threshold: float) -> LabelRule:
-    """Return the rule that the mapped columns allow; an explicit label comes first.
-
-    Raises
-    ------
-    UsageError
-        If the map has neither `needs_frontier` nor both scores.
-    """
-    if "needs_frontier" in columns.paths:
-        return LabelRule("explicit", ok_threshold)
-    if {"cheap_score", "frontier_score"} <= set(columns.paths):
-        return LabelRule("cheap_fails_frontier_succeeds", ok_threshold)
-    raise UsageError(
-        f"the column map ({', '.join(columns.paths)}) names nothing that makes a label; "
-        "add needs_frontier=COLUMN, or both cheap_score=COLUMN and frontier_score=COLUMN"
-    )
 
 
 def cheap_fails_frontier_succeeds(

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.data.examples import Example
+from querytier.data.labelled_log import ExampleBatch
 from querytier.data.roles import (
     FEWEST_ROWS_TO_CERTIFY,
     RoleShares,
@@ -17,75 +17,83 @@ from querytier.data.roles import (
     temporal_roles,
 )
 from querytier.data.strata import Strata
-from querytier.data.text_view import hashed, is_truncated, text_view
 from querytier.errors import LogError
 
-__all__ = ["Ledger", "SeenHashes"]
+__all__ = ["Ledger"]
 
-_RECENT = 20_000
-
+Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
 Roles = NDArray[np.object_]
 
 
-def _seconds(time: str) -> float:
-    """Return seconds since 1970; NaN where there is no time."""
-    return datetime.fromisoformat(time).timestamp() if time else math.nan
-
-
-class SeenHashes:
-    """Hashes seen so far, at eight bytes each; a set of them would take a hundred."""
-
-    def __init__(self) -> None:
-        self._recent: set[int] = set()
-        self._older = np.empty(0, np.uint64)
-
-    def before(self, value: int) -> bool:
-        """Tell whether a hash was seen before, and remember it."""
-        place = int(np.searchsorted(self._older, np.uint64(value)))
-        found = place < len(self._older) and int(self._older[place]) == value
-        if found or value in self._recent:
-            return True
-        self._recent.add(value)
-        if len(self._recent) == _RECENT:
-            recent = np.fromiter(self._recent, np.uint64, _RECENT)
-            self._older = np.sort(np.concatenate([self._older, recent]))
-            self._recent.clear()
-        return False
-
-
 class Ledger:
-    """The few numbers of every example that groups, roles and shares follow from.
+    """The few numbers of every example that groups, roles and counts follow from.
 
-    Parameters
+    Attributes
     ----------
-    ok_threshold : float
-        A score of at least this much counts as success.
+    positive, negative : int
+        Labelled examples that need the frontier model, and that do not; 1/2 is neither.
+    label_sources, unlabelled : Counter
+        Examples by source of their label, and those without one by reason.
+    answered, policies : Counter
+        One-sided examples by tier, and by version of the policy that chose.
+    outcomes_known, propensities_known : int
+        One-sided examples with an outcome or feedback, and with a propensity.
     """
 
-    def __init__(self, ok_threshold: float) -> None:
-        self._names, self._views, self._times = array("Q"), array("Q"), array("d")
-        self._strata = Strata(ok_threshold)
-        self._label_sum, self._truncated = 0.0, 0
+    def __init__(self) -> None:
+        self._names, self._views = array("Q"), array("Q")
+        self._times, self._labels = array("d"), array("d")
+        self._strata = Strata()
+        self._truncated = 0
         self.positive, self.negative = 0, 0
         self.label_sources: Counter[str] = Counter()
+        self.unlabelled: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.policies: Counter[str] = Counter()
+        self.outcomes_known, self.propensities_known = 0, 0
 
-    def add(self, example: Example) -> None:
-        """Note an example."""
-        view = hashed(text_view(example.query))
-        self._views.append(view)
-        self._names.append(hashed(example.group) if example.group else view)
-        self._times.append(_seconds(example.time))
-        self._label_sum += example.needs_frontier
-        self.positive += example.needs_frontier > 0.5
-        self.negative += example.needs_frontier < 0.5
-        self._truncated += is_truncated(example.query)
-        self.label_sources[example.label_source] += 1
-        if not math.isnan(example.cheap_score + example.frontier_score):
-            self._strata.add(example.cheap_score, example.frontier_score)
+    def add(self, batch: ExampleBatch) -> None:
+        """Note examples."""
+        examples = batch.examples
+        self._names.frombytes(batch.groups.tobytes())
+        self._views.frombytes(batch.views.tobytes())
+        self._times.extend(map(_seconds, examples.time.tolist()))
+        self._labels.frombytes(examples.needs_frontier.tobytes())
+        self.positive += int((examples.needs_frontier > 0.5).sum())
+        self.negative += int((examples.needs_frontier < 0.5).sum())
+        self._truncated += int(batch.truncated.sum())
+        self.label_sources.update(examples.label_source[examples.labelled].tolist())
+        self.unlabelled.update(examples.unlabelled[~examples.labelled].tolist())
+        self._add_scores(examples.cheap_score, examples.frontier_score, examples.ok_threshold)
+        self._add_one_sided(batch.where(examples.tier != ""))
+
+    def _add_scores(self, cheap: Floats, frontier: Floats, ok_threshold: Floats) -> None:
+        both = ~np.isnan(cheap + frontier)
+        columns = (column[both].tolist() for column in (cheap, frontier, ok_threshold))
+        for scores in zip(*columns, strict=True):
+            self._strata.add(*scores)
+
+    def _add_one_sided(self, batch: ExampleBatch) -> None:
+        examples = batch.examples
+        self.answered.update(examples.tier.tolist())
+        self.policies.update(filter(None, examples.policy.tolist()))
+        known = ~np.isnan(examples.outcome) | (examples.feedback != "")
+        self.outcomes_known += int(known.sum())
+        self.propensities_known += int((~np.isnan(examples.propensity)).sum())
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def labels(self) -> Floats:
+        """The label of every example, NaN where it has none, shape (n,)."""
+        return np.frombuffer(self._labels)
+
+    @property
+    def labelled(self) -> int:
+        """How many examples have a label."""
+        return self.label_sources.total()
 
     def groups(self, links: NDArray[np.intp] | None = None) -> Hashes:
         """Return the group of every example; linked ones share it."""
@@ -97,7 +105,7 @@ class Ledger:
     ) -> Roles:
         """Return the role of every example.
 
-        Below `FEWEST_ROWS_TO_CERTIFY` rows the calibration and certification roles fall to
+        Below `FEWEST_ROWS_TO_CERTIFY` labelled rows the calibration and certification roles fall to
         training: such logs are calibrated by cross-fitting, and cannot certify anything.
 
         Raises
@@ -105,10 +113,10 @@ class Ledger:
         LogError
             If `temporal` is asked of examples without a time.
         """
-        if len(self) < FEWEST_ROWS_TO_CERTIFY:
+        if self.labelled < FEWEST_ROWS_TO_CERTIFY:
             shares = {"test": shares["test"]}
         if not temporal:
-            return roles_of(groups, shares, seed)
+            return roles_of(groups, shares, seed, self.labels)
         times = np.frombuffer(self._times)
         missing = int(np.isnan(times).sum())
         if missing:
@@ -116,12 +124,18 @@ class Ledger:
                 f"{missing} of the {len(self)} examples have no time, and temporal roles need it: "
                 "map time=COLUMN, leave those records out, or set prepare.temporal: false"
             )
-        return temporal_roles(groups, times, shares, seed)
+        return temporal_roles(groups, times, shares, seed, self.labels)
 
     def shares(self) -> dict[str, float]:
         """Return the shares of `DataSummary`."""
+        labelled = self.labels[~np.isnan(self.labels)]
         return {
             **self._strata.shares(),
-            "needs_frontier": self._label_sum / len(self),
+            **({"needs_frontier": float(labelled.mean())} if len(labelled) else {}),
             "truncated": self._truncated / len(self),
         }
+
+
+def _seconds(time: str) -> float:
+    """Return seconds since 1970; NaN where there is no time."""
+    return datetime.fromisoformat(time).timestamp() if time else math.nan

@@ -1,49 +1,48 @@
-"""From a router log to examples with roles, and an account of every line, in constant memory.
+"""From router logs to examples with roles, and an account of every line, in constant memory.
 
 Two passes. The first reads, labels and stages examples, and keeps a few numbers of each in memory;
-from these the groups and roles follow. The second writes the examples with their group and role.
+from these the groups and roles follow. The second writes the examples with their group and role:
+those with a label, and those without one apart.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_folder
-from querytier.data.columns import ColumnMap
-from querytier.data.corrections import Corrections, Corrector, read_corrections
-from querytier.data.examples import (
-    BadRecordError,
-    Example,
-    Examples,
-    Fingerprint,
-    example_from,
-)
-from querytier.data.labels import LabelRule, label_rule
-from querytier.data.ledger import Ledger, SeenHashes
-from querytier.data.logs import MappedLog
+from querytier.data.data_summary import DataSummary, OneSided
+from querytier.data.engines import Engine
+from querytier.data.examples import Examples, Fingerprint
+from querytier.data.labelled_log import LabelledLog, Reading
+from querytier.data.ledger import Ledger
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.redaction import Redaction, Redactor
 from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares
 from querytier.data.sources import LogSource
-from querytier.data.text_view import VIEW_VERSION, hashed, text_view, view_fingerprint
+from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
 from querytier.errors import LogError
 
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
 __all__ = [
+    "EXAMPLES",
     "FEWEST_OF_EACH_CLASS",
     "FEWEST_ROWS",
-    "DataSummary",
-    "examples_log",
+    "SUMMARY",
+    "UNLABELLED",
+    "Splitting",
     "prepare",
     "read_unsplit",
 ]
 
 FEWEST_ROWS = 200
 FEWEST_OF_EACH_CLASS = 10
+EXAMPLES, UNLABELLED, SUMMARY = "examples.parquet", "unlabelled.parquet", "summary.json"
 _ROWS_AT_ONCE = 10_000
 
 Hashes = NDArray[np.uint64]
@@ -51,220 +50,135 @@ Roles = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
-class DataSummary:
-    """What became of a log.
+class Splitting:
+    """How examples are grouped, and which role each group gets.
 
     Attributes
     ----------
-    source : str
-        The log's file name.
-    rows, usable : int
-        Records read, and records that made an example.
-    quarantined : dict of str to int
-        Records that made none, by reason (without the value).
-    passed_over : dict of str to int
-        Records that are none of a router's, by reason; not among `rows`.
-    roles : dict of str to int
-        Examples by role.
-    shares : dict of str to float
-        Shares of the usable rows: `needs_frontier` (mean label), `truncated` (queries that the text
-        view cuts) and, for scored logs, `cheap_ok`, `frontier_ok`, `both_fail`, `cheap_wins`.
-    near_duplicates : int or None
-        Links between near duplicates that joined groups; None where they were not searched.
-    redacted : dict of str to int
-        Personal data replaced in queries, by kind.
-    label_rule : LabelRule
-    label_sources : dict of str to int
-        Examples by source of their label.
-    view_version : int
-    view_sha256 : str
-    fingerprint : str
-        Of the examples with their groups and roles, whatever their order.
-    """
-
-    source: str
-    rows: int
-    usable: int
-    quarantined: dict[str, int]
-    passed_over: dict[str, int]
-    roles: dict[str, int]
-    shares: dict[str, float]
-    near_duplicates: int | None
-    redacted: dict[str, int]
-    label_rule: LabelRule
-    label_sources: dict[str, int]
-    view_version: int
-    view_sha256: str
-    fingerprint: str
-
-    @classmethod
-    def read(cls, path: Path) -> "DataSummary":
-        """Read what `write` wrote."""
-        content = json.loads(path.read_text())
-        return cls(**{**content, "label_rule": LabelRule(**content["label_rule"])})
-
-    def write(self, path: Path) -> None:
-        """Write the summary as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
-
-
-def prepare(
-    source: LogSource,
-    columns: ColumnMap | None,
-    out: Path,
-    *,
-    ok_threshold: float,
-    shares: RoleShares,
-    seed: int,
-    max_bad_share: float,
-    near_duplicate_threshold: float | None,
-    near_duplicate_rows: int,
-    temporal: bool,
-    redaction: Redaction,
-    corrections: Path | None = None,
-) -> DataSummary:
-    """Read a log, label it, give roles; write examples, summary and quarantine file.
-
-    Parameters
-    ----------
-    source : LogSource
-    columns : ColumnMap or None
-        None maps every field to the column of its own name.
-    out : Path
-        Gets `data/examples.parquet`, `data/summary.json` and `quarantine.jsonl`.
-    ok_threshold : float
-        A score of at least this much counts as success.
     shares : dict
         Share of each role but "train".
     seed : int
         Seed of the roles.
-    max_bad_share : float
-        Above this share of bad records, in [0, 1], the run stops.
     near_duplicate_threshold : float or None
         Examples at least this similar, in (0, 1], share a group; None joins equal views only.
     near_duplicate_rows : int
         Longer logs are not searched for near duplicates: their queries would not fit in memory.
     temporal : bool
         Whether the newest groups are the test role, instead of those that a hash picks.
-    redaction : {"off", "on", "fail"}
-        What happens to personal data in queries, before anything is written.
-    corrections : Path or None
-        The table of an audit, with corrected labels filled in.
+    """
+
+    shares: RoleShares
+    seed: int = 0
+    near_duplicate_threshold: float | None = None
+    near_duplicate_rows: int = 0
+    temporal: bool = False
+
+
+def prepare(
+    sources: Sequence[LogSource],
+    out: Path,
+    reading: Reading,
+    splitting: Splitting,
+    engine: Engine | None = None,
+) -> DataSummary:
+    """Read logs, label them, give roles; write examples, summary and quarantine file.
+
+    Parameters
+    ----------
+    sources : sequence of LogSource
+    out : Path
+        Gets `data/examples.parquet`, `data/unlabelled.parquet` (the examples without a label),
+        `data/summary.json` and `quarantine.jsonl`.
+    reading : Reading
+    splitting : Splitting
+    engine : Engine, optional
+        What reads the files; this process without.
 
     Raises
     ------
     UsageError
-        If the file or a mapped column does not exist, or the columns make no label.
+        If a file or a mapped column does not exist, or the columns make no label.
     LogError
-        If the file cannot be read, or too many records are bad, or too few are usable, or they
+        If a file cannot be read, or too many records are bad, or too few are usable, or they
         hold one class only, or too few groups to fill the roles.
     """
     out.mkdir(parents=True, exist_ok=True)
-    redactor = Redactor(redaction)
-    quarantine = out / "quarantine.jsonl"
-    log, rule = examples_log(
-        source, columns, quarantine, ok_threshold, max_bad_share, redactor=redactor
-    )
-    rows = read_corrections(corrections) if corrections else Corrections("", ())
-    corrector = Corrector(rows)
+    log = LabelledLog(sources, reading, out / "quarantine.jsonl", engine)
     with atomic_folder(out / "data") as folder:
-        staged = folder / "staged.parquet"
-        ledger = Ledger(ok_threshold)
-        _stage(map(corrector.apply, log), ledger, staged)
-        redactor.check(source.path)
-        corrector.check_all_used()
+        staged, ledger = folder / "staged.parquet", Ledger()
+        _stage(log, ledger, staged)
         _check_enough(log, ledger)
         links = None
-        if near_duplicate_threshold is not None and len(ledger) <= near_duplicate_rows:
-            links = near_duplicate_links(_views(staged), near_duplicate_threshold)
+        threshold = splitting.near_duplicate_threshold
+        if threshold is not None and len(ledger) <= splitting.near_duplicate_rows:
+            links = near_duplicate_links(_views(staged), threshold)
         groups = ledger.groups(links)
-        roles = ledger.roles(groups, shares, seed, temporal=temporal)
-        _check_roles(log, groups, roles)
-        fingerprint = _write_examples(staged, groups, roles, folder / "examples.parquet")
+        roles = ledger.roles(groups, splitting.shares, splitting.seed, temporal=splitting.temporal)
+        _check_roles(log, ledger, groups, roles)
+        fingerprint = _write_examples(staged, groups, roles, folder)
         staged.unlink()
-        summary = _summary(
-            log, rule, ledger, roles, fingerprint, links=links, redacted=redactor.counts
-        )
-        summary.write(folder / "summary.json")
+        summary = _summary(log, ledger, roles, fingerprint, links=links)
+        summary.write(folder / SUMMARY)
     return summary
 
 
 def read_unsplit(
-    source: LogSource,
-    columns: ColumnMap | None,
-    quarantine: Path,
-    ok_threshold: float,
-    max_bad_share: float,
-    *,
-    redactor: Redactor | None = None,
+    sources: Sequence[LogSource], reading: Reading, quarantine: Path
 ) -> tuple[Examples, DataSummary]:
-    """Read the examples of a log into memory, all in the test role; parameters as in `prepare`."""
-    log, rule = examples_log(
-        source, columns, quarantine, ok_threshold, max_bad_share, redactor=redactor
-    )
-    ledger, rows = Ledger(ok_threshold), []
-    for example in log:
-        ledger.add(example)
-        rows.append(example)
+    """Read the labelled examples of logs into memory, all in the test role; as `prepare`."""
+    log, ledger = LabelledLog(sources, reading, quarantine), Ledger()
+    batches = []
+    for batch in log:
+        ledger.add(batch)
+        batches.append(batch.examples)
     groups = ledger.groups()
-    roles = ledger.roles(groups, {"test": 1.0}, seed=0)
-    examples = Examples.of(rows).with_roles(groups, roles)
-    return examples, _summary(log, rule, ledger, roles, examples.fingerprint())
+    roles = np.full(len(ledger), "test", dtype=object)
+    examples = Examples.concatenated(batches).with_roles(groups, roles)
+    examples = examples.where(examples.labelled)
+    if not len(examples):
+        raise LogError(f"{log.name} has no labelled row ({_counted(ledger.unlabelled)})")
+    return examples, _summary(log, ledger, roles, examples.fingerprint())
 
 
-def examples_log(
-    source: LogSource,
-    columns: ColumnMap | None,
-    quarantine: Path,
-    ok_threshold: float,
-    max_bad_share: float,
-    *,
-    redactor: Redactor | None = None,
-) -> tuple[MappedLog[Example], LabelRule]:
-    """Return a log that yields labelled examples, and the label rule that its columns allow.
-
-    Parameters and errors as in `prepare`. An id that comes again is a bad record.
-    """
-    redactor = redactor or Redactor("off")
-    columns = columns or source.columns()
-    rule = label_rule(columns, ok_threshold)
-    ids = SeenHashes()
-
-    def make(values: Mapping[str, object], default_id: str) -> Example:
-        example = example_from(values, rule, default_id)
-        example = replace(example, query=redactor.redacted(example.query))
-        if ids.before(hashed(example.id)):
-            raise BadRecordError(f"id used before: {example.id}")
-        return example
-
-    log = MappedLog(source, columns, make, quarantine, max_bad_share, redactor.hidden)
-    return log, rule
-
-
-def _stage(log: Iterable[Example], ledger: Ledger, path: Path) -> None:
+def _stage(log: LabelledLog, ledger: Ledger, path: Path) -> None:
     """Write the examples as they come, without final groups and roles."""
     import pyarrow.parquet as pq
+    from tqdm import tqdm
 
-    with pq.ParquetWriter(path, Examples.schema()) as writer:
-        for batch in _batches(log):
-            for example in batch:
-                ledger.add(example)
-            writer.write_table(Examples.of(batch).table())
+    with (
+        pq.ParquetWriter(path, Examples.schema()) as writer,
+        tqdm(desc="prepare", unit="line", disable=None) as bar,
+    ):
+        for batch in log:
+            ledger.add(batch)
+            writer.write_table(batch.examples.table())
+            bar.update(len(batch.examples))
 
 
-def _write_examples(staged: Path, groups: Hashes, roles: Roles, path: Path) -> str:
-    """Write the staged examples with group and role; return their fingerprint."""
+def _write_examples(staged: Path, groups: Hashes, roles: Roles, folder: Path) -> str:
+    """Write the staged examples with group and role; return the fingerprint of the labelled."""
     import pyarrow.parquet as pq
 
     start, fingerprint = 0, Fingerprint()
-    with pq.ParquetFile(staged) as file, pq.ParquetWriter(path, Examples.schema()) as writer:
+    with (
+        pq.ParquetFile(staged) as file,
+        pq.ParquetWriter(folder / EXAMPLES, Examples.schema()) as labelled,
+        pq.ParquetWriter(folder / UNLABELLED, Examples.schema()) as unlabelled,
+    ):
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             rows = slice(start, start + batch.num_rows)
             examples = Examples.of_table(batch).with_roles(groups[rows], roles[rows])
-            writer.write_table(examples.table())
-            fingerprint.add(examples)
+            kept = examples.where(examples.labelled)
+            _write(labelled, kept)
+            _write(unlabelled, examples.where(~examples.labelled))
+            fingerprint.add(kept)
             start = rows.stop
     return fingerprint.hexdigest()
+
+
+def _write(writer: "pq.ParquetWriter", examples: Examples) -> None:
+    if len(examples):
+        writer.write_table(examples.table())
 
 
 def _views(staged: Path) -> list[str]:
@@ -274,35 +188,34 @@ def _views(staged: Path) -> list[str]:
     return [text_view(query) for query in queries.to_pylist()]
 
 
-def _batches(log: Iterable[Example]) -> Iterator[list[Example]]:
-    from tqdm import tqdm
-
-    examples = iter(tqdm(log, desc="prepare", unit="line", disable=None))
-    while batch := list(islice(examples, _ROWS_AT_ONCE)):
-        yield batch
-
-
 def _summary(
-    log: MappedLog[Example],
-    rule: LabelRule,
+    log: LabelledLog,
     ledger: Ledger,
     roles: Roles,
     fingerprint: str,
     *,
     links: NDArray[np.intp] | None = None,
-    redacted: Mapping[str, int] | None = None,
 ) -> DataSummary:
+    labels = {role: ledger.labels[(roles == role) & ~np.isnan(ledger.labels)] for role in ROLES}
     return DataSummary(
-        source=log.source.path.name,
-        rows=log.usable + log.quarantined.total(),
-        usable=log.usable,
-        quarantined=dict(log.quarantined),
-        passed_over=dict(log.passed_over),
-        roles={role: int((roles == role).sum()) for role in ROLES},
+        source=log.name,
+        rows=log.account.rows,
+        usable=ledger.labelled,
+        unlabelled=dict(ledger.unlabelled),
+        quarantined=dict(log.account.quarantined),
+        passed_over=dict(log.account.passed_over),
+        roles={role: len(found) for role, found in labels.items()},
+        needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
         shares=ledger.shares(),
+        one_sided=OneSided(
+            tiers=dict(ledger.answered),
+            outcomes=ledger.outcomes_known,
+            propensities=ledger.propensities_known,
+            policies=dict(ledger.policies),
+        ),
         near_duplicates=None if links is None else len(links),
-        redacted=dict(redacted or {}),
-        label_rule=rule,
+        redacted={kind: count for kind, count in log.redacted.items() if count},
+        label_rules=log.rules,
         label_sources=dict(ledger.label_sources),
         view_version=VIEW_VERSION,
         view_sha256=view_fingerprint(),
@@ -310,29 +223,36 @@ def _summary(
     )
 
 
-def _check_enough(log: MappedLog[Example], ledger: Ledger) -> None:
-    if len(ledger) < FEWEST_ROWS:
+def _check_enough(log: LabelledLog, ledger: Ledger) -> None:
+    if ledger.labelled < FEWEST_ROWS:
+        apart = f"{log.account.quarantined.total()} in quarantine"
+        if ledger.unlabelled:
+            apart += f", {ledger.unlabelled.total()} without a label: {_counted(ledger.unlabelled)}"
         raise LogError(
-            f"{log.source.path} has {len(ledger)} usable rows (and {log.quarantined.total()} in "
-            f"quarantine); at least {FEWEST_ROWS} labelled rows are needed to train and to judge a "
-            "classifier"
+            f"{log.name} has {ledger.labelled} usable rows (and {apart}); at least {FEWEST_ROWS} "
+            "labelled rows are needed to train and to judge a classifier"
         )
     positive, negative = ledger.positive, ledger.negative
     if min(positive, negative) < FEWEST_OF_EACH_CLASS:
         what = "too few of one class" if min(positive, negative) else "one class only"
         raise LogError(
-            f"{log.source.path} holds {what}: {positive} rows need the frontier model, "
+            f"{log.name} holds {what}: {positive} rows need the frontier model, "
             f"{negative} do not; at least {FEWEST_OF_EACH_CLASS} of each are needed. Check "
             "--ok-threshold and which column is the cheap score"
         )
 
 
-def _check_roles(log: MappedLog[Example], groups: Hashes, roles: Roles) -> None:
-    wanted = ROLES if len(roles) >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
-    empty = [role for role in wanted if not (roles == role).any()]
+def _check_roles(log: LabelledLog, ledger: Ledger, groups: Hashes, roles: Roles) -> None:
+    wanted = ROLES if ledger.labelled >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
+    labelled = ~np.isnan(ledger.labels)
+    empty = [role for role in wanted if not (roles[labelled] == role).any()]
     if empty:
         raise LogError(
-            f"{log.source.path}: no row for the role {', '.join(empty)}: its "
+            f"{log.name}: no row for the role {', '.join(empty)}: its "
             f"{len(np.unique(groups))} groups are too few or too large, and none is split; map a "
             "finer group, or try another prepare.seed"
         )
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{why}: {count}" for why, count in reasons.most_common())

@@ -22,12 +22,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from querytier.errors import LogError, MissingExtraError
 
-__all__ = ["KINDS", "Redaction", "Redactor", "check_nothing_personal", "redact"]
+__all__ = ["KINDS", "Redaction", "check_nothing_personal", "redact"]
 
 Redaction = Literal["off", "on", "fail"]
 
@@ -70,14 +69,15 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     return text, counts
 
 
-def check_nothing_personal(counts: Mapping[str, int], logs: Path) -> None:
+def check_nothing_personal(counts: Mapping[str, int], logs: str) -> None:
     """Refuse a log in which `redact` found something.
 
     Parameters
     ----------
     counts : mapping of str to int
         Findings by kind, over all queries of the log.
-    logs : Path
+    logs : str
+        Their names.
 
     Raises
     ------
@@ -90,42 +90,6 @@ def check_nothing_personal(counts: Mapping[str, int], logs: Path) -> None:
             f"{logs} holds personal data ({found}); let it be replaced with redaction: on, or take "
             "it out of the log"
         )
-
-
-class Redactor:
-    """Redacts a log's queries in one of three modes, and counts.
-
-    Parameters
-    ----------
-    mode : {"off", "on", "fail"}
-        "on" replaces personal data, "fail" refuses a log that holds any.
-
-    Attributes
-    ----------
-    counts : Counter
-        Replacements in queries so far, by kind.
-    """
-
-    def __init__(self, mode: Redaction) -> None:
-        self._mode = mode
-        self.counts: Counter[str] = Counter()
-
-    def redacted(self, query: str) -> str:
-        """Return a query with its personal data replaced, and count."""
-        if self._mode == "off":
-            return query
-        text, counts = redact(query)
-        self.counts += counts
-        return text
-
-    def hidden(self, text: str) -> str:
-        """Return any other text with its personal data replaced."""
-        return text if self._mode == "off" else redact(text)[0]
-
-    def check(self, logs: Path) -> None:
-        """Apply `check_nothing_personal` where the mode is "fail"."""
-        if self._mode == "fail":
-            check_nothing_personal(self.counts, logs)
 
 
 @cache

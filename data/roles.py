@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 __all__ = [
     "FEWEST_ROWS_TO_CERTIFY",
     "ROLES",
+    "STRATUM_TOLERANCE",
     "RoleShares",
     "joined_groups",
-    "role_of",
     "roles_of",
     "temporal_roles",
 ]
 
 ROLES = ("train", "calibration", "certification", "test")
 FEWEST_ROWS_TO_CERTIFY = 1000
+# Wide enough that large logs, whose shares chance hardly moves, keep the roles of their hashes.
+STRATUM_TOLERANCE = 0.05
 
 RoleShares = dict[str, float]
+Floats: TypeAlias = NDArray[np.float64]
 Hashes: TypeAlias = NDArray[np.uint64]
 
 
@@ -68,15 +71,43 @@ def _joined(names: Hashes, links: Hashes) -> Hashes:
     return np.where(linked[place] == names, smallest[component[place]], names)
 
 
-def roles_of(groups: Hashes, shares: RoleShares, seed: int) -> NDArray[np.object_]:
-    """Return the role of every row by `role_of` its group."""
+def roles_of(
+    groups: Hashes, shares: RoleShares, seed: int, labels: Floats | None = None
+) -> NDArray[np.object_]:
+    """Return the role of every row by `role_of` its group, stratified by label.
+
+    Roles follow from the groups' hashes, so that a log that grows keeps them. Where chance has
+    dealt the groups of one label (most of their rows need the frontier model, do not, or have no
+    label) further than `STRATUM_TOLERANCE` from their shares, as happens with fewer than about 500
+    such groups, the nearest groups on the hash's scale change their role, as few as it takes.
+
+    Parameters
+    ----------
+    groups : ndarray of uint64, shape (n,)
+    shares : dict
+        Share of each role but "train".
+    seed : int
+    labels : ndarray of float64, shape (n,), optional
+        NaN where there is none; without any, roles are not stratified.
+    """
     distinct, group_of = np.unique(groups, return_inverse=True)
-    roles = np.array([role_of(int(group), shares, seed) for group in distinct], dtype=object)
+    positions = np.array([_position(int(group), seed) for group in distinct])
+    if labels is None:
+        return np.asarray(_roles_at(positions, shares, tolerance=1.0)[group_of])
+    strata = _majorities(group_of, labels)
+    roles = np.empty(len(distinct), dtype=object)
+    for stratum in np.unique(strata):
+        inside = strata == stratum
+        roles[inside] = _roles_at(positions[inside], shares, STRATUM_TOLERANCE)
     return np.asarray(roles[group_of])
 
 
 def temporal_roles(
-    groups: Hashes, times: NDArray[np.float64], shares: RoleShares, seed: int
+    groups: Hashes,
+    times: Floats,
+    shares: RoleShares,
+    seed: int,
+    labels: Floats | None = None,
 ) -> NDArray[np.object_]:
     """Return the test role for the groups with the newest rows, and hashed roles for the others.
 
@@ -91,6 +122,8 @@ def temporal_roles(
     shares : dict
         The test role's is a share of the groups.
     seed : int
+    labels : ndarray of float64, shape (n,), optional
+        As in `roles_of`, for the other roles.
     """
     distinct, group_of = np.unique(groups, return_inverse=True)
     latest = np.full(len(distinct), -np.inf)
@@ -98,31 +131,38 @@ def temporal_roles(
     newest = np.zeros(len(distinct), dtype=bool)
     newest[np.lexsort((distinct, latest))[::-1][: int(shares["test"] * len(distinct))]] = True
     others = {r: share / (1 - shares["test"]) for r, share in shares.items() if r != "test"}
-    return np.where(newest[group_of], "test", roles_of(groups, others, seed))
+    roles = np.full(len(groups), "test", dtype=object)
+    older = ~newest[group_of]
+    roles[older] = roles_of(groups[older], others, seed, None if labels is None else labels[older])
+    return roles
 
 
-def role_of(group: int, shares: RoleShares, seed: int) -> str:
-    """Return the role of a group by a stable hash, so that growing data keeps its test rows.
-
-    Parameters
-    ----------
-    group : int
-        Hash of the group.
-    shares : dict
-        Share of each role but "train", which takes the rest. The test role comes first on the
-        hash's scale, so that leaving out the others does not move it.
-    seed : int
-        Another seed deals other roles.
-
-    Examples
-    --------
-    >>> role_of(1, {"test": 1.0}, seed=0), role_of(1, {"test": 0.0}, seed=0)
-    ('test', 'train')
-    """
+def _position(group: int, seed: int) -> float:
+    """Return where a stable hash puts a group, in [0, 1); another seed puts it elsewhere."""
     digest = hashlib.blake2b(f"{seed}:{group:016x}".encode(), digest_size=8).digest()
-    position = int.from_bytes(digest) / 2**64
-    for role in reversed(ROLES):
-        position -= shares.get(role, 0.0)
-        if position < 0:
-            return role
-    return "train"
+    return int.from_bytes(digest) / 2**64
+
+
+def _roles_at(positions: Floats, shares: RoleShares, tolerance: float) -> NDArray[np.object_]:
+    """Cut the scale of positions into roles, each cut at most `tolerance` from its share.
+
+    The test role comes first on the scale, so that leaving out the others does not move it.
+    """
+    ordered, roles = np.sort(positions), np.full(len(positions), "train", dtype=object)
+    start, share = 0.0, 0.0
+    for role in reversed(ROLES[1:]):
+        share += shares.get(role, 0.0)
+        below = np.searchsorted(ordered, share) / len(ordered)
+        allowed = np.clip(below, share - tolerance, share + tolerance)
+        cut = share if allowed == below else ordered[int(allowed * len(ordered))]
+        roles[(positions >= start) & (positions < cut)] = role
+        start = max(start, cut)
+    return roles
+
+
+def _majorities(group_of: NDArray[np.intp], labels: Floats) -> Floats:
+    """Return for each group whether most of its labelled rows are positive; -1 without any."""
+    known = ~np.isnan(labels)
+    counts = np.bincount(group_of, known)
+    sums = np.bincount(group_of, np.where(known, labels, 0.0))
+    return np.where(counts == 0, -1.0, (2 * sums > counts).astype(float))

@@ -10,22 +10,16 @@ __all__ = ["Strata"]
 class Strata:
     """Counts over scored records.
 
-    Parameters
-    ----------
-    ok_threshold : float
-        A score of at least this much counts as success.
-
     Examples
     --------
-    >>> strata = Strata(0.5)
+    >>> strata = Strata()
     >>> for cheap, frontier in [(1, 1), (0, 1), (0, 0), (1, 0)]:
-    ...     strata.add(cheap, frontier)
+    ...     strata.add(cheap, frontier, ok_threshold=0.5)
     >>> strata.shares()["both_fail"]
     0.25
     """
 
-    def __init__(self, ok_threshold: float) -> None:
-        self._ok_threshold = ok_threshold
+    def __init__(self) -> None:
         self._counts = Counter(
             dict.fromkeys(
                 ("cheap_ok", "frontier_ok", "needs_frontier", "both_fail", "cheap_wins"), 0
@@ -33,15 +27,14 @@ class Strata:
         )
         self._scored = 0
 
-    def add(self, cheap_score: float, frontier_score: float) -> None:
-        """Count one record with both scores."""
-        ok = self._ok_threshold
-        cheap_ok, frontier_ok = cheap_score >= ok, frontier_score >= ok
+    def add(self, cheap_score: float, frontier_score: float, ok_threshold: float) -> None:
+        """Count one record with both scores; from `ok_threshold` on they are a success."""
+        cheap_ok, frontier_ok = cheap_score >= ok_threshold, frontier_score >= ok_threshold
         self._scored += 1
         self._counts["cheap_ok"] += cheap_ok
         self._counts["frontier_ok"] += frontier_ok
         self._counts["needs_frontier"] += int(
-            cheap_fails_frontier_succeeds(cheap_score, frontier_score, ok)
+            cheap_fails_frontier_succeeds(cheap_score, frontier_score, ok_threshold)
         )
         self._counts["both_fail"] += not (cheap_ok or frontier_ok)
         self._counts["cheap_wins"] += cheap_ok and not frontier_ok

@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from querytier.data.corrections import CORRECTION, apply_corrections, read_corrections
-from querytier.data.examples import Examples, example_from
-from querytier.data.labels import LabelRule
+from querytier.data.corrections import CORRECTION, Corrector, read_corrections
+from querytier.data.example import example_from
+from querytier.data.examples import Examples
+from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
 from querytier.training.auditing import audit_labels, out_of_fold, write_suspects
 from querytier.training.baselines import Labelled
@@ -19,7 +20,7 @@ WORDS = {0.0: ["where", "is", "my", "order"], 1.0: ["prove", "the", "lemma", "ri
 def example(number, query, label, source="judge"):
     values = {"query": query, "group": f"g{number}", "needs_frontier": label}
     values["label_source"] = source
-    return example_from(values, LabelRule("explicit", 0.5), f"id-{number}")
+    return example_from(values, LabelRules(("explicit",)), f"id-{number}")
 
 
 def clear_cut(count=200):
@@ -78,6 +79,14 @@ def test_planted_errors_are_the_least_plausible_labels(spoilt):
     assert set(np.argsort(quality)[: len(PLANTED)].tolist()) == set(PLANTED)
 
 
+def applied(examples, corrections):
+    """Return examples with all corrections, and how many there were."""
+    corrector = Corrector(corrections)
+    corrected = corrector.apply(examples)
+    corrector.check_all_used()
+    return corrected, corrector.corrected
+
+
 def test_a_corrected_table_makes_the_labels_right_again(spoilt, suspects, tmp_path):
     write_suspects(suspects, tmp_path / "review.csv")
     with (tmp_path / "review.csv").open(newline="", encoding="utf-8-sig") as file:
@@ -91,7 +100,7 @@ def test_a_corrected_table_makes_the_labels_right_again(spoilt, suspects, tmp_pa
         writer.writeheader()
         writer.writerows(rows)
     corrections = read_corrections(tmp_path / "review.csv")
-    corrected, count = apply_corrections(spoilt.examples, corrections)
+    corrected, count = applied(spoilt.examples, corrections)
     wrong = corrected.needs_frontier != clear_cut().examples.needs_frontier
     assert count == len(suspects)
     assert wrong.sum() == len(PLANTED) - len(suspects)

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from querytier.data.corrections import (
     CORRECTION,
-    apply_corrections,
+    Corrector,
     read_corrections,
     review_id,
     review_query,
     review_text,
 )
-from querytier.data.examples import Examples, example_from
-from querytier.data.labels import LabelRule
+from querytier.data.example import example_from
+from querytier.data.examples import Examples
+from querytier.data.labelling import LabelRules
 from querytier.errors import UsageError
 
 FORMULA = tuple("=+-@")
@@ -27,7 +28,7 @@ TEXTS = st.text(st.one_of(st.sampled_from("=+-@;,\"' \t\n\r1A"), st.characters(c
 @pytest.fixture(scope="module")
 def examples():
     rows = [("007", "What is a quorum?"), ("=x", "=SUM(A1) fails, why?"), ("c", "Say 'no'.")]
-    rule = LabelRule("explicit", 0.5)
+    rule = LabelRules(("explicit",))
     values = [{"id": name, "query": query, "needs_frontier": 0.0} for name, query in rows]
     return Examples.of([example_from(value, rule, "") for value in values])
 
@@ -62,6 +63,14 @@ def test_a_long_query_is_shown_by_its_start():
     assert len(shown) < 310
 
 
+def applied(examples, corrections):
+    """Return examples with all corrections, and how many there were."""
+    corrector = Corrector(corrections)
+    corrected = corrector.apply(examples)
+    corrector.check_all_used()
+    return corrected, corrector.corrected
+
+
 def test_corrected_labels_replace_the_old_ones_and_say_so(tmp_path, examples):
     path = table(
         tmp_path / "review.csv",
@@ -69,7 +78,7 @@ def test_corrected_labels_replace_the_old_ones_and_say_so(tmp_path, examples):
         "'c,Say 'no'.,,left as it is",
         "'=x,\"'=SUM(A1) fails, why?\", 0.25 ,",
     )
-    corrected, count = apply_corrections(examples, read_corrections(path))
+    corrected, count = applied(examples, read_corrections(path))
     assert count == 2
     assert corrected.needs_frontier.tolist() == [1.0, 0.25, 0.0]
     assert corrected.label_source.tolist() == [CORRECTION, CORRECTION, "explicit"]
@@ -88,18 +97,18 @@ def test_a_table_saved_with_semicolons_decimal_commas_and_lost_apostrophes_is_re
         b"\xef\xbb\xbfid;query;corrected_label;comment\r\n"
         b"007;What is a quorum?;0,5;\r\n=x;SUM(A1) fails, why?;1;\r\n"
     )
-    corrected, _ = apply_corrections(examples, read_corrections(path))
+    corrected, _ = applied(examples, read_corrections(path))
     assert corrected.needs_frontier.tolist() == [0.5, 1.0, 0.0]
 
 
 def test_a_table_by_hand_needs_two_columns_only(tmp_path, examples):
     path = tmp_path / "by_hand.csv"
     path.write_text("corrected_label,id\n1,c\n")
-    assert apply_corrections(examples, read_corrections(path))[0].needs_frontier[2] == 1.0
+    assert applied(examples, read_corrections(path))[0].needs_frontier[2] == 1.0
 
 
 def test_an_empty_table_corrects_nothing(tmp_path, examples):
-    corrected, count = apply_corrections(examples, read_corrections(table(tmp_path / "r.csv")))
+    corrected, count = applied(examples, read_corrections(table(tmp_path / "r.csv")))
     assert count == 0
     assert corrected.fingerprint() == examples.fingerprint()
 
@@ -128,7 +137,7 @@ def test_an_id_corrected_twice_is_named_with_both_lines(tmp_path):
 def test_a_correction_of_another_log_is_not_applied(tmp_path, examples, line, message):
     corrections = read_corrections(table(tmp_path / "review.csv", line))
     with pytest.raises(UsageError, match=message):
-        apply_corrections(examples, corrections)
+        applied(examples, corrections)
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.examples import BadRecordError, Example, Examples, example_from
-from querytier.data.labels import LabelRule, cheap_fails_frontier_succeeds
+from querytier.data.example import Example, example_from
+from querytier.data.examples import Examples
+from querytier.data.labelled_log import Reading
+from querytier.data.labelling import LabelRules
+from querytier.data.labels import cheap_fails_frontier_succeeds
+from querytier.data.mapped_values import BadRecordError
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.preparing import prepare
+from querytier.data.preparing import Splitting, prepare
 from querytier.data.roles import ROLES, joined_groups, roles_of, temporal_roles
 from querytier.data.sources import LogSource
 from querytier.data.text_view import hashed
 from querytier.errors import LogError
 
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}
-EXPLICIT = LabelRule("explicit", 0.5)
+EXPLICIT = LabelRules(("explicit",))
 UNIT = st.floats(0, 1)
 
 
@@ -146,17 +150,18 @@ def prepared(tmp_path, rows, **settings):
     lines = map(json.dumps, rows)
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     settings = {
-        "ok_threshold": 0.5,
         "shares": SHARES,
         "seed": 3,
-        "max_bad_share": 0.0,
         "near_duplicate_threshold": 0.8,
         "near_duplicate_rows": 10_000,
-        "temporal": False,
-        "redaction": "off",
         **settings,
     }
-    summary = prepare(LogSource(tmp_path / "log.jsonl"), None, tmp_path, **settings)
+    split = {
+        name: settings.pop(name) for name in Splitting.__dataclass_fields__ if name in settings
+    }
+    reading = Reading(**{"max_bad_share": 0.0, **settings})
+    source = LogSource(tmp_path / "log.jsonl")
+    summary = prepare([source], tmp_path, reading, Splitting(**split))
     return Examples.read_parquet(tmp_path / "data" / "examples.parquet"), summary
 
 
@@ -173,6 +178,7 @@ def test_a_log_that_grows_keeps_its_test_rows(tmp_path):
 def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
     whole, summary = prepared(tmp_path, rows_of(300))
     monkeypatch.setattr("querytier.data.preparing._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("querytier.data.logs._ROWS_AT_ONCE", 11)
     pieces, again = prepared(tmp_path, rows_of(300))
     assert again == summary
     assert pieces.fingerprint() == whole.fingerprint() == summary.fingerprint
@@ -180,6 +186,7 @@ def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
         "examples.parquet",
         "summary.json",
+        "unlabelled.parquet",
     ]
 
 

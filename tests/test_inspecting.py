@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from querytier.cli import main
-from querytier.data.columns import ColumnMap
+from querytier.data.columns import parse_paths
 from querytier.data.inspecting import inspect_log
+from querytier.data.labelling import LabelRules
 from querytier.data.model_pair import ModelPair
 from querytier.data.sources import LogSource
 
@@ -32,7 +33,7 @@ MAP = "query=q,cheap_score=s.small,frontier_score=s.large"
 
 
 def test_fields_rules_and_shares_are_counted(log):
-    found = inspect_log(LogSource(log), ColumnMap.parse(MAP), 0.5)
+    found = inspect_log(LogSource(log, paths=parse_paths(MAP)), LabelRules())
     assert found.rows == 7
     assert found.bad == {"not JSON": 1, "cheap_score is not a number": 1}
     assert {count.field: count.present for count in found.fields} == {
@@ -68,8 +69,11 @@ def test_json_is_one_object_with_the_shares(log, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("mapped", "step"),
     [
-        ("query=q", "add needs_frontier=COLUMN or cheap_score=COLUMN and frontier_score=COLUMN"),
-        (MAP, "label more records: 5 are usable, 200 are needed"),
+        (
+            "query=q",
+            "add needs_frontier=COLUMN, or cheap_grades=COLUMN and frontier_grades=COLUMN, or",
+        ),
+        (MAP, "label more records: 4 are usable, 200 are needed"),
     ],
 )
 def test_it_ends_with_what_to_do_next(log, monkeypatch, capsys, mapped, step):
@@ -100,7 +104,7 @@ FORMATS = Path(__file__).parent / "fixtures" / "formats"
 )
 def test_known_formats_are_told_by_their_first_record(name):
     models = ModelPair("small-1", "large-2")
-    found = inspect_log(LogSource(FORMATS / f"{name}.jsonl", pair=models), None, 0.5)
+    found = inspect_log(LogSource(FORMATS / f"{name}.jsonl", pair=models), LabelRules())
     assert found.format == {"openinference": "otel"}.get(name, name)
     fields = {count.field: count.present for count in found.fields}
     assert fields["query"] >= 2

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from querytier.data.columns import ColumnMap
+from querytier.data.labelled_log import Reading
+from querytier.data.labelling import LabelRules
 from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
 from querytier.eval.bootstrap import Resampling
@@ -11,15 +12,13 @@ from querytier.eval.curves import gain_curve
 from querytier.eval.evaluation import oracle
 from querytier.eval.heuristics import keyword_scores, length_scores
 
-MAP = ColumnMap(
-    {
-        "query": "query",
-        "id": "id",
-        "group": "meta.group",
-        "cheap_score": "weak_score",
-        "frontier_score": "strong_score",
-    }
-)
+MAP = {
+    "query": "query",
+    "id": "id",
+    "group": "meta.group",
+    "cheap_score": "weak_score",
+    "frontier_score": "strong_score",
+}
 # rows, ok_threshold, shares: cheap ok, needs frontier, both fail, cheap wins
 PREVALENCES = {
     "routellm_mmlu": (14042, 0.5, 0.681, 0.178, 0.141, 0.053),
@@ -32,7 +31,8 @@ PREVALENCES = {
 
 def read(folder, name, ok_threshold, tmp_path):
     path = folder / f"{name}.jsonl.gz"
-    return read_unsplit(LogSource(path), MAP, tmp_path / "q.jsonl", ok_threshold, 0.01)
+    reading = Reading(LabelRules(ok_threshold=ok_threshold), 0.01)
+    return read_unsplit([LogSource(path, paths=MAP)], reading, tmp_path / "q.jsonl")
 
 
 @pytest.mark.parametrize("name", PREVALENCES)

@@ -5,13 +5,15 @@ import gzip
 import json
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from querytier.data.columns import ColumnMap
-from querytier.data.labels import LabelRule
-from querytier.data.preparing import examples_log
+from querytier.data.columns import ColumnMap, parse_paths
+from querytier.data.examples import Examples
+from querytier.data.labelled_log import LabelledLog, Reading
+from querytier.data.labelling import LabelRules
 from querytier.data.reading import read_records
 from querytier.data.sources import LogSource
 from querytier.errors import LogError, UsageError
@@ -22,13 +24,15 @@ ROWS = [
 ]
 
 
-def read_examples(path, *arguments):
-    """Read a whole log; return its examples, what was quarantined, and the label rule."""
-    log, rule = examples_log(LogSource(path), *arguments)
-    return list(log), log.quarantined, rule
+def read_examples(path, paths=None, max_bad_share=1.0):
+    """Read a whole log; return its examples, and the log with its account."""
+    source = LogSource(path, paths=paths or {})
+    log = LabelledLog([source], Reading(max_bad_share=max_bad_share), path.parent / "bad.jsonl")
+    batches = [batch.examples for batch in log]
+    return Examples.concatenated(batches), log
 
 
-MAP = ColumnMap({"query": "q", "cheap_score": "cheap", "frontier_score": "frontier"})
+MAP = {"query": "q", "cheap_score": "cheap", "frontier_score": "frontier"}
 
 
 def write_jsonl(path):
@@ -63,14 +67,12 @@ def write_parquet(path):
 )
 def test_every_format_gives_the_same_examples(tmp_path, name, write):
     write(tmp_path / name)
-    examples, quarantined, rule = read_examples(
-        tmp_path / name, MAP, tmp_path / "quarantine.jsonl", 0.5, 0.0
-    )
-    assert [example.query for example in examples] == [row["q"] for row in ROWS]
-    assert [example.needs_frontier for example in examples] == [0.0, 1.0]
-    assert not quarantined
-    assert not (tmp_path / "quarantine.jsonl").exists()
-    assert rule == LabelRule("cheap_fails_frontier_succeeds", 0.5)
+    examples, log = read_examples(tmp_path / name, MAP, 0.0)
+    assert examples.query.tolist() == [row["q"] for row in ROWS]
+    assert examples.needs_frontier.tolist() == [0.0, 1.0]
+    assert not log.account.quarantined
+    assert not (tmp_path / "bad.jsonl").exists()
+    assert log.rules == LabelRules(("cheap_fails_frontier_succeeds",), 0.5)
 
 
 BAD_LINES = {
@@ -80,8 +82,6 @@ BAD_LINES = {
     '{"cheap": 1, "frontier": 1}': "query missing",
     '{"q": 7, "cheap": 1, "frontier": 1}': "query is not text",
     '{"q": " \\u200b ", "cheap": 1, "frontier": 1}': "query empty",
-    '{"q": "a", "frontier": 1}': "cheap_score missing",
-    '{"q": "a", "cheap": null, "frontier": 1}': "cheap_score missing",
     '{"q": "a", "cheap": NaN, "frontier": 1}': "cheap_score is not finite",
     '{"q": "a", "cheap": 1, "frontier": Infinity}': "frontier_score is not finite",
     '{"q": "a", "cheap": "good", "frontier": 1}': "cheap_score is not a number",
@@ -95,13 +95,14 @@ def test_each_bad_line_goes_to_the_quarantine_file_with_its_number_and_reason(tm
     good = json.dumps(ROWS[0]).encode()
     bad = [line.encode() for line in BAD_LINES] + [b'{"q": "\xff"}']
     log.write_bytes(b"\xef\xbb\xbf" + b"\n".join([good, b"", *bad]) + b"\n")
-    examples, quarantined, _ = read_examples(log, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
-    lines = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    examples, read = read_examples(log, MAP)
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert len(examples) == 1
+    assert {line["file"] for line in lines} == {"log.jsonl"}
     assert [line["line"] for line in lines] == list(range(3, 3 + len(bad)))
     reasons = [line["reason"].split(":")[0] for line in lines]
     assert reasons == [*BAD_LINES.values(), "not UTF-8"]
-    assert quarantined == Counter(reasons)
+    assert read.account.quarantined == Counter(reasons)
     assert [line["raw"] for line in lines[:-1]] == list(BAD_LINES)
     assert lines[-1]["raw"] == '{"q": "\\xff"}'
 
@@ -109,35 +110,45 @@ def test_each_bad_line_goes_to_the_quarantine_file_with_its_number_and_reason(tm
 def test_numbers_and_truth_values_may_come_as_text(tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("q,cheap,frontier\nfirst,False,True\nsecond, 1e0 ,1\nthird,,1\nfourth,1\n")
-    examples, quarantined, _ = read_examples(log, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
-    assert [example.needs_frontier for example in examples] == [1.0, 0.0]
-    assert quarantined == {"cheap_score missing": 1, "2 fields where the header has 3": 1}
+    examples, read = read_examples(log, MAP)
+    np.testing.assert_array_equal(examples.needs_frontier, [1.0, 0.0, np.nan])
+    assert examples.unlabelled.tolist() == ["", "", "cheap_score missing"]
+    assert read.account.quarantined == {"2 fields where the header has 3": 1}
 
 
-def test_an_id_that_comes_again_much_later_is_quarantined(tmp_path, monkeypatch):
-    monkeypatch.setattr("querytier.data.ledger._RECENT", 5)
+def test_an_id_that_comes_again_is_quarantined_however_much_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("querytier.data.logs._ROWS_AT_ONCE", 5)
     log = tmp_path / "log.jsonl"
-    ids = [*range(23), 0, 22, 4, 23]
+    ids = [*range(23), 0, 22, 4, 23, 23]
     log.write_text("".join(f'{{"query": "a", "needs_frontier": 0, "id": {n}}}\n' for n in ids))
-    examples, quarantined, _ = read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 1.0)
-    assert [example.id for example in examples] == [str(n) for n in range(24)]
-    assert quarantined == {"id used before": 3}
+    examples, read = read_examples(log)
+    assert examples.id.tolist() == [str(n) for n in range(24)]
+    assert read.account.quarantined == {"id used before": 4}
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [line["line"] for line in lines] == [24, 25, 26, 28]
+    assert lines[1]["raw"] == '{"query": "a", "needs_frontier": 0, "id": 22}'
+    assert read.rules.rules == ("explicit",)
 
 
-def test_an_id_that_comes_again_is_quarantined(tmp_path):
-    log = tmp_path / "log.jsonl"
-    log.write_text('{"query": "a", "needs_frontier": 0, "id": 3}\n' * 2)
-    examples, quarantined, rule = read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 1.0)
-    assert [example.id for example in examples] == ["3"]
-    assert quarantined == {"id used before": 1}
-    assert rule.name == "explicit"
+def test_several_files_are_one_log_whose_lines_keep_their_names(tmp_path):
+    paths = [tmp_path / "monday.jsonl", tmp_path / "tuesday.csv"]
+    paths[0].write_text('{"query": "a", "needs_frontier": 0, "id": "x"}\n{\n')
+    paths[1].write_text("query,needs_frontier,id\nb,1,\na,1,x\n")
+    sources = [LogSource(path, id_prefix=f"{path.name}:") for path in paths]
+    log = LabelledLog(sources, Reading(max_bad_share=1.0), tmp_path / "bad.jsonl")
+    examples = Examples.concatenated([batch.examples for batch in log])
+    assert log.name == "monday.jsonl, tuesday.csv"
+    assert examples.id.tolist() == ["x", "tuesday.csv:line-2"]
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    places = [(line["file"], line["line"], line["reason"]) for line in lines]
+    assert places == [("monday.jsonl", 2, "not JSON"), ("tuesday.csv", 3, "id used before: x")]
 
 
 def test_lone_surrogates_in_a_log_survive_until_the_text_view_drops_them(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text('{"query": "a\\ud800b", "needs_frontier": 0.25}\n')
-    examples, _, _ = read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 0.0)
-    assert examples[0].query.encode("utf-8") == "a\ufffdb".encode()
+    examples, _ = read_examples(log)
+    assert examples.query[0].encode("utf-8") == "a\ufffdb".encode()
 
 
 def test_a_gzip_cut_short_is_an_error_that_says_so(tmp_path):
@@ -164,7 +175,7 @@ def test_a_file_that_cannot_be_used_is_an_error_that_says_why(
 ):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=message):
-        read_examples(tmp_path / name, MAP, tmp_path / "quarantine.jsonl", 0.5, 1.0)
+        read_examples(tmp_path / name, MAP)
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path):
@@ -176,7 +187,7 @@ def test_too_large_a_share_of_bad_records_stops_with_the_counts(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text('{"query": "a", "needs_frontier": 1}\n' * 3 + "{\n" * 2)
     with pytest.raises(LogError, match=r"2 of the 5 records.*max_bad_share 0.3 \(not JSON: 2\)"):
-        read_examples(log, None, tmp_path / "quarantine.jsonl", 0.5, 0.3)
+        read_examples(log, max_bad_share=0.3)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +202,12 @@ def test_too_large_a_share_of_bad_records_stops_with_the_counts(tmp_path):
 )
 def test_a_wrong_column_map_is_a_usage_error(text, message):
     with pytest.raises(UsageError, match=message):
-        ColumnMap.parse(text)
+        ColumnMap(parse_paths(text))
 
 
 def test_a_map_without_label_or_scores_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="names nothing that makes a label"):
-        read_examples(tmp_path / "x", ColumnMap({"query": "q", "cheap_score": "c"}), tmp_path, 0, 0)
+        read_examples(tmp_path / "x.jsonl", {"query": "q", "cheap_score": "c"})
 
 
 def test_a_column_whose_own_name_has_dots_comes_before_the_nested_one():

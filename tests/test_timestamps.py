@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.data.columns import ColumnMap
-from querytier.data.examples import BadRecordError, example_from
-from querytier.data.labels import LabelRule
+from querytier.data.example import example_from
+from querytier.data.labelling import LabelRules
+from querytier.data.mapped_values import BadRecordError
 from querytier.data.timestamps import utc_time
 
 MOMENTS = st.integers(10**14, 42 * 10**14).map(
@@ -102,7 +103,7 @@ def test_zones_and_units_change_nothing(moment, minutes):
 
 def test_a_record_whose_time_is_none_makes_no_example_and_one_without_a_time_does():
     columns = ColumnMap({"query": "q", "needs_frontier": "y", "time": "meta.at"})
-    rule = LabelRule("explicit", 0.5)
+    rule = LabelRules(("explicit",))
 
     def example(**meta):
         return example_from(columns.values({"q": "a", "y": 0, "meta": meta}), rule, "id")

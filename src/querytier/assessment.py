@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_file
+from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
-from querytier.data.preparing import DataSummary
+from querytier.data.labelling import RULE_BIASES
 from querytier.eval.evaluation import Evaluation, Ranking, evaluate_rankings, oracle
 from querytier.eval.gate import Gate
 from querytier.eval.heuristics import (
@@ -83,20 +84,14 @@ class Assessment:
             "n": {
                 "rows": data.rows,
                 "usable": data.usable,
+                "unlabelled": sum(data.unlabelled.values()),
                 "quarantined": sum(data.quarantined.values()),
                 **data.roles,
                 "evaluated": len(self.examples),
                 "evaluated_groups": len(set(self.examples.group)),
             },
             "quarantined": data.quarantined,
-            "labels": {
-                "rule": data.label_rule.name,
-                "ok_threshold": data.label_rule.ok_threshold,
-                "sources": data.label_sources,
-                "shares": data.shares,
-                "near_duplicates": data.near_duplicates,
-                "fingerprint": data.fingerprint,
-            },
+            "labels": _labels(data),
             "model": {
                 "model_version": manifest.model_version,
                 "chosen": manifest.metrics["chosen"],
@@ -216,6 +211,23 @@ def _score(decision: Decision) -> float:
     if decision.decision_score is not None:
         return decision.decision_score
     return 1.0 if decision.tier == "frontier" else 0.0
+
+
+def _labels(data: DataSummary) -> dict[str, Any]:
+    rules, sources = data.label_rules, data.label_sources
+    return {
+        "rules": list(rules.rules),
+        "ok_threshold": rules.ok_threshold,
+        "ok_thresholds": dict(rules.ok_thresholds),
+        "margin": rules.margin,
+        "sources": sources,
+        "biases": {rule: bias for rule, bias in RULE_BIASES.items() if rule in sources},
+        "unlabelled": data.unlabelled,
+        "shares": data.shares,
+        "needs_frontier": data.needs_frontier,
+        "near_duplicates": data.near_duplicates,
+        "fingerprint": data.fingerprint,
+    }
 
 
 def _keyword_as_published(examples: Examples) -> dict[str, float | None]:

@@ -4,18 +4,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from querytier import __version__
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
-
-if TYPE_CHECKING:
-    from querytier.data.columns import ColumnMap
-    from querytier.data.preparing import DataSummary
-    from querytier.data.sources import LogSource
-    from querytier.params import Params
+from querytier.log_options import LogOptions, takes_log_options
 
 __all__ = ["app", "main"]
 
@@ -54,37 +49,11 @@ data_app = typer.Typer(
 app.add_typer(data_app, name="data")
 
 Logs = Annotated[
-    Path, typer.Argument(metavar="LOGS", help="JSONL, CSV, TSV (each also .gz) or Parquet.")
+    list[Path],
+    typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet."),
 ]
-OptionalLogs = Annotated[Path | None, typer.Argument(metavar="[LOGS]", help="A router log.")]
-Map = Annotated[
-    str | None,
-    typer.Option(
-        "--map",
-        metavar="FIELD=COLUMN,...",
-        help="Where the log has each field; dotted paths reach into nested fields. Fields: query, "
-        "id, group, domain, language, needs_frontier, cheap_score, frontier_score, weight, "
-        "cheap_cost, frontier_cost, label_source. Without it, columns of these names are taken.",
-    ),
-]
-FormatName = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        help="plain, otel (OpenInference too), litellm, litellm_spend, langfuse, helicone, "
-        "routellm, routerbench, llmrouter; auto tells it by the first record, and takes logs that "
-        "come with --map as plain.",
-    ),
-]
-CheapModel = Annotated[
-    str | None, typer.Option("--cheap", metavar="MODEL", help="The cheap model's name in the log.")
-]
-FrontierModel = Annotated[
-    str | None, typer.Option("--frontier", metavar="MODEL", help="The frontier model's name.")
-]
-Scores = Annotated[
-    Path | None,
-    typer.Option("--scores", metavar="FILE", help="Langfuse's scores, beside its observations."),
+OptionalLogs = Annotated[
+    list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
 ]
 Corrections = Annotated[
     Path | None,
@@ -98,12 +67,13 @@ Artifact = Annotated[
     Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for all results.")]
-OkThreshold = Annotated[
-    float | None,
-    typer.Option("--ok-threshold", help="A score of at least this much counts as success."),
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="local reads one file after the other; daft reads many at once."),
 ]
-ParamsFile = Annotated[
-    Path | None, typer.Option("--params", metavar="FILE", help="A params.yaml with other defaults.")
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="ADDRESS", help="The Ray cluster on which daft runs."),
 ]
 StageParams = Annotated[
     Path, typer.Option("--params", metavar="FILE", help="The params.yaml of the pipeline.")
@@ -140,28 +110,26 @@ def _querytier(
     epilog="Example: querytier run logs.jsonl.gz "
     "--map query=prompt,cheap_score=weak,frontier_score=strong --out runs/first"
 )
+@takes_log_options
 def run(
     logs: Logs,
     out: Out,
-    columns: Map = None,
-    format_name: FormatName = "auto",
-    cheap: CheapModel = None,
-    frontier: FrontierModel = None,
-    scores: Scores = None,
+    reading: LogOptions,
     corrections: Corrections = None,
-    ok_threshold: OkThreshold = None,
-    params: ParamsFile = None,
+    engine: EngineName = "local",
+    cluster: Cluster = None,
 ) -> None:
-    """Run the whole pipeline on a log: prepare, train, export, evaluate."""
+    """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
+    from querytier.data.engines import engine_named
+    from querytier.summary import print_data
     from querytier.tracking import Tracker
 
-    settings = _params(params, ok_threshold)
-    mapped = _columns(columns, settings)
-    source = _source(logs, mapped, format_name, (cheap, frontier), scores)
-    tracker = Tracker(out)
+    settings = reading.params()
+    sources = reading.sources(logs, settings)
+    tracker, reader = Tracker(out), engine_named(engine, cluster)
     _say("1/4 prepare")
-    _tell_data(stages.prepare_stage(source, mapped, out, settings, corrections))
+    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
     _say("2/4 train")
     stages.train_stage(out, settings, tracker)
     _say("3/4 export")
@@ -174,35 +142,34 @@ def run(
 @app.command(
     name="prepare", epilog="Example: querytier prepare --params params.yaml --out artifacts"
 )
+@takes_log_options
 def prepare_(
     out: Out,
+    reading: LogOptions,
     logs: OptionalLogs = None,
-    columns: Map = None,
-    format_name: FormatName = "auto",
-    cheap: CheapModel = None,
-    frontier: FrontierModel = None,
-    scores: Scores = None,
     corrections: Corrections = None,
-    ok_threshold: OkThreshold = None,
-    params: StageParams = Path("params.yaml"),
+    engine: EngineName = "local",
+    cluster: Cluster = None,
 ) -> None:
-    """Stage 1: read, label and split a log; by default the one that the params file names."""
+    """Stage 1: read, label and split logs; by default those that the params file names."""
     from querytier import stages
+    from querytier.data.engines import engine_named
+    from querytier.summary import print_data
 
-    settings = _params(params, ok_threshold)
-    mapped = _columns(columns, settings)
-    path = logs or Path(settings.prepare.logs)
-    source = _source(path, mapped, format_name, (cheap, frontier), scores)
-    _tell_data(stages.prepare_stage(source, mapped, out, settings, corrections))
+    settings = reading.params(Path("params.yaml"))
+    sources = reading.sources(logs or [], settings)
+    reader = engine_named(engine, cluster)
+    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
 
 
 @app.command(epilog="Example: querytier train --params params.yaml --out artifacts")
 def train(out: Out, params: StageParams = Path("params.yaml")) -> None:
     """Stage 2: encode, choose, fit and calibrate on the prepared data."""
     from querytier import stages
+    from querytier.params import read_params
     from querytier.tracking import Tracker
 
-    fitted = stages.train_stage(out, _params(params), Tracker(_project(params)))
+    fitted = stages.train_stage(out, read_params(params), Tracker(_project(params)))
     _say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
 
 
@@ -210,9 +177,10 @@ def train(out: Out, params: StageParams = Path("params.yaml")) -> None:
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     """Stage 3: build the artifact, past the parity gate."""
     from querytier import stages
+    from querytier.params import read_params
     from querytier.tracking import Tracker
 
-    manifest = stages.export_stage(out, _params(params), Tracker(_project(params)))
+    manifest = stages.export_stage(out, read_params(params), Tracker(_project(params)))
     _say(
         f"model {manifest.model_version} in {out / 'model'}; graph and fitted classifier differ by "
         f"at most {manifest.parity['max_difference']:.1e} on {manifest.parity['texts']} texts"
@@ -223,41 +191,32 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     epilog="Example: querytier evaluate other.jsonl --map query=prompt,needs_frontier=label "
     "--artifact runs/first/model --out runs/other"
 )
+@takes_log_options
 def evaluate(
     out: Out,
+    reading: LogOptions,
     logs: OptionalLogs = None,
-    columns: Map = None,
     artifact: Annotated[
         Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
     ] = None,
-    format_name: FormatName = "auto",
-    cheap: CheapModel = None,
-    frontier: FrontierModel = None,
-    scores: Scores = None,
-    ok_threshold: OkThreshold = None,
-    params: ParamsFile = None,
 ) -> None:
     """Judge an artifact on labelled logs; without LOGS, stage 4 of the pipeline in --out."""
-    from querytier import stages
-    from querytier.tracking import Tracker
-
     if logs is None:
-        if artifact or columns:
+        if artifact or reading.map_text:
             raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
-        file = params or Path("params.yaml")
-        stages.evaluate_stage(out, _params(file), Tracker(_project(file)))
-        _say(f"report: {out / 'report.html'}")
+        _evaluate_run(out, reading.params_file or Path("params.yaml"))
         return
     if artifact is None:
-        raise UsageError(f"evaluate {logs} needs --artifact DIR: the classifier to be judged")
-    settings = _params(params)
-    mapped = _columns(columns, settings)
-    stages.evaluate_artifact(
-        _source(logs, mapped, format_name, (cheap, frontier), scores),
-        mapped,
+        raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
+    from querytier.other_logs import evaluate_artifact
+    from querytier.stages import reading_of
+
+    settings = reading.params()
+    evaluate_artifact(
+        reading.sources(logs, settings),
         artifact,
         out,
-        ok_threshold=ok_threshold,
+        rules=reading_of(settings.prepare).rules if reading.names_rules else None,
         params=settings,
     )
     _show(out, out)
@@ -267,22 +226,27 @@ def evaluate(
     epilog="Example: querytier score logs.jsonl --map query=prompt,id=id "
     "--artifact runs/first/model --out scores.csv"
 )
+@takes_log_options
 def score(
     logs: Logs,
     artifact: Artifact,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .csv or .parquet file.")],
-    columns: Map = None,
-    format_name: FormatName = "auto",
-    params: ParamsFile = None,
+    reading: LogOptions,
+    engine: EngineName = "local",
+    cluster: Cluster = None,
 ) -> None:
-    """Decide every query of a log; columns id, p_frontier, decision_score, tier."""
-    from querytier.scoring import score_log
+    """Decide every query of logs; columns id, p_frontier, decision_score, tier."""
+    from querytier.data.engines import engine_named
+    from querytier.scoring import score_logs
 
-    settings = _params(params)
-    mapped = _columns(columns, settings)
-    source = _source(logs, mapped, format_name, (None, None), None)
-    limit = settings.prepare.max_bad_share
-    scored = score_log(source, mapped or source.columns(), artifact, out, max_bad_share=limit)
+    settings = reading.params()
+    scored = score_logs(
+        reading.sources(logs, settings),
+        artifact,
+        out,
+        max_bad_share=settings.prepare.max_bad_share,
+        engine=engine_named(engine, cluster),
+    )
     counts = ", ".join(
         f"{name} {count}" for name, count in {**scored.tiers, **scored.reasons}.items()
     )
@@ -323,126 +287,66 @@ def show(
     epilog="Example: querytier data inspect logs.jsonl.gz "
     "--map query=prompt,cheap_score=weak,frontier_score=strong"
 )
+@takes_log_options
 def inspect(
-    logs: Logs,
-    columns: Map = None,
-    format_name: FormatName = "auto",
-    cheap: CheapModel = None,
-    frontier: FrontierModel = None,
-    scores: Scores = None,
-    ok_threshold: OkThreshold = None,
+    logs: Annotated[Path, typer.Argument(metavar="LOG", help="One router log.")],
+    reading: LogOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of tables.")
     ] = False,
 ) -> None:
     """Say what a log holds: fields, label rules and what they miss, shares, ten rows, what next."""
     from querytier.data.inspecting import inspect_log
+    from querytier.stages import reading_of
     from querytier.summary import print_inspection
 
-    settings = _params(None, ok_threshold)
-    mapped = _columns(columns, settings)
-    source = _source(logs, mapped, format_name, (cheap, frontier), scores)
-    inspection = inspect_log(source, mapped, settings.prepare.ok_threshold)
+    settings = reading.params()
+    (source,) = reading.sources([logs], settings)
+    inspection = inspect_log(source, reading_of(settings.prepare).rules)
     if as_json:
         typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
     else:
-        print_inspection(inspection, str(logs), columns)
+        print_inspection(inspection, str(logs), reading.map_text)
 
 
 @data_app.command(
     epilog="Example: querytier data audit logs.jsonl --map query=prompt,needs_frontier=label "
     "--out suspects.csv"
 )
+@takes_log_options
 def audit(
     logs: Logs,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table, a .csv file.")],
-    columns: Map = None,
-    format_name: FormatName = "auto",
-    cheap: CheapModel = None,
-    frontier: FrontierModel = None,
-    scores: Scores = None,
-    ok_threshold: OkThreshold = None,
-    params: ParamsFile = None,
+    reading: LogOptions,
 ) -> None:
     """Write a table of doubtful labels for a person to review; `run --corrections` applies it."""
     from collections import Counter
 
-    from querytier import stages
+    from querytier.other_logs import audit_logs
+    from querytier.stages import reading_of
 
-    settings = _params(params, ok_threshold)
-    mapped = _columns(columns, settings)
-    source = _source(logs, mapped, format_name, (cheap, frontier), scores)
-    suspects = stages.audit_stage(source, mapped, out, settings)
+    settings = reading.params()
+    sources = reading.sources(logs, settings)
+    suspects = audit_logs(sources, out, reading_of(settings.prepare), settings)
     for reason, count in Counter(suspect.reason for suspect in suspects).items():
         _say(f"{reason}: {count}")
     _say(f"{len(suspects)} doubtful labels in {out}; fill in corrected_label where one is wrong")
-    _say(f"next: querytier run {logs} ... --corrections {out}")
+    _say(f"next: querytier run {' '.join(map(str, logs))} ... --corrections {out}")
 
 
-def _params(path: Path | None, ok_threshold: float | None = None) -> "Params":
+def _evaluate_run(out: Path, params: Path) -> None:
+    from querytier import stages
     from querytier.params import read_params
+    from querytier.tracking import Tracker
 
-    params = read_params(path)
-    if ok_threshold is None:
-        return params
-    prepare = params.prepare.model_copy(update={"ok_threshold": ok_threshold})
-    return params.model_copy(update={"prepare": prepare})
-
-
-def _columns(text: str | None, params: "Params") -> "ColumnMap | None":
-    from querytier.data.columns import ColumnMap
-
-    if text is not None:
-        return ColumnMap.parse(text)
-    return ColumnMap(params.prepare.map) if params.prepare.map else None
-
-
-def _source(
-    path: Path,
-    columns: "ColumnMap | None",
-    format_name: str,
-    pair: tuple[str | None, str | None],
-    scores: Path | None,
-) -> "LogSource":
-    from querytier.data.formats import Format
-    from querytier.data.model_pair import ModelPair
-    from querytier.data.sources import LogSource
-
-    known = [item.value for item in Format]
-    if format_name not in ("auto", *known):
-        raise UsageError(f"--format {format_name!r}: known are auto, {', '.join(known)}")
-    if any(pair) and not all(pair):
-        raise UsageError("--cheap and --frontier go together: name both models of the pair")
-    schema = None if format_name == "auto" else Format(format_name)
-    if schema is None and columns is not None:
-        schema = Format.PLAIN
-    cheap, frontier = pair
-    models = ModelPair(cheap, frontier) if cheap and frontier else None
-    return LogSource(path, schema, models, scores)
+    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)))
+    _say(f"report: {out / 'report.html'}")
 
 
 def _project(params: Path) -> Path:
     """Return the folder whose MLflow store the stages of a project share."""
     root = os.environ.get("DVC_ROOT")
     return Path(root) if root else params.resolve().parent
-
-
-def _tell_data(data: "DataSummary") -> None:
-    roles = ", ".join(f"{role} {count}" for role, count in data.roles.items())
-    _say(f"{data.source}: {data.usable} usable of {data.rows} rows ({roles})")
-    _say(", ".join(f"{name} {share:.1%}" for name, share in data.shares.items()))
-    if data.near_duplicates is None:
-        _say("near duplicates were not searched: more rows than prepare.near_duplicate_rows")
-    elif data.near_duplicates:
-        _say(f"{data.near_duplicates} links between near duplicates joined their groups")
-    if data.redacted:
-        _say("redacted: " + ", ".join(f"{kind}: {n}" for kind, n in data.redacted.items()))
-    if data.passed_over:
-        counts = ", ".join(f"{reason}: {count}" for reason, count in data.passed_over.items())
-        _say(f"passed over: {counts}")
-    if data.quarantined:
-        counts = ", ".join(f"{reason}: {count}" for reason, count in data.quarantined.items())
-        _say(f"in quarantine.jsonl: {counts}")
 
 
 def _show(out: Path, project: Path) -> None:

@@ -2,10 +2,11 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from querytier.data.labelling import AUTOMATIC_RULES, RuleName
 from querytier.errors import UsageError
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "PrepareParams",
     "TrainParams",
     "read_params",
+    "validated",
 ]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Section = TypeVar("Section", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -43,9 +46,12 @@ class RoleShareParams(_Section):
 class PrepareParams(_Section):
     """From a log to examples with roles."""
 
-    logs: str = "data/seed/seed.jsonl"
+    logs: str | tuple[str, ...] = "data/seed/seed.jsonl"
     map: dict[str, str] = Field(default_factory=dict)
+    label_rules: Annotated[tuple[RuleName, ...], Field(min_length=1)] = AUTOMATIC_RULES
     ok_threshold: float = 0.5
+    ok_thresholds: dict[str, float] = Field(default_factory=dict)
+    margin: Annotated[float, Field(gt=0)] | None = None
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     near_duplicate_rows: Annotated[int, Field(ge=0)] = 200_000
@@ -57,6 +63,11 @@ class PrepareParams(_Section):
     ] = "off"
     seed: Seed = 17
     shares: RoleShareParams = RoleShareParams()
+
+    @property
+    def log_files(self) -> tuple[str, ...]:
+        """The logs, be they one or several."""
+        return (self.logs,) if isinstance(self.logs, str) else self.logs
 
 
 class TrainParams(_Section):
@@ -117,28 +128,40 @@ def read_params(path: Path | None) -> Params:
     if not path.is_file():
         raise UsageError(f"no such params file: {path}")
     try:
-        return Params.model_validate(yaml.safe_load(path.read_text()) or {})
+        content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
+    return validated(Params, content, str(path))
+
+
+def validated(model: type[Section], content: object, origin: str) -> Section:
+    """Return a section, or all of them, of content that a person wrote.
+
+    Raises
+    ------
+    UsageError
+        If a key is unknown or a value out of range; the message names the origin.
+    """
+    try:
+        return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(_problem(detail) for detail in error.errors())
-        raise UsageError(f"{path}: {problems}") from error
+        problems = "; ".join(_problem(model, detail) for detail in error.errors())
+        raise UsageError(f"{origin}: {problems}") from error
 
 
-def _problem(detail: object) -> str:
+def _problem(model: type[BaseModel], detail: object) -> str:
     assert isinstance(detail, dict)
     location = [str(part) for part in detail["loc"]]
     where = ".".join(location)
     if detail["type"] != "extra_forbidden":
         return f"{where} = {detail['input']!r}: {detail['msg']}"
-    known = _keys_at(location[:-1])
+    known = _keys_at(model, location[:-1])
     close = difflib.get_close_matches(location[-1], known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
     return f"{where}: unknown key; {hint}"
 
 
-def _keys_at(location: list[str]) -> list[str]:
-    section: type[BaseModel] = Params
+def _keys_at(section: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
         annotation = section.model_fields[part].annotation
         assert isinstance(annotation, type)

@@ -7,29 +7,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_file
 from querytier.data.columns import ColumnMap
-from querytier.data.examples import query_of, text_of
-from querytier.data.logs import MappedLog
+from querytier.data.engines import Engine, LocalEngine
+from querytier.data.examples import Examples
+from querytier.data.logs import LogAccount, log_batches
+from querytier.data.mapped_values import query_of, text_of
 from querytier.data.sources import LogSource
+from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.serve import Decision, Router
 
-__all__ = ["Scored", "decide_all", "embed_all", "score_log"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from querytier.training.baselines import Labelled
+
+__all__ = ["Scored", "decide_all", "embed_all", "embedded", "score_logs"]
 
 Answer = TypeVar("Answer")
 
-Row = tuple[str, float | None, float | None, str]
-
-_ROWS_AT_ONCE = 1000
-_COLUMNS = ("id", "p_frontier", "decision_score", "tier")
+_COLUMNS = ["id", "p_frontier", "decision_score", "tier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,50 +66,101 @@ def embed_all(router: Router, views: Sequence[str]) -> NDArray[np.float32]:
     return np.array(list(_over_threads(router.classifier.embedding, views, "embed")))
 
 
-def score_log(
-    source: LogSource, columns: ColumnMap, artifact: Path, out: Path, *, max_bad_share: float
+def embedded(router: Router, examples: Examples) -> "Labelled":
+    """Return examples with the embeddings of their text views, from the graph."""
+    from querytier.training.baselines import Labelled
+
+    return Labelled(examples, embed_all(router, [text_view(query) for query in examples.query]))
+
+
+def score_logs(
+    sources: Sequence[LogSource],
+    artifact: Path,
+    out: Path,
+    *,
+    max_bad_share: float,
+    engine: Engine | None = None,
 ) -> Scored:
-    """Decide every query of a log and write `id, p_frontier, decision_score, tier`.
+    """Decide every query of logs and write `id, p_frontier, decision_score, tier`.
 
     Parameters
     ----------
-    source : LogSource
-    columns : ColumnMap
-        `query`, and `id` where there is one; without, ids are `line-N`.
+    sources : sequence of LogSource
+        With `query`, and `id` where there is one; without, ids are `line-N`.
     artifact : Path
     out : Path
         `.csv` or `.parquet`; appears when it is complete. Records that cannot be scored go to
         `OUT.quarantine.jsonl`.
     max_bad_share : float
         Above this share of such records, in [0, 1], nothing is written.
+    engine : Engine, optional
+        What reads and decides; this process without.
 
     Raises
     ------
     UsageError
-        If the file or a column does not exist, or `out` has another ending.
+        If a file or a column does not exist, or `out` has another ending.
     LogError
-        If the log cannot be read, or too many records are bad.
+        If a log cannot be read, or too many records are bad.
     ArtifactError
         If the artifact does not load.
     """
+    from tqdm import tqdm
+
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: write to a file that ends in .csv or .parquet")
-    router = Router.load(artifact)
+    Router.load(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
-    quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
-    log = MappedLog(source, columns, _id_and_query, quarantine, max_bad_share)
+    account = LogAccount(out.with_name(f"{out.name}.quarantine.jsonl"), max_bad_share)
     tiers: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    with atomic_file(out) as scratch, _writer(scratch, out.suffix) as write:
-        for identity, decision in _decided(router, log):
-            write((identity, decision.p_frontier, decision.decision_score, decision.tier))
-            tiers[decision.tier] += 1
-            reasons[decision.reason] += 1
-    return Scored(log.usable, dict(log.quarantined), dict(tiers), dict(reasons))
+    logs = [_Log(source, source.columns(), artifact) for source in sources]
+    with (
+        account,
+        atomic_file(out) as scratch,
+        _writer(scratch, out.suffix) as write,
+        tqdm(desc="decide", unit="query", disable=None) as bar,
+    ):
+        for batch in (engine or LocalEngine()).batches(_decision_batches, logs):
+            if account.take(batch):
+                write(batch.select(_COLUMNS))
+                tiers.update(batch.column("tier").to_pylist())
+                reasons.update(batch.column("reason").to_pylist())
+                bar.update(batch.num_rows)
+        account.check(", ".join(source.path.name for source in sources))
+    return Scored(account.usable, dict(account.quarantined), dict(tiers), dict(reasons))
+
+
+@dataclass(frozen=True)
+class _Log:
+    source: LogSource
+    columns: ColumnMap
+    artifact: Path
+
+
+def _decision_batches(log: _Log) -> Iterator["pa.RecordBatch"]:
+    router = Router.load(log.artifact)
+    return log_batches(log.source, log.columns, _id_and_query, partial(_decided, router))
 
 
 def _id_and_query(values: Mapping[str, object], default_id: str) -> tuple[str, str]:
     return text_of(values, "id") or default_id, query_of(values)
+
+
+def _decided(router: Router, rows: list[tuple[str, str]]) -> "pa.Table":
+    """Decide queries on all cores, in order."""
+    import pyarrow as pa
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        decisions = list(threads.map(router.decide, (query for _, query in rows)))
+    columns = {
+        "id": pa.array([identity for identity, _ in rows], pa.string()),
+        "reason": pa.array([decision.reason for decision in decisions], pa.string()),
+        "tier": pa.array([decision.tier for decision in decisions], pa.string()),
+    }
+    for name in ("p_frontier", "decision_score"):
+        columns[name] = pa.array([getattr(one, name) for one in decisions], pa.float64())
+    return pa.table(columns)
 
 
 def _over_threads(
@@ -116,47 +172,18 @@ def _over_threads(
         yield from tqdm(threads.map(function, items), total=len(items), desc=name, unit="query")
 
 
-def _decided(router: Router, log: MappedLog[tuple[str, str]]) -> Iterator[tuple[str, Decision]]:
-    """Decide a log's queries, a batch on all cores at a time, in order."""
-    from tqdm import tqdm
-
-    rows = iter(tqdm(log, desc="decide", unit="query"))
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        while batch := list(islice(rows, _ROWS_AT_ONCE)):
-            ids, queries = zip(*batch, strict=True)
-            yield from zip(ids, threads.map(router.decide, queries), strict=True)
-
-
 @contextmanager
-def _writer(path: Path, ending: str) -> Iterator[Callable[[Row], None]]:
-    """Give a function that writes one row to a CSV or Parquet file."""
+def _writer(path: Path, ending: str) -> Iterator[Callable[["pa.RecordBatch"], None]]:
+    """Give a function that writes rows to a CSV or Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if ending == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
             lines.writerow(_COLUMNS)
-            yield lines.writerow
+            yield lambda batch: lines.writerows(zip(*batch.to_pydict().values(), strict=True))
         return
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = pa.schema(list(zip(_COLUMNS, ("string", "double", "double", "string"), strict=True)))
-    pending: list[Row] = []
     with pq.ParquetWriter(path, schema) as table:
-
-        def flush() -> None:
-            columns = list(zip(*pending, strict=True)) or [()] * len(_COLUMNS)
-            table.write(
-                pa.table(
-                    [pa.array(c, t.type) for c, t in zip(columns, schema, strict=True)],
-                    schema=schema,
-                )
-            )
-            pending.clear()
-
-        def write(row: Row) -> None:
-            pending.append(row)
-            if len(pending) == _ROWS_AT_ONCE:
-                flush()
-
-        yield write
-        flush()
+        yield table.write_batch

@@ -12,10 +12,10 @@ All share one folder, `out`::
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -25,34 +25,30 @@ from querytier.classifier.encoder import load_encoder
 from querytier.classifier.exporting import Lineage, export_artifact, parity_views
 from querytier.classifier.manifest import Certificate, Manifest
 from querytier.data.atomic import atomic_folder
-from querytier.data.columns import ColumnMap
+from querytier.data.data_summary import DataSummary
+from querytier.data.engines import Engine
 from querytier.data.examples import Examples
-from querytier.data.preparing import DataSummary, prepare, read_unsplit
-from querytier.data.redaction import Redactor
+from querytier.data.labelled_log import Reading
+from querytier.data.labelling import LabelRules
+from querytier.data.preparing import EXAMPLES, SUMMARY, Splitting, prepare
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking
 from querytier.eval.gate import absolute_gate
-from querytier.params import Params
-from querytier.scoring import embed_all
+from querytier.params import Params, PrepareParams
+from querytier.run_records import log_candidates, log_evaluation
+from querytier.scoring import embedded
 from querytier.serve import Router
 from querytier.tracking import RunReference, Tracker
-from querytier.training.auditing import Suspect, audit_labels, write_suspects
-from querytier.training.baselines import (
-    LEARNED_BASELINES,
-    Labelled,
-    cross_fitted,
-    group_folds,
-)
+from querytier.training.baselines import LEARNED_BASELINES, Labelled
 from querytier.training.fitted import Fitted, fit_classifier
 
 __all__ = [
-    "audit_stage",
-    "evaluate_artifact",
     "evaluate_stage",
     "export_stage",
     "prepare_stage",
+    "reading_of",
     "train_stage",
 ]
 
@@ -64,28 +60,30 @@ _NO_CERTIFICATE = Certificate(
 
 
 def prepare_stage(
-    source: LogSource,
-    columns: ColumnMap | None,
+    sources: Sequence[LogSource],
     out: Path,
     params: Params,
     corrections: Path | None = None,
+    engine: Engine | None = None,
 ) -> DataSummary:
-    """Read, label and split a log; errors as in `querytier.data.preparing.prepare`."""
+    """Read, label and split logs; errors as in `querytier.data.preparing.prepare`."""
     section = params.prepare
-    return prepare(
-        source,
-        columns,
-        out,
-        ok_threshold=section.ok_threshold,
+    splitting = Splitting(
         shares=section.shares.model_dump(),
         seed=section.seed,
-        max_bad_share=section.max_bad_share,
         near_duplicate_threshold=section.near_duplicate_threshold,
         near_duplicate_rows=section.near_duplicate_rows,
         temporal=section.temporal,
-        redaction=section.redaction,
-        corrections=corrections,
     )
+    return prepare(sources, out, reading_of(section, corrections), splitting, engine)
+
+
+def reading_of(section: PrepareParams, corrections: Path | None = None) -> Reading:
+    """Return how the parameters say that logs are read."""
+    rules = LabelRules(
+        section.label_rules, section.ok_threshold, section.ok_thresholds, section.margin
+    )
+    return Reading(rules, section.max_bad_share, section.redaction, corrections)
 
 
 def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
@@ -117,7 +115,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
             seed=params.train.seed,
         )
         fitted.write(new)
-        _log_candidates(tracker, fitted, encoder.name)
+        log_candidates(tracker, fitted, encoder.name)
     return fitted
 
 
@@ -169,13 +167,13 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
         known, asked = examples.of_role("train", "calibration"), examples.of_role("test")
         train = Labelled(known, np.load(out / "train" / "embeddings.npy"))
         train = train.where(known.role == "train")
-        learned = _baselines_from(train, _embedded(router, asked))
+        learned = _baselines_from(train, embedded(router, asked))
         base_rate = float(train.examples.needs_frontier.mean())
         assessment = assess(router, asked, learned, {}, base_rate=base_rate, params=params.evaluate)
         gate = absolute_gate(assessment.evaluation)
         metrics = assessment.metrics(data, gate, fitted.candidates)
         plots = assessment.write(metrics, out, out / "model")
-        _log_evaluation(tracker, assessment, plots, out)
+        log_evaluation(tracker, assessment, plots, out)
         model_version = router.classifier.manifest.model_version
         tags = {"model_version": model_version, "data_fingerprint": data.fingerprint}
         registered = tracker.register(
@@ -185,82 +183,11 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
     return assessment
 
 
-def evaluate_artifact(
-    source: LogSource,
-    columns: ColumnMap | None,
-    artifact: Path,
-    out: Path,
-    *,
-    ok_threshold: float | None,
-    params: Params,
-) -> Assessment:
-    """Judge an existing artifact on other labelled logs; its baselines are cross-fitted on them.
-
-    Parameters
-    ----------
-    source : LogSource
-    columns : ColumnMap or None
-    artifact, out : Path
-    ok_threshold : float or None
-        None takes the artifact's.
-    params : Params
-    """
-    router = Router.load(artifact)
-    if ok_threshold is None:
-        ok_threshold = router.classifier.manifest.label_rule["ok_threshold"]
-    out.mkdir(parents=True, exist_ok=True)
-    examples, data = read_unsplit(
-        source, columns, out / "quarantine.jsonl", ok_threshold, params.prepare.max_bad_share
-    )
-    tracker = Tracker(out)
-    with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):
-        learned, left_out = _cross_fitted_baselines(_embedded(router, examples), params)
-        base_rate = router.classifier.manifest.data["needs_frontier"]
-        assessment = assess(
-            router, examples, learned, left_out, base_rate=base_rate, params=params.evaluate
-        )
-        plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
-        _log_evaluation(tracker, assessment, plots, out)
-    return assessment
-
-
-def audit_stage(
-    source: LogSource, columns: ColumnMap | None, out: Path, params: Params
-) -> list[Suspect]:
-    """Write the table of doubtful labels of a log for a person to review.
-
-    Parameters
-    ----------
-    source : LogSource
-    columns : ColumnMap or None
-    out : Path
-        The `.csv` file; records that make no example go to `OUT.quarantine.jsonl`.
-    params : Params
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    section = params.prepare
-    examples, _ = read_unsplit(
-        source,
-        columns,
-        out.with_name(f"{out.name}.quarantine.jsonl"),
-        section.ok_threshold,
-        section.max_bad_share,
-        redactor=Redactor("off" if section.redaction == "off" else "on"),
-    )
-    embeddings = load_encoder().encode([text_view(query) for query in examples.query])
-    labelled = Labelled(examples, embeddings)
-    suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)
-    write_suspects(suspects, out)
-    return suspects
-
-
 def _prepared(out: Path) -> tuple[Examples, DataSummary]:
     folder = out / "data"
-    if not (folder / "summary.json").is_file():
+    if not (folder / SUMMARY).is_file():
         raise UsageError(f"{folder} holds no prepared data; run `querytier prepare` first")
-    return Examples.read_parquet(folder / "examples.parquet"), DataSummary.read(
-        folder / "summary.json"
-    )
+    return Examples.read_parquet(folder / EXAMPLES), DataSummary.read(folder / SUMMARY)
 
 
 def _trained(out: Path) -> tuple[Fitted, RunReference]:
@@ -270,10 +197,6 @@ def _trained(out: Path) -> tuple[Fitted, RunReference]:
     return Fitted.read(folder), RunReference.read(folder / "run.json")
 
 
-def _embedded(router: Router, examples: Examples) -> Labelled:
-    return Labelled(examples, embed_all(router, [text_view(query) for query in examples.query]))
-
-
 def _baselines_from(train: Labelled, asked: Labelled) -> list[Ranking]:
     return [
         Ranking(name, learner(train, asked), True, "training role")
@@ -281,32 +204,10 @@ def _baselines_from(train: Labelled, asked: Labelled) -> list[Ranking]:
     ]
 
 
-def _cross_fitted_baselines(
-    asked: Labelled, params: Params
-) -> tuple[list[Ranking], dict[str, str]]:
-    """Fit the baselines on the asked rows themselves, out of fold: a harder test than ours."""
-    labels, folds = asked.examples.needs_frontier, params.train.folds
-    if min((labels > 0.5).sum(), (labels < 0.5).sum(), len(set(asked.examples.group))) < 2 * folds:
-        reason = f"fewer than {2 * folds} rows of one class, or groups"
-        return [], dict.fromkeys(LEARNED_BASELINES, reason)
-    masks = group_folds(asked.examples, folds, params.train.seed)
-    source = f"these rows, {folds}-fold out of fold"
-    learners, left_out = dict(LEARNED_BASELINES), {}
-    if len(set(asked.examples.domain)) < 2:
-        # Means of the other folds rank a lone domain against its own labels.
-        del learners["domain_prior"]
-        left_out["domain_prior"] = "the log has no domains"
-    rankings = [
-        Ranking(name, cross_fitted(learner, asked, masks), True, source)
-        for name, learner in learners.items()
-    ]
-    return rankings, left_out
-
-
 def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
     chosen = next(item for item in fitted.candidates if item["name"] == fitted.chosen)
     return Lineage(
-        label_rule=asdict(data.label_rule),
+        label_rule=asdict(data.label_rules),
         metrics={
             "chosen": fitted.chosen,
             "cross_validated_auroc": chosen["auroc"],
@@ -333,56 +234,3 @@ def _commit() -> str | None:
     command = [git, "-C", str(folder), "rev-parse", "HEAD"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     return answer.stdout.strip() or None
-
-
-def _log_candidates(tracker: Tracker, fitted: Fitted, encoder: str) -> None:
-    for candidate in fitted.candidates:
-        area = candidate["auroc"]
-        tracker.log_candidate(
-            candidate["name"],
-            {
-                "encoder": encoder,
-                "regularisation": candidate["regularisation"],
-                "chosen": candidate["name"] == fitted.chosen,
-                "baseline": candidate["regularisation"] is None,
-            },
-            {
-                "cv_auroc": area["value"],
-                "cv_auroc_low": area["low"],
-                "cv_auroc_high": area["high"],
-                "cv_auroc_fold_mean": candidate["fold_mean"],
-                "cv_auroc_fold_standard_error": candidate["fold_standard_error"],
-                "fit_seconds": candidate["seconds"],
-            },
-        )
-    tracker.set_tags({"chosen": fitted.chosen})
-    tracker.log_metrics(
-        {"threshold": fitted.threshold, "calibration_slope": fitted.calibration.slope}
-    )
-
-
-def _log_evaluation(
-    tracker: Tracker, assessment: Assessment, plots: dict[str, str], out: Path
-) -> None:
-    for row in assessment.evaluation.rows:
-        for name in (
-            "auroc",
-            "apgr",
-            "cpt50",
-            "cpt80",
-            "brier",
-            "ece",
-            "recall",
-            "quality_retained",
-        ):
-            estimate = getattr(row, name)
-            key = f"test_{name}" if row.name == "classifier" else f"baseline_{row.name}.{name}"
-            tracker.log_metrics(
-                {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
-            )
-    tracker.log_files([out / "metrics.json", out / "report.html"])
-    with TemporaryDirectory() as folder:
-        pictures = [Path(folder, f"{name}.svg") for name in plots]
-        for path, svg in zip(pictures, plots.values(), strict=True):
-            path.write_text(svg, "utf-8")
-        tracker.log_files(pictures, "plots")

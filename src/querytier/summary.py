@@ -3,17 +3,65 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import typer
+
+from querytier.data.data_summary import DataSummary, OneSided
 from querytier.data.inspecting import Inspection
 from querytier.data.preparing import FEWEST_ROWS
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
 from querytier.eval.report import COLUMNS, table_cells
 from querytier.serve import Router
 
-__all__ = ["print_decisions", "print_inspection", "print_table"]
+__all__ = ["print_data", "print_decisions", "print_inspection", "print_table"]
 
 _SHOWN = ("auroc", "apgr", "cpt50", "cpt80", "ece", "recall", "quality_retained", "cost_saved")
 _NARROWEST = 120
 _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins")
+
+
+def print_data(data: DataSummary) -> None:
+    """Print what became of logs."""
+    lines = [
+        f"{data.source}: {data.usable} usable of {data.rows} rows ({_counted(data.roles)})",
+        ", ".join(f"{name} {share:.1%}" for name, share in data.shares.items()),
+        _titled("labels by", data.label_sources),
+        _titled("without a label, in unlabelled.parquet", data.unlabelled),
+        *_one_sided(data.one_sided),
+        _titled("redacted", data.redacted),
+        _titled("passed over", data.passed_over),
+        _titled("in quarantine.jsonl", data.quarantined),
+    ]
+    if data.near_duplicates is None:
+        lines.append("near duplicates were not searched: more rows than near_duplicate_rows")
+    elif data.near_duplicates:
+        lines.append(f"{data.near_duplicates} links between near duplicates joined their groups")
+    for line in filter(None, lines):
+        typer.echo(f"[querytier] {line}")
+
+
+def _one_sided(answered: OneSided) -> list[str]:
+    """Say what is known of answers by one tier, and what off-policy evaluation would miss."""
+    count = sum(answered.tiers.values())
+    if not count:
+        return []
+    lines = [
+        f"one-sided: {_counted(answered.tiers)}; outcomes known of {answered.outcomes}",
+        _titled("policies", answered.policies),
+    ]
+    if answered.propensities < count:
+        lines.append(
+            f"propensities missing on {count - answered.propensities} of {count} one-sided rows: "
+            "off-policy evaluation needs them, and they are not assumed"
+        )
+    return lines
+
+
+def _titled(title: str, counts: Mapping[str, int]) -> str:
+    return f"{title}: {_counted(counts)}" if counts else ""
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def print_table(metrics: Mapping[str, Any]) -> None:
@@ -90,14 +138,23 @@ def print_inspection(inspection: Inspection, logs: str, map_text: str | None) ->
     if inspection.unmapped:
         console.print(f"columns without a field: {', '.join(inspection.unmapped)}\n", markup=False)
     rules = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Label rules", title_justify="left")
-    for title in ("rule", "usable records", "missing in the map"):
+    for title in ("rule", "would label", "missing in the map"):
         rules.add_column(title)
     for rule in inspection.rules:
         rules.add_row(rule.rule, f"{rule.usable:,}", ", ".join(rule.missing) or "nothing")
     console.print(rules)
+    console.print(f"labelled by the first rule that can: {inspection.labelled:,}")
     shares = {name: getattr(inspection, name) for name in _STRATA}
     known = [f"{name} {share:.1%}" for name, share in shares.items() if share is not None]
-    console.print(f"shares: {', '.join(known) or 'none without labels or scores'}\n", markup=False)
+    console.print(f"shares: {', '.join(known) or 'none without labels or scores'}", markup=False)
+    answered = sum(inspection.tiers.values())
+    if answered:
+        console.print(
+            f"one-sided: {_counted(inspection.tiers)}; propensities known of "
+            f"{inspection.propensities:,} of {answered:,} (off-policy evaluation needs them)",
+            markup=False,
+        )
+    console.print()
     for number, values in enumerate(inspection.first, start=1):
         line = "  ".join(f"{name}={value}" for name, value in values.items())
         console.print(f"{number:>2}  {line}", markup=False, soft_wrap=True)
@@ -109,14 +166,13 @@ def _next_step(inspection: Inspection, logs: str, map_text: str | None) -> str:
     mapped = f" --map {map_text}" if map_text else ""
     if not inspection.fields:
         return f"querytier data inspect {logs} --map query=COLUMN, with one of the columns above"
-    ready = max(inspection.rules, key=lambda rule: rule.usable)
-    if ready.usable == 0:
-        ways = " or ".join(
+    if inspection.labelled == 0:
+        ways = ", or ".join(
             " and ".join(f"{name}=COLUMN" for name in rule.missing)
             for rule in inspection.rules
             if rule.missing
         )
         return f"add {ways} to --map; without them this log can be scored, not learned from"
-    if ready.usable < FEWEST_ROWS:
-        return f"label more records: {ready.usable} are usable, {FEWEST_ROWS} are needed to train"
+    if inspection.labelled < FEWEST_ROWS:
+        return f"label more records: {inspection.labelled} are usable, {FEWEST_ROWS} are needed"
     return f"querytier run {logs}{mapped} --out runs/first"

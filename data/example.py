@@ -1,0 +1,226 @@
+"""An example: a query, its label, and what the log tells of the answers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from querytier.data.labelling import LabelRules, Outcomes, label_of, scores_of
+from querytier.data.labels import Feedback, Winner
+from querytier.data.mapped_values import (
+    BadRecordError,
+    number_of,
+    numbers_of,
+    query_of,
+    text_of,
+    time_of,
+    word_of,
+)
+from querytier.data.model_pair import ModelPair
+
+__all__ = ["Example", "example_from", "outcomes_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query, its label, and what the log tells of the answers.
+
+    Attributes
+    ----------
+    id, query, group, domain, language, source, label_source : str
+        Empty where the log does not tell; `query` never is.
+    needs_frontier : float
+        The label, in [0, 1]; NaN where no rule could make one.
+    unlabelled : str
+        Why it has no label; empty where it has one.
+    weight : float
+        How much the example counts in training; above 0.
+    cheap_score, frontier_score : float
+        Quality of the two answers; NaN where the log does not tell.
+    ok_threshold : float
+        The score from which either answer counts as success.
+    cheap_cost, frontier_cost : float
+        Cost of the two answers, in any one currency; NaN where the log does not tell.
+    tier : {"cheap", "frontier", ""}
+        Which tier answered, where the log is one-sided.
+    outcome : float
+        Quality of that answer; NaN where the log does not tell.
+    feedback : str
+        What its reader did, as in `Outcomes`; empty where the log does not tell.
+    propensity : float
+        Probability with which the router chose that tier, in (0, 1]; NaN where the log does not
+        tell: it is never assumed.
+    policy : str
+        The version of the router that chose.
+    time : str
+        When the query was asked, as `utc_time` gives it; empty where the log does not tell.
+    role : str
+        One of `querytier.data.roles.ROLES`; empty until roles are given.
+    """
+
+    id: str
+    query: str
+    needs_frontier: float
+    unlabelled: str
+    weight: float
+    group: str
+    domain: str
+    language: str
+    source: str
+    label_source: str
+    cheap_score: float
+    frontier_score: float
+    ok_threshold: float
+    cheap_cost: float
+    frontier_cost: float
+    tier: str
+    outcome: float
+    feedback: str
+    propensity: float
+    policy: str
+    time: str = ""
+    role: str = ""
+
+
+_TIERS = ("cheap", "frontier")
+_FEEDBACK = get_args(Feedback)
+_VOTES = {1.0: "thumbs_up", 0.0: "thumbs_down", -1.0: "thumbs_down"}
+_WINNERS = {
+    **{word: word for word in get_args(Winner)},
+    "tie_(bothbad)": "both_bad",
+    "bothbad": "both_bad",
+}
+
+
+def example_from(
+    values: Mapping[str, object], rules: LabelRules, default_id: str, pair: ModelPair | None = None
+) -> Example:
+    """Make an example of a log record's mapped values.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        By field name, as `ColumnMap.values` gives them.
+    rules : LabelRules
+        How the label is made.
+    default_id : str
+        The id where the record has none.
+    pair : ModelPair, optional
+        Turns models' names in `tier` and `winner` into tiers.
+
+    Raises
+    ------
+    BadRecordError
+        If the query is empty to the classifier, a number is none or out of range, the time is none,
+        a word is none of those known. A record without a label is no bad record.
+    """
+    source = text_of(values, "source")
+    outcomes = outcomes_in(values, pair)
+    cheap_score, frontier_score, ok_threshold = scores_of(outcomes, rules.success_at(source))
+    label, why = label_of(outcomes, rules, rules.success_at(source))
+    labelled = not math.isnan(label)
+    return Example(
+        id=text_of(values, "id") or default_id,
+        query=query_of(values),
+        needs_frontier=label,
+        unlabelled="" if labelled else why,
+        weight=_weight(values),
+        group=text_of(values, "group"),
+        domain=text_of(values, "domain"),
+        language=text_of(values, "language"),
+        source=source,
+        label_source=(text_of(values, "label_source") or why) if labelled else "",
+        cheap_score=cheap_score,
+        frontier_score=frontier_score,
+        ok_threshold=ok_threshold,
+        cheap_cost=_cost(values, "cheap", outcomes.tier),
+        frontier_cost=_cost(values, "frontier", outcomes.tier),
+        tier=outcomes.tier,
+        outcome=outcomes.outcome,
+        feedback=outcomes.feedback,
+        propensity=_propensity(values),
+        policy=text_of(values, "policy"),
+        time=time_of(values),
+    )
+
+
+def outcomes_in(values: Mapping[str, object], pair: ModelPair | None) -> Outcomes:
+    """Return what a log record's mapped values tell of the answers; as `example_from`.
+
+    Raises
+    ------
+    BadRecordError
+    """
+    label = number_of(values, "needs_frontier")
+    if label < 0 or label > 1:
+        raise BadRecordError(f"needs_frontier outside [0, 1]: {label}")
+    return Outcomes(
+        needs_frontier=label,
+        cheap_score=number_of(values, "cheap_score"),
+        frontier_score=number_of(values, "frontier_score"),
+        cheap_grades=numbers_of(values, "cheap_grades"),
+        frontier_grades=numbers_of(values, "frontier_grades"),
+        winner=cast("Winner", _winner(values, pair)),
+        tier=cast("Any", _tier(values, pair)),
+        outcome=number_of(values, "outcome"),
+        feedback=cast("Feedback", _feedback(values)),
+    )
+
+
+def _tier(values: Mapping[str, object], pair: ModelPair | None) -> str:
+    word = word_of(values, "tier")
+    if not word or word in _TIERS:
+        return word
+    tier = pair.tier_of(text_of(values, "tier")) if pair else None
+    if tier is None:
+        raise BadRecordError(
+            f"tier is neither cheap nor frontier (name the models with --cheap and --frontier): "
+            f"{text_of(values, 'tier')}"
+        )
+    return tier
+
+
+def _winner(values: Mapping[str, object], pair: ModelPair | None) -> str:
+    word = word_of(values, "winner")
+    if not word or word in _WINNERS:
+        return word and _WINNERS[word]
+    tier = pair.tier_of(text_of(values, "winner")) if pair else None
+    if tier is None:
+        known = ", ".join(get_args(Winner))
+        raise BadRecordError(
+            f"winner is none of {known}, or of the pair of models: {text_of(values, 'winner')}"
+        )
+    return tier
+
+
+def _feedback(values: Mapping[str, object]) -> str:
+    word = word_of(values, "feedback")
+    if not word or word in _FEEDBACK:
+        return word
+    try:
+        return _VOTES[number_of(values, "feedback")]
+    except (BadRecordError, KeyError):
+        raise BadRecordError(
+            f"feedback is none of {', '.join(_FEEDBACK)}, nor true or false (map a rating as "
+            f"outcome): {text_of(values, 'feedback')}"
+        ) from None
+
+
+def _weight(values: Mapping[str, object]) -> float:
+    weight = number_of(values, "weight")
+    if weight <= 0:
+        raise BadRecordError(f"weight is not above 0: {weight}")
+    return 1.0 if math.isnan(weight) else weight
+
+
+def _propensity(values: Mapping[str, object]) -> float:
+    propensity = number_of(values, "propensity")
+    if propensity <= 0 or propensity > 1:
+        raise BadRecordError(f"propensity outside (0, 1]: {propensity}")
+    return propensity
+
+
+def _cost(values: Mapping[str, object], tier: str, answered: str) -> float:
+    """Return the cost of a tier's answer; `cost` is that of the tier that answered."""
+    cost = number_of(values, f"{tier}_cost")
+    return number_of(values, "cost") if math.isnan(cost) and tier == answered else cost

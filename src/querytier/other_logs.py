@@ -1,0 +1,112 @@
+"""What an artifact decides on other labelled logs, and which of a log's labels are doubtful."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from querytier.assessment import Assessment, assess
+from querytier.classifier.encoder import load_encoder
+from querytier.data.labelled_log import Reading
+from querytier.data.labelling import LabelRules
+from querytier.data.preparing import read_unsplit
+from querytier.data.sources import LogSource
+from querytier.data.text_view import text_view
+from querytier.eval.evaluation import Ranking
+from querytier.params import Params
+from querytier.run_records import log_evaluation
+from querytier.scoring import embedded
+from querytier.serve import Router
+from querytier.tracking import Tracker
+from querytier.training.auditing import Suspect, audit_labels, write_suspects
+from querytier.training.baselines import (
+    LEARNED_BASELINES,
+    Labelled,
+    cross_fitted,
+    group_folds,
+)
+
+__all__ = ["audit_logs", "evaluate_artifact"]
+
+
+def evaluate_artifact(
+    sources: Sequence[LogSource],
+    artifact: Path,
+    out: Path,
+    *,
+    rules: LabelRules | None,
+    params: Params,
+) -> Assessment:
+    """Judge an existing artifact on other labelled logs; its baselines are cross-fitted on them.
+
+    Parameters
+    ----------
+    sources : sequence of LogSource
+    artifact, out : Path
+    rules : LabelRules or None
+        None takes the artifact's.
+    params : Params
+    """
+    router = Router.load(artifact)
+    reading = Reading(
+        rules or LabelRules(**router.classifier.manifest.label_rule), params.prepare.max_bad_share
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
+    tracker = Tracker(out)
+    with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):
+        learned, left_out = _cross_fitted_baselines(embedded(router, examples), params)
+        base_rate = router.classifier.manifest.data["needs_frontier"]
+        assessment = assess(
+            router, examples, learned, left_out, base_rate=base_rate, params=params.evaluate
+        )
+        plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
+        log_evaluation(tracker, assessment, plots, out)
+    return assessment
+
+
+def audit_logs(
+    sources: Sequence[LogSource], out: Path, reading: Reading, params: Params
+) -> list[Suspect]:
+    """Write the table of doubtful labels of logs for a person to review.
+
+    Parameters
+    ----------
+    sources : sequence of LogSource
+    out : Path
+        The `.csv` file; bad records go to `OUT.quarantine.jsonl`.
+    reading : Reading
+        What `redaction: fail` would refuse is redacted instead.
+    params : Params
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if reading.redaction == "fail":
+        reading = replace(reading, redaction="on")
+    quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
+    examples, _ = read_unsplit(sources, reading, quarantine)
+    embeddings = load_encoder().encode([text_view(query) for query in examples.query])
+    labelled = Labelled(examples, embeddings)
+    suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)
+    write_suspects(suspects, out)
+    return suspects
+
+
+def _cross_fitted_baselines(
+    asked: Labelled, params: Params
+) -> tuple[list[Ranking], dict[str, str]]:
+    """Fit the baselines on the asked rows themselves, out of fold: a harder test than ours."""
+    labels, folds = asked.examples.needs_frontier, params.train.folds
+    if min((labels > 0.5).sum(), (labels < 0.5).sum(), len(set(asked.examples.group))) < 2 * folds:
+        reason = f"fewer than {2 * folds} rows of one class, or groups"
+        return [], dict.fromkeys(LEARNED_BASELINES, reason)
+    masks = group_folds(asked.examples, folds, params.train.seed)
+    source = f"these rows, {folds}-fold out of fold"
+    learners, left_out = dict(LEARNED_BASELINES), {}
+    if len(set(asked.examples.domain)) < 2:
+        # Means of the other folds rank a lone domain against its own labels.
+        del learners["domain_prior"]
+        left_out["domain_prior"] = "the log has no domains"
+    rankings = [
+        Ranking(name, cross_fitted(learner, asked, masks), True, source)
+        for name, learner in learners.items()
+    ]
+    return rankings, left_out
