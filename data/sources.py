@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from querytier.data.columns import ColumnMap
+from querytier.data.evaluations import are_log_records
 from querytier.data.formats import Format, canonical_records, recognise
 from querytier.data.model_pair import ModelPair
 from querytier.data.reading import Record, read_records
@@ -25,7 +26,7 @@ class LogSource:
     pair : ModelPair or None
         Needed where the log holds many models' scores; elsewhere it tells the tier that answered.
     scores : Path or None
-        Langfuse's scores, the second file of its export.
+        Langfuse's scores, the second file of its export; or OpenTelemetry's log records.
     """
 
     path: Path
@@ -36,6 +37,9 @@ class LogSource:
     def records(self) -> Iterator[Record]:
         """Yield the log's records: those of a plain log as they are, others in canonical fields.
 
+        OpenTelemetry's log records come first, wherever they stand: the file is read twice, so that
+        their evaluations are there before the spans that they judge.
+
         Raises
         ------
         UsageError
@@ -43,10 +47,9 @@ class LogSource:
         LogError
             If a file cannot be read.
         """
-        records = read_records(self.path)
         schema = self.format or self.recognised()
-        scores = read_records(self.scores) if self.scores else None
-        return canonical_records(records, schema, self.pair, scores)
+        in_order = _log_records_first if schema is Format.OTEL else read_records
+        return self._canonical(in_order(self.path), schema)
 
     def recognised(self) -> Format:
         """Return the format of the first readable record; plain where there is none."""
@@ -65,10 +68,15 @@ class LogSource:
         UsageError
             If it has no query.
         """
-        for record in self.records():
+        schema = self.format or self.recognised()
+        for record in self._canonical(read_records(self.path), schema):
             if record.fields is not None:
                 return same_name_columns(record.fields)
         raise LogError(f"{self.path} has no readable record; is it a router log?")
+
+    def _canonical(self, records: Iterator[Record], schema: Format) -> Iterator[Record]:
+        scores = read_records(self.scores) if self.scores else None
+        return canonical_records(records, schema, self.pair, scores)
 
 
 def same_name_columns(fields: Mapping[str, object]) -> ColumnMap:
@@ -83,3 +91,12 @@ def same_name_columns(fields: Mapping[str, object]) -> ColumnMap:
     if "group" not in columns.paths and "conversation" in fields:
         return ColumnMap({**columns.paths, "group": "conversation"})
     return columns
+
+
+def _log_records_first(path: Path) -> Iterator[Record]:
+    """Yield the records of a file of OpenTelemetry, those before its spans that may judge them."""
+    records = read_records(path)
+    yield from (record for record in records if record.fields and are_log_records(record.fields))
+    for record in read_records(path):
+        if not (record.fields and are_log_records(record.fields)):
+            yield record

@@ -386,7 +386,7 @@ def test_without_a_pair_there_is_no_tier():
 
 
 def test_scores_with_another_format_are_a_usage_error():
-    with pytest.raises(UsageError, match="not with helicone"):
+    with pytest.raises(UsageError, match="langfuse observations and otel spans, not with helicone"):
         read("helicone.jsonl", scores="langfuse_scores.jsonl")
 
 
@@ -459,6 +459,7 @@ NAMES = sorted(
         *("resourceSpans", "scopeSpans", "spans", "events", "key", "value", "role", "content"),
         *("parts", "attributes", "stringValue", "arrayValue", "kvlistValue", "values", "name"),
         *("gen_ai.operation.name", "gen_ai.input.messages", "llm.input_messages.0.message.role"),
+        *("resourceLogs", "scopeLogs", "logRecords", "eventName", "gen_ai.response.id"),
         *("observation_id", "string_value", "routing_decision", "input", "task_name", "traceId"),
         *(
             name
@@ -476,7 +477,18 @@ LEAVES = (
     | st.integers()
     | st.text(max_size=5)
     | st.sampled_from(
-        ["chat", "GENERATION", "user", "{}", "[]", '"x"', "['a']", "[" * 2000, "9" * 400]
+        [
+            "chat",
+            "GENERATION",
+            "user",
+            "gen_ai.evaluation.result",
+            "{}",
+            "[]",
+            '"x"',
+            "['a']",
+            "[" * 2000,
+            "9" * 400,
+        ]
     )
 )
 VALUES = st.recursive(
