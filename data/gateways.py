@@ -40,8 +40,8 @@ def litellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a `StandardLoggingPayload`.
 
     The served model is the one that LiteLLM's router chose (`metadata.routing_decision`), else
-    `model`; `model_group` is the alias that was asked for. The latency is end less start:
-    `response_time` is the time to the first token where the answer was streamed.
+    `model`; `model_group` is the alias that was asked for, and tells no tier. The latency is end
+    less start: `response_time` is the time to the first token where the answer was streamed.
 
     Raises
     ------
@@ -62,6 +62,7 @@ def litellm_spend_fields(fields: Fields, pair: ModelPair | None) -> dict[str, ob
 def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a request that Helicone logged.
 
+    The requested model tells no tier: the gateway may serve another, and then names that one.
     Properties become tags (`name=value`), but for the session, which is the conversation. The
     rating that users gave is an outcome from "feedback", scores are outcomes from "score".
 
@@ -82,7 +83,7 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
         time=created and created.isoformat(),
         conversation=text_in(properties.get(_HELICONE_SESSION)),
         query=logged_query(body),
-        requested_model=text_in(fields.get("request_model")),
+        alias=text_in(fields.get("request_model")),
         served_model=text_in(fields.get("response_model")),
         provider=text_in(fields.get("provider")),
         input_tokens=whole_number_in(fields.get("prompt_tokens")),
@@ -111,7 +112,7 @@ def _litellm(
         time=start and start.isoformat(),
         conversation=text_in(fields.get("session_id")) or text_in(fields.get("trace_id")),
         query=_litellm_query(fields),
-        requested_model=text_in(fields.get("model_group")),
+        alias=text_in(fields.get("model_group")),
         served_model=text_in(routing.get("routed_model")) or text_in(fields.get("model")),
         provider=text_in(fields.get("custom_llm_provider")),
         input_tokens=whole_number_in(fields.get("prompt_tokens")),

@@ -117,6 +117,7 @@ def test_old_names_and_protobuf_dumps_of_spans_are_read():
         "conversation": "0af7651916cd43dd8448eb211c80319c",
         "query": "Draft a letter to the tax office about late filing.",
         "requested_model": "large-2",
+        "tier": "frontier",
         "provider": "OpenAI",
         "input_tokens": 120,
         "output_tokens": 300,
@@ -383,6 +384,29 @@ def test_the_usage_error_names_the_models_that_are_there():
 def test_without_a_pair_there_is_no_tier():
     for name in ("otel.jsonl", "litellm.jsonl", "langfuse.jsonl", "helicone.jsonl"):
         assert not any("tier" in record.fields for record in read(name, None) if record.fields)
+
+
+@pytest.mark.parametrize(
+    ("served", "tier"),
+    [({}, "frontier"), ({"gen_ai.response.model": ""}, "frontier")]
+    + [
+        ({"gen_ai.response.model": model}, tier)
+        for model, tier in [("small-1", "cheap"), ("x", None)]
+    ],
+)
+def test_a_span_that_names_no_served_model_is_of_the_requested_models_tier(served, tier):
+    attributes = {"gen_ai.request.model": "large-2", "gen_ai.prompt": "Hi", **served}
+    [record] = convert(Format.OTEL, {"spanId": "1", "attributes": attributes})
+    assert record.fields.get("tier") == tier
+
+
+def test_the_requested_model_of_a_gateway_tells_no_tier():
+    call = {**SEEDS[Format.LITELLM][0], "model": None, "model_group": "large-2", "metadata": None}
+    request = {**SEEDS[Format.HELICONE][0], "request_model": "large-2", "response_model": None}
+    for schema, row in ((Format.LITELLM, call), (Format.HELICONE, request)):
+        [record] = convert(schema, row)
+        assert record.fields["requested_model"] == "large-2"
+        assert "tier" not in record.fields
 
 
 def test_scores_with_another_format_are_a_usage_error():
