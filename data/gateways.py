@@ -33,6 +33,7 @@ Fields = Mapping[str, object]
 _LITELLM_CALL = re.compile(r"completion|^a?responses$|anthropic_messages|generate_content|pass_thr")
 _LITELLM_STATUS = {"success": "ok", "failure": "error"}
 _REDACTED = "redacted-by-litellm"
+_FEEDBACK = {"true": "thumbs_up", "false": "thumbs_down"}
 _HELICONE_SESSION = "Helicone-Session-Id"
 
 
@@ -64,7 +65,8 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
 
     The requested model tells no tier: the gateway may serve another, and then names that one.
     Properties become tags (`name=value`), but for the session, which is the conversation. The
-    rating that users gave is an outcome from "feedback", scores are outcomes from "score".
+    rating that users gave is the feedback, and an outcome from "feedback"; scores are outcomes from
+    "score".
 
     Raises
     ------
@@ -93,7 +95,9 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
         status=_http_status(fields.get("response_status")),
         tags=[f"{name}={properties[name]}" for name in properties if name != _HELICONE_SESSION],
         propensity=number_in(properties.get("propensity")),
+        policy=text_in(properties.get("policy")),
         outcomes=_helicone_outcomes(fields),
+        feedback=_FEEDBACK.get(str(fields.get("feedback_rating")).strip().lower()),
     )
 
 
@@ -122,6 +126,7 @@ def _litellm(
         status=_LITELLM_STATUS.get(text_in(fields.get("status")) or ""),
         tags=[str(tag) for tag in sequence_in(fields.get("request_tags"))],
         propensity=number_in(first_of({**metadata, **routing}, "propensity")),
+        policy=text_in(routing.get("router_type")),
     )
 
 

@@ -93,6 +93,7 @@ def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> di
     start, end = utc_time(_get(fields, "start_time")), utc_time(_get(fields, "end_time"))
     usage = mapping_in(_get(fields, "usage_details") or fields.get("usage"))
     costs = mapping_in(_get(fields, "cost_details"))
+    metadata = mapping_in(fields.get("metadata"))
     return canonical_fields(
         pair,
         id=observation,
@@ -108,7 +109,8 @@ def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> di
         latency_ms=milliseconds_between(start, end),
         status=_status(text_in(fields.get("level"))),
         tags=[str(tag) for tag in sequence_in(fields.get("tags"))],
-        propensity=number_in(mapping_in(fields.get("metadata")).get("propensity")),
+        propensity=number_in(metadata.get("propensity")),
+        policy=text_in(metadata.get("policy")),
         outcomes=said.outcomes(observation, trace),
     )
 

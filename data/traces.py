@@ -149,6 +149,7 @@ def _span_fields(
         status=_status(span, attributes),
         tags=[str(tag) for tag in sequence_in(attributes.get("tag.tags"))],
         propensity=number_in(first_of(attributes, "querytier.propensity", "propensity")),
+        policy=_text(attributes, "querytier.model_version", "querytier.policy"),
         outcomes=_outcomes(events, said.outcomes(*targets_of(own_id, response))),
     )
 

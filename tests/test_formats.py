@@ -173,6 +173,7 @@ def test_the_arm_of_litellm_is_the_routed_model_and_not_the_alias():
         "latency_ms": 1500.0,
         "status": "ok",
         "tags": ["shop", "eu"],
+        "policy": "complexity",
     }
     assert second.fields["query"] == "Compare the two contracts."
     assert second.fields["conversation"] == "s-2"
@@ -297,12 +298,14 @@ def test_helicone_requests_are_read_where_their_bodies_were_exported():
             {"name": "accuracy", "value": 1.0, "source": "score"},
             {"name": "style", "value": 80.0, "source": "score"},
         ],
+        "feedback": "thumbs_up",
     }
     assert records[1].fields["query"] == "Explain tides."
     assert (records[1].fields["status"], records[1].fields["cost"]) == ("error", 0.4)
-    assert not {"tier", "served_model", "outcomes", "tags"} & records[1].fields.keys()
+    assert not {"tier", "served_model", "outcomes", "tags", "feedback"} & records[1].fields.keys()
     assert records[5].fields["query"] == "Two parts,\none turn."
     assert records[5].fields["outcomes"][0]["value"] == 0.0
+    assert records[5].fields["feedback"] == "thumbs_down"
     assert problems(records) == {
         3: "query not logged",
         4: "not an LLM call: vector_db",
@@ -407,6 +410,38 @@ def test_the_requested_model_of_a_gateway_tells_no_tier():
         [record] = convert(schema, row)
         assert record.fields["requested_model"] == "large-2"
         assert "tier" not in record.fields
+
+
+SPAN = {"gen_ai.operation.name": "chat", "gen_ai.prompt": "Hi"}
+ROUTING = {"routing_decision": {"router_type": "v3"}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "holder", "silent", "stated"),
+    [
+        (Format.OTEL, "attributes", SPAN, {**SPAN, "querytier.model_version": "v3"}),
+        (Format.OTEL, "attributes", SPAN, {**SPAN, "querytier.policy": "v3"}),
+        (Format.LITELLM, "metadata", None, ROUTING),
+        (Format.LITELLM_SPEND, "metadata", "{}", json.dumps(ROUTING)),
+        (Format.HELICONE, "properties", {}, {"policy": "v3"}),
+        (Format.LANGFUSE, "metadata", None, {"policy": "v3"}),
+    ],
+)
+def test_the_policy_is_the_one_that_the_log_states(schema, holder, silent, stated):
+    row = {**SEEDS[schema][0], "spanId": "1"}
+    row.pop("resourceSpans", None)
+    [without], [with_policy] = (convert(schema, {**row, holder: held}) for held in (silent, stated))
+    assert "policy" not in without.fields
+    assert with_policy.fields["policy"] == "v3"
+
+
+@pytest.mark.parametrize(
+    ("rating", "feedback"),
+    [(True, "thumbs_up"), ("False", "thumbs_down"), (None, None), (1, None), (5, None), ("", None)],
+)
+def test_feedback_is_a_rating_that_is_true_or_false(rating, feedback):
+    [record] = convert(Format.HELICONE, {**SEEDS[Format.HELICONE][0], "feedback_rating": rating})
+    assert record.fields.get("feedback") == feedback
 
 
 def test_scores_with_another_format_are_a_usage_error():
