@@ -44,7 +44,9 @@ CANONICAL_FIELDS = (
     "status",
     "tags",
     "propensity",
+    "policy",
     "outcomes",
+    "feedback",
     "cheap_score",
     "frontier_score",
     "cheap_cost",
@@ -62,18 +64,34 @@ class UnusableRecordError(ValueError):
     """A record is of its schema and still of no use; the message becomes its problem."""
 
 
-def canonical_fields(pair: ModelPair | None, **values: object) -> dict[str, object]:
+def canonical_fields(
+    pair: ModelPair | None, *, alias: str | None = None, **values: object
+) -> dict[str, object]:
     """Return the values that are there, and the tier where the pair tells it.
+
+    The tier is that of the model that served; where the log does not name it, that of the one that
+    was requested.
+
+    Parameters
+    ----------
+    pair : ModelPair or None
+    alias : str or None
+        A requested model of a gateway, which may stand for many models: it tells no tier.
+    **values : object
+        By canonical name.
 
     Examples
     --------
     >>> pair = ModelPair("small", "large")
     >>> canonical_fields(pair, query="Hi", served_model="large", cost=None, tags=[])
     {'query': 'Hi', 'served_model': 'large', 'tier': 'frontier'}
+    >>> canonical_fields(pair, requested_model="large"), canonical_fields(pair, alias="large")
+    ({'requested_model': 'large', 'tier': 'frontier'}, {'requested_model': 'large'})
     """
-    served = values.get("served_model")
-    if pair is not None and isinstance(served, str):
-        values["tier"] = pair.tier_of(served)
+    model = values.get("served_model") or values.get("requested_model")
+    if pair is not None and isinstance(model, str):
+        values["tier"] = pair.tier_of(model)
+    values.setdefault("requested_model", alias)
     return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 

@@ -40,6 +40,8 @@ _MISSING = object()
 class ColumnMap:
     """For each field of an example, the dotted path at which log records hold it.
 
+    In a list of named values a path goes by name, and finds the last value of that name.
+
     Parameters
     ----------
     paths : mapping of str to str
@@ -55,6 +57,9 @@ class ColumnMap:
     >>> columns = ColumnMap({"query": "prompt", "group": "meta.group"})
     >>> columns.values({"prompt": "Hi", "meta": {"group": "g1"}})
     {'query': 'Hi', 'group': 'g1'}
+    >>> columns = ColumnMap({"query": "query", "cheap_score": "outcomes.correct"})
+    >>> columns.values({"query": "Hi", "outcomes": [{"name": "correct", "value": 0.8}]})
+    {'query': 'Hi', 'cheap_score': 0.8}
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -113,10 +118,13 @@ def leaf_paths(record: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     --------
     >>> list(leaf_paths({"id": 1, "meta": {"group": "g"}}))
     ['id', 'meta.group']
+    >>> list(leaf_paths({"outcomes": [{"name": "correct", "value": 0.8, "source": "EVAL"}]}))
+    ['outcomes.correct']
     """
     for name, value in record.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaf_paths(value, f"{prefix}{name}.")
+        inner = _inner(value)
+        if inner:
+            yield from leaf_paths(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
 
@@ -131,9 +139,23 @@ def _check_fields(names: Iterable[str]) -> None:
 
 def _look_up(record: object, path: str) -> object:
     """Follow a dotted path; a column whose own name has the dots comes first."""
-    if not isinstance(record, Mapping):
-        return _MISSING
-    if path in record:
-        return record[path]
-    head, dot, rest = path.partition(".")
-    return _look_up(record[head], rest) if dot and head in record else _MISSING
+    inner = _inner(record)
+    if path in inner:
+        return inner[path]
+    dots = (place for place, character in enumerate(path) if character == ".")
+    heads = (path[:place] for place in reversed(list(dots)))
+    found = (_look_up(inner[head], path[len(head) + 1 :]) for head in heads if head in inner)
+    return next((value for value in found if value is not _MISSING), _MISSING)
+
+
+def _inner(value: object) -> Mapping[str, object]:
+    """Return a mapping, or a list of named values as one; empty where it is neither."""
+    if isinstance(value, Mapping):
+        return value
+    if not isinstance(value, list) or not all(map(_is_named_value, value)):
+        return {}
+    return {item["name"]: item["value"] for item in value}
+
+
+def _is_named_value(item: object) -> bool:
+    return isinstance(item, Mapping) and "value" in item and isinstance(item.get("name"), str)

@@ -60,9 +60,10 @@ def canonical_records(
 ) -> Iterator[Record]:
     """Yield records whose fields have the names of `querytier.data.canonical`.
 
-    Streams; `llmrouter_records` and `langfuse_records` say what they hold. Nothing vanishes: each
-    input record gives at least one (two halves of LLMRouter's give one together), and what is of
-    no use comes with a problem, its line number and its text. Plain records pass as they are.
+    Streams; `llmrouter_records`, `langfuse_records` and `span_records` say what they hold. Nothing
+    vanishes: each input record gives at least one (two halves of LLMRouter's give one together),
+    and what is of no use comes with a problem, its line number and its text. Plain records pass as
+    they are.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ def canonical_records(
     pair : ModelPair or None
         The tables of models' scores need it; elsewhere it tells the tier of a served model.
     scores : iterator of Record, optional
-        Langfuse's scores, from the second file of its export.
+        Langfuse's scores, from the second file of its export; OpenTelemetry's evaluations, where
+        log records are exported to a file of their own.
 
     Raises
     ------
@@ -80,13 +82,15 @@ def canonical_records(
         If scores come with another format, or a table of models' scores without a pair of its
         models.
     """
-    if scores is not None and format is not Format.LANGFUSE:
-        raise UsageError(f"scores are joined with langfuse observations, not with {format.value}")
+    if scores is not None and format not in (Format.LANGFUSE, Format.OTEL):
+        raise UsageError(
+            f"scores are joined with langfuse observations and otel spans, not with {format.value}"
+        )
     match format:
         case Format.PLAIN:
             return records
         case Format.OTEL:
-            return span_records(records, pair)
+            return span_records(records, pair, scores)
         case Format.LANGFUSE:
             return langfuse_records(records, pair, scores)
         case Format.LLMROUTER:

@@ -33,6 +33,7 @@ Fields = Mapping[str, object]
 _LITELLM_CALL = re.compile(r"completion|^a?responses$|anthropic_messages|generate_content|pass_thr")
 _LITELLM_STATUS = {"success": "ok", "failure": "error"}
 _REDACTED = "redacted-by-litellm"
+_FEEDBACK = {"true": "thumbs_up", "false": "thumbs_down"}
 _HELICONE_SESSION = "Helicone-Session-Id"
 
 
@@ -40,8 +41,8 @@ def litellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a `StandardLoggingPayload`.
 
     The served model is the one that LiteLLM's router chose (`metadata.routing_decision`), else
-    `model`; `model_group` is the alias that was asked for. The latency is end less start:
-    `response_time` is the time to the first token where the answer was streamed.
+    `model`; `model_group` is the alias that was asked for, and tells no tier. The latency is end
+    less start: `response_time` is the time to the first token where the answer was streamed.
 
     Raises
     ------
@@ -62,8 +63,10 @@ def litellm_spend_fields(fields: Fields, pair: ModelPair | None) -> dict[str, ob
 def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a request that Helicone logged.
 
+    The requested model tells no tier: the gateway may serve another, and then names that one.
     Properties become tags (`name=value`), but for the session, which is the conversation. The
-    rating that users gave is an outcome from "feedback", scores are outcomes from "score".
+    rating that users gave is the feedback, and an outcome from "feedback"; scores are outcomes from
+    "score".
 
     Raises
     ------
@@ -82,7 +85,7 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
         time=created and created.isoformat(),
         conversation=text_in(properties.get(_HELICONE_SESSION)),
         query=logged_query(body),
-        requested_model=text_in(fields.get("request_model")),
+        alias=text_in(fields.get("request_model")),
         served_model=text_in(fields.get("response_model")),
         provider=text_in(fields.get("provider")),
         input_tokens=whole_number_in(fields.get("prompt_tokens")),
@@ -92,7 +95,9 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
         status=_http_status(fields.get("response_status")),
         tags=[f"{name}={properties[name]}" for name in properties if name != _HELICONE_SESSION],
         propensity=number_in(properties.get("propensity")),
+        policy=text_in(properties.get("policy")),
         outcomes=_helicone_outcomes(fields),
+        feedback=_FEEDBACK.get(str(fields.get("feedback_rating")).strip().lower()),
     )
 
 
@@ -111,7 +116,7 @@ def _litellm(
         time=start and start.isoformat(),
         conversation=text_in(fields.get("session_id")) or text_in(fields.get("trace_id")),
         query=_litellm_query(fields),
-        requested_model=text_in(fields.get("model_group")),
+        alias=text_in(fields.get("model_group")),
         served_model=text_in(routing.get("routed_model")) or text_in(fields.get("model")),
         provider=text_in(fields.get("custom_llm_provider")),
         input_tokens=whole_number_in(fields.get("prompt_tokens")),
@@ -121,6 +126,7 @@ def _litellm(
         status=_LITELLM_STATUS.get(text_in(fields.get("status")) or ""),
         tags=[str(tag) for tag in sequence_in(fields.get("request_tags"))],
         propensity=number_in(first_of({**metadata, **routing}, "propensity")),
+        policy=text_in(routing.get("router_type")),
     )
 
 

@@ -13,8 +13,9 @@ from querytier.data.formats import Format
 from querytier.data.labelling import RULE_FIELDS, LabelRules, RuleName, label_of
 from querytier.data.mapped_values import BadRecordError
 from querytier.data.reading import Record
-from querytier.data.sources import LogSource, same_name_columns
+from querytier.data.sources import LogSource
 from querytier.data.strata import Strata
+from querytier.errors import LogError, UsageError
 
 __all__ = ["FieldCount", "Inspection", "Readiness", "inspect_log"]
 
@@ -135,8 +136,7 @@ def inspect_log(source: LogSource, rules: LabelRules) -> Inspection:
 class _Counts:
     def __init__(self, source: LogSource, rules: LabelRules) -> None:
         self._source = source
-        plain = source.recognised() is Format.PLAIN
-        self._columns = ColumnMap(source.paths) if source.paths and plain else None
+        self._columns = _columns_of(source)
         self._rules = rules
         self._single_rules = {rule: replace(rules, rules=(rule,)) for rule in rules.rules}
         self._strata = Strata()
@@ -162,8 +162,6 @@ class _Counts:
                 counts[kind] += 1
                 continue
             self._paths |= dict.fromkeys(leaf_paths(record.fields))
-            if self._columns is None and "query" in {**record.fields, **self._source.paths}:
-                self._columns = same_name_columns(record.fields, self._source.paths)
             try:
                 if self._columns is not None:
                     self._take_values(self._columns.values(record.fields))
@@ -221,6 +219,14 @@ class _Counts:
             cheap_wins=shares.get("cheap_wins"),
             first=self._first,
         )
+
+
+def _columns_of(source: LogSource) -> ColumnMap | None:
+    """Return the column map; None where there is no query to map."""
+    try:
+        return source.columns()
+    except (LogError, UsageError):
+        return None
 
 
 def _missing(rule: RuleName, paths: Mapping[str, str]) -> list[str]:

@@ -6,8 +6,6 @@ whose names are the same in camel case.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
 
 from querytier.data.canonical import (
     NOT_A_CALL,
@@ -16,8 +14,8 @@ from querytier.data.canonical import (
     converted,
     logged_query,
     outcomes_of,
-    unusable,
 )
+from querytier.data.judgements import Judgement, Judgements
 from querytier.data.loose_values import (
     first_of,
     mapping_in,
@@ -34,7 +32,6 @@ from querytier.data.reading import Record
 __all__ = ["are_observations", "langfuse_records"]
 
 Fields = Mapping[str, object]
-Outcome = dict[str, object]
 
 _TYPES = (
     *("GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER"),
@@ -58,7 +55,7 @@ def langfuse_records(
 
     Memory: all scores, none of the observations.
     """
-    said = _Scores()
+    said = Judgements("score without a generation", _score)
     for record in scores or ():
         bad = said.take(record)
         if bad is not None:
@@ -68,50 +65,8 @@ def langfuse_records(
     yield from said.left()
 
 
-@dataclass(frozen=True, slots=True)
-class _Score:
-    record: Record
-    time: datetime | None
-    outcome: Outcome
-
-
-class _Scores:
-    """Scores by what they judge: an observation where they name one, else a trace."""
-
-    def __init__(self) -> None:
-        self._by_target: dict[str, dict[str, _Score]] = {}
-        self._joined: set[str] = set()
-
-    def take(self, record: Record) -> Record | None:
-        """Keep a score, of several with its id the newest; return a record that is none."""
-        if record.fields is None:
-            return record
-        try:
-            target, own_id, score = _score(record, record.fields)
-        except UnusableRecordError as error:
-            return unusable(record, str(error))
-        same = self._by_target.setdefault(target, {})
-        kept = same.setdefault(own_id, score)
-        if not (kept.time and score.time and score.time < kept.time):
-            same[own_id] = score
-        return None
-
-    def outcomes(self, observation: str | None, trace: str | None) -> list[Outcome]:
-        """Return what was said of an observation and of its trace."""
-        targets = {str(target): None for target in (observation, trace) if target}
-        self._joined.update(targets)
-        found = [self._by_target.get(target, {}).values() for target in targets]
-        return [score.outcome for scores in found for score in scores]
-
-    def left(self) -> Iterator[Record]:
-        """Yield the scores that no generation has taken."""
-        for target, scores in self._by_target.items():
-            if target not in self._joined:
-                for score in scores.values():
-                    yield unusable(score.record, f"score without a generation: {target}")
-
-
-def _score(record: Record, fields: Fields) -> tuple[str, str, _Score]:
+def _score(record: Record, fields: Fields) -> Judgement:
+    """Return a score of an observation where it names one, else of a trace."""
     target = _text(fields, "observation_id") or _text(fields, "trace_id")
     value, words = fields.get("value"), _get(fields, "string_value")
     is_category = _text(fields, "data_type") in ("CATEGORICAL", "TEXT")
@@ -121,10 +76,10 @@ def _score(record: Record, fields: Fields) -> tuple[str, str, _Score]:
     if target is None or not judged:
         raise UnusableRecordError("score without a name, a value, or what it judges")
     own_id = text_in(fields.get("id")) or repr(judged[0])
-    return target, own_id, _Score(record, utc_time(fields.get("timestamp")), judged[0])
+    return Judgement(record, (target,), own_id, utc_time(fields.get("timestamp")), judged[0])
 
 
-def _observation(fields: Fields, pair: ModelPair | None, said: _Scores) -> dict[str, object]:
+def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> dict[str, object]:
     """Return the canonical fields of a generation.
 
     The latency is end less start: the field `latency` is in seconds or in milliseconds, depending
@@ -138,6 +93,7 @@ def _observation(fields: Fields, pair: ModelPair | None, said: _Scores) -> dict[
     start, end = utc_time(_get(fields, "start_time")), utc_time(_get(fields, "end_time"))
     usage = mapping_in(_get(fields, "usage_details") or fields.get("usage"))
     costs = mapping_in(_get(fields, "cost_details"))
+    metadata = mapping_in(fields.get("metadata"))
     return canonical_fields(
         pair,
         id=observation,
@@ -153,7 +109,8 @@ def _observation(fields: Fields, pair: ModelPair | None, said: _Scores) -> dict[
         latency_ms=milliseconds_between(start, end),
         status=_status(text_in(fields.get("level"))),
         tags=[str(tag) for tag in sequence_in(fields.get("tags"))],
-        propensity=number_in(mapping_in(fields.get("metadata")).get("propensity")),
+        propensity=number_in(metadata.get("propensity")),
+        policy=text_in(metadata.get("policy")),
         outcomes=said.outcomes(observation, trace),
     )
 

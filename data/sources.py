@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from querytier.data.columns import ColumnMap
+from querytier.data.evaluations import are_log_records
 from querytier.data.formats import Format, canonical_records, recognise
 from querytier.data.model_pair import ModelPair
 from querytier.data.reading import Record, read_records
 from querytier.errors import LogError
 
 __all__ = ["LogSource", "same_name_columns"]
+
+_RECORDS_TO_LOOK_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class LogSource:
     pair : ModelPair or None
         Needed where the log holds many models' scores; elsewhere it tells the tier that answered.
     scores : Path or None
-        Judgements of the log's answers, from a second file of an export.
+        Judgements of the log's answers in a file of their own: the scores of a Langfuse export, or
+        OpenTelemetry's log records.
     paths : mapping of str to str
         Columns by field, as `ColumnMap` has them. Of a plain log they are the whole map; of another
         format they go before the columns of the fields' own names.
@@ -44,6 +49,9 @@ class LogSource:
     def records(self) -> Iterator[Record]:
         """Yield the log's records: those of a plain log as they are, others in canonical fields.
 
+        OpenTelemetry's log records come first, wherever they stand: the file is read twice, so that
+        their evaluations are there before the spans that they judge.
+
         Raises
         ------
         UsageError
@@ -51,9 +59,9 @@ class LogSource:
         LogError
             If a file cannot be read.
         """
-        records = read_records(self.path)
-        scores = read_records(self.scores) if self.scores else None
-        return canonical_records(records, self.recognised(), self.pair, scores)
+        schema = self.recognised()
+        in_order = _log_records_first if schema is Format.OTEL else read_records
+        return self._canonical(in_order(self.path), schema)
 
     def recognised(self) -> Format:
         """Return the format: the one given, or that of the first readable record."""
@@ -67,7 +75,7 @@ class LogSource:
         return Format.PLAIN
 
     def columns(self) -> ColumnMap:
-        """Return the whole column map.
+        """Return the whole column map; without one, of the columns of the first 1,000 records.
 
         Raises
         ------
@@ -76,12 +84,21 @@ class LogSource:
         UsageError
             If the map has no query.
         """
-        if self.paths and self.recognised() is Format.PLAIN:
+        schema = self.recognised()
+        if self.paths and schema is Format.PLAIN:
             return ColumnMap(self.paths)
-        for record in self.records():
-            if record.fields is not None:
-                return same_name_columns(record.fields, self.paths)
-        raise LogError(f"{self.path} has no readable record; is it a router log?")
+        names: dict[str, object] = {}
+        records = self._canonical(read_records(self.path), schema)
+        readable = (record.fields for record in records if record.fields is not None)
+        for fields in islice(readable, _RECORDS_TO_LOOK_AT):
+            names |= fields
+        if not names:
+            raise LogError(f"{self.path} has no readable record; is it a router log?")
+        return same_name_columns(names, self.paths)
+
+    def _canonical(self, records: Iterator[Record], schema: Format) -> Iterator[Record]:
+        scores = read_records(self.scores) if self.scores else None
+        return canonical_records(records, schema, self.pair, scores)
 
 
 def same_name_columns(
@@ -100,3 +117,12 @@ def same_name_columns(
     if "group" not in named and "conversation" in fields:
         named["group"] = "conversation"
     return ColumnMap(named)
+
+
+def _log_records_first(path: Path) -> Iterator[Record]:
+    """Yield the records of a file of OpenTelemetry, those before its spans that may judge them."""
+    records = read_records(path)
+    yield from (record for record in records if record.fields and are_log_records(record.fields))
+    for record in read_records(path):
+        if not (record.fields and are_log_records(record.fields)):
+            yield record

@@ -117,6 +117,7 @@ def test_old_names_and_protobuf_dumps_of_spans_are_read():
         "conversation": "0af7651916cd43dd8448eb211c80319c",
         "query": "Draft a letter to the tax office about late filing.",
         "requested_model": "large-2",
+        "tier": "frontier",
         "provider": "OpenAI",
         "input_tokens": 120,
         "output_tokens": 300,
@@ -172,6 +173,7 @@ def test_the_arm_of_litellm_is_the_routed_model_and_not_the_alias():
         "latency_ms": 1500.0,
         "status": "ok",
         "tags": ["shop", "eu"],
+        "policy": "complexity",
     }
     assert second.fields["query"] == "Compare the two contracts."
     assert second.fields["conversation"] == "s-2"
@@ -296,12 +298,14 @@ def test_helicone_requests_are_read_where_their_bodies_were_exported():
             {"name": "accuracy", "value": 1.0, "source": "score"},
             {"name": "style", "value": 80.0, "source": "score"},
         ],
+        "feedback": "thumbs_up",
     }
     assert records[1].fields["query"] == "Explain tides."
     assert (records[1].fields["status"], records[1].fields["cost"]) == ("error", 0.4)
-    assert not {"tier", "served_model", "outcomes", "tags"} & records[1].fields.keys()
+    assert not {"tier", "served_model", "outcomes", "tags", "feedback"} & records[1].fields.keys()
     assert records[5].fields["query"] == "Two parts,\none turn."
     assert records[5].fields["outcomes"][0]["value"] == 0.0
+    assert records[5].fields["feedback"] == "thumbs_down"
     assert problems(records) == {
         3: "query not logged",
         4: "not an LLM call: vector_db",
@@ -385,8 +389,63 @@ def test_without_a_pair_there_is_no_tier():
         assert not any("tier" in record.fields for record in read(name, None) if record.fields)
 
 
+@pytest.mark.parametrize(
+    ("served", "tier"),
+    [({}, "frontier"), ({"gen_ai.response.model": ""}, "frontier")]
+    + [
+        ({"gen_ai.response.model": model}, tier)
+        for model, tier in [("small-1", "cheap"), ("x", None)]
+    ],
+)
+def test_a_span_that_names_no_served_model_is_of_the_requested_models_tier(served, tier):
+    attributes = {"gen_ai.request.model": "large-2", "gen_ai.prompt": "Hi", **served}
+    [record] = convert(Format.OTEL, {"spanId": "1", "attributes": attributes})
+    assert record.fields.get("tier") == tier
+
+
+def test_the_requested_model_of_a_gateway_tells_no_tier():
+    call = {**SEEDS[Format.LITELLM][0], "model": None, "model_group": "large-2", "metadata": None}
+    request = {**SEEDS[Format.HELICONE][0], "request_model": "large-2", "response_model": None}
+    for schema, row in ((Format.LITELLM, call), (Format.HELICONE, request)):
+        [record] = convert(schema, row)
+        assert record.fields["requested_model"] == "large-2"
+        assert "tier" not in record.fields
+
+
+SPAN = {"gen_ai.operation.name": "chat", "gen_ai.prompt": "Hi"}
+ROUTING = {"routing_decision": {"router_type": "v3"}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "holder", "silent", "stated"),
+    [
+        (Format.OTEL, "attributes", SPAN, {**SPAN, "querytier.model_version": "v3"}),
+        (Format.OTEL, "attributes", SPAN, {**SPAN, "querytier.policy": "v3"}),
+        (Format.LITELLM, "metadata", None, ROUTING),
+        (Format.LITELLM_SPEND, "metadata", "{}", json.dumps(ROUTING)),
+        (Format.HELICONE, "properties", {}, {"policy": "v3"}),
+        (Format.LANGFUSE, "metadata", None, {"policy": "v3"}),
+    ],
+)
+def test_the_policy_is_the_one_that_the_log_states(schema, holder, silent, stated):
+    row = {**SEEDS[schema][0], "spanId": "1"}
+    row.pop("resourceSpans", None)
+    [without], [with_policy] = (convert(schema, {**row, holder: held}) for held in (silent, stated))
+    assert "policy" not in without.fields
+    assert with_policy.fields["policy"] == "v3"
+
+
+@pytest.mark.parametrize(
+    ("rating", "feedback"),
+    [(True, "thumbs_up"), ("False", "thumbs_down"), (None, None), (1, None), (5, None), ("", None)],
+)
+def test_feedback_is_a_rating_that_is_true_or_false(rating, feedback):
+    [record] = convert(Format.HELICONE, {**SEEDS[Format.HELICONE][0], "feedback_rating": rating})
+    assert record.fields.get("feedback") == feedback
+
+
 def test_scores_with_another_format_are_a_usage_error():
-    with pytest.raises(UsageError, match="not with helicone"):
+    with pytest.raises(UsageError, match="langfuse observations and otel spans, not with helicone"):
         read("helicone.jsonl", scores="langfuse_scores.jsonl")
 
 
@@ -459,6 +518,7 @@ NAMES = sorted(
         *("resourceSpans", "scopeSpans", "spans", "events", "key", "value", "role", "content"),
         *("parts", "attributes", "stringValue", "arrayValue", "kvlistValue", "values", "name"),
         *("gen_ai.operation.name", "gen_ai.input.messages", "llm.input_messages.0.message.role"),
+        *("resourceLogs", "scopeLogs", "logRecords", "eventName", "gen_ai.response.id"),
         *("observation_id", "string_value", "routing_decision", "input", "task_name", "traceId"),
         *(
             name
@@ -476,7 +536,18 @@ LEAVES = (
     | st.integers()
     | st.text(max_size=5)
     | st.sampled_from(
-        ["chat", "GENERATION", "user", "{}", "[]", '"x"', "['a']", "[" * 2000, "9" * 400]
+        [
+            "chat",
+            "GENERATION",
+            "user",
+            "gen_ai.evaluation.result",
+            "{}",
+            "[]",
+            '"x"',
+            "['a']",
+            "[" * 2000,
+            "9" * 400,
+        ]
     )
 )
 VALUES = st.recursive(
