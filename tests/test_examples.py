@@ -19,7 +19,7 @@ from querytier.data.labels import cheap_fails_frontier_succeeds
 from querytier.data.mapped_values import BadRecordError
 from querytier.data.near_duplicates import near_duplicate_links
 from querytier.data.preparing import Splitting, prepare
-from querytier.data.roles import ROLES, joined_groups, roles_of, temporal_roles
+from querytier.data.roles import ROLES, STRATUM_TOLERANCE, joined_groups, roles_of, temporal_roles
 from querytier.data.sources import LogSource
 from querytier.data.text_view import hashed
 from querytier.errors import LogError
@@ -232,6 +232,34 @@ def test_personal_data_is_replaced_before_anything_is_written(tmp_path):
     assert "example.org" not in (tmp_path / "quarantine.jsonl").read_text()
     with pytest.raises(LogError, match=r"holds personal data \(EMAIL: 300\)"):
         prepared(tmp_path, rows, redaction="fail", max_bad_share=0.1)
+
+
+@given(st.integers(20, 120), st.integers(20, 120), st.integers(0, 200), st.sampled_from([1, 2, 7]))
+def test_each_label_gets_its_share_of_every_role_however_chance_deals(needy, others, seed, size):
+    """Cumulated from the test role on, no label is further from its shares than allowed."""
+    labels = np.repeat([1.0, 0.0], [needy * size, others * size])
+    groups = np.repeat(np.arange(needy + others, dtype=np.uint64), size)
+    roles = roles_of(groups, SHARES, seed, labels)
+    for label, count in ((1.0, needy), (0.0, others)):
+        found, reached, wanted = roles[labels == label], 0.0, 0.0
+        for role in ("test", "certification", "calibration"):
+            reached += (found == role).mean()
+            wanted += SHARES[role]
+            assert abs(reached - wanted) <= STRATUM_TOLERANCE + 1 / count
+
+
+@given(st.integers(0, 50), st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=1, max_size=300))
+def test_a_group_keeps_one_role_whatever_its_labels(seed, labels):
+    groups = np.arange(len(labels), dtype=np.uint64) // 3
+    roles = roles_of(groups, SHARES, seed, np.array(labels))
+    for group in np.unique(groups):
+        assert len(set(roles[groups == group])) == 1
+
+
+def test_many_groups_keep_the_roles_of_their_hashes():
+    groups, labels = np.arange(20_000, dtype=np.uint64), np.arange(20_000) % 4 / 3
+    by_hash = roles_of(groups, SHARES, 5)
+    assert (roles_of(groups, SHARES, 5, labels) == by_hash).all()
 
 
 def test_roles_get_their_shares_of_many_groups():

@@ -151,12 +151,12 @@ def test_wrong_rules_are_a_usage_error(arguments, message):
 def test_rules_that_the_columns_cannot_serve_are_left_out():
     columns = ColumnMap({"query": "q", "tier": "t", "outcome": "o", "winner": "w"})
     assert LabelRules().served_by(columns).rules == ("preference", "feedback")
-    with pytest.raises(UsageError, match="add needs_frontier=COLUMN$"):
+    with pytest.raises(UsageError, match=r"add needs_frontier=COLUMN$"):
         LabelRules(("explicit",)).served_by(columns)
 
 
 def one_sided_rows(count):
-    """A router's own log: the tier that answered, what its reader did, and the propensity."""
+    """Yield a router's own log: which tier answered, what its reader did, the propensity."""
     for n in range(count):
         tier = "frontier" if n % 3 == 0 else "cheap"
         said = ("escalation", "thumbs_up", "thumbs_down")[n % 7 % 3]
