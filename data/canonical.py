@@ -52,6 +52,8 @@ CANONICAL_FIELDS = (
     "cheap_cost",
     "frontier_cost",
     "domain",
+    "language",
+    "winner",
 )
 NOT_A_CALL = "not an LLM call"
 NESTED_TOO_DEEPLY = "nested too deeply"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from functools import partial
 
+from querytier.data.arena import are_arena_fields, arena_fields
 from querytier.data.canonical import converted
 from querytier.data.gateways import helicone_fields, litellm_fields, litellm_spend_fields
 from querytier.data.langfuse import are_observations, langfuse_records
@@ -37,6 +38,7 @@ class Format(StrEnum):
     ROUTELLM = "routellm"
     ROUTERBENCH = "routerbench"
     LLMROUTER = "llmrouter"
+    ARENA = "arena"
 
 
 def recognise(fields: Fields) -> Format:
@@ -71,7 +73,8 @@ def canonical_records(
         Those with a problem pass unchanged.
     format : Format
     pair : ModelPair or None
-        The tables of models' scores need it; elsewhere it tells the tier of a served model.
+        The tables of models' scores and the arena's votes need it; elsewhere it tells the tier of a
+        served model.
     scores : iterator of Record, optional
         Langfuse's scores, from the second file of its export; OpenTelemetry's evaluations, where
         log records are exported to a file of their own.
@@ -79,8 +82,8 @@ def canonical_records(
     Raises
     ------
     UsageError
-        If scores come with another format, or a table of models' scores without a pair of its
-        models.
+        If scores come with another format, or a table of models' scores or votes without a pair of
+        its models.
     """
     if scores is not None and format not in (Format.LANGFUSE, Format.OTEL):
         raise UsageError(
@@ -121,6 +124,7 @@ _MARKS: tuple[tuple[Format, Callable[[Fields], bool]], ...] = (
     (Format.HELICONE, _are_helicone),
     (Format.ROUTERBENCH, are_routerbench_fields),
     (Format.LLMROUTER, are_llmrouter_fields),
+    (Format.ARENA, are_arena_fields),
     (Format.ROUTELLM, are_routellm_fields),
 )
 _FIELD_MAKERS = {
@@ -129,4 +133,5 @@ _FIELD_MAKERS = {
     Format.HELICONE: helicone_fields,
     Format.ROUTELLM: routellm_fields,
     Format.ROUTERBENCH: routerbench_fields,
+    Format.ARENA: arena_fields,
 }

@@ -1,0 +1,134 @@
+"""The results that LLMRouterBench publishes: an archive of JSON files, read without unpacking it.
+
+`bench-release.tar.gz` has a file for each benchmark, split and model, `bench/BENCHMARK/SPLIT/MODEL/
+*-YYYYMMDD_HHMMSS.json`: an object with `model_name`, `dataset_name`, `demo` and `records`, each of
+them with `prompt`, `origin_query`, `score` and `cost`. Known from the project's own storage module
+and README (github.com/ynulihao/LLMRouterBench); the archive itself was not at hand.
+"""
+
+import gzip
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+from querytier.data.loose_values import score_in, text_in
+from querytier.errors import LogError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ARCHIVE", "result_tables"]
+
+ARCHIVE = "bench-release.tar.gz"
+_CHUNK = 1 << 20
+_RESULT_FIELDS = ("model_name", "dataset_name", "records")
+
+
+def result_tables(path: Path) -> Iterator["pa.Table"]:
+    """Yield a table of LLMRouter's long form for each file of results.
+
+    Of several runs of a model on a benchmark the newest counts, by the time in the file's name;
+    trial runs (`demo`) do not. The query is the prompt that the models saw.
+
+    Memory: one file of results.
+
+    Parameters
+    ----------
+    path : Path
+        The archive, or the folder unpacked from it.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    LogError
+        If it is damaged, or a file in it is not of that layout.
+    """
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*.json")}
+        for name in sorted(_newest(files)):
+            yield _table(name, files[name].read_bytes())
+    elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        yield from _archived_tables(path)
+    else:
+        raise UsageError(
+            f"{path} is no archive of LLMRouterBench; give {ARCHIVE} or the folder unpacked from it"
+        )
+
+
+def _archived_tables(path: Path) -> Iterator["pa.Table"]:
+    try:
+        with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            newest = _newest(member.name for member in archive if member.isfile())
+            # The archive ends before its compressed file does, whose end tells that it is whole.
+            while file.read(_CHUNK):
+                pass
+        with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name in newest else None
+                if content is not None:
+                    yield _table(member.name, content.read())
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise LogError(
+            f"{path} is a damaged or truncated archive ({error}); download it again"
+        ) from error
+
+
+def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+    return path.open("rb") if path.suffix == ".tar" else gzip.open(path)
+
+
+def _newest(names: "Iterator[str] | Mapping[str, object]") -> set[str]:
+    """Return the last of the JSON files in each folder; their names end with their time."""
+    last: dict[PurePosixPath, str] = {}
+    for name in names:
+        file = PurePosixPath(name)
+        is_result = file.suffix == ".json" and not file.name.startswith(".")
+        if is_result and file.name > PurePosixPath(last.get(file.parent, "")).name:
+            last[file.parent] = name
+    return set(last.values())
+
+
+def _table(name: str, content: bytes) -> "pa.Table":
+    import pyarrow as pa
+
+    result = _result(name, content)
+    records = [] if result.get("demo") else result["records"]
+    assert isinstance(records, list)
+    columns = {
+        "task_name": [text_in(result["dataset_name"])] * len(records),
+        "query": [_query(record) for record in records],
+        "model_name": [text_in(result["model_name"])] * len(records),
+        "performance": [score_in(record.get("score")) for record in records],
+        "cost": [score_in(record.get("cost")) for record in records],
+    }
+    kinds = dict.fromkeys(columns, pa.string()) | dict.fromkeys(
+        ("performance", "cost"), pa.float64()
+    )
+    return pa.table(columns, schema=pa.schema(list(kinds.items())))
+
+
+def _result(name: str, content: bytes) -> dict[str, object]:
+    try:
+        result = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise LogError(f"{name} is not JSON: {error}") from error
+    found = set(result) if isinstance(result, dict) else set()
+    missing = [field for field in _RESULT_FIELDS if field not in found]
+    if missing or not isinstance(result["records"], list):
+        raise LogError(
+            f"{name} is no file of LLMRouterBench's results: it lacks {', '.join(missing)}; "
+            f"it has {', '.join(sorted(found)) or 'no fields'}"
+        )
+    if not all(isinstance(record, dict) for record in result["records"]):
+        raise LogError(f"{name} is no file of LLMRouterBench's results: a record is no object")
+    return dict(result)
+
+
+def _query(record: Mapping[str, object]) -> str | None:
+    """Return the prompt as text, and chat messages as the JSON text that they are."""
+    prompt = record.get("prompt") or record.get("origin_query")
+    return prompt if isinstance(prompt, str | None) else json.dumps(prompt, ensure_ascii=False)
