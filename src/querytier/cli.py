@@ -334,6 +334,32 @@ def audit(
     _say(f"next: querytier run {' '.join(map(str, logs))} ... --corrections {out}")
 
 
+@data_app.command(
+    epilog="Example: querytier data fetch routerbench --out routerbench.parquet "
+    "--from downloads/routerbench.parquet"
+)
+def fetch(
+    name: Annotated[str, typer.Argument(help="routerbench, arena_preferences or llmrouterbench.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="A .parquet, .jsonl or .jsonl.gz file."),
+    ],
+    downloaded: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="A file of the set, already downloaded."),
+    ] = None,
+) -> None:
+    """Write a public set as a log file, from the hub or from a file of it."""
+    import shlex
+
+    from querytier.data.public_sets import fetch as fetched_of
+
+    fetched = fetched_of(name, out, downloaded)
+    _say(f"{fetched.rows} rows in {out}; licence: {fetched.public.licence}")
+    _say(f"models: {', '.join(fetched.models)}")
+    _say(f"next: {shlex.join(fetched.next_command)}")
+
+
 def _evaluate_run(out: Path, params: Path) -> None:
     from querytier import stages
     from querytier.params import read_params
