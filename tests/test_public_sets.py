@@ -14,6 +14,7 @@ import pytest
 
 from querytier.data.formats import Format
 from querytier.data.inspecting import inspect_log
+from querytier.data.labelling import LabelRules
 from querytier.data.model_pair import ModelPair
 from querytier.data.public_sets import PUBLIC_SETS, fetch
 from querytier.data.reading import read_records
@@ -103,7 +104,7 @@ def write(path, rows):
 
 
 def inspected(path):
-    return inspect_log(LogSource(path, pair=ModelPair(SMALL, LARGE)), None, 0.5)
+    return inspect_log(LogSource(path, pair=ModelPair(SMALL, LARGE)), LabelRules())
 
 
 @pytest.mark.parametrize(("rows", "costs"), [(ROUTERBENCH, 4), (COMPENDIUM, 0)])
