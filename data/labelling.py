@@ -35,8 +35,8 @@ __all__ = [
 RuleName = Literal[
     "explicit",
     "graded_samples",
-    "cheap_fails_frontier_succeeds",
     "quality_gap",
+    "cheap_fails_frontier_succeeds",
     "preference",
     "feedback",
 ]
@@ -45,8 +45,8 @@ RuleName = Literal[
 RULE_FIELDS: dict[RuleName, tuple[tuple[str, ...], ...]] = {
     "explicit": (("needs_frontier",),),
     "graded_samples": (("cheap_grades", "frontier_grades"),),
-    "cheap_fails_frontier_succeeds": (("cheap_score", "frontier_score"),),
     "quality_gap": (("cheap_score", "frontier_score"),),
+    "cheap_fails_frontier_succeeds": (("cheap_score", "frontier_score"),),
     "preference": (("winner",),),
     "feedback": (("tier", "feedback"), ("tier", "outcome")),
 }
@@ -54,9 +54,9 @@ RULE_FIELDS: dict[RuleName, tuple[tuple[str, ...], ...]] = {
 RULE_BIASES: dict[RuleName, str] = {
     "explicit": "as good as whoever wrote the labels; no outcome checks them",
     "graded_samples": "none, where the answers of the two models were drawn independently",
+    "quality_gap": "asks for better, not for good enough; a judge's noise makes labels above 0",
     "cheap_fails_frontier_succeeds": "one answer of each model: what a second one would have "
     "scored is unknown",
-    "quality_gap": "asks for better, not for good enough; a judge's noise makes labels above 0",
     "preference": "a vote ranks two answers and grades neither; long answers win more votes",
     "feedback": "only queries that the cheap tier answered have a label; of its failures it is "
     "unknown whether the frontier answer would have done better",
@@ -143,6 +143,11 @@ class LabelRules:
                 f"the label rule quality_gap has the margin {self.margin}; give --margin, the gap "
                 "in score that is worth paying for, above 0"
             )
+
+    def with_automatic(self) -> Self:
+        """Return the rules, and those that need no asking for, in their usual order."""
+        rules = {*self.rules, *AUTOMATIC_RULES}
+        return replace(self, rules=tuple(rule for rule in RULE_FIELDS if rule in rules))
 
     def success_at(self, source: str) -> float:
         """Return the score from which an answer of a source's records counts as success."""

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar
 
 from querytier.data.canonical import is_passed_over
 from querytier.data.columns import ColumnMap, leaf_paths
+from querytier.data.data_summary import counted
 from querytier.data.mapped_values import BadRecordError
 from querytier.data.sources import LogSource
 from querytier.errors import LogError, UsageError
@@ -155,7 +156,7 @@ class LogAccount:
         ------
         LogError
         """
-        counts = ", ".join(f"{why}: {count}" for why, count in self.quarantined.most_common())
+        counts = counted(self.quarantined)
         if not self.usable:
             raise LogError(
                 f"{name} has no usable row among its {self.rows} "

@@ -5,7 +5,6 @@ from these the groups and roles follow. The second writes the examples with thei
 those with a label, and those without one apart.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_folder
-from querytier.data.data_summary import DataSummary, OneSided
+from querytier.data.data_summary import DataSummary, OneSided, counted
 from querytier.data.engines import Engine
 from querytier.data.examples import Examples, Fingerprint
 from querytier.data.labelled_log import LabelledLog, Reading
 from querytier.data.ledger import Ledger
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.roles import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares
+from querytier.data.roles import ROLES, RoleShares
 from querytier.data.sources import LogSource
 from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
 from querytier.errors import LogError
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXAMPLES",
-    "FEWEST_OF_EACH_CLASS",
-    "FEWEST_ROWS",
     "SUMMARY",
     "UNLABELLED",
     "Splitting",
@@ -40,8 +37,6 @@ __all__ = [
     "read_unsplit",
 ]
 
-FEWEST_ROWS = 200
-FEWEST_OF_EACH_CLASS = 10
 EXAMPLES, UNLABELLED, SUMMARY = "examples.parquet", "unlabelled.parquet", "summary.json"
 _ROWS_AT_ONCE = 10_000
 
@@ -99,25 +94,22 @@ def prepare(
     UsageError
         If a file or a mapped column does not exist, or the columns make no label.
     LogError
-        If a file cannot be read, or too many records are bad, or too few are usable, or they
-        hold one class only, or too few groups to fill the roles.
+        If a file cannot be read, or too many records are bad.
     """
     out.mkdir(parents=True, exist_ok=True)
     log = LabelledLog(sources, reading, out / "quarantine.jsonl", engine)
     with atomic_folder(out / "data") as folder:
         staged, ledger = folder / "staged.parquet", Ledger()
         _stage(log, ledger, staged)
-        _check_enough(log, ledger)
         links = None
         threshold = splitting.near_duplicate_threshold
         if threshold is not None and len(ledger) <= splitting.near_duplicate_rows:
             links = near_duplicate_links(_views(staged), threshold)
         groups = ledger.groups(links)
         roles = ledger.roles(groups, splitting.shares, splitting.seed, temporal=splitting.temporal)
-        _check_roles(log, ledger, groups, roles)
         fingerprint = _write_examples(staged, groups, roles, folder)
         staged.unlink()
-        summary = _summary(log, ledger, roles, fingerprint, links=links)
+        summary = _summary(log, ledger, groups, roles, fingerprint, links=links)
         summary.write(folder / SUMMARY)
     return summary
 
@@ -136,8 +128,8 @@ def read_unsplit(
     examples = Examples.concatenated(batches).with_roles(groups, roles)
     examples = examples.where(examples.labelled)
     if not len(examples):
-        raise LogError(f"{log.name} has no labelled row ({_counted(ledger.unlabelled)})")
-    return examples, _summary(log, ledger, roles, examples.fingerprint())
+        raise LogError(f"{log.name} has no labelled row ({counted(ledger.unlabelled)})")
+    return examples, _summary(log, ledger, groups, roles, examples.fingerprint())
 
 
 def _stage(log: LabelledLog, ledger: Ledger, path: Path) -> None:
@@ -191,12 +183,14 @@ def _views(staged: Path) -> list[str]:
 def _summary(
     log: LabelledLog,
     ledger: Ledger,
+    groups: Hashes,
     roles: Roles,
     fingerprint: str,
     *,
     links: NDArray[np.intp] | None = None,
 ) -> DataSummary:
-    labels = {role: ledger.labels[(roles == role) & ~np.isnan(ledger.labels)] for role in ROLES}
+    labelled = ~np.isnan(ledger.labels)
+    labels = {role: ledger.labels[(roles == role) & labelled] for role in ROLES}
     return DataSummary(
         source=log.name,
         rows=log.account.rows,
@@ -204,6 +198,9 @@ def _summary(
         unlabelled=dict(ledger.unlabelled),
         quarantined=dict(log.account.quarantined),
         passed_over=dict(log.account.passed_over),
+        positive=ledger.positive,
+        negative=ledger.negative,
+        groups=len(np.unique(groups[labelled])),
         roles={role: len(found) for role, found in labels.items()},
         needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
         shares=ledger.shares(),
@@ -221,38 +218,3 @@ def _summary(
         view_sha256=view_fingerprint(),
         fingerprint=fingerprint,
     )
-
-
-def _check_enough(log: LabelledLog, ledger: Ledger) -> None:
-    if ledger.labelled < FEWEST_ROWS:
-        apart = f"{log.account.quarantined.total()} in quarantine"
-        if ledger.unlabelled:
-            apart += f", {ledger.unlabelled.total()} without a label: {_counted(ledger.unlabelled)}"
-        raise LogError(
-            f"{log.name} has {ledger.labelled} usable rows (and {apart}); at least {FEWEST_ROWS} "
-            "labelled rows are needed to train and to judge a classifier"
-        )
-    positive, negative = ledger.positive, ledger.negative
-    if min(positive, negative) < FEWEST_OF_EACH_CLASS:
-        what = "too few of one class" if min(positive, negative) else "one class only"
-        raise LogError(
-            f"{log.name} holds {what}: {positive} rows need the frontier model, "
-            f"{negative} do not; at least {FEWEST_OF_EACH_CLASS} of each are needed. Check "
-            "--ok-threshold and which column is the cheap score"
-        )
-
-
-def _check_roles(log: LabelledLog, ledger: Ledger, groups: Hashes, roles: Roles) -> None:
-    wanted = ROLES if ledger.labelled >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
-    labelled = ~np.isnan(ledger.labels)
-    empty = [role for role in wanted if not (roles[labelled] == role).any()]
-    if empty:
-        raise LogError(
-            f"{log.name}: no row for the role {', '.join(empty)}: its "
-            f"{len(np.unique(groups))} groups are too few or too large, and none is split; map a "
-            "finer group, or try another prepare.seed"
-        )
-
-
-def _counted(reasons: Counter[str]) -> str:
-    return ", ".join(f"{why}: {count}" for why, count in reasons.most_common())

@@ -306,7 +306,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
     else:
-        print_inspection(inspection, str(logs), reading.map_text)
+        print_inspection(inspection, str(logs), reading.as_typed())
 
 
 @data_app.command(

@@ -1,11 +1,12 @@
 """The options by which the command line is told how to read a log: one set for every verb."""
 
 import inspect
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -139,6 +140,18 @@ class LogOptions:
             )
             for path in paths
         ]
+
+    def as_typed(self) -> str:
+        """Return what the command line says, as it is typed, with a blank before each option."""
+        words: list[str] = []
+        for field in fields(self):
+            said, (_, option) = getattr(self, field.name), get_args(field.type)
+            # typer keeps the first name of an annotated option where its default would be.
+            name = str(option.default)
+            if said not in (None, [], field.default):
+                for value in said if isinstance(said, list) else [said]:
+                    words += [name, str(value)]
+        return "".join(f" {shlex.quote(word)}" for word in words)
 
     def _paths(self) -> dict[str, str] | None:
         from querytier.data.columns import parse_paths

@@ -43,13 +43,12 @@ def evaluate_artifact(
     sources : sequence of LogSource
     artifact, out : Path
     rules : LabelRules or None
-        None takes the artifact's.
+        None takes the artifact's, and the automatic ones beside them.
     params : Params
     """
     router = Router.load(artifact)
-    reading = Reading(
-        rules or LabelRules(**router.classifier.manifest.label_rule), params.prepare.max_bad_share
-    )
+    trained_on = LabelRules(**router.classifier.manifest.label_rule)
+    reading = Reading(rules or trained_on.with_automatic(), params.prepare.max_bad_share)
     out.mkdir(parents=True, exist_ok=True)
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
     tracker = Tracker(out)

@@ -93,10 +93,13 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     ------
     UsageError
         If `out` has no prepared data.
+    LogError
+        If the data are too few to train and judge a classifier.
     TrainingError
         If a role holds one class only.
     """
     examples, data = _prepared(out)
+    data.check_trainable()
     examples = examples.of_role("train", "calibration")
     encoder = load_encoder()
     with (

@@ -5,9 +5,8 @@ from typing import Any
 
 import typer
 
-from querytier.data.data_summary import DataSummary, OneSided
+from querytier.data.data_summary import FEWEST_ROWS, DataSummary, OneSided, counted
 from querytier.data.inspecting import Inspection
-from querytier.data.preparing import FEWEST_ROWS
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
 from querytier.eval.report import COLUMNS, table_cells
 from querytier.serve import Router
@@ -22,9 +21,10 @@ _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins
 def print_data(data: DataSummary) -> None:
     """Print what became of logs."""
     lines = [
-        f"{data.source}: {data.usable} usable of {data.rows} rows ({_counted(data.roles)})",
-        ", ".join(f"{name} {share:.1%}" for name, share in data.shares.items()),
+        f"{data.source}: {data.usable} usable of {data.rows} rows ({_in_order(data.roles)})",
+        _titled_shares("shares", data.shares),
         _titled("labels by", data.label_sources),
+        _titled_shares("needs_frontier by role", data.needs_frontier),
         _titled("without a label, in unlabelled.parquet", data.unlabelled),
         *_one_sided(data.one_sided),
         _titled("redacted", data.redacted),
@@ -45,7 +45,7 @@ def _one_sided(answered: OneSided) -> list[str]:
     if not count:
         return []
     lines = [
-        f"one-sided: {_counted(answered.tiers)}; outcomes known of {answered.outcomes}",
+        f"one-sided: {counted(answered.tiers)}; outcomes known of {answered.outcomes}",
         _titled("policies", answered.policies),
     ]
     if answered.propensities < count:
@@ -56,12 +56,17 @@ def _one_sided(answered: OneSided) -> list[str]:
     return lines
 
 
-def _titled(title: str, counts: Mapping[str, int]) -> str:
-    return f"{title}: {_counted(counts)}" if counts else ""
-
-
-def _counted(counts: Mapping[str, int]) -> str:
+def _in_order(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _titled_shares(title: str, shares: Mapping[str, float]) -> str:
+    shown = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    return f"{title}: {shown}" if shares else ""
+
+
+def _titled(title: str, counts: Mapping[str, int]) -> str:
+    return f"{title}: {counted(counts)}" if counts else ""
 
 
 def print_table(metrics: Mapping[str, Any]) -> None:
@@ -113,7 +118,7 @@ def print_decisions(queries: Sequence[str], router: Router) -> None:
     Console(width=max(_NARROWEST, Console().width)).print(table)
 
 
-def print_inspection(inspection: Inspection, logs: str, map_text: str | None) -> None:
+def print_inspection(inspection: Inspection, logs: str, options: str) -> None:
     """Print what a log holds, and what to do next."""
     from rich import box
     from rich.console import Console
@@ -150,7 +155,7 @@ def print_inspection(inspection: Inspection, logs: str, map_text: str | None) ->
     answered = sum(inspection.tiers.values())
     if answered:
         console.print(
-            f"one-sided: {_counted(inspection.tiers)}; propensities known of "
+            f"one-sided: {counted(inspection.tiers)}; propensities known of "
             f"{inspection.propensities:,} of {answered:,} (off-policy evaluation needs them)",
             markup=False,
         )
@@ -158,12 +163,11 @@ def print_inspection(inspection: Inspection, logs: str, map_text: str | None) ->
     for number, values in enumerate(inspection.first, start=1):
         line = "  ".join(f"{name}={value}" for name, value in values.items())
         console.print(f"{number:>2}  {line}", markup=False, soft_wrap=True)
-    console.print(f"\nnext: {_next_step(inspection, logs, map_text)}", markup=False, soft_wrap=True)
+    console.print(f"\nnext: {_next_step(inspection, logs, options)}", markup=False, soft_wrap=True)
 
 
-def _next_step(inspection: Inspection, logs: str, map_text: str | None) -> str:
+def _next_step(inspection: Inspection, logs: str, options: str) -> str:
     """Return the one thing to do after an inspection."""
-    mapped = f" --map {map_text}" if map_text else ""
     if not inspection.fields:
         return f"querytier data inspect {logs} --map query=COLUMN, with one of the columns above"
     if inspection.labelled == 0:
@@ -175,4 +179,4 @@ def _next_step(inspection: Inspection, logs: str, map_text: str | None) -> str:
         return f"add {ways} to --map; without them this log can be scored, not learned from"
     if inspection.labelled < FEWEST_ROWS:
         return f"label more records: {inspection.labelled} are usable, {FEWEST_ROWS} are needed"
-    return f"querytier run {logs}{mapped} --out runs/first"
+    return f"querytier run {logs}{options} --out runs/first"
