@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test bench-real bench-growth clean
+.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-growth clean
 
 demo: .venv/installed
 	dvc repro
@@ -47,6 +47,15 @@ wheel-test: .venv/installed
 	rm -rf .venv-wheel/suite && cp -r tests .venv-wheel/suite
 	cd .venv-wheel/suite && ../bin/python -m pytest -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" .
 
+# Daft wants an older tqdm than .venv has, so what works through it is tested beside it.
+distributed-test: .venv-distributed/installed
+	.venv-distributed/bin/python -m pytest $(wildcard tests/test_engines.py tests/test_distributed.py)
+
+.venv-distributed/installed: pyproject.toml constraints-distributed.txt
+	$(PYTHON) -m venv .venv-distributed
+	.venv-distributed/bin/pip install --quiet -c constraints-distributed.txt -e ".[distributed]" pytest hypothesis
+	touch $@
+
 bench-real: .venv/installed
 	python benchmarks/real_runs.py
 
@@ -54,4 +63,4 @@ bench-growth: .venv/installed
 	python benchmarks/growth.py
 
 clean:
-	rm -rf .venv .venv-wheel build dist artifacts mlartifacts mlflow.db
+	rm -rf .venv .venv-wheel .venv-distributed build dist artifacts mlartifacts mlflow.db

@@ -1,38 +1,254 @@
-"""What reads many log files: this process, or many."""
+"""Where the work on log files runs: in this process, or through Daft on all cores or a Ray cluster.
 
+An engine calls one function for each item, and gives back the Arrow record batches that it yields,
+in order: whoever consumes them cannot tell one engine from another but by the time it takes.
+
+References
+----------
+.. [1] Daft, https://docs.daft.ai: `daft.func.batch`, native runner, Ray runner.
+"""
+
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from querytier import errors
+from querytier.errors import MissingExtraError, QuerytierError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Engine", "LocalEngine"]
+__all__ = ["DaftEngine", "Engine", "EngineName", "LocalEngine", "engine"]
 
+EngineName = Literal["local", "daft"]
 Item = TypeVar("Item")
+Work = Callable[[Item], "Iterator[pa.RecordBatch]"]
+
+_ITEMS_PER_CORE = 8
+_ENVIRONMENT = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0"}
 
 
 class Engine(Protocol):
-    """Runs work."""
+    """Calls a function for each of many items."""
 
-    def batches(
-        self, work: Callable[[Item], Iterator["pa.RecordBatch"]], items: Sequence[Item]
-    ) -> Iterator["pa.RecordBatch"]:
-        """Yield what `work` yields for each item, in order."""
+    def batches(self, work: Work[Item], items: Sequence[Item]) -> "Iterator[pa.RecordBatch]":
+        """Yield what `work` yields for each item.
+
+        Parameters
+        ----------
+        work : callable
+            From an item to record batches; their schemas need not agree. It is called once for
+            each item. Work and items can be pickled.
+        items : sequence
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            In the order of the items, and of each item's batches.
+
+        Raises
+        ------
+        QuerytierError
+            What `work` raises, at its place: after the batches that come before it.
+        """
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Runs work in this process."""
+    """Works in this process, batch by batch as they are taken."""
 
-    def batches(
-        self, work: Callable[[Item], Iterator["pa.RecordBatch"]], items: Sequence[Item]
-    ) -> Iterator["pa.RecordBatch"]:
-        """Yield what `work` yields for each item, in order."""
+    def batches(self, work: Work[Item], items: Sequence[Item]) -> "Iterator[pa.RecordBatch]":
+        """Yield what `work` yields for each item; see `Engine.batches`."""
         for item in items:
             yield from work(item)
 
 
-def engine_named(name: str, address: str | None) -> Engine:
-    """Return the engine of a name."""
-    return LocalEngine()
+@dataclass(frozen=True)
+class DaftEngine:
+    """Works through Daft, in processes of their own.
+
+    An item's batches travel together, compressed, so a worker holds those of the item it is at,
+    and this process at most those of eight items per core.
+
+    Attributes
+    ----------
+    address : str or None
+        Of a Ray cluster, as `daft.set_runner_ray` takes it; its machines have this version of
+        querytier installed and see the items' files under the same paths. None works on this
+        machine. A process keeps the runner that it used first.
+    """
+
+    address: str | None = None
+
+    def batches(self, work: Work[Item], items: Sequence[Item]) -> "Iterator[pa.RecordBatch]":
+        """Yield what `work` yields for each item; see `Engine.batches`."""
+        # Daft does not slow down for a slow consumer, so it is given only as many items at a time
+        # as this process can hold the batches of.
+        at_once = _ITEMS_PER_CORE * _cores(self.address)
+        for start in range(0, len(items), at_once):
+            answers = _answers(work, items[start : start + at_once], self.address)
+            for answer in _in_order(answers):
+                yield from map(_batch_of, answer["batches"])
+                if answer["error"].is_valid:
+                    raise _error_of(answer)
+
+
+def engine(name: EngineName, address: str | None = None) -> Engine:
+    """Return the engine of a name.
+
+    Parameters
+    ----------
+    name : {"local", "daft"}
+    address : str or None
+        Of a Ray cluster, for "daft".
+
+    Raises
+    ------
+    UsageError
+        If there is no such engine, or "local" is given an address.
+    MissingExtraError
+        If Daft, or Ray where there is an address, is not installed.
+    """
+    if name == "local":
+        if address is not None:
+            raise UsageError(
+                f"the address {address!r} is that of a Ray cluster, and the local engine has no "
+                "use for it; leave it out, or choose the engine 'daft'"
+            )
+        return LocalEngine()
+    if name != "daft":
+        raise UsageError(f"no such engine: {name!r}; choose 'local' or 'daft'")
+    if find_spec("daft") is None:
+        raise MissingExtraError("daft", "distributed")
+    if address is not None and find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray")
+    return DaftEngine(address)
+
+
+@cache
+def _cores(address: str | None) -> int:
+    """Start Daft's runner; return how many cores it works on."""
+    # Daft reads these when it is imported: it reports imports and runs unless told not to.
+    os.environ.update(_ENVIRONMENT)
+    import daft
+
+    try:
+        if address is not None:
+            return _cores_of_cluster(address)
+        daft.set_runner_native()
+    except daft.exceptions.DaftCoreException as error:
+        raise UsageError(
+            f"Daft cannot work on {address or 'this machine'}: {error}; a process keeps the first "
+            "runner that it was given, so use a process of its own"
+        ) from error
+    return os.cpu_count() or 1
+
+
+def _cores_of_cluster(address: str) -> int:
+    import daft
+    import ray
+
+    try:
+        # The cluster's workers import Daft too, and have an environment of their own.
+        ray.init(address, runtime_env={"env_vars": _ENVIRONMENT}, ignore_reinit_error=True)
+    except (ConnectionError, ValueError) as error:
+        raise UsageError(
+            f"no Ray cluster answers at {address}: {error}; give the address that "
+            "`ray start --head` prints"
+        ) from error
+    daft.set_runner_ray()  # takes the connection that is there
+    return int(ray.cluster_resources()["CPU"])
+
+
+def _answers(
+    work: Work[Item], items: Sequence[Item], address: str | None
+) -> "Iterator[pa.StructScalar]":
+    """Have Daft work on the items; yield the answers in the order in which they arrive."""
+    import daft
+
+    numbers = daft.from_pydict({"number": list(range(len(items)))})
+    if address is not None:
+        # One item is one task: Ray spreads tasks over machines, and Daft does not split them.
+        numbers = numbers.into_partitions(len(items))
+    # A process for each core, as work in Python holds the interpreter's lock.
+    answer = daft.func.batch(
+        return_dtype=daft.DataType.from_arrow_type(_answer_type()), batch_size=1, use_process=True
+    )(_answers_of)
+    answers = numbers.select(answer(daft.col("number"), work, items).alias("answer"))
+    for batch in answers.to_arrow_iter(results_buffer_size=1):
+        yield from batch.column("answer")
+
+
+def _in_order(answers: "Iterator[pa.StructScalar]") -> "Iterator[pa.StructScalar]":
+    """Yield answers by number; those that come early wait.
+
+    Daft's native runner keeps the order, and its Ray runner that of tasks; neither promises it.
+    What waits is bounded by what is given to Daft at once.
+    """
+    early: dict[int, pa.StructScalar] = {}
+    number = 0
+    for answer in answers:
+        early[answer["number"].as_py()] = answer
+        while number in early:
+            yield early.pop(number)
+            number += 1
+
+
+def _answer_type() -> "pa.DataType":
+    import pyarrow as pa
+
+    return pa.struct(
+        {
+            "number": pa.int64(),
+            "batches": pa.large_list(pa.large_binary()),
+            "error": pa.large_string(),
+            "message": pa.large_string(),
+        }
+    )
+
+
+def _answers_of(numbers: Any, work: Work[Item], items: Sequence[Item]) -> "pa.Array":
+    """Work on the items of these numbers, in a worker of Daft; `numbers` is a Daft series."""
+    import pyarrow as pa
+
+    answers = [_answer_of(number, work, items[number]) for number in numbers.to_pylist()]
+    return pa.array(answers, _answer_type())
+
+
+def _answer_of(number: int, work: Work[Item], item: Item) -> dict[str, Any]:
+    batches: list[bytes] = []
+    answer = {"number": number, "batches": batches, "error": None, "message": None}
+    try:
+        batches.extend(map(_bytes_of, work(item)))
+    except QuerytierError as error:
+        # Daft would wrap it, so it travels by name.
+        answer.update(error=type(error).__name__, message=str(error))
+    return answer
+
+
+def _error_of(answer: "pa.StructScalar") -> QuerytierError:
+    kind = getattr(errors, answer["error"].as_py())
+    # Not every error's arguments are its message.
+    error: QuerytierError = kind.__new__(kind, answer["message"].as_py())
+    return error
+
+
+def _bytes_of(batch: "pa.RecordBatch") -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
+        stream.write_batch(batch)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _batch_of(content: "pa.LargeBinaryScalar") -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(content.as_buffer()) as stream:
+        return stream.read_next_batch()

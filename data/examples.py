@@ -102,29 +102,24 @@ outcome, propensity : ndarray of float64, shape (n,)
 
     def table(self) -> "pa.Table":
         """Return the examples as an Arrow table of `schema`."""
-        return self.plain_table().cast(self.schema())
-
-    def plain_table(self) -> "pa.Table":
-        """Return the examples as an Arrow table without the features of `datasets`."""
         import pyarrow as pa
 
         columns = {name: getattr(self, name) for name in _KINDS}
-        types = [(name, pa.type_for_alias(_ARROW[kind])) for name, kind in _KINDS.items()]
-        return pa.Table.from_pydict(columns, schema=pa.schema(types))
+        return pa.Table.from_pydict(columns, schema=self.schema())
 
     @staticmethod
     def schema() -> "pa.Schema":
-        """Return the Arrow schema of examples, with the features of `datasets` in its metadata."""
-        import datasets
+        """Return the Arrow schema of examples."""
+        import pyarrow as pa
 
-        features = {name: datasets.Value(_ARROW[kind]) for name, kind in _KINDS.items()}
-        return datasets.Features(features).arrow_schema
+        return pa.schema([(name, pa.type_for_alias(_ARROW[kind])) for name, kind in _KINDS.items()])
 
     def dataset(self) -> "datasets.Dataset":
         """Return the examples as a `datasets.Dataset` with explicit features."""
         import datasets
 
-        return datasets.Dataset(self.table())
+        features = {name: datasets.Value(_ARROW[kind]) for name, kind in _KINDS.items()}
+        return datasets.Dataset(self.table().cast(datasets.Features(features).arrow_schema))
 
     def with_roles(self, groups: NDArray[np.uint64], roles: Strings) -> Self:
         """Return the examples with other groups, written as 16 hexadecimal digits, and roles."""

@@ -211,7 +211,7 @@ def _table(rows: list[tuple[Example, Mapping[str, int]]]) -> "pa.Table":
         "truncated": pa.array([is_truncated(example.query) for example in examples]),
         **{_redacted(k): pa.array([found.get(k, 0) for _, found in rows]) for k in KINDS},
     }
-    table = Examples.of(examples).plain_table()
+    table = Examples.of(examples).table()
     for name, column in beside.items():
         table = table.append_column(name, column)
     return table

@@ -121,7 +121,7 @@ def run(
 ) -> None:
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
-    from querytier.data.engines import engine_named
+    from querytier.data.engines import engine as engine_named
     from querytier.summary import print_data
     from querytier.tracking import Tracker
 
@@ -153,7 +153,7 @@ def prepare_(
 ) -> None:
     """Stage 1: read, label and split logs; by default those that the params file names."""
     from querytier import stages
-    from querytier.data.engines import engine_named
+    from querytier.data.engines import engine as engine_named
     from querytier.summary import print_data
 
     settings = reading.params(Path("params.yaml"))
@@ -236,7 +236,7 @@ def score(
     cluster: Cluster = None,
 ) -> None:
     """Decide every query of logs; columns id, p_frontier, decision_score, tier."""
-    from querytier.data.engines import engine_named
+    from querytier.data.engines import engine as engine_named
     from querytier.scoring import score_logs
 
     settings = reading.params()
