@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from querytier import errors
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
@@ -21,9 +21,8 @@ from querytier.errors import MissingExtraError, QuerytierError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["DaftEngine", "Engine", "EngineName", "LocalEngine", "engine"]
+__all__ = ["DaftEngine", "Engine", "LocalEngine", "engine"]
 
-EngineName = Literal["local", "daft"]
 Item = TypeVar("Item")
 Work = Callable[[Item], "Iterator[pa.RecordBatch]"]
 
@@ -96,7 +95,7 @@ class DaftEngine:
                     raise _error_of(answer)
 
 
-def engine(name: EngineName, address: str | None = None) -> Engine:
+def engine(name: str, address: str | None = None) -> Engine:
     """Return the engine of a name.
 
     Parameters

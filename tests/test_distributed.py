@@ -41,6 +41,11 @@ def logs(tmp_path_factory):
     return [LogSource(path, id_prefix=f"{path}:") for path in sorted(folder.iterdir())]
 
 
+def rows_of(path):
+    """Return rows as text, in which one NaN is like another."""
+    return list(map(json.dumps, pq.read_table(path).to_pylist()))
+
+
 def test_prepare_writes_the_same_files_through_daft(logs, tmp_path):
     reading = Reading(redaction="on")
     summaries = []
@@ -52,12 +57,12 @@ def test_prepare_writes_the_same_files_through_daft(logs, tmp_path):
     assert local.redacted == {"EMAIL": 3}
     assert local.quarantined == {"not JSON": 3, "query empty": 3, "id used before": 2}
     for name in ("data/examples.parquet", "data/unlabelled.parquet"):
-        assert pq.read_table(tmp_path / "local" / name) == pq.read_table(tmp_path / "daft" / name)
+        assert rows_of(tmp_path / "local" / name) == rows_of(tmp_path / "daft" / name)
     quarantines = [(tmp_path / name / "quarantine.jsonl").read_text() for name in ("local", "daft")]
     assert quarantines[0] == quarantines[1]
 
 
-def test_an_error_of_a_log_reaches_the_caller_as_it_is(logs, tmp_path):
+def test_an_error_of_a_log_reaches_the_caller_as_it_is(tmp_path):
     source = LogSource(tmp_path / "cut.jsonl.gz", paths={"query": "q", "needs_frontier": "y"})
     source.path.write_bytes(b"\x1f\x8b\x08")
     with pytest.raises(LogError, match="damaged or truncated gzip"):
