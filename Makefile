@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-growth clean
+.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-growth bench-engines clean
 
 demo: .venv/installed
 	dvc repro
@@ -61,6 +61,10 @@ bench-real: .venv/installed
 
 bench-growth: .venv/installed
 	python benchmarks/growth.py
+
+# Both engines in the one environment that has both; the artifact is that of the demo.
+bench-engines: .venv-distributed/installed
+	.venv-distributed/bin/python benchmarks/engines.py
 
 clean:
 	rm -rf .venv .venv-wheel .venv-distributed build dist artifacts mlartifacts mlflow.db

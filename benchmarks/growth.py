@@ -59,13 +59,13 @@ def measure(size: int) -> tuple[float, float]:
         return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
-def write_log(path: Path, size: int) -> None:
+def write_log(path: Path, size: int, *, with_ids: bool = True) -> None:
     """Write a log of scored queries, one line in a thousand malformed."""
     dice = random.Random(0)  # noqa: S311
     with path.open("w") as file:
         for n in range(size):
             record = {
-                "id": f"request-{n}",
+                **({"id": f"request-{n}"} if with_ids else {}),
                 "query": " ".join(dice.choices(WORDS, k=dice.randrange(4, 40))),
                 "cheap_score": float(dice.random() < 0.7),
                 "frontier_score": float(dice.random() < 0.9),
