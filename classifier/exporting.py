@@ -20,7 +20,7 @@ from querytier.classifier.card import model_card
 from querytier.classifier.encoder import Encoder
 from querytier.classifier.golden import golden_queries, write_golden
 from querytier.classifier.graph import OPSET, write_graph
-from querytier.classifier.head import LinearHead
+from querytier.classifier.head import Heads
 from querytier.classifier.manifest import Certificate, Manifest, TextView, dump_manifest
 from querytier.classifier.runtime import Classifier, open_session
 from querytier.classifier.threshold import Tier
@@ -55,7 +55,7 @@ class Parity:
     ----------
     texts : int
     max_difference, mean_difference : float
-        Of p_frontier.
+        Of p_frontier, and of the decision score where it is another.
     tolerance : float
     worst_text : str
         The view at which they differ most, at most 200 characters of it.
@@ -71,7 +71,7 @@ class Parity:
 def export_artifact(
     folder: Path,
     encoder: Encoder,
-    head: LinearHead,
+    heads: Heads,
     *,
     threshold: float,
     fallback_tier: Tier,
@@ -86,14 +86,13 @@ def export_artifact(
     ----------
     folder : Path
     encoder : Encoder
-    head : LinearHead
-        Calibration included.
+    heads : Heads
     threshold : float
     fallback_tier : {"frontier", "cheap"}
     views : sequence of str
         Text views for the parity gate.
     tolerance : float
-        Largest difference in p_frontier that the gate lets through.
+        Largest difference, in p_frontier and in the decision score, that the gate lets through.
     certificate : Certificate
     lineage : Lineage
 
@@ -103,7 +102,7 @@ def export_artifact(
         If the graph strays further than the tolerance.
     """
     with atomic_folder(folder) as new:
-        write_graph(encoder, head, new / MODEL)
+        write_graph(encoder, heads, new / MODEL)
         (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
         manifest = Manifest(
             model_version=file_sha256(new / MODEL)[:12],
@@ -111,7 +110,7 @@ def export_artifact(
             input="token_ids",
             max_tokens=MAX_TOKENS,
             text_view=TextView(VIEW_VERSION, view_fingerprint()),
-            decision_score="p_frontier",
+            decision_score="gain" if heads.gain else "p_frontier",
             threshold=threshold,
             fallback_tier=fallback_tier,
             certificate=certificate,
@@ -125,7 +124,7 @@ def export_artifact(
             **asdict(lineage),
         )
         classifier = Classifier(manifest, encoder.tokenizer, open_session(new / MODEL))
-        parity = check_parity(classifier, encoder, head, views, tolerance)
+        parity = check_parity(classifier, encoder, heads, views, tolerance)
         write_golden(classifier, new / GOLDEN)
         (new / CARD).write_text(model_card(manifest), "utf-8")
         files = {name: file_sha256(new / name) for name in (MODEL, TOKENIZER, GOLDEN, CARD)}
@@ -154,7 +153,7 @@ def parity_views(queries: Sequence[str], count: int) -> list[str]:
 def check_parity(
     classifier: Classifier,
     encoder: Encoder,
-    head: LinearHead,
+    heads: Heads,
     views: Sequence[str],
     tolerance: float,
 ) -> Parity:
@@ -163,12 +162,19 @@ def check_parity(
     Raises
     ------
     ExportError
-        If p_frontier differs by more than the tolerance, with the worst text.
+        If they differ by more than the tolerance, with the worst text.
     """
-    reference = head.p_frontier(encoder.encode(views, progress=False))
-    served = np.array([classifier.p_frontier(view) for view in views])
-    differences = np.abs(served - reference)
+    features = encoder.encode(views, progress=False)
+    said = [classifier.scores(view) for view in views]
+    references = {
+        "p_frontier": heads.need.p_frontier(features),
+        "decision_score": heads.decision_scores(features),
+    }
+    served = {name: np.array([getattr(one, name) for one in said]) for name in references}
+    apart = {name: np.abs(served[name] - references[name]) for name in references}
+    differences = np.maximum(*apart.values())
     worst = int(differences.argmax())
+    name = max(apart, key=lambda key: float(apart[key][worst]))
     parity = Parity(
         texts=len(views),
         max_difference=float(differences[worst]),
@@ -178,8 +184,8 @@ def check_parity(
     )
     if not parity.max_difference <= tolerance:
         raise ExportError(
-            f"the graph strays from the fitted classifier: p_frontier {served[worst]:.8f} against "
-            f"{reference[worst]:.8f}, more than export.parity_tolerance {tolerance:g} apart, on "
+            f"the graph strays from the fitted classifier: {name} {served[name][worst]:.8f} against "
+            f"{references[name][worst]:.8f}, more than export.parity_tolerance {tolerance:g} apart, on "
             f"{parity.worst_text!r}; no artifact was written"
         )
     return parity

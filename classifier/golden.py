@@ -82,8 +82,9 @@ def write_golden(classifier: Classifier, path: Path) -> None:
     ----------
     classifier : Classifier
     path : Path
-        Gets objects with `query`, `view`, `token_ids`, `p_frontier` and `tier`; of a query that is
-        empty to the classifier, the last three are `[]`, null and the fallback tier.
+        Gets objects with `query`, `view`, `token_ids`, `p_frontier`, `decision_score` and `tier`; of
+        a query that is empty to the classifier, the last four are `[]`, null twice and the fallback
+        tier.
     """
     lines = (json.dumps(_vector(classifier, query)) for query in golden_queries())
     path.write_text("\n".join(lines) + "\n")
@@ -93,11 +94,18 @@ def _vector(classifier: Classifier, query: str) -> dict[str, Any]:
     manifest, view = classifier.manifest, text_view(query)
     vector: dict[str, Any] = {"query": query, "view": view}
     if not view:
-        return {**vector, "token_ids": [], "p_frontier": None, "tier": manifest.fallback_tier}
-    score = classifier.p_frontier(view)
+        return {
+            **vector,
+            "token_ids": [],
+            "p_frontier": None,
+            "decision_score": None,
+            "tier": manifest.fallback_tier,
+        }
+    scores = classifier.scores(view)
     return {
         **vector,
         "token_ids": classifier.tokenizer.token_ids(view),
-        "p_frontier": score,
-        "tier": tier_of(score, manifest.threshold),
+        "p_frontier": scores.p_frontier,
+        "decision_score": scores.decision_score,
+        "tier": tier_of(scores.decision_score, manifest.threshold),
     }

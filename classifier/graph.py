@@ -7,25 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.encoder import Encoder
-from querytier.classifier.head import LinearHead
+from querytier.classifier.head import Heads
 
 __all__ = ["OPSET", "write_graph"]
 
 OPSET = 18
 
 
-def write_graph(encoder: Encoder, head: LinearHead, path: Path) -> None:
+def write_graph(encoder: Encoder, heads: Heads, path: Path) -> None:
     """Write `model.onnx`.
 
     Its input is `token_ids`, int64 of shape (batch, length), padded with 0 where rows differ in
-    length; its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1], and
-    `sentence_embedding`, float32 of shape (batch, dimension).
+    length; its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1], `gain`, the same in
+    [-1, 1], where there is a head for it, and `sentence_embedding`, float32 of shape
+    (batch, dimension).
 
     Parameters
     ----------
     encoder : Encoder
-    head : LinearHead
-        Calibration included: the graph computes sigmoid(embedding @ coefficients + intercept).
+    heads : Heads
     path : Path
     """
     import torch
@@ -34,19 +34,27 @@ def write_graph(encoder: Encoder, head: LinearHead, path: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder.model
-            self.head = torch.nn.Linear(len(head.coefficients), 1)
-            self.head.weight = _parameter(head.coefficients[np.newaxis, :])
-            self.head.bias = _parameter(np.array([head.intercept]))
+            need, gain = heads.need, heads.gain
+            self.need = _linear(need.coefficients[np.newaxis, :], np.array([need.intercept]))
+            self.gain = _linear(gain.coefficients, gain.intercepts) if gain else None
 
-        def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
             mask = (token_ids != 0).long()
             features = {"input_ids": token_ids, "attention_mask": mask}
             embedding = self.encoder(features)["sentence_embedding"]
-            return torch.sigmoid(self.head(embedding)).squeeze(1), embedding
+            p_frontier = torch.sigmoid(self.need(embedding)).squeeze(1)
+            if self.gain is None:
+                return p_frontier, embedding
+            outcomes = torch.softmax(self.gain(embedding), dim=1)
+            return p_frontier, outcomes[:, 2] - outcomes[:, 0], embedding
 
-    def _parameter(values: NDArray[np.float64]) -> torch.nn.Parameter:
-        return torch.nn.Parameter(torch.tensor(values, dtype=torch.float32))
+    def _linear(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> torch.nn.Linear:
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+        layer.weight = torch.nn.Parameter(torch.tensor(weight, dtype=torch.float32))
+        layer.bias = torch.nn.Parameter(torch.tensor(bias, dtype=torch.float32))
+        return layer
 
+    outputs = ["p_frontier", *(["gain"] if heads.gain else []), "sentence_embedding"]
     with warnings.catch_warnings():
         # The tracing exporter is deprecated, yet the only one whose graph was exact and small here.
         warnings.simplefilter("ignore")
@@ -55,11 +63,10 @@ def write_graph(encoder: Encoder, head: LinearHead, path: Path) -> None:
             (torch.tensor([encoder.tokenizer.token_ids("an example of some length")]),),
             str(path),
             input_names=["token_ids"],
-            output_names=["p_frontier", "sentence_embedding"],
+            output_names=outputs,
             dynamic_axes={
                 "token_ids": {0: "batch", 1: "length"},
-                "p_frontier": {0: "batch"},
-                "sentence_embedding": {0: "batch"},
+                **{name: {0: "batch"} for name in outputs},
             },
             opset_version=OPSET,
             dynamo=False,

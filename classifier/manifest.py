@@ -55,7 +55,7 @@ class Manifest:
         Name of the graph's input.
     max_tokens : int
         Most token ids of one query; beyond, head and tail are kept.
-    decision_score : {"p_frontier"}
+    decision_score : {"p_frontier", "gain"}
         Which output is compared with the threshold.
     threshold : float
         Frontier where the decision score is at least this much.
@@ -76,7 +76,7 @@ class Manifest:
     input: Literal["token_ids"]
     max_tokens: int
     text_view: TextView
-    decision_score: Literal["p_frontier"]
+    decision_score: Literal["p_frontier", "gain"]
     threshold: float
     fallback_tier: Tier
     certificate: Certificate

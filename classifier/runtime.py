@@ -1,5 +1,6 @@
 """The in-path half: an artifact's graph, loaded once, asked row by row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,7 +17,26 @@ from querytier.errors import ArtifactError
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-__all__ = ["Classifier", "open_session"]
+__all__ = ["Classifier", "Scores", "open_session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a graph says of a query.
+
+    Attributes
+    ----------
+    p_frontier : float
+        Calibrated P(needs_frontier).
+    gain : float or None
+        P(frontier better) - P(cheap better); None where the graph has no such output.
+    decision_score : float
+        The one of them that is compared with the threshold.
+    """
+
+    p_frontier: float
+    gain: float | None
+    decision_score: float
 
 
 @dataclass(frozen=True)
@@ -56,18 +76,23 @@ class Classifier:
         tokenizer = ViewTokenizer((folder / TOKENIZER).read_text("utf-8"), manifest.max_tokens)
         return cls(manifest, tokenizer, open_session(folder / MODEL))
 
-    def p_frontier(self, view: str) -> float:
-        """Return the calibrated probability that a text view needs the frontier model."""
-        return float(self._run("p_frontier", view)[0])
+    def scores(self, view: str) -> "Scores":
+        """Return what the graph says of a text view."""
+        by_gain = self.manifest.decision_score == "gain"
+        values = self._run(["p_frontier", "gain"] if by_gain else ["p_frontier"], view)
+        p_frontier, decision_score = float(values[0][0]), float(values[-1][0])
+        return Scores(p_frontier, decision_score if by_gain else None, decision_score)
 
     def embedding(self, view: str) -> NDArray[np.float32]:
         """Return the sentence embedding of a text view, of shape (dimension,)."""
-        return np.asarray(self._run("sentence_embedding", view)[0])
+        return np.asarray(self._run(["sentence_embedding"], view)[0][0], dtype=np.float32)
 
-    def _run(self, output: str, view: str) -> NDArray[np.float32]:
+    def _run(self, outputs: Sequence[str], view: str) -> "list[NDArray[np.float32]]":
         token_ids = np.array([self.tokenizer.token_ids(view)], dtype=np.int64)
-        (values,) = self.session.run([output], {self.manifest.input: token_ids})
-        return np.asarray(values, dtype=np.float32)
+        values: list[NDArray[np.float32]] = self.session.run(
+            outputs, {self.manifest.input: token_ids}
+        )
+        return values
 
 
 def open_session(model: Path) -> "ort.InferenceSession":

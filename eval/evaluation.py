@@ -13,7 +13,14 @@ from querytier.eval.bootstrap import Estimate, Resampling, Statistic, difference
 from querytier.eval.curves import GainCurve, gain_curve
 from querytier.eval.metrics import auroc, brier, ece, ece_when_calibrated
 
-__all__ = ["Evaluation", "Ranking", "Row", "evaluate_rankings", "oracle"]
+__all__ = [
+    "Evaluation",
+    "Ranking",
+    "Row",
+    "evaluate_rankings",
+    "oracle",
+    "probability_ranking",
+]
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
@@ -36,15 +43,15 @@ class Ranking:
     name : str
     scores : ndarray of float64, shape (n,)
         Higher goes to the frontier tier first.
-    is_probability : bool
-        Whether the scores claim to be P(needs_frontier).
+    probabilities : ndarray of float64, shape (n,), or None
+        What is claimed to be P(needs_frontier): the scores, others, or nothing.
     fitted_on : str
         Which rows it learned from, for the reader.
     """
 
     name: str
     scores: Floats
-    is_probability: bool
+    probabilities: Floats | None
     fitted_on: str
 
 
@@ -124,11 +131,16 @@ class Evaluation:
         return next(row for row in self.rows if row.name == name)
 
 
+def probability_ranking(name: str, probabilities: Floats, fitted_on: str) -> Ranking:
+    """Return a ranking by what is claimed to be P(needs_frontier)."""
+    return Ranking(name, probabilities, probabilities, fitted_on)
+
+
 def oracle(examples: Examples) -> Ranking:
     """Return the ranking that knows the outcomes: by gain, without scores by label."""
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
-    return Ranking("oracle", scores, False, "the answers themselves")
+    return Ranking("oracle", scores, None, "the answers themselves")
 
 
 def evaluate_rankings(
@@ -159,7 +171,7 @@ def evaluate_rankings(
     first = rows.row(classifier, None)
     return Evaluation(
         rows=[first, *(rows.row(baseline, first) for baseline in baselines)],
-        ece_when_calibrated=ece_when_calibrated(classifier.scores, seed),
+        ece_when_calibrated=ece_when_calibrated(_probabilities_of(classifier), seed),
         mean_scores=rows.mean_scores(),
     )
 
@@ -232,10 +244,10 @@ class _Rows:
         )
 
     def _calibration(self, ranking: Ranking, metric: Metric) -> Estimate:
-        if not ranking.is_probability:
+        probabilities, labels = ranking.probabilities, self.examples.needs_frontier
+        if probabilities is None:
             return undefined(_NO_PROBABILITY)
-        labels = self.examples.needs_frontier
-        return self._estimate(lambda weights: metric(ranking.scores, labels, weights), "")
+        return self._estimate(lambda weights: metric(probabilities, labels, weights), "")
 
     def _gained(self, ranking: Ranking, gains: Floats, weights: Floats) -> tuple[Floats, GainCurve]:
         """Return what is gained at the classifier's frontier rate, and the curve it lies on."""
@@ -276,6 +288,12 @@ class _Rows:
             return 1 - routed / np.where(frontier > 0, frontier, np.nan)
 
         return self._estimate(statistic, "always-frontier costs nothing")
+
+
+def _probabilities_of(ranking: Ranking) -> Floats:
+    if ranking.probabilities is None:
+        raise ValueError(f"{ranking.name} claims no probabilities, and the classifier has to")
+    return ranking.probabilities
 
 
 def _mean_of(values: Floats) -> Statistic:

@@ -20,6 +20,8 @@ class Decision:
     p_frontier : float or None
         Calibrated probability that the query needs the frontier model, in [0, 1]; None where the
         classifier could not answer.
+    gain : float or None
+        P(frontier better) - P(cheap better), in [-1, 1]; None where the artifact does not rank by it.
     decision_score : float or None
         What was compared with the threshold.
     threshold : float
@@ -31,6 +33,7 @@ class Decision:
 
     tier: Tier
     p_frontier: float | None
+    gain: float | None
     decision_score: float | None
     threshold: float
     reason: Reason

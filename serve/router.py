@@ -58,19 +58,20 @@ class Router:
         started = time.perf_counter()
         try:
             view = text_view(query)
-            score = self.classifier.p_frontier(view) if view else None
+            scores = self.classifier.scores(view) if view else None
         except Exception:  # noqa: BLE001 a router must get a tier whatever happens here
             _log.exception("the classifier failed; the fallback tier answers")
             return self._fallback("fallback:error", started)
-        if score is None:
+        if scores is None:
             return self._fallback("fallback:empty", started)
-        if not math.isfinite(score):
+        if not math.isfinite(scores.p_frontier + scores.decision_score):
             return self._fallback("fallback:error", started)
         manifest = self.classifier.manifest
         return Decision(
-            tier=tier_of(score, manifest.threshold),
-            p_frontier=score,
-            decision_score=score,
+            tier=tier_of(scores.decision_score, manifest.threshold),
+            p_frontier=scores.p_frontier,
+            gain=scores.gain,
+            decision_score=scores.decision_score,
             threshold=manifest.threshold,
             reason="classifier",
             model_version=manifest.model_version,
@@ -82,6 +83,7 @@ class Router:
         return Decision(
             tier=manifest.fallback_tier,
             p_frontier=None,
+            gain=None,
             decision_score=None,
             threshold=manifest.threshold,
             reason=reason,

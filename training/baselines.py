@@ -1,6 +1,6 @@
 """Baselines that learn: what a classifier has to beat before its encoder earns its keep."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +21,27 @@ _WORD_OR_MARK = r"\w+|[^\w\s]"
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Examples with their embeddings.
+    """Examples with blocks of features.
 
     Attributes
     ----------
     examples : Examples, length n
-    embeddings : ndarray of float32, shape (n, dimension)
+    blocks : mapping of str to ndarray of float32, shape (n, dimension)
+        By name; the sentence embeddings of an encoder come first.
     """
 
     examples: Examples
-    embeddings: NDArray[np.float32]
+    blocks: Mapping[str, NDArray[np.float32]]
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """The sentence embeddings, shape (n, dimension)."""
+        return next(iter(self.blocks.values()))
 
     def where(self, mask: NDArray[np.bool_]) -> "Labelled":
         """Return the rows for which `mask`, of shape (n,), holds."""
-        return Labelled(self.examples.where(mask), self.embeddings[mask])
+        blocks = {name: block[mask] for name, block in self.blocks.items()}
+        return Labelled(self.examples.where(mask), blocks)
 
 
 Learner = Callable[[Labelled, Labelled], Floats]

@@ -3,12 +3,15 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.head import LinearHead
+from querytier.classifier.head import GainHead, LinearHead
 from querytier.errors import TrainingError
 
-__all__ = ["check_both_classes", "fit_head", "fit_platt", "soft_rows"]
+__all__ = ["check_both_classes", "fit_gain_head", "fit_head", "fit_platt", "soft_rows"]
 
 Floats = NDArray[np.float64]
+
+# The log-odds of an outcome that no row had.
+_NEVER = -50.0
 
 
 def fit_head(
@@ -31,6 +34,54 @@ def fit_head(
     model = LogisticRegression(C=regularisation, max_iter=2000)
     model.fit(embeddings[rows].astype(np.float64), labels, sample_weight=row_weights)
     return LinearHead(model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+
+
+def fit_gain_head(
+    features: NDArray[np.float32], gains: Floats, weights: Floats, regularisation: float
+) -> GainHead:
+    """Fit a regularised multinomial regression on three outcomes: cheap better, tie, frontier better.
+
+    A row whose gain is a share of the largest one counts by that share as the outcome of its sign,
+    and for the rest as a tie, so that P(frontier better) - P(cheap better) estimates the expected
+    gain, in units of the largest.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, dimension)
+    gains : ndarray of float64, shape (n,)
+        Frontier score minus cheap score.
+    weights : ndarray of float64, shape (n,)
+    regularisation : float
+        scikit-learn's `C`: the smaller, the stronger.
+
+    Raises
+    ------
+    TrainingError
+        If all rows have the same outcome.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    largest = float(np.abs(gains).max()) or 1.0
+    shares = np.stack([np.maximum(-gains, 0.0), largest - np.abs(gains), np.maximum(gains, 0.0)])
+    parts = (shares / largest * weights).ravel()
+    outcomes = np.repeat(np.arange(3), len(gains))
+    rows, kept = np.tile(np.arange(len(gains)), 3), parts > 0
+    if len(np.unique(outcomes[kept])) == 1:
+        raise TrainingError(
+            f"all {len(gains)} rows have the same gain, {gains[0]:g}: nothing ranks them; check "
+            "which columns hold the scores"
+        )
+    model = LogisticRegression(C=regularisation, max_iter=2000)
+    model.fit(features[rows[kept]].astype(np.float64), outcomes[kept], sample_weight=parts[kept])
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:
+        # scikit-learn gives the log-odds of the second one only.
+        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
+        intercepts = np.append(0.0, intercepts)
+    head = GainHead(np.zeros((3, features.shape[1])), np.full(3, _NEVER))
+    head.coefficients[model.classes_] = coefficients
+    head.intercepts[model.classes_] = intercepts
+    return head
 
 
 def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[float, float]:

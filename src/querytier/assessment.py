@@ -128,9 +128,10 @@ class Assessment:
 
     def plots(self) -> dict[str, str]:
         """Return the report's pictures by name, each an `<svg>` element."""
-        classifier = self.rankings[0]
+        probabilities = self.rankings[0].probabilities
         rate = self.evaluation.rows[0].frontier_rate.value
         assert rate is not None
+        assert probabilities is not None
         labels = self.examples.needs_frontier
         threshold = self.router.classifier.manifest.threshold
         return {
@@ -141,8 +142,8 @@ class Assessment:
                 replicates=self.params.bootstrap,
                 seed=self.params.seed,
             ),
-            "reliability": reliability_plot(classifier.scores, labels),
-            "scores": score_plot(classifier.scores, labels, threshold),
+            "reliability": reliability_plot(probabilities, labels),
+            "scores": score_plot(self.rankings[0].scores, labels, threshold),
         }
 
     def write(self, metrics: Mapping[str, Any], out: Path, artifact: Path) -> dict[str, str]:
@@ -185,13 +186,14 @@ def assess(
     params : EvaluateParams
     """
     decisions = decide_all(router, examples.query.tolist())
-    scores = np.array([_score(decision) for decision in decisions])
-    classifier = Ranking("classifier", scores, True, "its training rows")
+    scores = np.array([_or_tier(decision.decision_score, decision) for decision in decisions])
+    probabilities = np.array([_or_tier(decision.p_frontier, decision) for decision in decisions])
+    classifier = Ranking("classifier", scores, probabilities, "its training rows")
     rankings = [
         classifier,
-        Ranking("keyword_heuristic", keyword_scores(examples.query), False, _NOT_FITTED),
-        Ranking("length", length_scores(examples.query), False, _NOT_FITTED),
-        Ranking("constant", np.full(len(examples), base_rate), True, "the mean label"),
+        Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
+        Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
+        probability_ranking("constant", np.full(len(examples), base_rate), "the mean label"),
         *learned,
         oracle(examples),
     ]
@@ -206,10 +208,10 @@ def assess(
     return Assessment(examples, router, decisions, evaluation, rankings, rows_left_out, params)
 
 
-def _score(decision: Decision) -> float:
-    """Return the decision score; without one, that of the tier that answered instead."""
-    if decision.decision_score is not None:
-        return decision.decision_score
+def _or_tier(score: float | None, decision: Decision) -> float:
+    """Return a score; without one, that of the tier that answered instead."""
+    if score is not None:
+        return score
     return 1.0 if decision.tier == "frontier" else 0.0
 
 

@@ -11,7 +11,7 @@ from querytier.data.labelling import LabelRules
 from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
-from querytier.eval.evaluation import Ranking
+from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.params import Params
 from querytier.run_records import log_evaluation
 from querytier.scoring import embedded
@@ -105,7 +105,7 @@ def _cross_fitted_baselines(
         del learners["domain_prior"]
         left_out["domain_prior"] = "the log has no domains"
     rankings = [
-        Ranking(name, cross_fitted(learner, asked, masks), True, source)
+        probability_ranking(name, cross_fitted(learner, asked, masks), source)
         for name, learner in learners.items()
     ]
     return rankings, left_out

@@ -34,7 +34,7 @@ from querytier.data.preparing import EXAMPLES, SUMMARY, Splitting, prepare
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
-from querytier.eval.evaluation import Ranking
+from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
 from querytier.params import Params, PrepareParams
 from querytier.run_records import log_candidates, log_evaluation
@@ -202,7 +202,7 @@ def _trained(out: Path) -> tuple[Fitted, RunReference]:
 
 def _baselines_from(train: Labelled, asked: Labelled) -> list[Ranking]:
     return [
-        Ranking(name, learner(train, asked), True, "training role")
+        probability_ranking(name, learner(train, asked), "training role")
         for name, learner in LEARNED_BASELINES.items()
     ]
 
