@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.columns import ColumnMap, leaf_paths
+from querytier.data.columns import ColumnMap, leaf_paths, parse_paths
 from querytier.data.inspecting import inspect_log
+from querytier.data.labelling import LabelRules
 from querytier.data.sources import LogSource
 
 NAMES = st.text(alphabet="ab.", max_size=4)
@@ -89,9 +90,8 @@ def test_a_list_of_other_things_is_one_column():
 def test_inspecting_shows_outcomes_as_columns_that_can_be_mapped(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"q": "Hi", "outcomes": [{"name": "correct", "value": 0.8}]}\n')
-    assert inspect_log(LogSource(path), ColumnMap({"query": "q"}), 0.5).unmapped == [
-        "outcomes.correct"
-    ]
-    mapped = ColumnMap.parse("query=q,cheap_score=outcomes.correct")
-    [_, score] = inspect_log(LogSource(path), mapped, 0.5).fields
+    only_query = LogSource(path, paths={"query": "q"})
+    assert inspect_log(only_query, LabelRules()).unmapped == ["outcomes.correct"]
+    paths = parse_paths("query=q,cheap_score=outcomes.correct")
+    [_, score] = inspect_log(LogSource(path, paths=paths), LabelRules()).fields
     assert (score.column, score.present, score.values) == ("outcomes.correct", 1, ["0.8"])

@@ -1,12 +1,16 @@
 """Laws of fitting, calibration, choosing and the learned baselines."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.classifier.head import LinearHead
-from querytier.data.examples import Example, Examples
+from querytier.data.example import example_from
+from querytier.data.examples import Examples
+from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError
 from querytier.eval.bootstrap import undefined
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted, group_folds
@@ -14,29 +18,26 @@ from querytier.training.candidates import Candidate, choose
 from querytier.training.fitted import Fitted, fit_classifier, threshold_for
 from querytier.training.fitting import check_both_classes, fit_head, fit_platt
 
-NAN = float("nan")
-
 
 def labelled_rows(count, seed=0, role="train"):
     """Rows whose need follows from the first coordinate of their embedding, with noise."""
     random = np.random.default_rng(seed)
     embeddings = random.normal(size=(count, 4)).astype(np.float32)
     need = (embeddings[:, 0] + random.normal(size=count) > 0.7).astype(float)
+    roles = [role] * count if isinstance(role, str) else role
     rows = [
-        Example(
-            id=str(n),
-            query=f"word{n % 7} number {n}",
-            needs_frontier=need[n],
-            weight=1.0,
-            group=f"g{n // 2}",
-            domain=f"d{n % 3}",
-            language="",
-            label_source="",
-            cheap_score=NAN,
-            frontier_score=NAN,
-            cheap_cost=NAN,
-            frontier_cost=NAN,
-            role=role if isinstance(role, str) else role[n],
+        replace(
+            example_from(
+                {
+                    "query": f"word{n % 7} number {n}",
+                    "needs_frontier": need[n],
+                    "group": f"g{n // 2}",
+                    "domain": f"d{n % 3}",
+                },
+                LabelRules(),
+                str(n),
+            ),
+            role=roles[n],
         )
         for n in range(count)
     ]
