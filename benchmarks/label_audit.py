@@ -88,12 +88,12 @@ def read_labelled(path: Path, columns: str, cache: Path | None) -> Labelled:
         examples = examples.where(np.isin(np.arange(len(examples)), picked))
     kept = cache / f"{examples.fingerprint()}.npy" if cache else None
     if kept and kept.is_file():
-        return Labelled(examples, np.load(kept))
+        return Labelled(examples, {"minilm": np.load(kept)})
     embeddings = load_encoder().encode([text_view(query) for query in examples.query])
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, embeddings)
-    return Labelled(examples, embeddings)
+    return Labelled(examples, {"minilm": embeddings})
 
 
 def section(labelled: Labelled) -> Iterator[str]:
@@ -134,7 +134,7 @@ def planted(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Trut
     rows = np.random.default_rng(seed).choice(sided, round(share * len(sided)), replace=False)
     labels[rows] = 1 - labels[rows]
     examples = replace(labelled.examples, needs_frontier=labels)
-    return Labelled(examples, labelled.embeddings), np.isin(np.arange(len(labels)), rows)
+    return Labelled(examples, labelled.blocks), np.isin(np.arange(len(labels)), rows)
 
 
 def audited(labelled: Labelled, share: float, seed: int) -> Found:

@@ -184,8 +184,8 @@ def check_parity(
     )
     if not parity.max_difference <= tolerance:
         raise ExportError(
-            f"the graph strays from the fitted classifier: {name} {served[name][worst]:.8f} against "
-            f"{references[name][worst]:.8f}, more than export.parity_tolerance {tolerance:g} apart, on "
-            f"{parity.worst_text!r}; no artifact was written"
+            f"the graph strays from the fitted classifier: {name} {served[name][worst]:.8f} "
+            f"against {references[name][worst]:.8f}, more than export.parity_tolerance "
+            f"{tolerance:g} apart, on {parity.worst_text!r}; no artifact was written"
         )
     return parity

@@ -118,8 +118,8 @@ def reliability_plot(probabilities: Floats, needs_frontier: Floats) -> str:
     return _svg(figure, "Reliability of p_frontier in ten bins of equally many queries")
 
 
-def score_plot(probabilities: Floats, needs_frontier: Floats, threshold: float) -> str:
-    """Draw the distribution of p_frontier by label, with the threshold.
+def score_plot(scores: Floats, needs_frontier: Floats, threshold: float) -> str:
+    """Draw the distribution of decision scores by label, with the threshold.
 
     Returns
     -------
@@ -127,18 +127,19 @@ def score_plot(probabilities: Floats, needs_frontier: Floats, threshold: float) 
         An `<svg>` element.
     """
     figure, axes = _figure(4.2, 3.9)
-    edges = np.linspace(0, max(0.05, float(probabilities.max())), 31)
+    low, high = min(0.0, float(scores.min())), max(0.05, float(scores.max()))
+    edges = np.linspace(low, high, 31)
     positive = needs_frontier > 0.5
     for rows, colour, label in (
         (~positive, _INK, "cheap will do"),
         (positive, _COLOURS["classifier"], "needs frontier"),
     ):
-        axes.hist(probabilities[rows], bins=edges.tolist(), color=colour, alpha=0.55, label=label)
+        axes.hist(scores[rows], bins=edges.tolist(), color=colour, alpha=0.55, label=label)
     axes.axvline(threshold, color=_COLOURS["keyword_heuristic"], lw=1.5, label="threshold")
-    axes.set_xlabel("p_frontier")
+    axes.set_xlabel("decision score")
     axes.set_ylabel("queries")
     axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    return _svg(figure, "Distribution of p_frontier by label, with the threshold")
+    return _svg(figure, "Distribution of decision scores by label, with the threshold")
 
 
 def _wilson(share: Floats, n: NDArray[np.intp]) -> tuple[Floats, Floats]:

@@ -21,7 +21,8 @@ class Decision:
         Calibrated probability that the query needs the frontier model, in [0, 1]; None where the
         classifier could not answer.
     gain : float or None
-        P(frontier better) - P(cheap better), in [-1, 1]; None where the artifact does not rank by it.
+        P(frontier better) - P(cheap better), in [-1, 1]; None where the artifact has no such
+        output.
     decision_score : float or None
         What was compared with the threshold.
     threshold : float

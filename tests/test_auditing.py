@@ -33,12 +33,12 @@ def clear_cut(count=200):
     ]
     embeddings = random.normal(size=(count, 4)) * 0.5
     embeddings[:, 0] += 3 * labels
-    return Labelled(Examples.of(rows), embeddings.astype(np.float32))
+    return Labelled(Examples.of(rows), {"minilm": embeddings.astype(np.float32)})
 
 
 def relabelled(labelled, labels, **others):
     examples = replace(labelled.examples, needs_frontier=np.array(labels, dtype=float), **others)
-    return Labelled(examples, labelled.embeddings)
+    return Labelled(examples, labelled.blocks)
 
 
 def flipped(labelled, rows):
@@ -135,7 +135,7 @@ def test_soft_labels_are_suspected_by_their_side(spoilt):
 def test_without_signal_no_label_is_suspected():
     labelled = clear_cut()
     rows = [example(n, f"word{n}", label) for n, label in enumerate(labels_of(labelled))]
-    silent = Labelled(Examples.of(rows), np.zeros_like(labelled.embeddings))
+    silent = Labelled(Examples.of(rows), {"minilm": np.zeros_like(labelled.embeddings)})
     assert audit_labels(silent, folds=4, seed=0) == []
 
 
@@ -149,7 +149,7 @@ def with_duplicates(*duplicates):
     rows = [example(n, query, label) for n, (query, label) in enumerate(row_values(labelled))]
     rows += [example(f"d{n}", *values) for n, values in enumerate(duplicates)]
     extra = np.full((len(duplicates), 4), 1.5, dtype=np.float32)
-    return Labelled(Examples.of(rows), np.concatenate([labelled.embeddings, extra]))
+    return Labelled(Examples.of(rows), {"minilm": np.concatenate([labelled.embeddings, extra])})
 
 
 def row_values(labelled):

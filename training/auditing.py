@@ -24,8 +24,7 @@ from querytier.errors import MissingExtraError, TrainingError, UsageError
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, tfidf_lr
-from querytier.training.candidates import minilm_lr
-from querytier.training.fitting import fit_platt
+from querytier.training.fitting import fit_head, fit_platt
 
 __all__ = ["AUDITORS", "Suspect", "audit_labels", "out_of_fold", "write_suspects"]
 
@@ -133,13 +132,18 @@ def audit_labels(labelled: Labelled, *, folds: int, seed: int) -> list[Suspect]:
     ]
 
 
+def _embedding_log_odds(train: Labelled, asked: Labelled) -> Floats:
+    labels, weights = train.examples.needs_frontier, train.examples.weight
+    return fit_head(train.embeddings, labels, weights, _REGULARISATION).logits(asked.embeddings)
+
+
 def _tfidf_log_odds(train: Labelled, asked: Labelled) -> Floats:
     p = np.clip(tfidf_lr(train, asked), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
     return np.asarray(np.log(p / (1 - p)))
 
 
 AUDITORS: dict[str, Learner] = {
-    "minilm_lr": minilm_lr(_REGULARISATION),
+    "minilm_lr": _embedding_log_odds,
     "tfidf_lr": _tfidf_log_odds,
 }
 

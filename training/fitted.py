@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.head import LinearHead
+from querytier.classifier.head import GainHead, Heads, LinearHead
 from querytier.data.examples import Examples
-from querytier.training.baselines import Labelled
-from querytier.training.candidates import Candidate, choose, cross_validate
-from querytier.training.fitting import check_both_classes, fit_head, fit_platt
+from querytier.training.baselines import Labelled, cross_fitted, group_folds
+from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
+from querytier.training.fitting import check_both_classes, fit_platt
+from querytier.training.recipes import Recipe
 
 __all__ = ["Calibration", "Fitted", "fit_classifier", "threshold_for"]
 
@@ -49,35 +50,44 @@ class Fitted:
 
     Attributes
     ----------
-    head : LinearHead
+    heads : Heads
         Calibration included.
+    recipe : Recipe
+        What was chosen.
+    metric : {"apgr", "auroc"}
+        By which it was chosen.
     threshold : float
     target_frontier_rate : float
-    chosen : str
-        Name of the chosen candidate.
     calibration : Calibration
     candidates : sequence of dict
         `Candidate.record` of each.
     """
 
-    head: LinearHead
+    heads: Heads
+    recipe: Recipe
+    metric: str
     threshold: float
     target_frontier_rate: float
-    chosen: str
     calibration: Calibration
     candidates: Sequence[dict[str, Any]]
 
+    @property
+    def chosen(self) -> str:
+        """Name of the chosen candidate."""
+        return self.recipe.name
+
     def write(self, folder: Path) -> None:
-        """Write `head.npz` and `fitted.json` into an existing folder."""
-        np.savez(
-            folder / "head.npz",
-            coefficients=self.head.coefficients,
-            intercept=np.array(self.head.intercept),
-        )
+        """Write `heads.npz` and `fitted.json` into an existing folder."""
+        need, gain = self.heads.need, self.heads.gain
+        arrays = {"coefficients": need.coefficients, "intercept": np.array(need.intercept)}
+        if gain is not None:
+            arrays |= {"gain_coefficients": gain.coefficients, "gain_intercepts": gain.intercepts}
+        np.savez(folder / "heads.npz", allow_pickle=False, **arrays)
         content = {
+            "recipe": asdict(self.recipe),
+            "metric": self.metric,
             "threshold": self.threshold,
             "target_frontier_rate": self.target_frontier_rate,
-            "chosen": self.chosen,
             "calibration": asdict(self.calibration),
             "candidates": list(self.candidates),
         }
@@ -87,16 +97,21 @@ class Fitted:
     def read(cls, folder: Path) -> "Fitted":
         """Read what `write` wrote."""
         content = json.loads((folder / "fitted.json").read_text())
-        with np.load(folder / "head.npz") as arrays:
-            head = LinearHead(arrays["coefficients"], float(arrays["intercept"]))
+        with np.load(folder / "heads.npz") as arrays:
+            need = LinearHead(arrays["coefficients"], float(arrays["intercept"]))
+            gain = None
+            if "gain_intercepts" in arrays:
+                gain = GainHead(arrays["gain_coefficients"], arrays["gain_intercepts"])
         calibration = Calibration(**content.pop("calibration"))
-        return cls(head=head, calibration=calibration, **content)
+        recipe = content.pop("recipe")
+        recipe = Recipe(**{**recipe, "blocks": tuple(recipe["blocks"])})
+        return cls(heads=Heads(need, gain), calibration=calibration, recipe=recipe, **content)
 
 
 def fit_classifier(
     labelled: Labelled,
     *,
-    regularisation: Sequence[float],
+    recipes: Sequence[Recipe],
     folds: int,
     target_frontier_rate: float,
     seed: int,
@@ -104,13 +119,14 @@ def fit_classifier(
     """Choose, fit and calibrate a classifier.
 
     Where the examples have a calibration role, Platt scaling and the threshold come from it;
-    otherwise (few rows) both come from out-of-fold log-odds of the training role.
+    otherwise (few rows) both come from out-of-fold scores of the training role.
 
     Parameters
     ----------
     labelled : Labelled
         Rows of the training and calibration roles; others are not looked at.
-    regularisation : sequence of float
+    recipes : sequence of Recipe
+        The one that one would rather have first.
     folds : int
     target_frontier_rate : float
         Share of the queries, in (0, 1), that the threshold sends to the frontier tier.
@@ -124,32 +140,52 @@ def fit_classifier(
     role = labelled.examples.role.astype(str)
     train, held_out = labelled.where(role == "train"), labelled.where(role == "calibration")
     check_both_classes(train.examples.needs_frontier, "train")
-    candidates = cross_validate(train, regularisation, folds, seed)
+    metric = metric_for(train.examples)
+    candidates = cross_validate(train, recipes, metric, folds, seed)
     chosen = choose(candidates)
-    assert chosen.regularisation is not None
-    labels, weights = train.examples.needs_frontier, train.examples.weight
-    head = fit_head(train.embeddings, labels, weights, chosen.regularisation)
-    logits, rows, source = _calibration_rows(head, chosen, train, held_out)
-    check_both_classes(rows.needs_frontier, source)
-    slope, offset = fit_platt(logits, rows.needs_frontier, rows.weight)
-    probabilities = 1 / (1 + np.exp(-(slope * logits + offset)))
+    assert chosen.recipe is not None
+    heads = chosen.recipe.fitted(train)
+    asked = _Asked.held_out(chosen.recipe, heads, held_out)
+    if not len(held_out.examples):
+        asked = _Asked.out_of_fold(chosen, train, folds, seed)
+    check_both_classes(asked.examples.needs_frontier, asked.source)
+    slope, offset = fit_platt(asked.log_odds, asked.examples.needs_frontier, asked.examples.weight)
+    if heads.gain is None:
+        scores = 1 / (1 + np.exp(-(slope * asked.log_odds + offset)))
+    else:
+        scores = asked.decision_scores
     return Fitted(
-        head=head.calibrated(slope, offset),
-        threshold=threshold_for(probabilities, target_frontier_rate),
+        heads=replace(heads, need=heads.need.calibrated(slope, offset)),
+        recipe=chosen.recipe,
+        metric=metric,
+        threshold=threshold_for(scores, target_frontier_rate),
         target_frontier_rate=target_frontier_rate,
-        chosen=chosen.name,
-        calibration=Calibration("platt", source, len(logits), slope, offset),
+        calibration=Calibration("platt", asked.source, len(asked.log_odds), slope, offset),
         candidates=[candidate.record() for candidate in candidates],
     )
 
 
-def _calibration_rows(
-    head: LinearHead, chosen: Candidate, train: Labelled, held_out: Labelled
-) -> tuple[Floats, Examples, str]:
-    """Return log-odds of rows that their head never saw, the rows, and which these are."""
-    if len(held_out.examples):
-        return head.logits(held_out.embeddings), held_out.examples, "calibration"
-    return chosen.scores, train.examples, "train (out of fold)"
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Rows that the heads never saw, with what heads say of them."""
+
+    examples: Examples
+    log_odds: Floats
+    decision_scores: Floats
+    source: str
+
+    @classmethod
+    def held_out(cls, recipe: Recipe, heads: Heads, rows: Labelled) -> "_Asked":
+        features = recipe.features(rows)
+        log_odds, scores = heads.need.logits(features), heads.decision_scores(features)
+        return cls(rows.examples, log_odds, scores, "calibration")
+
+    @classmethod
+    def out_of_fold(cls, chosen: Candidate, train: Labelled, folds: int, seed: int) -> "_Asked":
+        assert chosen.recipe is not None
+        masks = group_folds(train.examples, folds, seed)
+        log_odds = cross_fitted(chosen.recipe.log_odds, train, masks)
+        return cls(train.examples, log_odds, chosen.scores, "train (out of fold)")
 
 
 def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float:
@@ -173,4 +209,4 @@ def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float
     [False, False, True, True]
     """
     quantile = np.quantile(decision_scores, 1 - target_frontier_rate, method="higher")
-    return max(0.0, float(quantile) - _ROUNDING)
+    return float(quantile) - _ROUNDING

@@ -39,7 +39,7 @@ def fit_head(
 def fit_gain_head(
     features: NDArray[np.float32], gains: Floats, weights: Floats, regularisation: float
 ) -> GainHead:
-    """Fit a regularised multinomial regression on three outcomes: cheap better, tie, frontier better.
+    """Fit a regularised multinomial regression on cheap better, tie and frontier better.
 
     A row whose gain is a share of the largest one counts by that share as the outcome of its sign,
     and for the rest as a tie, so that P(frontier better) - P(cheap better) estimates the expected

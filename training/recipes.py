@@ -1,5 +1,6 @@
-"""Recipes: which features of a query are taken, what ranks it, and how strongly it is regularised."""
+"""Recipes: which features of a query are taken, what ranks it, how strongly it is regularised."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from querytier.classifier.head import Heads
 from querytier.training.baselines import Labelled
 from querytier.training.fitting import fit_gain_head, fit_head
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "recipes_for"]
 
 Floats = NDArray[np.float64]
 
@@ -52,9 +53,7 @@ class Recipe:
     def fitted(self, train: Labelled) -> Heads:
         """Fit the heads; P(needs_frontier) is yet to be calibrated."""
         features, examples = self.features(train), train.examples
-        need = fit_head(
-            features, examples.needs_frontier, examples.weight, self.regularisation
-        )
+        need = fit_head(features, examples.needs_frontier, examples.weight, self.regularisation)
         if self.ranks_by == "p_frontier":
             return Heads(need)
         gains = examples.frontier_score - examples.cheap_score
@@ -68,3 +67,22 @@ class Recipe:
         """Return the log-odds of needs_frontier, of a head fitted on other rows, shape (n,)."""
         need = Recipe(self.blocks, "p_frontier", self.regularisation).fitted(train).need
         return need.logits(self.features(asked))
+
+
+def recipes_for(labelled: Labelled, regularisation: Sequence[float]) -> list[Recipe]:
+    """Return the recipes that rows allow, those first that one would rather have.
+
+    Fewer features come first; with the same features, ranking by gain, which is what the
+    cost-quality curve measures, where every row has both scores; then the stronger regularisation.
+    """
+    by: list[Literal["gain", "p_frontier"]] = ["gain", "p_frontier"]
+    if not labelled.examples.scored:
+        by.remove("gain")
+    names = tuple(labelled.blocks)
+    nested = [names[: count + 1] for count in range(len(names))]
+    return [
+        Recipe(blocks, ranks_by, c)
+        for blocks in nested
+        for ranks_by in by
+        for c in sorted(regularisation)
+    ]

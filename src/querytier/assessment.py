@@ -16,7 +16,13 @@ from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
 from querytier.data.labelling import RULE_BIASES
-from querytier.eval.evaluation import Evaluation, Ranking, evaluate_rankings, oracle
+from querytier.eval.evaluation import (
+    Evaluation,
+    Ranking,
+    evaluate_rankings,
+    oracle,
+    probability_ranking,
+)
 from querytier.eval.gate import Gate
 from querytier.eval.heuristics import (
     KEYWORD_THRESHOLD,
@@ -95,6 +101,8 @@ class Assessment:
             "model": {
                 "model_version": manifest.model_version,
                 "chosen": manifest.metrics["chosen"],
+                "chosen_by": manifest.metrics["chosen_by"],
+                "decision_score": manifest.decision_score,
                 "encoder": manifest.encoder["name"],
                 "parity_max_difference": manifest.parity["max_difference"],
             },

@@ -83,7 +83,7 @@ def audit_logs(
     quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
     examples, _ = read_unsplit(sources, reading, quarantine)
     embeddings = load_encoder().encode([text_view(query) for query in examples.query])
-    labelled = Labelled(examples, embeddings)
+    labelled = Labelled(examples, {"minilm": embeddings})
     suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)
     write_suspects(suspects, out)
     return suspects

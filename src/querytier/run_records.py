@@ -13,21 +13,26 @@ __all__ = ["log_candidates", "log_evaluation"]
 def log_candidates(tracker: Tracker, fitted: Fitted, encoder: str) -> None:
     """Log a child run a candidate, and what was chosen."""
     for candidate in fitted.candidates:
-        area = candidate["auroc"]
+        measured = {
+            f"cv_{name}{end}": candidate[name][part]
+            for name in ("apgr", "auroc")
+            for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+        }
         tracker.log_candidate(
             candidate["name"],
             {
                 "encoder": encoder,
                 "regularisation": candidate["regularisation"],
+                "ranks_by": candidate["ranks_by"],
+                "features": "+".join(candidate["features"] or ()),
+                "chosen_by": fitted.metric,
                 "chosen": candidate["name"] == fitted.chosen,
                 "baseline": candidate["regularisation"] is None,
             },
             {
-                "cv_auroc": area["value"],
-                "cv_auroc_low": area["low"],
-                "cv_auroc_high": area["high"],
-                "cv_auroc_fold_mean": candidate["fold_mean"],
-                "cv_auroc_fold_standard_error": candidate["fold_standard_error"],
+                **measured,
+                "cv_fold_mean": candidate["fold_mean"],
+                "cv_fold_standard_error": candidate["fold_standard_error"],
                 "fit_seconds": candidate["seconds"],
             },
         )

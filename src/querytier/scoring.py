@@ -70,7 +70,8 @@ def embedded(router: Router, examples: Examples) -> "Labelled":
     """Return examples with the embeddings of their text views, from the graph."""
     from querytier.training.baselines import Labelled
 
-    return Labelled(examples, embed_all(router, [text_view(query) for query in examples.query]))
+    embeddings = embed_all(router, [text_view(query) for query in examples.query])
+    return Labelled(examples, {"graph": embeddings})
 
 
 def score_logs(

@@ -43,6 +43,7 @@ from querytier.serve import Router
 from querytier.tracking import RunReference, Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled
 from querytier.training.fitted import Fitted, fit_classifier
+from querytier.training.recipes import recipes_for
 
 __all__ = [
     "evaluate_stage",
@@ -110,9 +111,10 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
         embeddings = encoder.encode([text_view(query) for query in examples.query])
         np.save(new / "embeddings.npy", embeddings)
+        labelled = Labelled(examples, {"minilm": embeddings})
         fitted = fit_classifier(
-            Labelled(examples, embeddings),
-            regularisation=params.train.regularisation,
+            labelled,
+            recipes=recipes_for(labelled, params.train.regularisation),
             folds=params.train.folds,
             target_frontier_rate=params.train.target_frontier_rate,
             seed=params.train.seed,
@@ -138,7 +140,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
         manifest = export_artifact(
             out / "model",
             load_encoder(),
-            fitted.head,
+            fitted.heads,
             threshold=fitted.threshold,
             fallback_tier=params.export.fallback_tier,
             views=parity_views(
@@ -168,7 +170,7 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
     router = Router.load(out / "model")
     with tracker.resume(run):
         known, asked = examples.of_role("train", "calibration"), examples.of_role("test")
-        train = Labelled(known, np.load(out / "train" / "embeddings.npy"))
+        train = Labelled(known, {"minilm": np.load(out / "train" / "embeddings.npy")})
         train = train.where(known.role == "train")
         learned = _baselines_from(train, embedded(router, asked))
         base_rate = float(train.examples.needs_frontier.mean())
@@ -213,6 +215,7 @@ def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
         label_rule=asdict(data.label_rules),
         metrics={
             "chosen": fitted.chosen,
+            "chosen_by": fitted.metric,
             "cross_validated_auroc": chosen["auroc"],
             "target_frontier_rate": fitted.target_frontier_rate,
             "calibration": fitted.calibration.method,
