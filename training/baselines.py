@@ -10,7 +10,7 @@ from querytier.data.examples import Examples
 from querytier.errors import TrainingError
 from querytier.training.fitting import soft_rows
 
-__all__ = ["LEARNED_BASELINES", "Labelled", "cross_fitted", "group_folds"]
+__all__ = ["LEARNED_BASELINES", "Labelled", "Learner", "cross_fitted", "group_folds"]
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Candidates on the same folds; the simplest within one standard error of the best is chosen."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,9 +98,15 @@ def metric_for(examples: Examples) -> Metric:
 
 
 def cross_validate(
-    labelled: Labelled, recipes: Sequence[Recipe], metric: Metric, folds: int, seed: int
+    labelled: Labelled,
+    recipes: Sequence[Recipe],
+    metric: Metric,
+    *,
+    folds: int,
+    seed: int,
+    baselines: Mapping[str, Learner] = LEARNED_BASELINES,
 ) -> list[Candidate]:
-    """Cross-validate the recipes, and the learned baselines beside them.
+    """Cross-validate the recipes, and baselines beside them.
 
     Parameters
     ----------
@@ -111,13 +117,14 @@ def cross_validate(
         What chooses.
     folds, seed : int
         Every candidate sees the same folds.
+    baselines : mapping of str to callable
     """
     from tqdm import tqdm
 
     ways: list[tuple[str, Recipe | None, Learner]] = [
         (recipe.name, recipe, recipe.decision_scores) for recipe in recipes
     ]
-    ways += [(name, None, learner) for name, learner in LEARNED_BASELINES.items()]
+    ways += [(name, None, learner) for name, learner in baselines.items()]
     judge = _Judge(labelled, metric, folds, seed)
     return [judge.candidate(*way) for way in tqdm(ways, desc="cross-validate", disable=None)]
 

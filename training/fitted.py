@@ -1,7 +1,7 @@
 """The fitted classifier: chosen, calibrated, with its threshold, and kept between stages."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from querytier.classifier.head import GainHead, Heads, LinearHead
 from querytier.data.examples import Examples
-from querytier.training.baselines import Labelled, cross_fitted, group_folds
+from querytier.training.baselines import (
+    LEARNED_BASELINES,
+    Labelled,
+    Learner,
+    cross_fitted,
+    group_folds,
+)
 from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
 from querytier.training.fitting import check_both_classes, fit_platt
 from querytier.training.recipes import Recipe
@@ -115,6 +121,7 @@ def fit_classifier(
     folds: int,
     target_frontier_rate: float,
     seed: int,
+    baselines: Mapping[str, Learner] = LEARNED_BASELINES,
 ) -> Fitted:
     """Choose, fit and calibrate a classifier.
 
@@ -131,6 +138,8 @@ def fit_classifier(
     target_frontier_rate : float
         Share of the queries, in (0, 1), that the threshold sends to the frontier tier.
     seed : int
+    baselines : mapping of str to callable
+        What is cross-validated beside the recipes, and never chosen.
 
     Raises
     ------
@@ -141,7 +150,7 @@ def fit_classifier(
     train, held_out = labelled.where(role == "train"), labelled.where(role == "calibration")
     check_both_classes(train.examples.needs_frontier, "train")
     metric = metric_for(train.examples)
-    candidates = cross_validate(train, recipes, metric, folds, seed)
+    candidates = cross_validate(train, recipes, metric, folds=folds, seed=seed, baselines=baselines)
     chosen = choose(candidates)
     assert chosen.recipe is not None
     heads = chosen.recipe.fitted(train)

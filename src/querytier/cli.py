@@ -173,6 +173,33 @@ def train(out: Out, params: StageParams = Path("params.yaml")) -> None:
     _say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
 
 
+@app.command(
+    epilog="Example: querytier crossval few.jsonl --map query=prompt,needs_frontier=label "
+    "--folds 5 --out runs/crossval"
+)
+@takes_log_options
+def crossval(
+    logs: Logs,
+    out: Out,
+    reading: LogOptions,
+    folds: Annotated[int | None, typer.Option("--folds", min=2, max=20)] = None,
+) -> None:
+    """Judge the whole procedure out of fold, where logs are too few to set rows aside."""
+    from querytier.crossvalidation import cross_validate_logs
+    from querytier.stages import reading_of
+    from querytier.summary import print_table
+
+    settings = reading.params()
+    if folds is not None:
+        train = settings.train.model_copy(update={"folds": folds})
+        settings = settings.model_copy(update={"train": train})
+    sources = reading.sources(logs, settings)
+    metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
+    print_table(metrics)
+    _say(f"{metrics['protocol']}; chosen: {', '.join(metrics['chosen'])}")
+    _say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
+
+
 @app.command(epilog="Example: querytier export --params params.yaml --out artifacts")
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     """Stage 3: build the artifact, past the parity gate."""

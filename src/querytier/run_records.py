@@ -1,13 +1,15 @@
 """What a run leaves in MLflow of its candidates and of its evaluation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from querytier.assessment import Assessment
+from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
 from querytier.training.fitted import Fitted
 
-__all__ = ["log_candidates", "log_evaluation"]
+__all__ = ["log_candidates", "log_evaluation", "log_rows"]
 
 
 def log_candidates(tracker: Tracker, fitted: Fitted, encoder: str) -> None:
@@ -46,7 +48,18 @@ def log_evaluation(
     tracker: Tracker, assessment: Assessment, plots: dict[str, str], out: Path
 ) -> None:
     """Log metrics with intervals, the report and its pictures."""
-    for row in assessment.evaluation.rows:
+    log_rows(tracker, assessment.evaluation.rows)
+    tracker.log_files([out / "metrics.json", out / "report.html"])
+    with TemporaryDirectory() as folder:
+        pictures = [Path(folder, f"{name}.svg") for name in plots]
+        for path, svg in zip(pictures, plots.values(), strict=True):
+            path.write_text(svg, "utf-8")
+        tracker.log_files(pictures, "plots")
+
+
+def log_rows(tracker: Tracker, rows: Sequence[Row]) -> None:
+    """Log the metrics of the classifier and of what stands beside it, with intervals."""
+    for row in rows:
         for name in (
             "auroc",
             "apgr",
@@ -62,9 +75,3 @@ def log_evaluation(
             tracker.log_metrics(
                 {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
             )
-    tracker.log_files([out / "metrics.json", out / "report.html"])
-    with TemporaryDirectory() as folder:
-        pictures = [Path(folder, f"{name}.svg") for name in plots]
-        for path, svg in zip(pictures, plots.values(), strict=True):
-            path.write_text(svg, "utf-8")
-        tracker.log_files(pictures, "plots")

@@ -1,0 +1,156 @@
+"""Out-of-fold metrics of the whole procedure, for teams with too few rows to set some aside."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from querytier.data.atomic import atomic_file
+from querytier.data.data_summary import DataSummary
+from querytier.data.examples import Examples
+from querytier.data.labelled_log import Reading
+from querytier.data.preparing import read_unsplit
+from querytier.data.sources import LogSource
+from querytier.eval.evaluation import (
+    Evaluation,
+    Ranking,
+    evaluate_rankings,
+    oracle,
+    probability_ranking,
+)
+from querytier.eval.heuristics import keyword_scores, length_scores
+from querytier.features import labelled_of
+from querytier.params import Params
+from querytier.run_records import log_rows
+from querytier.tracking import Tracker
+from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted
+from querytier.training.fitted import threshold_for
+from querytier.training.nested import OutOfFold, nested_cross_validation
+from querytier.training.recipes import recipes_for
+
+__all__ = ["cross_validate_logs", "nested_evaluation"]
+
+_NOT_FITTED = "nothing"
+
+
+def cross_validate_logs(
+    sources: Sequence[LogSource], out: Path, reading: Reading, params: Params
+) -> dict[str, Any]:
+    """Cross-validate choice, fit and calibration on labelled logs; write metrics and scores.
+
+    Parameters
+    ----------
+    sources : sequence of LogSource
+    out : Path
+        Gets `metrics.json`, `out_of_fold.parquet` (id, fold, p_frontier, decision_score) and
+        `quarantine.jsonl`.
+    reading : Reading
+    params : Params
+
+    Returns
+    -------
+    dict
+        The content of `metrics.json`.
+
+    Raises
+    ------
+    LogError
+        If the logs cannot be read, or too many records are bad.
+    TrainingError
+        If a fold holds one class only, or there are fewer groups than folds.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
+    tracker = Tracker(out)
+    with tracker.start(f"crossval {data.source}", params.model_dump()):
+        labelled = labelled_of(examples)
+        evaluation, found = nested_evaluation(labelled, params)
+        metrics = _metrics(evaluation, found, data, params)
+        with atomic_file(out / "metrics.json") as scratch:
+            scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
+        _write_scores(examples, found, out / "out_of_fold.parquet")
+        log_rows(tracker, evaluation.rows)
+        tracker.log_files([out / "metrics.json"])
+    return metrics
+
+
+def nested_evaluation(labelled: Labelled, params: Params) -> tuple[Evaluation, OutOfFold]:
+    """Return the out-of-fold evaluation beside baselines on the very same folds."""
+    section, examples = params.train, labelled.examples
+    found = nested_cross_validation(
+        labelled,
+        recipes_for(labelled, section.regularisation),
+        folds=section.folds,
+        target_frontier_rate=section.target_frontier_rate,
+        seed=section.seed,
+    )
+    source = f"{section.folds} folds by group"
+    classifier = Ranking("classifier", found.decision_scores, found.p_frontier, source)
+    mean = np.full(len(examples), float(examples.needs_frontier.mean()))
+    baselines = [
+        Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
+        Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
+        probability_ranking("constant", mean, "the mean label"),
+        *(
+            probability_ranking(name, cross_fitted(learner, labelled, found.masks), source)
+            for name, learner in LEARNED_BASELINES.items()
+        ),
+        oracle(examples),
+    ]
+    # Each fold has a threshold of its own; the table is taken at the frontier rate of them all.
+    rate = float(np.clip(found.to_frontier.mean(), 1e-6, 1 - 1e-6))
+    evaluation = evaluate_rankings(
+        examples,
+        classifier,
+        baselines,
+        threshold=threshold_for(found.decision_scores, rate),
+        replicates=params.evaluate.bootstrap,
+        seed=params.evaluate.seed,
+    )
+    return evaluation, found
+
+
+def _metrics(
+    evaluation: Evaluation, found: OutOfFold, data: DataSummary, params: Params
+) -> dict[str, Any]:
+    return {
+        "source": data.source,
+        "protocol": f"nested cross-validation by group, {params.train.folds} folds in "
+        f"{params.train.folds} folds, seed {params.train.seed}",
+        "n": {
+            "rows": data.rows,
+            "usable": data.usable,
+            "unlabelled": sum(data.unlabelled.values()),
+            "quarantined": sum(data.quarantined.values()),
+            "evaluated": data.usable,
+            "evaluated_groups": data.groups,
+        },
+        "labels": {"sources": data.label_sources, "shares": data.shares},
+        "chosen": dict(found.chosen),
+        "rows": [row.record() for row in evaluation.rows],
+        "mean_scores": {
+            name: estimate.record() for name, estimate in evaluation.mean_scores.items()
+        },
+        "operating_point": {
+            "frontier_rate": float(found.to_frontier.mean()),
+            "target_frontier_rate": params.train.target_frontier_rate,
+        },
+        "ece_when_calibrated_95": evaluation.ece_when_calibrated,
+        "bootstrap": params.evaluate.bootstrap,
+    }
+
+
+def _write_scores(examples: Examples, found: OutOfFold, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "id": pa.array(examples.id, pa.string()),
+        "fold": np.argmax(np.array(found.masks), axis=0),
+        "p_frontier": found.p_frontier,
+        "decision_score": found.decision_scores,
+    }
+    with atomic_file(path) as scratch:
+        pq.write_table(pa.table(columns), scratch)
