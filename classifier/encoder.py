@@ -54,7 +54,7 @@ class Encoder:
         ----------
         views : sequence of str, length n
         progress : bool
-            Whether to show a progress bar.
+            Whether to show a progress bar on terminals.
 
         Returns
         -------
@@ -66,7 +66,8 @@ class Encoder:
 
         token_ids = [self.tokenizer.token_ids(view) for view in views]
         embeddings = np.empty((len(views), self.dimension), dtype=np.float32)
-        with tqdm(total=len(views), desc="encode", unit="query", disable=None if progress else True) as bar:
+        hidden = None if progress else True  # None shows it on terminals only
+        with tqdm(total=len(views), desc="encode", unit="query", disable=hidden) as bar:
             for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
                 ids = torch.tensor([token_ids[row] for row in rows])
                 with torch.inference_mode():

@@ -17,7 +17,7 @@ from querytier.classifier.artifact import (
     file_sha256,
 )
 from querytier.classifier.card import model_card
-from querytier.classifier.encoder import Encoder
+from querytier.classifier.features import Features
 from querytier.classifier.golden import golden_queries, write_golden
 from querytier.classifier.graph import OPSET, write_graph
 from querytier.classifier.head import Heads
@@ -70,7 +70,7 @@ class Parity:
 
 def export_artifact(
     folder: Path,
-    encoder: Encoder,
+    features: Features,
     heads: Heads,
     *,
     threshold: float,
@@ -85,7 +85,7 @@ def export_artifact(
     Parameters
     ----------
     folder : Path
-    encoder : Encoder
+    features : Features
     heads : Heads
     threshold : float
     fallback_tier : {"frontier", "cheap"}
@@ -102,7 +102,8 @@ def export_artifact(
         If the graph strays further than the tolerance.
     """
     with atomic_folder(folder) as new:
-        write_graph(encoder, heads, new / MODEL)
+        encoder = features.encoder
+        write_graph(features, heads, new / MODEL)
         (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
         manifest = Manifest(
             model_version=file_sha256(new / MODEL)[:12],
@@ -118,13 +119,14 @@ def export_artifact(
                 "name": encoder.name,
                 "weights_sha256": encoder.weights_sha256,
                 "opset": OPSET,
+                "surface": features.surface is not None,
             },
             parity={},
             files={},
             **asdict(lineage),
         )
         classifier = Classifier(manifest, encoder.tokenizer, open_session(new / MODEL))
-        parity = check_parity(classifier, encoder, heads, views, tolerance)
+        parity = check_parity(classifier, features, heads, views, tolerance)
         write_golden(classifier, new / GOLDEN)
         (new / CARD).write_text(model_card(manifest), "utf-8")
         files = {name: file_sha256(new / name) for name in (MODEL, TOKENIZER, GOLDEN, CARD)}
@@ -152,23 +154,23 @@ def parity_views(queries: Sequence[str], count: int) -> list[str]:
 
 def check_parity(
     classifier: Classifier,
-    encoder: Encoder,
+    features: Features,
     heads: Heads,
     views: Sequence[str],
     tolerance: float,
 ) -> Parity:
-    """Compare the graph, asked row by row as it serves, with encoder and head as they were fitted.
+    """Compare the graph, asked row by row as it serves, with what was fitted.
 
     Raises
     ------
     ExportError
         If they differ by more than the tolerance, with the worst text.
     """
-    features = encoder.encode(views, progress=False)
+    read = features.of(views, progress=False)
     said = [classifier.scores(view) for view in views]
     references = {
-        "p_frontier": heads.need.p_frontier(features),
-        "decision_score": heads.decision_scores(features),
+        "p_frontier": heads.need.p_frontier(read),
+        "decision_score": heads.decision_scores(read),
     }
     served = {name: np.array([getattr(one, name) for one in said]) for name in references}
     apart = {name: np.abs(served[name] - references[name]) for name in references}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.encoder import Encoder
+from querytier.classifier.features import Features
 from querytier.classifier.head import Heads
 
 __all__ = ["OPSET", "write_graph"]
@@ -14,7 +14,7 @@ __all__ = ["OPSET", "write_graph"]
 OPSET = 18
 
 
-def write_graph(encoder: Encoder, heads: Heads, path: Path) -> None:
+def write_graph(features: Features, heads: Heads, path: Path) -> None:
     """Write `model.onnx`.
 
     Its input is `token_ids`, int64 of shape (batch, length), padded with 0 where rows differ in
@@ -24,7 +24,7 @@ def write_graph(encoder: Encoder, heads: Heads, path: Path) -> None:
 
     Parameters
     ----------
-    encoder : Encoder
+    features : Features
     heads : Heads
     path : Path
     """
@@ -33,19 +33,22 @@ def write_graph(encoder: Encoder, heads: Heads, path: Path) -> None:
     class Graph(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.encoder = encoder.model
+            self.encoder = features.encoder.model
+            self.surface = features.surface.module() if features.surface else None
             need, gain = heads.need, heads.gain
             self.need = _linear(need.coefficients[np.newaxis, :], np.array([need.intercept]))
             self.gain = _linear(gain.coefficients, gain.intercepts) if gain else None
 
         def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
             mask = (token_ids != 0).long()
-            features = {"input_ids": token_ids, "attention_mask": mask}
-            embedding = self.encoder(features)["sentence_embedding"]
-            p_frontier = torch.sigmoid(self.need(embedding)).squeeze(1)
+            inputs = {"input_ids": token_ids, "attention_mask": mask}
+            embedding = read = self.encoder(inputs)["sentence_embedding"]
+            if self.surface is not None:
+                read = torch.cat([embedding, self.surface(token_ids)], dim=1)
+            p_frontier = torch.sigmoid(self.need(read)).squeeze(1)
             if self.gain is None:
                 return p_frontier, embedding
-            outcomes = torch.softmax(self.gain(embedding), dim=1)
+            outcomes = torch.softmax(self.gain(read), dim=1)
             return p_frontier, outcomes[:, 2] - outcomes[:, 0], embedding
 
     def _linear(weight: NDArray[np.float64], bias: NDArray[np.float64]) -> torch.nn.Linear:
@@ -54,13 +57,14 @@ def write_graph(encoder: Encoder, heads: Heads, path: Path) -> None:
         layer.bias = torch.nn.Parameter(torch.tensor(bias, dtype=torch.float32))
         return layer
 
+    tokenizer = features.encoder.tokenizer
     outputs = ["p_frontier", *(["gain"] if heads.gain else []), "sentence_embedding"]
     with warnings.catch_warnings():
         # The tracing exporter is deprecated, yet the only one whose graph was exact and small here.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             Graph().eval(),
-            (torch.tensor([encoder.tokenizer.token_ids("an example of some length")]),),
+            (torch.tensor([tokenizer.token_ids("an example of some length")]),),
             str(path),
             input_names=["token_ids"],
             output_names=outputs,

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.classifier.exporting import Lineage, check_parity, export_artifact, parity_views
+from querytier.classifier.features import Features
 from querytier.classifier.golden import golden_queries
-from querytier.classifier.head import LinearHead
+from querytier.classifier.head import Heads, LinearHead
 from querytier.classifier.manifest import (
     FORMAT_VERSION,
     Certificate,
@@ -42,7 +43,11 @@ def test_the_graph_uses_standard_operators_reads_token_ids_and_holds_its_own_wei
     graph = onnx.load(artifact / "model.onnx", load_external_data=False)
     assert {node.domain for node in graph.graph.node} == {""}
     assert [value.name for value in graph.graph.input] == ["token_ids"]
-    assert [value.name for value in graph.graph.output] == ["p_frontier", "sentence_embedding"]
+    assert [value.name for value in graph.graph.output] == [
+        "p_frontier",
+        "gain",
+        "sentence_embedding",
+    ]
     assert not [init for init in graph.graph.initializer if init.external_data]
 
 
@@ -62,6 +67,7 @@ def test_there_are_200_golden_vectors_and_each_is_reproduced(golden, router):
             ids = router.classifier.tokenizer.token_ids(vector["view"])
             assert ids == vector["token_ids"]
             assert decision.p_frontier == pytest.approx(vector["p_frontier"], abs=1e-6)
+            assert decision.decision_score == pytest.approx(vector["decision_score"], abs=1e-6)
         else:
             assert decision.reason == "fallback:empty"
 
@@ -127,8 +133,8 @@ def test_a_graph_that_strays_is_not_exported_and_the_old_artifact_stays(
     with pytest.raises(ExportError, match=r"parity_tolerance 1e-30 apart, on '.*no artifact"):
         export_artifact(
             artifact_copy,
-            encoder,
-            LinearHead(np.linspace(-1, 1, encoder.dimension), 0.1),
+            Features(encoder),
+            Heads(LinearHead(np.linspace(-1, 1, encoder.dimension), 0.1)),
             threshold=0.5,
             fallback_tier="frontier",
             views=views,
@@ -138,9 +144,9 @@ def test_a_graph_that_strays_is_not_exported_and_the_old_artifact_stays(
         )
     assert {path.name: path.read_bytes() for path in artifact_copy.iterdir()} == before
     assert [path.name for path in artifact_copy.parent.iterdir()] == ["model"]
-    other_head = LinearHead(np.zeros(encoder.dimension), 0.0)
-    with pytest.raises(ExportError, match="p_frontier"):
-        check_parity(router.classifier, encoder, other_head, views, 1e-5)
+    other_heads = Heads(LinearHead(np.zeros(encoder.dimension), 0.0))
+    with pytest.raises(ExportError, match="no artifact was written"):
+        check_parity(router.classifier, Features(encoder), other_heads, views, 1e-5)
 
 
 def test_parity_views_are_distinct_not_empty_and_as_many_as_asked():
@@ -174,6 +180,7 @@ def test_decide_never_raises_and_answers_with_a_tier(router, query):
     assert decision.tier in ("cheap", "frontier")
     if decision.reason == "classifier":
         assert 0 <= decision.p_frontier <= 1
+        assert -1 <= decision.gain <= 1
         assert (decision.tier == "frontier") == (decision.decision_score >= decision.threshold)
     else:
         assert decision.tier == "frontier"
@@ -198,5 +205,5 @@ def test_a_batch_padded_with_zeros_gets_the_probabilities_of_single_rows(router)
     for row, ids in enumerate(rows):
         padded[row, : len(ids)] = ids
     (batch,) = classifier.session.run(["p_frontier"], {"token_ids": padded})
-    single = [classifier.p_frontier(view) for view in views]
+    single = [classifier.scores(view).p_frontier for view in views]
     np.testing.assert_allclose(batch, single, atol=1e-5)

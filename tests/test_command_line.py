@@ -123,7 +123,7 @@ def test_decide_prints_one_json_line(call, artifact):
     assert code == 0
     decision = json.loads(out)
     assert out.count("\n") == 1
-    keys = ["tier", "p_frontier", "decision_score", "threshold", "reason", "model_version"]
+    keys = ["tier", "p_frontier", "gain", "decision_score", "threshold", "reason", "model_version"]
     assert list(decision) == [*keys, "latency_ms"]
     same = Router.load(artifact).decide("Prove it.").record()
     assert {key: decision[key] for key in keys} == {key: same[key] for key in keys}
@@ -150,7 +150,7 @@ def test_score_writes_what_decide_says(call, artifact, router, tmp_path, name):
     assert [row["id"] for row in rows] == ["0", "1", "2"]
     for row, query in zip(rows, queries, strict=True):
         decision = router.decide(query)
-        assert float(row["p_frontier"]) == float(row["decision_score"])
+        assert float(row["decision_score"]) == pytest.approx(decision.gain, abs=1e-6)
         assert float(row["p_frontier"]) == pytest.approx(decision.p_frontier, abs=1e-6)
         assert row["tier"] == decision.tier
     quarantine = (tmp_path / f"{name}.quarantine.jsonl").read_text().splitlines()

@@ -21,7 +21,7 @@ from querytier.eval.evaluation import (
     probability_ranking,
 )
 from querytier.eval.heuristics import keyword_scores, length_scores
-from querytier.features import labelled_of
+from querytier.features import FeatureBlocks
 from querytier.params import Params
 from querytier.run_records import log_rows
 from querytier.tracking import Tracker
@@ -65,7 +65,7 @@ def cross_validate_logs(
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
     tracker = Tracker(out)
     with tracker.start(f"crossval {data.source}", params.model_dump()):
-        labelled = labelled_of(examples)
+        labelled = FeatureBlocks.fitted_to(examples).labelled(examples)
         evaluation, found = nested_evaluation(labelled, params)
         metrics = _metrics(evaluation, found, data, params)
         with atomic_file(out / "metrics.json") as scratch:

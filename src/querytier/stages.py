@@ -21,7 +21,6 @@ import numpy as np
 
 from querytier.assessment import Assessment, assess
 from querytier.classifier.artifact import MODEL
-from querytier.classifier.encoder import load_encoder
 from querytier.classifier.exporting import Lineage, export_artifact, parity_views
 from querytier.classifier.manifest import Certificate, Manifest
 from querytier.data.atomic import atomic_folder
@@ -32,10 +31,10 @@ from querytier.data.labelled_log import Reading
 from querytier.data.labelling import LabelRules
 from querytier.data.preparing import EXAMPLES, SUMMARY, Splitting, prepare
 from querytier.data.sources import LogSource
-from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
+from querytier.features import FeatureBlocks
 from querytier.params import Params, PrepareParams
 from querytier.run_records import log_candidates, log_evaluation
 from querytier.scoring import embedded
@@ -102,16 +101,16 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     examples, data = _prepared(out)
     data.check_trainable()
     examples = examples.of_role("train", "calibration")
-    encoder = load_encoder()
     with (
         tracker.start(data.source, params.model_dump()) as run,
         atomic_folder(out / "train") as new,
     ):
         run.write(new / "run.json")
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
-        embeddings = encoder.encode([text_view(query) for query in examples.query])
-        np.save(new / "embeddings.npy", embeddings)
-        labelled = Labelled(examples, {"minilm": embeddings})
+        blocks = FeatureBlocks.fitted_to(examples.of_role("train"))
+        blocks.write(new)
+        labelled = blocks.labelled(examples)
+        np.save(new / "embeddings.npy", labelled.embeddings)
         fitted = fit_classifier(
             labelled,
             recipes=recipes_for(labelled, params.train.regularisation),
@@ -120,7 +119,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
             seed=params.train.seed,
         )
         fitted.write(new)
-        log_candidates(tracker, fitted, encoder.name)
+        log_candidates(tracker, fitted, blocks.encoder.name)
     return fitted
 
 
@@ -139,7 +138,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
     with tracker.resume(run):
         manifest = export_artifact(
             out / "model",
-            load_encoder(),
+            FeatureBlocks.read(out / "train").features(fitted.recipe),
             fitted.heads,
             threshold=fitted.threshold,
             fallback_tier=params.export.fallback_tier,
