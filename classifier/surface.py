@@ -26,7 +26,7 @@ __all__ = ["SurfaceTable", "surface_table"]
 
 Floats = NDArray[np.float32]
 
-_LIMIT = 10.0  # a column that training hardly saw must not outweigh all others in serving
+_DEVIATIONS = 10.0  # a column that training hardly saw must not outweigh all others in serving
 _RANK_STEP = 2.0**-12  # sums of its multiples are exact in float32 up to 4,096 tokens
 _LONG = 8
 _OPTIONS = frozenset("abcde")
@@ -100,7 +100,7 @@ class SurfaceTable:
     """What each token counts for, and how the features made of it are standardised.
 
     The features of one query are, for every column, log(1 + count), then for every column the share
-    count / number of tokens, 0 where there are none; minus `mean`, over `scale`, held within ±10.
+    count / number of tokens, 0 where there are none; minus `mean`, over `scale`, within ±`limit`.
 
     Attributes
     ----------
@@ -110,12 +110,15 @@ class SurfaceTable:
         Row 0, which is padding, and the rows of special tokens are 0.
     mean, scale : ndarray of float32, shape (2k,)
         0 and 1 until `fitted_to` some queries.
+    limit : float
+        No limit until then.
     """
 
     names: tuple[str, ...]
     table: Floats
     mean: Floats
     scale: Floats
+    limit: float = math.inf
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -126,20 +129,23 @@ class SurfaceTable:
     def features(self, token_ids: Sequence[list[int]]) -> Floats:
         """Return the features of n queries, shape (n, 2k)."""
         features = (self._unscaled(token_ids) - self.mean) / self.scale
-        return np.asarray(np.clip(features, -_LIMIT, _LIMIT))
+        return np.asarray(np.clip(features, -self.limit, self.limit))
 
     def fitted_to(self, token_ids: Sequence[list[int]]) -> Self:
         """Return the table that standardises features as these n > 0 queries need it.
 
-        Each feature gets mean 0 and standard deviation 1 on them; one that is constant gets a
-        `scale` of 1.
+        Each feature gets mean 0 and one standard deviation on them, so that their mean squared norm
+        is about 1, as that of sentence embeddings is, and one regularisation suits both. A feature
+        that is constant gets a `scale` of 1.
         """
         features = self._unscaled(token_ids).astype(np.float64)
         constant = np.ptp(features, axis=0) == 0
+        norm = math.sqrt(features.shape[1])
         return replace(
             self,
             mean=features.mean(axis=0).astype(np.float32),
-            scale=np.where(constant, 1, features.std(axis=0)).astype(np.float32),
+            scale=np.where(constant, 1, norm * features.std(axis=0)).astype(np.float32),
+            limit=_DEVIATIONS / norm,
         )
 
     def module(self) -> "torch.nn.Module":
@@ -164,20 +170,22 @@ class SurfaceTable:
                 counts = torch.nn.functional.embedding(token_ids, self.table).sum(dim=1)
                 shares = counts / counts[:, :1].clamp(min=1)
                 unscaled = torch.cat([torch.log(1 + counts), shares], dim=1)
-                return ((unscaled - self.mean) / self.scale).clamp(-_LIMIT, _LIMIT)
+                return ((unscaled - self.mean) / self.scale).clamp(-limit, limit)
 
+        limit = self.limit
         return Surface(self).eval()
 
     def record(self) -> dict[str, NDArray[Any]]:
         """Return arrays for `numpy.savez`, from which `from_arrays` makes the table again."""
         arrays = {"table": self.table, "mean": self.mean, "scale": self.scale}
-        return {"names": np.array(self.names), **arrays}
+        return {"names": np.array(self.names), **arrays, "limit": np.array(self.limit)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Return the table whose `record` this is; other keys are passed over."""
         names = tuple(arrays["names"].tolist())
-        return cls(names, arrays["table"], arrays["mean"], arrays["scale"])
+        numbers = [arrays[name] for name in ("table", "mean", "scale")]
+        return cls(names, *numbers, limit=float(arrays["limit"]))
 
     def _unscaled(self, token_ids: Sequence[list[int]]) -> Floats:
         sums = [self.table[np.asarray(ids, dtype=np.int64)].sum(axis=0) for ids in token_ids]
