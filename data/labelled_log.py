@@ -142,6 +142,7 @@ class LabelledLog:
             for batch in self._engine.batches(_example_batches, self._logs):
                 if account.take(batch):
                     yield self._taken(batch)
+        self._ids = SeenHashes()
         account.check(self.name)
         self._corrector.check_all_used()
         if self._reading.redaction == "fail":

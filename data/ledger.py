@@ -43,7 +43,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._names, self._views = array("Q"), array("Q")
-        self._times, self._labels = array("d"), array("d")
+        self._times, self._labels = array("d"), array("f")
         self._strata = Strata()
         self._truncated = 0
         self.positive, self.negative = 0, 0
@@ -59,7 +59,7 @@ class Ledger:
         self._names.frombytes(batch.groups.tobytes())
         self._views.frombytes(batch.views.tobytes())
         self._times.extend(map(_seconds, examples.time.tolist()))
-        self._labels.frombytes(examples.needs_frontier.tobytes())
+        self._labels.frombytes(examples.needs_frontier.astype(np.float32).tobytes())
         self.positive += int((examples.needs_frontier > 0.5).sum())
         self.negative += int((examples.needs_frontier < 0.5).sum())
         self._truncated += int(batch.truncated.sum())
@@ -86,9 +86,9 @@ class Ledger:
         return len(self._names)
 
     @property
-    def labels(self) -> Floats:
+    def labels(self) -> NDArray[np.float32]:
         """The label of every example, NaN where it has none, shape (n,)."""
-        return np.frombuffer(self._labels)
+        return np.frombuffer(self._labels, np.float32)
 
     @property
     def labelled(self) -> int:

@@ -6,7 +6,7 @@ those with a label, and those without one apart.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,9 +107,11 @@ def prepare(
             links = near_duplicate_links(_views(staged), threshold)
         groups = ledger.groups(links)
         roles = ledger.roles(groups, splitting.shares, splitting.seed, temporal=splitting.temporal)
+        summary = _summary(log, ledger, groups, roles, links=links)
+        del ledger  # its memory is wanted for the second pass
         fingerprint = _write_examples(staged, groups, roles, folder)
         staged.unlink()
-        summary = _summary(log, ledger, groups, roles, fingerprint, links=links)
+        summary = replace(summary, fingerprint=fingerprint)
         summary.write(folder / SUMMARY)
     return summary
 
@@ -129,7 +131,8 @@ def read_unsplit(
     examples = examples.where(examples.labelled)
     if not len(examples):
         raise LogError(f"{log.name} has no labelled row ({counted(ledger.unlabelled)})")
-    return examples, _summary(log, ledger, groups, roles, examples.fingerprint())
+    summary = _summary(log, ledger, groups, roles)
+    return examples, replace(summary, fingerprint=examples.fingerprint())
 
 
 def _stage(log: LabelledLog, ledger: Ledger, path: Path) -> None:
@@ -185,10 +188,10 @@ def _summary(
     ledger: Ledger,
     groups: Hashes,
     roles: Roles,
-    fingerprint: str,
     *,
     links: NDArray[np.intp] | None = None,
 ) -> DataSummary:
+    """Return the summary, its fingerprint yet to be filled in."""
     labelled = ~np.isnan(ledger.labels)
     labels = {role: ledger.labels[(roles == role) & labelled] for role in ROLES}
     return DataSummary(
@@ -216,5 +219,5 @@ def _summary(
         label_sources=dict(ledger.label_sources),
         view_version=VIEW_VERSION,
         view_sha256=view_fingerprint(),
-        fingerprint=fingerprint,
+        fingerprint="",
     )

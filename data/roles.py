@@ -23,6 +23,7 @@ STRATUM_TOLERANCE = 0.05
 
 RoleShares = dict[str, float]
 Floats: TypeAlias = NDArray[np.float64]
+Labels: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Hashes: TypeAlias = NDArray[np.uint64]
 
 
@@ -72,7 +73,7 @@ def _joined(names: Hashes, links: Hashes) -> Hashes:
 
 
 def roles_of(
-    groups: Hashes, shares: RoleShares, seed: int, labels: Floats | None = None
+    groups: Hashes, shares: RoleShares, seed: int, labels: Labels | None = None
 ) -> NDArray[np.object_]:
     """Return the role of every row by `role_of` its group, stratified by label.
 
@@ -87,11 +88,11 @@ def roles_of(
     shares : dict
         Share of each role but "train".
     seed : int
-    labels : ndarray of float64, shape (n,), optional
+    labels : ndarray of float, shape (n,), optional
         NaN where there is none; without any, roles are not stratified.
     """
     distinct, group_of = np.unique(groups, return_inverse=True)
-    positions = np.array([_position(int(group), seed) for group in distinct])
+    positions = np.fromiter((_position(int(g), seed) for g in distinct), float, len(distinct))
     if labels is None:
         return np.asarray(_roles_at(positions, shares, tolerance=1.0)[group_of])
     strata = _majorities(group_of, labels)
@@ -107,7 +108,7 @@ def temporal_roles(
     times: Floats,
     shares: RoleShares,
     seed: int,
-    labels: Floats | None = None,
+    labels: Labels | None = None,
 ) -> NDArray[np.object_]:
     """Return the test role for the groups with the newest rows, and hashed roles for the others.
 
@@ -122,7 +123,7 @@ def temporal_roles(
     shares : dict
         The test role's is a share of the groups.
     seed : int
-    labels : ndarray of float64, shape (n,), optional
+    labels : ndarray of float, shape (n,), optional
         As in `roles_of`, for the other roles.
     """
     distinct, group_of = np.unique(groups, return_inverse=True)
@@ -160,7 +161,7 @@ def _roles_at(positions: Floats, shares: RoleShares, tolerance: float) -> NDArra
     return roles
 
 
-def _majorities(group_of: NDArray[np.intp], labels: Floats) -> Floats:
+def _majorities(group_of: NDArray[np.intp], labels: Labels) -> Floats:
     """Return for each group whether most of its labelled rows are positive; -1 without any."""
     known = ~np.isnan(labels)
     counts = np.bincount(group_of, known)
