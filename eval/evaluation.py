@@ -13,7 +13,7 @@ from querytier.eval.bootstrap import Estimate, Resampling, Statistic, difference
 from querytier.eval.curves import GainCurve, gain_curve
 from querytier.eval.metrics import auroc, brier, ece, ece_when_calibrated
 
-__all__ = ["Evaluation", "Ranking", "Row", "evaluate_rankings", "oracle"]
+__all__ = ["Evaluation", "Ranking", "Row", "evaluate_rankings", "oracle", "shuffled_decisions"]
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
@@ -129,6 +129,22 @@ def oracle(examples: Examples) -> Ranking:
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
     return Ranking("oracle", scores, False, "the answers themselves")
+
+
+def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
+    """Return the classifier's decisions dealt out to the queries by chance.
+
+    At the same frontier rate, this is what the rate alone gives, without any skill. It is one
+    permutation; the mean over all of them is what a constant gets.
+
+    Parameters
+    ----------
+    classifier : Ranking
+    seed : int
+        Of the permutation.
+    """
+    scores = np.random.default_rng(seed).permutation(classifier.scores)
+    return Ranking("shuffled_decisions", scores, False, "our own decisions, shuffled")
 
 
 def evaluate_rankings(

@@ -16,7 +16,13 @@ from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
 from querytier.data.labelling import RULE_BIASES
-from querytier.eval.evaluation import Evaluation, Ranking, evaluate_rankings, oracle
+from querytier.eval.evaluation import (
+    Evaluation,
+    Ranking,
+    evaluate_rankings,
+    oracle,
+    shuffled_decisions,
+)
 from querytier.eval.gate import Gate
 from querytier.eval.heuristics import (
     KEYWORD_THRESHOLD,
@@ -192,6 +198,7 @@ def assess(
         Ranking("keyword_heuristic", keyword_scores(examples.query), False, _NOT_FITTED),
         Ranking("length", length_scores(examples.query), False, _NOT_FITTED),
         Ranking("constant", np.full(len(examples), base_rate), True, "the mean label"),
+        shuffled_decisions(classifier, params.seed),
         *learned,
         oracle(examples),
     ]
