@@ -20,6 +20,7 @@ __all__ = [
     "evaluate_rankings",
     "oracle",
     "probability_ranking",
+    "shuffled_decisions",
 ]
 
 Floats = NDArray[np.float64]
@@ -141,6 +142,22 @@ def oracle(examples: Examples) -> Ranking:
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
     return Ranking("oracle", scores, None, "the answers themselves")
+
+
+def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
+    """Return the classifier's decisions dealt out to the queries by chance.
+
+    At the same frontier rate, this is what the rate alone gives, without any skill. It is one
+    permutation; the mean over all of them is what a constant gets.
+
+    Parameters
+    ----------
+    classifier : Ranking
+    seed : int
+        Of the permutation.
+    """
+    scores = np.random.default_rng(seed).permutation(classifier.scores)
+    return Ranking("shuffled_decisions", scores, None, "our own decisions, shuffled")
 
 
 def evaluate_rankings(

@@ -16,8 +16,8 @@ from querytier.serve import Router
 
 ESTIMATES = ["auroc", "apgr", "cpt50", "cpt80"]
 NUMBERS = ["brier", "ece", "frontier_rate", "quality_retained", "cost_saved"]
-ROWS = ["classifier", "keyword_heuristic", "length", "constant", "tfidf_lr", "knn"]
-ROWS += ["domain_prior", "oracle"]
+ROWS = ["classifier", "keyword_heuristic", "length", "constant", "shuffled_decisions"]
+ROWS += ["tfidf_lr", "knn", "domain_prior", "oracle"]
 VERBS = ["run", "prepare", "train", "export", "evaluate", "score", "decide", "show"]
 
 
@@ -90,6 +90,9 @@ def test_known_rows_have_their_known_values(metrics):
     assert rows["constant"]["auroc"]["value"] == 0.5
     assert rows["constant"]["apgr"]["value"] == pytest.approx(0.5)
     assert rows["constant"]["cpt80"]["value"] == pytest.approx(0.8)
+    shuffled = rows["shuffled_decisions"]
+    assert shuffled["auroc"]["low"] < 0.5 < shuffled["auroc"]["high"]
+    assert shuffled["fitted_on"] == "our own decisions, shuffled"
     assert rows["oracle"]["auroc"]["value"] == 1.0
     assert rows["oracle"]["apgr"]["value"] == max(row["apgr"]["value"] for row in rows.values())
 

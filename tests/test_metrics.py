@@ -10,6 +10,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from querytier.eval.bootstrap import Resampling, difference, undefined
 from querytier.eval.curves import gain_curve
+from querytier.eval.evaluation import Ranking, shuffled_decisions
 from querytier.eval.heuristics import keyword_score, keyword_tier
 from querytier.eval.metrics import auroc, brier, ece, ece_when_calibrated
 
@@ -81,6 +82,27 @@ def test_random_routing_recovers_half_of_the_gap():
     orders = itertools.permutations(range(4))
     areas = [gain_curve(np.array(order, float), GAIN, ones(4)).apgr()[0] for order in orders]
     assert np.mean(areas) == pytest.approx(0.5)
+
+
+@given(ROWS, st.integers(0, 9))
+def test_shuffled_decisions_are_the_same_decisions_on_other_rows(rows, seed):
+    ours = Ranking("classifier", rows[0], True, "its training rows")
+    shuffled = shuffled_decisions(ours, seed)
+    assert sorted(shuffled.scores) == sorted(ours.scores)
+    np.testing.assert_array_equal(shuffled_decisions(ours, seed).scores, shuffled.scores)
+    assert not shuffled.is_probability
+
+
+def test_shuffled_decisions_get_what_a_constant_gets_on_average():
+    random = np.random.default_rng(4)
+    gain = random.choice([0.0, 1.0], 100)
+    ours = Ranking("classifier", gain + random.random(100), True, "its training rows")
+    shuffled = [shuffled_decisions(ours, seed).scores for seed in range(300)]
+    areas = [auroc(scores, gain, ones(100))[0] for scores in shuffled]
+    recovered = [gain_curve(scores, gain, ones(100)).apgr()[0] for scores in shuffled]
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.01)
+    assert np.mean(recovered) == pytest.approx(0.5, abs=0.01)
+    assert auroc(ours.scores, gain, ones(100))[0] == 1.0
 
 
 def test_the_oracle_recovers_more_than_the_gap_where_the_cheap_model_wins_somewhere():

@@ -22,6 +22,7 @@ from querytier.eval.evaluation import (
     evaluate_rankings,
     oracle,
     probability_ranking,
+    shuffled_decisions,
 )
 from querytier.eval.gate import Gate
 from querytier.eval.heuristics import (
@@ -202,6 +203,7 @@ def assess(
         Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
         Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
         probability_ranking("constant", np.full(len(examples), base_rate), "the mean label"),
+        shuffled_decisions(classifier, params.seed),
         *learned,
         oracle(examples),
     ]

@@ -19,6 +19,7 @@ from querytier.eval.evaluation import (
     evaluate_rankings,
     oracle,
     probability_ranking,
+    shuffled_decisions,
 )
 from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.features import FeatureBlocks
@@ -93,6 +94,7 @@ def nested_evaluation(labelled: Labelled, params: Params) -> tuple[Evaluation, O
         Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
         Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
         probability_ranking("constant", mean, "the mean label"),
+        shuffled_decisions(classifier, params.evaluate.seed),
         *(
             probability_ranking(name, cross_fitted(learner, labelled, found.masks), source)
             for name, learner in LEARNED_BASELINES.items()

@@ -8,6 +8,9 @@ All share one folder, `out`::
     out/model/            the artifact                          export
     out/metrics.json      the evaluation, for tools             evaluate
     out/report.html       the evaluation, for people            evaluate
+
+Each appears complete or not at all. Where train, export or evaluate fails or is interrupted, its
+MLflow run says so.
 """
 
 import shutil
@@ -106,6 +109,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         atomic_folder(out / "train") as new,
     ):
         run.write(new / "run.json")
+        encoder = load_encoder()
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
         blocks = FeatureBlocks.fitted_to(examples.of_role("train"))
         blocks.write(new)
@@ -166,8 +170,8 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
     """
     examples, data = _prepared(out)
     fitted, run = _trained(out)
-    router = Router.load(out / "model")
     with tracker.resume(run):
+        router = Router.load(out / "model")
         known, asked = examples.of_role("train", "calibration"), examples.of_role("test")
         train = Labelled(known, {"minilm": np.load(out / "train" / "embeddings.npy")})
         train = train.where(known.role == "train")

@@ -3,13 +3,17 @@
 import json
 import logging
 import os
+import signal
 import sys
+import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from querytier.errors import MissingExtraError, QuerytierError
 
@@ -17,7 +21,8 @@ __all__ = ["REGISTERED_NAME", "RunReference", "Tracker", "ui_command"]
 
 REGISTERED_NAME = "querytier"
 _EXPERIMENT = "querytier"
-_LONGEST_TAG = 1000
+_FAILURE = "failure"
+_LONGEST_FAILURE = 500
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -71,7 +76,10 @@ class Tracker:
 
     @contextmanager
     def start(self, name: str, params: Mapping[str, object]) -> Iterator[RunReference]:
-        """Start a parent run; it is marked failed, with the reason, where the block raises.
+        """Start a parent run.
+
+        Where the block raises, the run ends as FAILED, where it is interrupted (from the keyboard,
+        by SIGTERM) as KILLED; the tag `failure` says why.
 
         Parameters
         ----------
@@ -86,14 +94,16 @@ class Tracker:
 
     @contextmanager
     def resume(self, reference: RunReference) -> Iterator[None]:
-        """Reopen the run of an earlier stage."""
+        """Reopen the run of an earlier stage; it ends as in `start`."""
         mlflow = self._mlflow()
         if reference.tracking_uri != mlflow.get_tracking_uri():
             raise QuerytierError(
                 f"the run was started at {reference.tracking_uri}, tracking now points to "
                 f"{mlflow.get_tracking_uri()}; set MLFLOW_TRACKING_URI as it was, or train again"
             )
-        with _open_run(mlflow, run_id=reference.run_id):
+        with _open_run(mlflow, run_id=reference.run_id) as run:
+            if _FAILURE in run.data.tags:
+                mlflow.delete_tag(_FAILURE)  # of an attempt before this one
             yield
 
     def log_dataset(self, examples: Any, name: str, fingerprint: str) -> None:
@@ -109,7 +119,7 @@ class Tracker:
     ) -> None:
         """Log a candidate as a child of the run that is open."""
         mlflow = self._mlflow()
-        with mlflow.start_run(run_name=name, nested=True):
+        with _open_run(mlflow, run_name=name, nested=True):
             mlflow.log_params(dict(_flat(params)))
             mlflow.log_metrics(_defined(metrics))
 
@@ -206,14 +216,60 @@ class Tracker:
 
 
 @contextmanager
-def _open_run(mlflow: Any, **how: str) -> Iterator[Any]:
-    """Open a run; where the block raises, MLflow marks it failed and the reason stays with it."""
-    with mlflow.start_run(**how) as run:
+def _open_run(mlflow: Any, **how: Any) -> Iterator[Any]:
+    with _terminable():
+        run = mlflow.start_run(**how)
         try:
             yield run
-        except Exception as error:
-            mlflow.set_tag("failure", str(error)[:_LONGEST_TAG])
+        except BaseException as error:
+            # The store may be what failed: the first error is the one to hear of.
+            with suppress(Exception):
+                mlflow.set_tag(_FAILURE, _reason(error)[:_LONGEST_FAILURE])
+            with suppress(Exception):
+                mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
+        mlflow.end_run()
+
+
+def _reason(error: BaseException) -> str:
+    """Say why a run ended; a foreign message may quote a query, so its place stands for it."""
+    if isinstance(error, QuerytierError | OSError):
+        return str(error)
+    if type(error) in _INTERRUPTIONS:
+        return _INTERRUPTIONS[type(error)]
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__} in {Path(frame.f_code.co_filename).name}, line {line}"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the block, as an interruption from the keyboard does.
+
+    Left as it is outside the main thread, and where the process has an answer of its own.
+    """
+    in_charge = threading.current_thread() is threading.main_thread()
+    if not in_charge or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM; uncaught, the process ends with the exit code that shells give for it."""
+
+
+_INTERRUPTIONS: dict[type[BaseException], str] = {
+    KeyboardInterrupt: "interrupted from the keyboard",
+    _Terminated: "terminated by SIGTERM",
+}
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise _Terminated(128 + number)
 
 
 @contextmanager

@@ -1,0 +1,236 @@
+"""Embeddings that are kept are the ones that were encoded, whatever happens to their files."""
+
+import copy
+import shutil
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from querytier.classifier.encoder import Encoder
+from querytier.classifier.tokens import ViewTokenizer
+from querytier.training.embedding_cache import EmbeddingCache, default_cache_folder
+
+VIEWS = [
+    "Where is my order?",
+    "Prove that the bound is tight.",
+    "What time is it in Lima?",
+    "Summarise the contract in two lines.",
+    "Wie spät ist es?",
+]
+
+
+@dataclass(frozen=True)
+class Watched(Encoder):
+    """An encoder that notes what it encodes, and is interrupted when it has encoded so many."""
+
+    asked: list[str] = field(default_factory=list)
+    interrupted_at: int | None = None
+
+    def encode(self, views, *, progress=True):
+        """Encode, unless it is time to be interrupted."""
+        if self.interrupted_at == len(self.asked):
+            raise KeyboardInterrupt
+        self.asked.extend(views)
+        return super().encode(views, progress=progress)
+
+
+@pytest.fixture
+def watched(encoder):
+    return Watched(encoder.name, encoder.weights_sha256, encoder.model)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return EmbeddingCache(tmp_path / "cache", rows_per_chunk=2)
+
+
+@pytest.fixture(scope="module")
+def filled(encoder, tmp_path_factory):
+    cache = EmbeddingCache(tmp_path_factory.mktemp("cache"))
+    return cache, dict(zip(VIEWS, cache.encode(encoder, VIEWS, progress=False), strict=True))
+
+
+def chunks(cache):
+    return sorted(cache.folder.rglob("*.embeddings"))
+
+
+def test_what_is_kept_is_what_was_encoded_bit_for_bit(watched, cache):
+    first = cache.encode(watched, VIEWS)
+    assert sorted(watched.asked) == sorted(VIEWS)
+    assert first.dtype == np.float32
+    in_chunks = [watched.asked[start : start + 2] for start in (0, 2, 4)]
+    fresh = [Encoder.encode(watched, views, progress=False) for views in in_chunks]
+    order = [watched.asked.index(view) for view in VIEWS]
+    np.testing.assert_array_equal(first, np.concatenate(fresh)[order])
+    watched.asked.clear()
+    np.testing.assert_array_equal(cache.encode(watched, VIEWS), first)
+    assert watched.asked == []
+
+
+def test_a_log_that_grows_has_its_new_views_encoded_only(watched, cache):
+    first = cache.encode(watched, VIEWS[:3])
+    watched.asked.clear()
+    np.testing.assert_array_equal(cache.encode(watched, VIEWS)[:3], first)
+    assert sorted(watched.asked) == sorted(VIEWS[3:])
+
+
+@settings(max_examples=30)
+@given(st.lists(st.sampled_from(VIEWS), max_size=12))
+def test_order_and_number_of_the_views_do_not_matter(encoder, filled, views):
+    cache, embedding_of = filled
+    found = cache.encode(encoder, views, progress=False)
+    assert found.shape == (len(views), encoder.dimension)
+    for view, embedding in zip(views, found, strict=True):
+        np.testing.assert_array_equal(embedding, embedding_of[view])
+    assert len(chunks(cache)) == 1
+
+
+def test_they_do_not_matter_to_an_empty_cache_either(watched, tmp_path):
+    there = EmbeddingCache(tmp_path / "a", 2).encode(watched, VIEWS)
+    back = EmbeddingCache(tmp_path / "b", 2).encode(watched, [*VIEWS[::-1], VIEWS[2]])
+    np.testing.assert_array_equal(back[:5][::-1], there)
+    np.testing.assert_array_equal(back[5], there[2])
+    assert watched.asked[:5] == watched.asked[5:]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def cut_a_row(path):
+    path.write_bytes(path.read_bytes()[: -32 - 4 * 384])
+
+
+def change_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def write_another_thing(path):
+    path.write_text("query,label\n" * 1000)
+
+
+def become_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, cut_a_row, change_a_bit, empty, write_another_thing, become_a_folder]
+)
+def test_a_damaged_chunk_is_encoded_again_with_a_warning(watched, cache, damage, caplog):
+    first = cache.encode(watched, VIEWS)
+    damage(chunks(cache)[0])
+    again = replace(watched, asked=[])
+    np.testing.assert_allclose(cache.encode(again, VIEWS), first, atol=1e-6)
+    assert len(again.asked) in {1, 2}
+    assert set(again.asked) < set(VIEWS)
+    assert [str(chunk) in caplog.text for chunk in chunks(cache)].count(True) == 1
+    assert "delete the file" in caplog.text
+    once_more = replace(watched, asked=[])
+    np.testing.assert_allclose(cache.encode(once_more, VIEWS), first, atol=1e-6)
+    assert once_more.asked == []
+
+
+def test_an_interrupted_encoding_goes_on_where_it_was(watched, cache, tmp_path):
+    stopped = replace(watched, asked=[], interrupted_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        cache.encode(stopped, VIEWS)
+    assert len(chunks(cache)) == 2
+    assert not list(cache.folder.rglob(".*"))
+    resumed = cache.encode(watched, VIEWS)
+    assert sorted(stopped.asked + watched.asked) == sorted(VIEWS)
+    whole = EmbeddingCache(tmp_path / "whole", 2).encode(watched, VIEWS)
+    np.testing.assert_array_equal(resumed, whole)
+
+
+def test_what_a_killed_process_left_behind_is_not_read(watched, cache, caplog):
+    cache.encode(watched, VIEWS)
+    chunk = chunks(cache)[0]
+    chunk.with_name(f".{chunk.name}.partial").write_bytes(chunk.read_bytes()[:100])
+    watched.asked.clear()
+    cache.encode(watched, VIEWS)
+    assert (watched.asked, caplog.text) == ([], "")
+
+
+def other_weights(encoder):
+    model = copy.deepcopy(encoder.model)
+    for values in model.parameters():
+        values.data.add_(0.01)
+    return Encoder(encoder.name, "0" * 64, model)
+
+
+def other_tokenizer(encoder):
+    other = Encoder(encoder.name, encoder.weights_sha256, encoder.model)
+    json = encoder.tokenizer.json.replace('"lowercase":true', '"lowercase":false')
+    json = json.replace('"lowercase": true', '"lowercase": false')
+    assert json != encoder.tokenizer.json
+    vars(other)["tokenizer"] = ViewTokenizer(json)
+    return other
+
+
+def other_length(encoder):
+    other = Encoder(encoder.name, encoder.weights_sha256, encoder.model)
+    vars(other)["tokenizer"] = ViewTokenizer(encoder.tokenizer.json, max_tokens=4)
+    return other
+
+
+@pytest.mark.parametrize("make", [other_weights, other_tokenizer, other_length])
+def test_embeddings_of_another_encoder_are_never_returned(encoder, cache, make):
+    ours = cache.encode(encoder, VIEWS)
+    our_chunks, other = chunks(cache), make(encoder)
+    cache.encode(other, ["Hi"])
+    (their_chunk,) = set(chunks(cache)) - set(our_chunks)
+    for chunk in our_chunks:
+        shutil.copy(chunk, their_chunk.parent)
+    found = cache.encode(other, VIEWS)
+    np.testing.assert_allclose(found, other.encode(VIEWS, progress=False), atol=1e-6)
+    assert np.abs(found - ours).max() > 0.01
+    np.testing.assert_array_equal(cache.encode(encoder, VIEWS), ours)
+
+
+def test_two_at_once_do_no_harm(encoder, cache):
+    results = []
+    work = [
+        threading.Thread(target=lambda: results.append(cache.encode(encoder, VIEWS)))
+        for _ in range(2)
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    np.testing.assert_array_equal(*results)
+    np.testing.assert_array_equal(cache.encode(encoder, VIEWS), results[0])
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(watched, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    cache = EmbeddingCache(tmp_path / "file")
+    assert cache.encode(watched, VIEWS).shape == (5, watched.dimension)
+    assert "set QUERYTIER_CACHE" in caplog.text
+
+
+def test_no_text_is_kept_and_only_the_owner_may_look(encoder, cache):
+    cache.encode(encoder, VIEWS)
+    for chunk in chunks(cache):
+        assert chunk.parent.stat().st_mode & 0o077 == 0
+        assert not [view for view in VIEWS if view.encode() in chunk.read_bytes()]
+
+
+def test_the_folder_is_the_one_that_the_environment_names(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path))
+    assert EmbeddingCache().folder == tmp_path
+    monkeypatch.delenv("QUERYTIER_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert default_cache_folder() == Path("/home/somebody/.cache/querytier")
