@@ -15,7 +15,7 @@ from querytier.classifier.tokens import MAX_TOKENS, ViewTokenizer, cleaned_token
 from querytier.errors import MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    import torch
 
 __all__ = ["MINILM", "Encoder", "load_encoder"]
 
@@ -32,18 +32,29 @@ class Encoder:
     ----------
     name : str
     weights_sha256 : str
-        sha256 of the weights file.
-    model : SentenceTransformer
+        sha256 of the weights.
+    model : torch.nn.Module
+        From `{"input_ids": ..., "attention_mask": ...}`, int64 of shape (n, length), to
+        `{"sentence_embedding": ...}`, float32 of shape (n, dimension).
+    tokenizer_json : str
+        A Hugging Face `tokenizer.json` without truncation and padding; id 0 is padding.
+    dimension : int
+        Length of an embedding.
+    max_tokens : int
+        Most token ids of one query.
     """
 
     name: str
     weights_sha256: str
-    model: "SentenceTransformer"
+    model: "torch.nn.Module"
+    tokenizer_json: str
+    dimension: int
+    max_tokens: int = MAX_TOKENS
 
     @cached_property
     def tokenizer(self) -> ViewTokenizer:
         """The tokenizer that goes into the artifact."""
-        return ViewTokenizer(cleaned_tokenizer(self.model.tokenizer.backend_tokenizer.to_str()))
+        return ViewTokenizer(self.tokenizer_json, self.max_tokens)
 
     def encode(self, views: Sequence[str], *, progress: bool = True) -> NDArray[np.float32]:
         """Return the sentence embeddings of text views.
@@ -59,7 +70,7 @@ class Encoder:
         Returns
         -------
         ndarray of float32, shape (n, dimension)
-            Of unit length.
+            Of unit length; zeros where a text has no vector to it.
         """
         import torch
         from tqdm import tqdm
@@ -69,17 +80,12 @@ class Encoder:
         hidden = None if progress else True  # None shows it on terminals only
         with tqdm(total=len(views), desc="encode", unit="query", disable=hidden) as bar:
             for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
-                ids = torch.tensor([token_ids[row] for row in rows])
+                ids = torch.tensor([token_ids[row] for row in rows], dtype=torch.int64)
                 with torch.inference_mode():
                     features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
                     embeddings[rows] = self.model(features)["sentence_embedding"].numpy()
                 bar.update(len(rows))
         return embeddings
-
-    @cached_property
-    def dimension(self) -> int:
-        """Length of an embedding."""
-        return int(self.model.get_embedding_dimension() or 0)
 
 
 def load_encoder() -> Encoder:
@@ -107,7 +113,9 @@ def load_encoder() -> Encoder:
         raise MissingExtraError("sentence_transformers", "train") from error
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(str(folder), device="cpu")
-    return Encoder(MINILM, weights, model.eval())
+    tokenizer_json = cleaned_tokenizer(model.tokenizer.backend_tokenizer.to_str())
+    dimension = int(model.get_embedding_dimension() or 0)
+    return Encoder(MINILM, weights, model.eval(), tokenizer_json, dimension)
 
 
 def _minilm_folder() -> Path:
@@ -125,6 +133,6 @@ def _batches_of_equal_length(lengths: Sequence[int]) -> list[list[int]]:
         by_length.setdefault(length, []).append(row)
     batches = []
     for length, rows in sorted(by_length.items()):
-        size = max(1, _BATCH_TOKENS // min(length, MAX_TOKENS))
+        size = max(1, _BATCH_TOKENS // max(1, length))
         batches += [rows[start : start + size] for start in range(0, len(rows), size)]
     return batches

@@ -24,7 +24,6 @@ from querytier.classifier.head import Heads
 from querytier.classifier.manifest import Certificate, Manifest, TextView, dump_manifest
 from querytier.classifier.runtime import Classifier, open_session
 from querytier.classifier.threshold import Tier
-from querytier.classifier.tokens import MAX_TOKENS
 from querytier.data.atomic import atomic_folder
 from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
 from querytier.errors import ExportError
@@ -109,7 +108,7 @@ def export_artifact(
             model_version=file_sha256(new / MODEL)[:12],
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             input="token_ids",
-            max_tokens=MAX_TOKENS,
+            max_tokens=encoder.max_tokens,
             text_view=TextView(VIEW_VERSION, view_fingerprint()),
             decision_score="gain" if heads.gain else "p_frontier",
             threshold=threshold,

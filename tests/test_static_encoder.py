@@ -1,0 +1,300 @@
+"""The static encoder: its tokenisation, what distillation brings, and its way into an artifact."""
+
+import json
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from querytier.classifier.exporting import Lineage, export_artifact, parity_views
+from querytier.classifier.head import LinearHead
+from querytier.classifier.manifest import Certificate
+from querytier.data.text_view import text_view
+from querytier.errors import TrainingError
+from querytier.serve import Router
+from querytier.training.static_encoder import (
+    STATIC_MAX_TOKENS,
+    UNKNOWN,
+    WORD,
+    distil,
+    read_static,
+    static_encoder,
+    word_tokenizer,
+    words_of,
+    write_static,
+)
+from querytier.training.word_vectors import refined, word_projection
+
+SEED_LOG = Path(__file__).parents[1] / "data" / "seed" / "seed.jsonl"
+# What later versions of Unicode added is a letter to one table and unknown to another.
+SETTLED_TEXT = st.text(st.characters(max_codepoint=0x1C7F, exclude_categories=["Cn", "Cs"]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Work as `distil` promises to repeat itself: on one thread."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def views():
+    """Return views of 240 queries in an order without pattern."""
+    lines = SEED_LOG.read_text("utf-8").splitlines()
+    picked = np.random.default_rng(5).choice(len(lines), 240, replace=False)
+    return [text_view(json.loads(lines[row])["query"]) for row in picked]
+
+
+@pytest.fixture(scope="module")
+def embeddings(encoder, views):
+    return encoder.encode(views, progress=False)
+
+
+@pytest.fixture(scope="module")
+def distilled(encoder, views, embeddings):
+    """Return encoders distilled on the first 160 views: refined, and plain averages."""
+    return [
+        distil(
+            encoder,
+            views[:160],
+            words=500,
+            dimension=64,
+            seed=3,
+            embeddings=embeddings[:160],
+            epochs=epochs,
+        )
+        for epochs in (30, 0)
+    ]
+
+
+@pytest.fixture(scope="module")
+def small_teacher(views):
+    """Return a teacher that costs nothing: random vectors of the words of the views."""
+    vocabulary = sorted({word for view in views for word in words_of(view)})
+    table = np.random.default_rng(1).normal(size=(len(vocabulary) + 2, 24))
+    return static_encoder("small", table.astype(np.float32), vocabulary)
+
+
+@pytest.fixture(scope="module")
+def static(distilled):
+    return distilled[0]
+
+
+def reference_words(text):
+    """Cut a text as WORD says, character by character, A to Z lowered."""
+    lowered = "".join(char.lower() if char.isascii() else char for char in text)
+    words = []
+    for are_letters, run in groupby(lowered, str.isalpha):
+        chars = list(run)
+        words += ["".join(chars)] if are_letters else [char for char in chars if not char.isspace()]
+    return words
+
+
+@pytest.fixture(scope="module")
+def onnx_words():
+    """Return the same cut made by operators that ONNX Runtime has built in."""
+    lower = helper.make_node(
+        "StringNormalizer", ["text"], ["lower"], case_change_action="LOWER", locale="C"
+    )
+    cut = helper.make_node(
+        "Tokenizer",
+        ["lower"],
+        ["words"],
+        domain="com.microsoft",
+        tokenexp=WORD,
+        mark=0,
+        mincharnum=1,
+        pad_value="",
+    )
+    text = helper.make_tensor_value_info("text", TensorProto.STRING, [1])
+    words = helper.make_tensor_value_info("words", TensorProto.STRING, None)
+    model = helper.make_model(
+        helper.make_graph([lower, cut], "words", [text], [words]),
+        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)],
+        ir_version=8,
+    )
+    session = ort.InferenceSession(model.SerializeToString())
+    return lambda view: session.run(None, {"text": np.array([view], dtype=object)})[0].ravel()
+
+
+@given(SETTLED_TEXT)
+def test_words_are_runs_of_letters_single_digits_and_single_other_characters(text):
+    view = text_view(text)
+    assert words_of(view) == reference_words(view)
+    assert bool(words_of(view)) == bool(view)
+
+
+@given(SETTLED_TEXT)
+def test_onnx_operators_cut_a_view_into_the_same_words(onnx_words, text):
+    view = text_view(text)
+    if view:
+        assert words_of(view) == onnx_words(view).tolist()
+
+
+def test_only_ascii_letters_are_lowered():
+    assert words_of("École ÀB İ K ΣΑΣ") == ["École", "Àb", "İ", "k", "ΣΑΣ"]
+
+
+def test_no_text_makes_padding_and_what_is_not_in_the_vocabulary_is_unknown():
+    static = static_encoder("two words", np.ones((4, 2), np.float32), ["<", "pad"])
+    assert static.tokenizer.token_ids("<pad> <unk>") == [2, 3, UNKNOWN, 2, UNKNOWN, UNKNOWN]
+
+
+def test_a_long_query_keeps_the_ids_of_its_head_and_tail(static):
+    ids = static.tokenizer.token_ids("7 " * 400 + "? " * 400)
+    assert len(ids) == STATIC_MAX_TOKENS
+    assert len(set(ids[:256])) == len(set(ids[256:])) == 1
+    assert ids[0] != ids[-1]
+
+
+def test_the_vocabulary_is_what_recurs_by_frequency_and_then_the_teachers_words():
+    teacher = static_encoder(
+        "small", np.eye(8, dtype=np.float32), ["é", "the", "b", "zyx", "of", "?"]
+    )
+    views = ["zyx abc", "zyx abc", "zyx once"] * 2 + ["qqq", "www", "eee", "rrr"]
+
+    def vocabulary(words):
+        static = distil(teacher, views, words=words, dimension=4, seed=0, epochs=0)
+        return list(json.loads(static.tokenizer_json)["model"]["vocab"])
+
+    reserved, recurring = ["<pad>", "<unk>"], ["zyx", "abc", "once"]
+    assert vocabulary(20) == [*reserved, *recurring, "the", "b", "of", "?", "é"]
+    assert vocabulary(4) == [*reserved, *recurring, "the"]
+
+
+def test_an_embedding_is_the_direction_of_the_sum_of_its_words():
+    table = np.array([[0, 0], [0, 0], [3, 0], [0, 1]], np.float32)
+    static = static_encoder("two words", table, ["far", "up"])
+    embeddings = static.encode(["far", "up", "far up up up up", "FAR-off up up up"], progress=False)
+    np.testing.assert_allclose(embeddings, [[1, 0], [0, 1], [0.6, 0.8], [0.5**0.5] * 2], atol=1e-6)
+
+
+def test_refinement_brings_held_out_views_nearer_to_the_teacher(distilled, views, embeddings):
+    """By how alike they find each two of 80 views that neither was distilled on."""
+    pairs = np.triu_indices(80, 1)
+
+    def likeness(vectors):
+        return (vectors @ vectors.T)[pairs]
+
+    of_teacher = likeness(embeddings[160:])
+    refined_one, plain = (
+        np.corrcoef(likeness(each.encode(views[160:], progress=False)), of_teacher)[0, 1]
+        for each in distilled
+    )
+    assert refined_one > plain + 0.05
+
+
+def test_refined_vectors_point_nearer_to_their_targets_on_rows_not_seen():
+    generator = np.random.default_rng(2)
+    truth = generator.normal(size=(50, 8)).astype(np.float32)
+    rows = [generator.integers(1, 50, 6).tolist() for _ in range(400)]
+    targets = np.array([truth[row].sum(axis=0) for row in rows])
+    start = truth + generator.normal(size=truth.shape).astype(np.float32)
+    better = refined(start, rows[:300], targets[:300], epochs=30, seed=1)
+
+    def cosine(table):
+        sums = np.array([table[row].sum(axis=0) for row in rows[300:]])
+        lengths = np.linalg.norm(sums, axis=1) * np.linalg.norm(targets[300:], axis=1)
+        return ((sums * targets[300:]).sum(axis=1) / lengths).mean()
+
+    assert cosine(better) > cosine(start) + 0.05
+
+
+def test_a_projection_keeps_the_lengths_of_what_lies_on_its_axes():
+    generator = np.random.default_rng(4)
+    plane = generator.normal(size=(2, 6)).astype(np.float32)
+    words, views = (generator.normal(size=(40, 2)).astype(np.float32) @ plane for _ in range(2))
+    projection = word_projection(words, views, 2)
+    for embeddings, project in ((words, projection.words), (views, projection.views)):
+        lengths = np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1)
+        np.testing.assert_allclose(
+            np.linalg.norm(project(embeddings), axis=1), lengths, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_same_seed_gives_the_same_encoder_and_another_seed_another(small_teacher, views):
+    def sha256(seed):
+        return distil(small_teacher, views, dimension=16, seed=seed, epochs=3).weights_sha256
+
+    assert sha256(1) == sha256(1)
+    assert sha256(1) != sha256(2)
+
+
+def test_queries_of_nothing_known_have_finite_embeddings(static):
+    embeddings = static.encode(["ᏣᎳᎩ", "qzxv qzxw", "½", " ", ""], progress=False)
+    assert np.isfinite(embeddings).all()
+    blank = static_encoder("blank", np.zeros((3, 4), np.float32), ["word"])
+    assert not blank.encode(["word", "other", ""], progress=False).any()
+
+
+def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_path):
+    head = LinearHead(np.random.default_rng(0).normal(size=static.dimension), 0.2)
+    manifest = export_artifact(
+        tmp_path / "model",
+        static,
+        head,
+        threshold=0.5,
+        fallback_tier="frontier",
+        views=parity_views(views, 250),
+        tolerance=1e-5,
+        certificate=Certificate("refused", "a test"),
+        lineage=lineage(),
+    )
+    assert manifest.max_tokens == STATIC_MAX_TOKENS
+    assert manifest.encoder["name"] == "static-all-MiniLM-L6-v2"
+    router = Router.load(tmp_path / "model")
+    for query in ["Why is the sky blue?", "ᏣᎳᎩ", "½", "word " * 5_000]:
+        expected = head.p_frontier(static.encode([text_view(query)], progress=False))[0]
+        assert router.decide(query).p_frontier == pytest.approx(expected, abs=1e-5)
+
+
+def lineage():
+    area = {"value": 0.5, "low": 0.4, "high": 0.6}
+    metrics = {
+        "target_frontier_rate": 0.5,
+        "chosen": "lr",
+        "calibration": "platt",
+        "calibration_rows": 1,
+        "cross_validated_auroc": area,
+    }
+    rule = {"rules": ["stated"], "ok_threshold": 0.5}
+    data = {"roles": {}, "label_sources": {}, "source": "a test", "needs_frontier": 0.5}
+    return Lineage(label_rule=rule, metrics=metrics, data=data, code={})
+
+
+def test_what_is_written_is_read_again(static, tmp_path):
+    write_static(static, tmp_path / "static")
+    again = read_static(tmp_path / "static")
+    assert (again.name, again.weights_sha256) == (static.name, static.weights_sha256)
+    assert (again.dimension, again.max_tokens) == (64, STATIC_MAX_TOKENS)
+    queries = ["Is the kettle back in stock?", "Prove it."]
+    np.testing.assert_array_equal(
+        again.encode(queries, progress=False), static.encode(queries, progress=False)
+    )
+
+
+def test_a_changed_or_missing_static_encoder_is_refused(static, tmp_path):
+    write_static(static, tmp_path / "static")
+    (tmp_path / "static" / "tokenizer.json").write_text(word_tokenizer(["other"]), "utf-8")
+    with pytest.raises(TrainingError, match=r"sha256 .* distil it again"):
+        read_static(tmp_path / "static")
+    with pytest.raises(TrainingError, match="holds no static encoder"):
+        read_static(tmp_path)
+
+
+def test_wrong_arguments_are_refused(encoder, views, embeddings):
+    with pytest.raises(ValueError, match="dimension 500 is more than the teacher's 384"):
+        distil(encoder, views, dimension=500, seed=0)
+    with pytest.raises(TrainingError, match="2 text views are too few"):
+        distil(encoder, views[:2], seed=0)
+    with pytest.raises(ValueError, match=r"shape \(7, 384\) for 240 views"):
+        distil(encoder, views, seed=0, embeddings=embeddings[:7])

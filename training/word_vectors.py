@@ -1,0 +1,188 @@
+"""Word vectors from a teacher's embeddings: their projection, and their refinement."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Projection", "refined", "word_projection"]
+
+Vectors = NDArray[np.float32]
+Rows = NDArray[np.intp]
+
+_HELD_OUT = 0.1
+_RIDGE_PENALTIES = (0.1, 1.0, 10.0)
+_STEP = 1.5e-3
+_WEIGHT_STEP = 1.5e-2
+_BATCHES = 20
+_SMALLEST_BATCH, _LARGEST_BATCH = 8, 256
+_PATIENCE = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Where the teacher's embeddings of words and of views go.
+
+    Words and views are centred apart: what a word alone has in common with all words, such as being
+    short, is nothing that a query says.
+
+    Attributes
+    ----------
+    word_mean, view_mean : ndarray of float32, shape (teacher's dimension,)
+    axes : ndarray of float32, shape (teacher's dimension, dimension)
+        Orthonormal.
+    """
+
+    word_mean: Vectors
+    view_mean: Vectors
+    axes: Vectors
+
+    def words(self, embeddings: Vectors) -> Vectors:
+        """Return the vectors of words, of shape (n, dimension)."""
+        return np.asarray((embeddings - self.word_mean) @ self.axes)
+
+    def views(self, embeddings: Vectors) -> Vectors:
+        """Return what the words of a view should add up to in direction; (n, dimension)."""
+        return np.asarray((embeddings - self.view_mean) @ self.axes)
+
+
+def word_projection(words: Vectors, views: Vectors, dimension: int) -> Projection:
+    """Fit a projection: PCA on the sum of the covariances of words and of views.
+
+    Parameters
+    ----------
+    words, views : ndarray of float32, shape (n, teacher's dimension)
+        The teacher's embeddings.
+    dimension : int
+        How many axes to keep.
+    """
+    means = words.mean(axis=0), views.mean(axis=0)
+    covariance = np.cov(words.T.astype(np.float64)) + np.cov(views.T.astype(np.float64))
+    _, axes = np.linalg.eigh(covariance)
+    return Projection(*means, np.ascontiguousarray(axes[:, ::-1][:, :dimension], dtype=np.float32))
+
+
+def refined(
+    table: Vectors,
+    token_ids: Sequence[Sequence[int]],
+    targets: Vectors,
+    *,
+    epochs: int,
+    seed: int,
+) -> Vectors:
+    """Refine word vectors so that the sums over rows of words point where the targets do.
+
+    First one linear map for all words, by ridge regression, which serves the words that no row
+    holds too; then a weight and a vector for each word that occurs, by Adam on the cosine. A tenth
+    of the rows is held out: it chooses the penalty of the ridge and stops Adam.
+
+    Parameters
+    ----------
+    table : ndarray of float32, shape (words, dimension)
+    token_ids : sequence of sequences of int, length n
+    targets : ndarray of float32, shape (n, dimension)
+    epochs : int
+    seed : int
+
+    Returns
+    -------
+    ndarray of float32, shape (words, dimension)
+        The weights multiplied in.
+    """
+    import torch
+
+    rows = np.random.default_rng(seed).permutation(len(token_ids))
+    held_out, fitted = np.split(rows, [max(1, round(_HELD_OUT * len(rows)))])
+    ids = [torch.tensor(of_row, dtype=torch.int64) for of_row in token_ids]
+    task = _Task(ids, _units(targets), fitted, held_out)
+    return _descended(_mapped(table, task), task, epochs, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    token_ids: "list[torch.Tensor]"
+    targets: Vectors
+    fitted: Rows
+    held_out: Rows
+
+    def sums(self, table: "torch.Tensor", weights: "torch.Tensor", rows: Rows) -> "torch.Tensor":
+        import torch
+
+        flat = torch.cat([self.token_ids[row] for row in rows])
+        lengths = [len(self.token_ids[row]) for row in rows]
+        offsets = torch.tensor([0, *np.cumsum(lengths)[:-1]])
+        return torch.nn.functional.embedding_bag(
+            flat, table, offsets, mode="sum", per_sample_weights=weights[flat]
+        )
+
+    def cosine(self, table: "torch.Tensor", weights: "torch.Tensor", rows: Rows) -> "torch.Tensor":
+        import torch
+
+        sums = self.sums(table, weights, rows)
+        return torch.cosine_similarity(sums, torch.from_numpy(self.targets[rows])).mean()
+
+    def held_out_cosine(self, table: "torch.Tensor", weights: "torch.Tensor") -> float:
+        import torch
+
+        with torch.no_grad():
+            return float(self.cosine(table, weights, self.held_out))
+
+
+def _mapped(table: Vectors, task: _Task) -> Vectors:
+    """Return the table under the best of the ridge maps, or as it is where none helps."""
+    import torch
+
+    weights, targets = torch.ones(len(table)), task.targets[task.fitted]
+    sums = _units(task.sums(torch.from_numpy(table), weights, task.fitted).numpy())
+    tables = [table, *(table @ _ridge_map(sums, targets, each) for each in _RIDGE_PENALTIES)]
+    return max(tables, key=lambda one: task.held_out_cosine(torch.from_numpy(one), weights))
+
+
+def _ridge_map(sums: Vectors, targets: Vectors, penalty: float) -> Vectors:
+    """Return the map that takes sums to targets, drawn towards the identity by the penalty."""
+    identity = np.eye(sums.shape[1]) * penalty * len(sums) / sums.shape[1]
+    inputs, outputs = sums.astype(np.float64), targets.astype(np.float64)
+    solved = np.linalg.solve(inputs.T @ inputs + identity, inputs.T @ outputs + identity)
+    return np.asarray(solved, dtype=np.float32)
+
+
+def _descended(table: Vectors, task: _Task, epochs: int, seed: int) -> Vectors:
+    """Return the table of the epoch whose cosine on held-out rows is best."""
+    import torch
+
+    vectors = torch.tensor(table, requires_grad=True)
+    logs = torch.zeros(len(table), requires_grad=True)
+    length = float(np.linalg.norm(table, axis=1).mean())
+    optimizer = torch.optim.Adam(
+        [{"params": [vectors], "lr": _STEP * length}, {"params": [logs], "lr": _WEIGHT_STEP}]
+    )
+    generator = np.random.default_rng(seed)
+    best, best_table, since = task.held_out_cosine(vectors, logs.exp()), table, 0
+    for _ in range(epochs):
+        for rows in _batches(generator.permutation(task.fitted)):
+            optimizer.zero_grad()
+            torch.autograd.backward(-task.cosine(vectors, logs.exp(), rows))
+            optimizer.step()
+        cosine, since = task.held_out_cosine(vectors, logs.exp()), since + 1
+        if cosine > best:
+            best, since = cosine, 0
+            best_table = (vectors * logs.exp().unsqueeze(1)).detach().numpy()
+        if since == _PATIENCE:
+            break
+    return best_table
+
+
+def _batches(rows: Rows) -> Iterator[Rows]:
+    size = min(max(len(rows) // _BATCHES, _SMALLEST_BATCH), _LARGEST_BATCH)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _units(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
