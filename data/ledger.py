@@ -83,7 +83,7 @@ class Ledger:
         self.propensities_known += int((~np.isnan(examples.propensity)).sum())
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._labels)
 
     @property
     def labels(self) -> NDArray[np.float32]:
@@ -96,8 +96,12 @@ class Ledger:
         return self.label_sources.total()
 
     def groups(self, links: NDArray[np.intp] | None = None) -> Hashes:
-        """Return the group of every example; linked ones share it."""
+        """Return the group of every example; linked ones share it.
+
+        To be called once: it gives up the hashes, of which long logs have many.
+        """
         names, views = np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
+        self._names, self._views = array("Q"), array("Q")
         return joined_groups(names, views, links)
 
     def roles(

@@ -203,7 +203,7 @@ def _summary(
         passed_over=dict(log.account.passed_over),
         positive=ledger.positive,
         negative=ledger.negative,
-        groups=len(np.unique(groups[labelled])),
+        groups=_distinct(groups[labelled]),
         roles={role: len(found) for role, found in labels.items()},
         needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
         shares=ledger.shares(),
@@ -221,3 +221,9 @@ def _summary(
         view_sha256=view_fingerprint(),
         fingerprint="",
     )
+
+
+def _distinct(hashes: Hashes) -> int:
+    """Return how many distinct hashes there are; sorts them in place."""
+    hashes.sort()
+    return int((hashes[1:] != hashes[:-1]).sum()) + bool(len(hashes))
