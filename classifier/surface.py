@@ -184,8 +184,8 @@ class SurfaceTable:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Return the table whose `record` this is; other keys are passed over."""
         names = tuple(arrays["names"].tolist())
-        numbers = [arrays[name] for name in ("table", "mean", "scale")]
-        return cls(names, *numbers, limit=float(arrays["limit"]))
+        table, mean, scale = (arrays[name] for name in ("table", "mean", "scale"))
+        return cls(names, table, mean, scale, float(arrays["limit"]))
 
     def _unscaled(self, token_ids: Sequence[list[int]]) -> Floats:
         sums = [self.table[np.asarray(ids, dtype=np.int64)].sum(axis=0) for ids in token_ids]

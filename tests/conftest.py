@@ -26,6 +26,12 @@ def _no_foreign_tracking():
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep embeddings where the tests end with them."""
+    os.environ["QUERYTIER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def scored_log():
     return FIXTURES / "scored.jsonl"

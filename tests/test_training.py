@@ -108,11 +108,11 @@ def test_a_gap_to_recover_is_what_apgr_chooses_by():
 
 
 def test_recipes_by_gain_come_where_every_row_has_scores_and_fewer_features_come_first():
-    blocks = {"minilm": np.zeros((4, 2), np.float32), "surface": np.zeros((4, 1), np.float32)}
-    names = [r.name for r in recipes_for(Labelled(scored_rows(4).examples, blocks), (1.0, 0.1))]
+    choices = [("minilm",), ("minilm", "surface")]
+    names = [r.name for r in recipes_for(scored_rows(4).examples, choices, (1.0, 0.1))]
     assert names[:3] == ["minilm_gain_C0.1", "minilm_gain_C1", "minilm_lr_C0.1"]
     assert names[4] == "minilm+surface_gain_C0.1"
-    unscored = recipes_for(Labelled(labelled_rows(4).examples, blocks), (1.0,))
+    unscored = recipes_for(labelled_rows(4).examples, choices, (1.0,))
     assert [recipe.ranks_by for recipe in unscored] == ["p_frontier"] * 2
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.head import Heads
+from querytier.data.examples import Examples
 from querytier.training.baselines import Labelled
 from querytier.training.fitting import fit_gain_head, fit_head
 
@@ -69,20 +70,30 @@ class Recipe:
         return need.logits(self.features(asked))
 
 
-def recipes_for(labelled: Labelled, regularisation: Sequence[float]) -> list[Recipe]:
-    """Return the recipes that rows allow, those first that one would rather have.
+def recipes_for(
+    examples: Examples, choices: Sequence[tuple[str, ...]], regularisation: Sequence[float]
+) -> list[Recipe]:
+    """Return the recipes that examples allow, those first that one would rather have.
 
-    Fewer features come first; with the same features, ranking by gain, which is what the
-    cost-quality curve measures, where every row has both scores; then the stronger regularisation.
+    For each choice of features ranking by gain, which is what the cost-quality curve measures,
+    comes first, where every row has both scores; then the stronger regularisation.
+
+    Parameters
+    ----------
+    examples : Examples
+        Of the training role.
+    choices : sequence of tuple of str
+        Blocks of features; what one would rather have first.
+    regularisation : sequence of float
+        scikit-learn's `C`.
     """
     by: list[Literal["gain", "p_frontier"]] = ["gain", "p_frontier"]
-    if not labelled.examples.scored:
+    if not examples.scored:
         by.remove("gain")
-    names = tuple(labelled.blocks)
-    nested = [names[: count + 1] for count in range(len(names))]
+    strongest_first = sorted(regularisation)
     return [
         Recipe(blocks, ranks_by, c)
-        for blocks in nested
+        for blocks in choices
         for ranks_by in by
-        for c in sorted(regularisation)
+        for c in strongest_first
     ]

@@ -75,6 +75,10 @@ Cluster = Annotated[
     str | None,
     typer.Option("--cluster", metavar="ADDRESS", help="The Ray cluster on which daft runs."),
 ]
+BudgetName = Annotated[
+    str | None,
+    typer.Option("--budget", help="quick, or standard: also a distilled static encoder."),
+]
 StageParams = Annotated[
     Path, typer.Option("--params", metavar="FILE", help="The params.yaml of the pipeline.")
 ]
@@ -116,16 +120,18 @@ def run(
     out: Out,
     reading: LogOptions,
     corrections: Corrections = None,
+    budget: BudgetName = None,
     engine: EngineName = "local",
     cluster: Cluster = None,
 ) -> None:
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
     from querytier.data.engines import engine as engine_named
+    from querytier.params import with_training
     from querytier.summary import print_data
     from querytier.tracking import Tracker
 
-    settings = reading.params()
+    settings = with_training(reading.params(), budget=budget)
     sources = reading.sources(logs, settings)
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     _say("1/4 prepare")
@@ -163,13 +169,14 @@ def prepare_(
 
 
 @app.command(epilog="Example: querytier train --params params.yaml --out artifacts")
-def train(out: Out, params: StageParams = Path("params.yaml")) -> None:
+def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
     """Stage 2: encode, choose, fit and calibrate on the prepared data."""
     from querytier import stages
-    from querytier.params import read_params
+    from querytier.params import read_params, with_training
     from querytier.tracking import Tracker
 
-    fitted = stages.train_stage(out, read_params(params), Tracker(_project(params)))
+    settings = with_training(read_params(params), budget=budget)
+    fitted = stages.train_stage(out, settings, Tracker(_project(params)))
     _say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
 
 
@@ -183,16 +190,15 @@ def crossval(
     out: Out,
     reading: LogOptions,
     folds: Annotated[int | None, typer.Option("--folds", min=2, max=20)] = None,
+    budget: BudgetName = None,
 ) -> None:
     """Judge the whole procedure out of fold, where logs are too few to set rows aside."""
     from querytier.crossvalidation import cross_validate_logs
+    from querytier.params import with_training
     from querytier.stages import reading_of
     from querytier.summary import print_table
 
-    settings = reading.params()
-    if folds is not None:
-        train = settings.train.model_copy(update={"folds": folds})
-        settings = settings.model_copy(update={"train": train})
+    settings = with_training(reading.params(), budget=budget, folds=folds)
     sources = reading.sources(logs, settings)
     metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
     print_table(metrics)

@@ -66,8 +66,8 @@ def cross_validate_logs(
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
     tracker = Tracker(out)
     with tracker.start(f"crossval {data.source}", params.model_dump()):
-        labelled = FeatureBlocks.fitted_to(examples).labelled(examples)
-        evaluation, found = nested_evaluation(labelled, params)
+        blocks = FeatureBlocks.fitted_to(examples, params.train.budget, params.train.seed)
+        evaluation, found = nested_evaluation(blocks.labelled(examples), blocks.choices(), params)
         metrics = _metrics(evaluation, found, data, params)
         with atomic_file(out / "metrics.json") as scratch:
             scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
@@ -77,12 +77,18 @@ def cross_validate_logs(
     return metrics
 
 
-def nested_evaluation(labelled: Labelled, params: Params) -> tuple[Evaluation, OutOfFold]:
-    """Return the out-of-fold evaluation beside baselines on the very same folds."""
+def nested_evaluation(
+    labelled: Labelled, choices: Sequence[tuple[str, ...]], params: Params
+) -> tuple[Evaluation, OutOfFold]:
+    """Return the out-of-fold evaluation beside baselines on the very same folds.
+
+    Features are made of all rows, without their labels; `choices` are the blocks of them that
+    recipes may take.
+    """
     section, examples = params.train, labelled.examples
     found = nested_cross_validation(
         labelled,
-        recipes_for(labelled, section.regularisation),
+        recipes_for(examples, choices, section.regularisation),
         folds=section.folds,
         target_frontier_rate=section.target_frontier_rate,
         seed=section.seed,

@@ -10,6 +10,7 @@ from querytier.data.labelling import AUTOMATIC_RULES, RuleName
 from querytier.errors import UsageError
 
 __all__ = [
+    "Budget",
     "EvaluateParams",
     "ExportParams",
     "Params",
@@ -17,10 +18,12 @@ __all__ = [
     "TrainParams",
     "read_params",
     "validated",
+    "with_training",
 ]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Budget = Literal["quick", "standard"]
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -73,6 +76,7 @@ class PrepareParams(_Section):
 class TrainParams(_Section):
     """From examples to a fitted, calibrated classifier."""
 
+    budget: Budget = "quick"
     regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
         0.1,
         1.0,
@@ -132,6 +136,20 @@ def read_params(path: Path | None) -> Params:
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
     return validated(Params, content, str(path))
+
+
+def with_training(params: Params, **said: object) -> Params:
+    """Return the parameters with what the command line says of training; None says nothing.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range.
+    """
+    changes = {name: value for name, value in said.items() if value is not None}
+    section = {**params.train.model_dump(), **changes}
+    train = validated(TrainParams, section, "the command line")
+    return params.model_copy(update={"train": train})
 
 
 def validated(model: type[Section], content: object, origin: str) -> Section:

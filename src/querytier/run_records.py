@@ -12,7 +12,7 @@ from querytier.training.fitted import Fitted
 __all__ = ["log_candidates", "log_evaluation", "log_rows"]
 
 
-def log_candidates(tracker: Tracker, fitted: Fitted, encoder: str) -> None:
+def log_candidates(tracker: Tracker, fitted: Fitted) -> None:
     """Log a child run a candidate, and what was chosen."""
     for candidate in fitted.candidates:
         measured = {
@@ -23,7 +23,6 @@ def log_candidates(tracker: Tracker, fitted: Fitted, encoder: str) -> None:
         tracker.log_candidate(
             candidate["name"],
             {
-                "encoder": encoder,
                 "regularisation": candidate["regularisation"],
                 "ranks_by": candidate["ranks_by"],
                 "features": "+".join(candidate["features"] or ()),

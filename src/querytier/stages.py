@@ -109,21 +109,22 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         atomic_folder(out / "train") as new,
     ):
         run.write(new / "run.json")
-        encoder = load_encoder()
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
-        blocks = FeatureBlocks.fitted_to(examples.of_role("train"))
+        section = params.train
+        train = examples.of_role("train")
+        blocks = FeatureBlocks.fitted_to(train, section.budget, section.seed)
         blocks.write(new)
         labelled = blocks.labelled(examples)
-        np.save(new / "embeddings.npy", labelled.embeddings)
         fitted = fit_classifier(
             labelled,
-            recipes=recipes_for(labelled, params.train.regularisation),
-            folds=params.train.folds,
-            target_frontier_rate=params.train.target_frontier_rate,
-            seed=params.train.seed,
+            recipes=recipes_for(train, blocks.choices(), section.regularisation),
+            folds=section.folds,
+            target_frontier_rate=section.target_frontier_rate,
+            seed=section.seed,
         )
         fitted.write(new)
-        log_candidates(tracker, fitted, blocks.encoder.name)
+        np.save(new / "embeddings.npy", labelled.blocks[fitted.recipe.blocks[0]])
+        log_candidates(tracker, fitted)
     return fitted
 
 
@@ -142,7 +143,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
     with tracker.resume(run):
         manifest = export_artifact(
             out / "model",
-            FeatureBlocks.read(out / "train").features(fitted.recipe),
+            FeatureBlocks.read(out / "train").of(fitted.recipe),
             fitted.heads,
             threshold=fitted.threshold,
             fallback_tier=params.export.fallback_tier,
@@ -185,7 +186,9 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
         model_version = router.classifier.manifest.model_version
         tags = {"model_version": model_version, "data_fingerprint": data.fingerprint}
         registered = tracker.register(
-            out / "model" / MODEL, {"token_ids": np.array([[101, 7592, 102]])}, tags
+            out / "model" / MODEL,
+            {"token_ids": np.array([router.classifier.tokenizer.token_ids("an example")])},
+            tags,
         )
         tracker.judge(registered, gate.passed, gate.reason)
     return assessment
