@@ -3,7 +3,7 @@
 import copy
 import shutil
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from querytier.classifier.encoder import Encoder
-from querytier.classifier.tokens import ViewTokenizer
 from querytier.training.embedding_cache import EmbeddingCache, default_cache_folder
 
 VIEWS = [
@@ -22,6 +21,10 @@ VIEWS = [
     "Summarise the contract in two lines.",
     "Wie spät ist es?",
 ]
+
+
+def vars_of(encoder):
+    return {part.name: getattr(encoder, part.name) for part in fields(Encoder)}
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Watched(Encoder):
 
 @pytest.fixture
 def watched(encoder):
-    return Watched(encoder.name, encoder.weights_sha256, encoder.model)
+    return Watched(**vars_of(encoder))
 
 
 @pytest.fixture
@@ -167,22 +170,18 @@ def other_weights(encoder):
     model = copy.deepcopy(encoder.model)
     for values in model.parameters():
         values.data.add_(0.01)
-    return Encoder(encoder.name, "0" * 64, model)
+    return replace(encoder, weights_sha256="0" * 64, model=model)
 
 
 def other_tokenizer(encoder):
-    other = Encoder(encoder.name, encoder.weights_sha256, encoder.model)
-    json = encoder.tokenizer.json.replace('"lowercase":true', '"lowercase":false')
+    json = encoder.tokenizer_json.replace('"lowercase":true', '"lowercase":false')
     json = json.replace('"lowercase": true', '"lowercase": false')
-    assert json != encoder.tokenizer.json
-    vars(other)["tokenizer"] = ViewTokenizer(json)
-    return other
+    assert json != encoder.tokenizer_json
+    return replace(encoder, tokenizer_json=json)
 
 
 def other_length(encoder):
-    other = Encoder(encoder.name, encoder.weights_sha256, encoder.model)
-    vars(other)["tokenizer"] = ViewTokenizer(encoder.tokenizer.json, max_tokens=4)
-    return other
+    return replace(encoder, max_tokens=4)
 
 
 @pytest.mark.parametrize("make", [other_weights, other_tokenizer, other_length])

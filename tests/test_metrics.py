@@ -86,17 +86,17 @@ def test_random_routing_recovers_half_of_the_gap():
 
 @given(ROWS, st.integers(0, 9))
 def test_shuffled_decisions_are_the_same_decisions_on_other_rows(rows, seed):
-    ours = Ranking("classifier", rows[0], True, "its training rows")
+    ours = Ranking("classifier", rows[0], rows[0], "its training rows")
     shuffled = shuffled_decisions(ours, seed)
     assert sorted(shuffled.scores) == sorted(ours.scores)
     np.testing.assert_array_equal(shuffled_decisions(ours, seed).scores, shuffled.scores)
-    assert not shuffled.is_probability
+    assert shuffled.probabilities is None
 
 
 def test_shuffled_decisions_get_what_a_constant_gets_on_average():
     random = np.random.default_rng(4)
     gain = random.choice([0.0, 1.0], 100)
-    ours = Ranking("classifier", gain + random.random(100), True, "its training rows")
+    ours = Ranking("classifier", gain + random.random(100), None, "its training rows")
     shuffled = [shuffled_decisions(ours, seed).scores for seed in range(300)]
     areas = [auroc(scores, gain, ones(100))[0] for scores in shuffled]
     recovered = [gain_curve(scores, gain, ones(100)).apgr()[0] for scores in shuffled]

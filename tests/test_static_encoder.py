@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from querytier.classifier.exporting import Lineage, export_artifact, parity_views
-from querytier.classifier.head import LinearHead
+from querytier.classifier.features import Features
+from querytier.classifier.head import Heads, LinearHead
 from querytier.classifier.manifest import Certificate
 from querytier.data.text_view import text_view
 from querytier.errors import TrainingError
@@ -240,8 +241,8 @@ def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_
     head = LinearHead(np.random.default_rng(0).normal(size=static.dimension), 0.2)
     manifest = export_artifact(
         tmp_path / "model",
-        static,
-        head,
+        Features(static),
+        Heads(head),
         threshold=0.5,
         fallback_tier="frontier",
         views=parity_views(views, 250),

@@ -38,7 +38,8 @@ def test_every_candidate_is_a_child_run_and_the_chosen_one_is_marked(client, run
     names = {child.info.run_name: child for child in children}
     assert set(names) == {candidate["name"] for candidate in fitted["candidates"]}
     chosen = [name for name, child in names.items() if child.data.params["chosen"] == "True"]
-    assert chosen == [fitted["chosen"]]
+    manifest = json.loads((run_dir / "model" / "manifest.json").read_text())
+    assert chosen == [manifest["metrics"]["chosen"]]
     assert all("cv_auroc" in child.data.metrics for child in children)
 
 
