@@ -11,6 +11,7 @@ def model_card(manifest: Manifest) -> str:
     roles = ", ".join(f"{role} {count}" for role, count in data["roles"].items() if count)
     sources = ", ".join(f"{name} ({count})" for name, count in data["label_sources"].items())
     area = metrics["cross_validated_auroc"]
+    surface = ", surface features beside it" if manifest.encoder["surface"] else ""
     return f"""# querytier classifier {manifest.model_version}
 
 Decides for a query, before any LLM is called, whether it needs the frontier model or whether the
@@ -18,11 +19,11 @@ cheap one will do.
 
 | | |
 |---|---|
-| decision | frontier where p_frontier >= {manifest.threshold:.6f}, else cheap |
+| decision | frontier where {manifest.decision_score} >= {manifest.threshold:.6f}, else cheap |
 | threshold | sends {metrics["target_frontier_rate"]:.0%} of the calibration rows to the frontier tier |
 | when it cannot answer | {manifest.fallback_tier} |
 | certificate | {manifest.certificate.status}: {manifest.certificate.reason} |
-| encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens} |
+| encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens}{surface} |
 | head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
 | label | {", ".join(rule["rules"])} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
 | data | {data["source"]}: {roles}; share that needs the frontier model {data["needs_frontier"]:.1%} |
@@ -40,7 +41,7 @@ router.decide("a query").tier
 ```
 
 Other languages: feed `model.onnx` the token ids of the text view (`tokenizer.json`, at most
-{manifest.max_tokens} ids: the first and the last half), read `p_frontier`, compare it with the threshold.
+{manifest.max_tokens} ids: the first and the last half), read `{manifest.decision_score}`, compare it with the threshold.
 `golden.jsonl` holds queries with their views, ids and probabilities to check a port against.
 
 ## Limits

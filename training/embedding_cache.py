@@ -105,8 +105,8 @@ class EmbeddingCache:
         from tqdm import tqdm
 
         keys = list(view_of)
-        shown = progress and bool(keys)
-        with tqdm(total=len(keys), desc="encode", unit="query", disable=not shown) as bar:
+        hidden = None if progress and keys else True  # None shows it on terminals only
+        with tqdm(total=len(keys), desc="encode", unit="query", disable=hidden) as bar:
             for start in range(0, len(keys), self.rows_per_chunk):
                 chunk = keys[start : start + self.rows_per_chunk]
                 yield chunk, encoder.encode([view_of[key] for key in chunk], progress=False)
