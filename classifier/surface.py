@@ -26,6 +26,9 @@ __all__ = ["SurfaceTable", "surface_table"]
 
 Floats = NDArray[np.float32]
 
+# What a vocabulary calls its padding, be it declared as a special token or not.
+_PADDINGS = ("[PAD]", "<pad>")
+
 _DEVIATIONS = 10.0  # a column that training hardly saw must not outweigh all others in serving
 _RANK_STEP = 2.0**-12  # sums of its multiples are exact in float32 up to 4,096 tokens
 _LONG = 8
@@ -249,7 +252,7 @@ def _vocabulary(settings: Mapping[str, Any]) -> list[_Token]:
 def _token(entry: str, number: int, model: Mapping[str, Any], special: set[str]) -> _Token:
     if entry == model["unk_token"]:
         return _Token(number, "", unknown=True, special=number == 0)
-    if entry in special:
+    if entry in special or (number == 0 and entry in _PADDINGS):
         return _Token(number, "", special=True)
     if model["type"] == "BPE":
         # The first word of a text has no space in front, but often a capital.

@@ -1,0 +1,73 @@
+"""Blocks of features: what recipes choose among, kept between stages, exported with the heads."""
+
+import json
+
+import numpy as np
+import pytest
+
+from querytier.classifier.features import Features
+from querytier.classifier.surface import surface_table
+from querytier.data.example import example_from
+from querytier.data.examples import Examples
+from querytier.data.labelling import LabelRules
+from querytier.data.text_view import text_view
+from querytier.features import FeatureBlocks
+from querytier.training.recipes import Recipe
+from querytier.training.static_encoder import distil
+
+
+@pytest.fixture(scope="module")
+def examples(scored_log):
+    rows = [json.loads(line) for line in scored_log.read_text("utf-8").splitlines()[:60]]
+    return Examples.of(
+        [
+            example_from({"query": row["prompt"], "needs_frontier": 0}, LabelRules(), str(n))
+            for n, row in enumerate(rows)
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def blocks(encoder, examples):
+    """Return blocks of both encoders, the static one of a small vocabulary."""
+    views = [text_view(query) for query in examples.query]
+    static = distil(encoder, views, words=150, dimension=16, seed=0, epochs=0)
+    features = {}
+    for name, one in (("minilm", encoder), ("static", static)):
+        token_ids = [one.tokenizer.token_ids(view) for view in views]
+        features[name] = Features(one, surface_table(one.tokenizer.json).fitted_to(token_ids))
+    return FeatureBlocks(features)
+
+
+def test_the_fastest_features_come_first_and_sentence_embeddings_are_those_of_minilm(
+    blocks, examples, encoder
+):
+    assert blocks.choices() == [
+        ("static",),
+        ("static", "static-surface"),
+        ("minilm",),
+        ("minilm", "minilm-surface"),
+    ]
+    labelled = blocks.labelled(examples)
+    assert {name for choice in blocks.choices() for name in choice} == set(labelled.blocks)
+    assert labelled.embeddings.shape == (60, encoder.dimension)
+
+
+@pytest.mark.parametrize("choice", [0, 1, 2, 3])
+def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, choice):
+    recipe = Recipe(blocks.choices()[choice], "p_frontier", 1.0)
+    views = [text_view(query) for query in examples.query]
+    read = blocks.of(recipe).of(views, progress=False)
+    np.testing.assert_allclose(read, recipe.features(blocks.labelled(examples)), atol=1e-5)
+
+
+def test_blocks_come_back_from_their_folder_as_they_were(blocks, examples, tmp_path):
+    blocks.write(tmp_path)
+    again = FeatureBlocks.read(tmp_path).labelled(examples)
+    for name, block in blocks.labelled(examples).blocks.items():
+        np.testing.assert_array_equal(again.blocks[name], block)
+
+
+def test_the_budget_quick_has_minilm_alone(examples):
+    quick = FeatureBlocks.fitted_to(examples, "quick", 0)
+    assert quick.choices() == [("minilm",), ("minilm", "minilm-surface")]
