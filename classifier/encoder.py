@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,9 @@ from querytier.errors import MissingExtraError, TrainingError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MINILM", "Encoder", "load_encoder"]
+__all__ = ["MINILM", "MINILM_LAYERS", "Encoder", "load_encoder"]
 
-MINILM = "all-MiniLM-L6-v2"
+MINILM, MINILM_LAYERS = "all-MiniLM-L6-v2", 6
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH_TOKENS = 4096
 
@@ -88,8 +88,14 @@ class Encoder:
         return embeddings
 
 
-def load_encoder() -> Encoder:
+def load_encoder(layers: int = MINILM_LAYERS) -> Encoder:
     """Load all-MiniLM-L6-v2 from its pinned wheel.
+
+    Parameters
+    ----------
+    layers : int
+        How many of its six layers are kept, the first ones: fewer are faster, and know less of
+        meaning and more of form.
 
     Raises
     ------
@@ -113,9 +119,12 @@ def load_encoder() -> Encoder:
         raise MissingExtraError("sentence_transformers", "train") from error
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = SentenceTransformer(str(folder), device="cpu")
+    transformer: Any = model[0]
+    transformer.model.encoder.layer = transformer.model.encoder.layer[:layers]
+    name = MINILM if layers == MINILM_LAYERS else f"{MINILM}-first-{layers}-layers"
     tokenizer_json = cleaned_tokenizer(model.tokenizer.backend_tokenizer.to_str())
     dimension = int(model.get_embedding_dimension() or 0)
-    return Encoder(MINILM, weights, model.eval(), tokenizer_json, dimension)
+    return Encoder(name, weights, model.eval(), tokenizer_json, dimension)
 
 
 def _minilm_folder() -> Path:

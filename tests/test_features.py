@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from querytier.classifier.encoder import load_encoder
 from querytier.classifier.features import Features
 from querytier.classifier.surface import surface_table
 from querytier.data.example import example_from
@@ -29,11 +30,12 @@ def examples(scored_log):
 
 @pytest.fixture(scope="module")
 def blocks(encoder, examples):
-    """Return blocks of both encoders, the static one of a small vocabulary."""
+    """Return blocks of all encoders, the static one of a small vocabulary."""
     views = [text_view(query) for query in examples.query]
     static = distil(encoder, views, words=150, dimension=16, seed=0, epochs=0)
     features = {}
-    for name, one in (("minilm", encoder), ("static", static)):
+    encoders = {"minilm": encoder, "minilm3": load_encoder(layers=3), "static": static}
+    for name, one in encoders.items():
         token_ids = [one.tokenizer.token_ids(view) for view in views]
         features[name] = Features(one, surface_table(one.tokenizer.json).fitted_to(token_ids))
     return FeatureBlocks(features)
@@ -45,6 +47,8 @@ def test_the_fastest_features_come_first_and_sentence_embeddings_are_those_of_mi
     assert blocks.choices() == [
         ("static",),
         ("static", "static-surface"),
+        ("minilm3",),
+        ("minilm3", "minilm3-surface"),
         ("minilm",),
         ("minilm", "minilm-surface"),
     ]
@@ -53,7 +57,7 @@ def test_the_fastest_features_come_first_and_sentence_embeddings_are_those_of_mi
     assert labelled.embeddings.shape == (60, encoder.dimension)
 
 
-@pytest.mark.parametrize("choice", [0, 1, 2, 3])
+@pytest.mark.parametrize("choice", range(6))
 def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, choice):
     recipe = Recipe(blocks.choices()[choice], "p_frontier", 1.0)
     views = [text_view(query) for query in examples.query]
@@ -71,3 +75,11 @@ def test_blocks_come_back_from_their_folder_as_they_were(blocks, examples, tmp_p
 def test_the_budget_quick_has_minilm_alone(examples):
     quick = FeatureBlocks.fitted_to(examples, "quick", 0)
     assert quick.choices() == [("minilm",), ("minilm", "minilm-surface")]
+
+
+def test_fewer_layers_are_another_encoder_of_the_same_width(encoder):
+    fewer = load_encoder(layers=3)
+    assert fewer.name == "all-MiniLM-L6-v2-first-3-layers"
+    ours, theirs = (one.encode(["Why is it so?"], progress=False) for one in (encoder, fewer))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() > 0.01

@@ -77,7 +77,7 @@ Cluster = Annotated[
 ]
 BudgetName = Annotated[
     str | None,
-    typer.Option("--budget", help="quick, or standard: also a distilled static encoder."),
+    typer.Option("--budget", help="quick, or standard: also smaller and faster encoders."),
 ]
 StageParams = Annotated[
     Path, typer.Option("--params", metavar="FILE", help="The params.yaml of the pipeline.")

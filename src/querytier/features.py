@@ -19,7 +19,8 @@ from querytier.training.static_encoder import distil, read_static, write_static
 
 __all__ = ["FeatureBlocks"]
 
-MINILM, STATIC = "minilm", "static"
+MINILM, MINILM3, STATIC = "minilm", "minilm3", "static"
+_FASTEST_FIRST = (STATIC, MINILM3, MINILM)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +39,14 @@ class FeatureBlocks:
     def fitted_to(cls, examples: Examples, budget: Budget, seed: int) -> "FeatureBlocks":
         """Return the encoders that a budget allows; no label of these examples is looked at.
 
-        Surface features are standardised on them. From the budget "standard" on a static encoder is
-        distilled from MiniLM on their text views.
+        Surface features are standardised on them. From the budget "standard" on there are also the
+        first three layers of MiniLM, and a static encoder distilled from all of it on their views.
         """
         views = [text_view(query) for query in examples.query]
         encoders = {MINILM: load_encoder()}
         if budget != "quick":
             embeddings = EmbeddingCache().encode(encoders[MINILM], views)
+            encoders[MINILM3] = load_encoder(layers=3)
             encoders[STATIC] = distil(encoders[MINILM], views, seed=seed, embeddings=embeddings)
         return cls({name: _with_surface(encoder, views) for name, encoder in encoders.items()})
 
@@ -53,6 +55,7 @@ class FeatureBlocks:
         """Read what `write` wrote."""
         encoders = {MINILM: load_encoder()}
         if (folder / STATIC).is_dir():
+            encoders[MINILM3] = load_encoder(layers=3)
             encoders[STATIC] = read_static(folder / STATIC)
         return cls({name: Features(it, _table(folder, name)) for name, it in encoders.items()})
 
@@ -77,7 +80,7 @@ class FeatureBlocks:
 
     def choices(self) -> list[tuple[str, ...]]:
         """Return the blocks that recipes may take: the fastest in the path of a request first."""
-        names = [name for name in (STATIC, MINILM) if name in self.features]
+        names = [name for name in _FASTEST_FIRST if name in self.features]
         return [blocks for name in names for blocks in ((name,), (name, _surface_of(name)))]
 
     def of(self, recipe: Recipe) -> Features:
