@@ -9,7 +9,8 @@ References
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -88,11 +89,13 @@ class DaftEngine:
         # as this process can hold the batches of.
         at_once = _ITEMS_PER_CORE * _cores(self.address)
         for start in range(0, len(items), at_once):
-            answers = _answers(work, items[start : start + at_once], self.address)
-            for answer in _in_order(answers):
-                yield from map(_batch_of, answer["batches"])
-                if answer["error"].is_valid:
-                    raise _error_of(answer)
+            # Closed here, whatever happens: left to the garbage collector, which may run on Daft's
+            # own thread, a run that was not finished would wait there for itself.
+            with closing(_answers(work, items[start : start + at_once], self.address)) as answers:
+                for answer in _in_order(answers):
+                    yield from map(_batch_of, answer["batches"])
+                    if answer["error"].is_valid:
+                        raise _error_of(answer)
 
 
 def engine(name: str, address: str | None = None) -> Engine:
@@ -164,7 +167,7 @@ def _cores_of_cluster(address: str) -> int:
 
 def _answers(
     work: Work[Item], items: Sequence[Item], address: str | None
-) -> "Iterator[pa.StructScalar]":
+) -> "Generator[pa.StructScalar, None, None]":
     """Have Daft work on the items; yield the answers in the order in which they arrive."""
     import daft
 
@@ -177,8 +180,9 @@ def _answers(
         return_dtype=daft.DataType.from_arrow_type(_answer_type()), batch_size=1, use_process=True
     )(_answers_of)
     answers = numbers.select(answer(daft.col("number"), work, items).alias("answer"))
-    for batch in answers.to_arrow_iter(results_buffer_size=1):
-        yield from batch.column("answer")
+    with closing(answers.to_arrow_iter(results_buffer_size=1)) as batches:
+        for batch in batches:
+            yield from batch.column("answer")
 
 
 def _in_order(answers: "Iterator[pa.StructScalar]") -> "Iterator[pa.StructScalar]":
