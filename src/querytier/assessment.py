@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.classifier.manifest import Manifest
 from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
@@ -36,7 +37,7 @@ from querytier.params import EvaluateParams
 from querytier.scoring import decide_all
 from querytier.serve import Decision, Router
 
-__all__ = ["Assessment", "assess"]
+__all__ = ["Assessment", "assess", "row_counts", "unfitted_rankings"]
 
 Floats = NDArray[np.float64]
 
@@ -88,25 +89,10 @@ class Assessment:
             "querytier": version("querytier"),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "source": data.source,
-            "n": {
-                "rows": data.rows,
-                "usable": data.usable,
-                "unlabelled": sum(data.unlabelled.values()),
-                "quarantined": sum(data.quarantined.values()),
-                **data.roles,
-                "evaluated": len(self.examples),
-                "evaluated_groups": len(set(self.examples.group)),
-            },
+            "n": row_counts(data, self.examples),
             "quarantined": data.quarantined,
             "labels": _labels(data),
-            "model": {
-                "model_version": manifest.model_version,
-                "chosen": manifest.metrics["chosen"],
-                "chosen_by": manifest.metrics["chosen_by"],
-                "decision_score": manifest.decision_score,
-                "encoder": manifest.encoder["name"],
-                "parity_max_difference": manifest.parity["max_difference"],
-            },
+            "model": _model(manifest),
             "rows": [row.record() for row in self.evaluation.rows],
             "rows_left_out": dict(self.rows_left_out),
             "mean_scores": {
@@ -200,10 +186,7 @@ def assess(
     classifier = Ranking("classifier", scores, probabilities, "its training rows")
     rankings = [
         classifier,
-        Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
-        Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
-        probability_ranking("constant", np.full(len(examples), base_rate), "the mean label"),
-        shuffled_decisions(classifier, params.seed),
+        *unfitted_rankings(examples, classifier, base_rate, params.seed),
         *learned,
         oracle(examples),
     ]
@@ -218,11 +201,58 @@ def assess(
     return Assessment(examples, router, decisions, evaluation, rankings, rows_left_out, params)
 
 
+def unfitted_rankings(
+    examples: Examples, classifier: Ranking, base_rate: float, seed: int
+) -> list[Ranking]:
+    """Return the baselines that learn nothing of single queries.
+
+    Parameters
+    ----------
+    examples : Examples, length n
+    classifier : Ranking
+        Whose decisions are shuffled.
+    base_rate : float
+        What a constant predicts.
+    seed : int
+        Of the shuffle.
+    """
+    return [
+        Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
+        Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
+        probability_ranking("constant", np.full(len(examples), base_rate), "the mean label"),
+        shuffled_decisions(classifier, seed),
+    ]
+
+
 def _or_tier(score: float | None, decision: Decision) -> float:
     """Return a score; without one, that of the tier that answered instead."""
     if score is not None:
         return score
     return 1.0 if decision.tier == "frontier" else 0.0
+
+
+def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
+    """Return how many rows there were, by what became of them."""
+    return {
+        "rows": data.rows,
+        "usable": data.usable,
+        "unlabelled": sum(data.unlabelled.values()),
+        "quarantined": sum(data.quarantined.values()),
+        **data.roles,
+        "evaluated": len(evaluated),
+        "evaluated_groups": len(set(evaluated.group)),
+    }
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "model_version": manifest.model_version,
+        "chosen": manifest.metrics["chosen"],
+        "chosen_by": manifest.metrics["chosen_by"],
+        "decision_score": manifest.decision_score,
+        "encoder": manifest.encoder["name"],
+        "parity_max_difference": manifest.parity["max_difference"],
+    }
 
 
 def _labels(data: DataSummary) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from querytier import __version__
+from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
-from querytier.log_options import LogOptions, takes_log_options
+from querytier.log_options import LogOptions, Logs, say, takes_log_options
 
 __all__ = ["app", "main"]
 
@@ -41,17 +42,8 @@ _OFFLINE_PACKAGES = frozenset(
     }
 )
 
-data_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Look at logs before anything is made of them.",
-)
 app.add_typer(data_app, name="data")
 
-Logs = Annotated[
-    list[Path],
-    typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet."),
-]
 OptionalLogs = Annotated[
     list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
 ]
@@ -134,13 +126,13 @@ def run(
     settings = with_training(reading.params(), budget=budget)
     sources = reading.sources(logs, settings)
     tracker, reader = Tracker(out), engine_named(engine, cluster)
-    _say("1/4 prepare")
+    say("1/4 prepare")
     print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
-    _say("2/4 train")
+    say("2/4 train")
     stages.train_stage(out, settings, tracker)
-    _say("3/4 export")
+    say("3/4 export")
     stages.export_stage(out, settings, tracker)
-    _say("4/4 evaluate")
+    say("4/4 evaluate")
     stages.evaluate_stage(out, settings, tracker)
     _show(out, out)
 
@@ -177,7 +169,7 @@ def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetNam
 
     settings = with_training(read_params(params), budget=budget)
     fitted = stages.train_stage(out, settings, Tracker(_project(params)))
-    _say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
+    say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
 
 
 @app.command(
@@ -202,8 +194,8 @@ def crossval(
     sources = reading.sources(logs, settings)
     metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
     print_table(metrics)
-    _say(f"{metrics['protocol']}; chosen: {', '.join(metrics['chosen'])}")
-    _say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
+    say(f"{metrics['protocol']}; chosen: {', '.join(metrics['chosen'])}")
+    say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
 
 
 @app.command(epilog="Example: querytier export --params params.yaml --out artifacts")
@@ -214,7 +206,7 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     from querytier.tracking import Tracker
 
     manifest = stages.export_stage(out, read_params(params), Tracker(_project(params)))
-    _say(
+    say(
         f"model {manifest.model_version} in {out / 'model'}; graph and fitted classifier differ by "
         f"at most {manifest.parity['max_difference']:.1e} on {manifest.parity['texts']} texts"
     )
@@ -283,9 +275,9 @@ def score(
     counts = ", ".join(
         f"{name} {count}" for name, count in {**scored.tiers, **scored.reasons}.items()
     )
-    _say(f"{scored.rows} rows scored in {out} ({counts})")
+    say(f"{scored.rows} rows scored in {out} ({counts})")
     if scored.quarantined:
-        _say(f"{sum(scored.quarantined.values())} records in {out}.quarantine.jsonl")
+        say(f"{sum(scored.quarantined.values())} records in {out}.quarantine.jsonl")
 
 
 @app.command(epilog='Example: querytier decide "Where is my order?" --artifact runs/first/model')
@@ -316,90 +308,13 @@ def show(
         _compare(query, out / "model")
 
 
-@data_app.command(
-    epilog="Example: querytier data inspect logs.jsonl.gz "
-    "--map query=prompt,cheap_score=weak,frontier_score=strong"
-)
-@takes_log_options
-def inspect(
-    logs: Annotated[Path, typer.Argument(metavar="LOG", help="One router log.")],
-    reading: LogOptions,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of tables.")
-    ] = False,
-) -> None:
-    """Say what a log holds: fields, label rules and what they miss, shares, ten rows, what next."""
-    from querytier.data.inspecting import inspect_log
-    from querytier.stages import reading_of
-    from querytier.summary import print_inspection
-
-    settings = reading.params()
-    (source,) = reading.sources([logs], settings)
-    inspection = inspect_log(source, reading_of(settings.prepare).rules)
-    if as_json:
-        typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
-    else:
-        print_inspection(inspection, str(logs), reading.as_typed())
-
-
-@data_app.command(
-    epilog="Example: querytier data audit logs.jsonl --map query=prompt,needs_frontier=label "
-    "--out suspects.csv"
-)
-@takes_log_options
-def audit(
-    logs: Logs,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table, a .csv file.")],
-    reading: LogOptions,
-) -> None:
-    """Write a table of doubtful labels for a person to review; `run --corrections` applies it."""
-    from collections import Counter
-
-    from querytier.other_logs import audit_logs
-    from querytier.stages import reading_of
-
-    settings = reading.params()
-    sources = reading.sources(logs, settings)
-    suspects = audit_logs(sources, out, reading_of(settings.prepare), settings)
-    for reason, count in Counter(suspect.reason for suspect in suspects).items():
-        _say(f"{reason}: {count}")
-    _say(f"{len(suspects)} doubtful labels in {out}; fill in corrected_label where one is wrong")
-    _say(f"next: querytier run {' '.join(map(str, logs))} ... --corrections {out}")
-
-
-@data_app.command(
-    epilog="Example: querytier data fetch routerbench --out routerbench.parquet "
-    "--from downloads/routerbench.parquet"
-)
-def fetch(
-    name: Annotated[str, typer.Argument(help="routerbench, arena_preferences or llmrouterbench.")],
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="FILE", help="A .parquet, .jsonl or .jsonl.gz file."),
-    ],
-    downloaded: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="A file of the set, already downloaded."),
-    ] = None,
-) -> None:
-    """Write a public set as a log file, from the hub or from a file of it."""
-    import shlex
-
-    from querytier.data.public_sets import fetch as fetched_of
-
-    fetched = fetched_of(name, out, downloaded)
-    _say(f"{fetched.rows} rows in {out}; licence: {fetched.public.licence}")
-    _say(f"models: {', '.join(fetched.models)}")
-    _say(f"next: {shlex.join(fetched.next_command)}")
-
-
 def _evaluate_run(out: Path, params: Path) -> None:
     from querytier import stages
     from querytier.params import read_params
     from querytier.tracking import Tracker
 
     stages.evaluate_stage(out, read_params(params), Tracker(_project(params)))
-    _say(f"report: {out / 'report.html'}")
+    say(f"report: {out / 'report.html'}")
 
 
 def _project(params: Path) -> Path:
@@ -430,10 +345,6 @@ def _compare(queries: list[str], artifact: Path) -> None:
     from querytier.summary import print_decisions
 
     print_decisions(queries, Router.load(artifact))
-
-
-def _say(text: str) -> None:
-    typer.echo(f"[querytier] {text}")
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from querytier.assessment import row_counts, unfitted_rankings
 from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
@@ -19,9 +20,7 @@ from querytier.eval.evaluation import (
     evaluate_rankings,
     oracle,
     probability_ranking,
-    shuffled_decisions,
 )
-from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.features import FeatureBlocks
 from querytier.params import Params
 from querytier.run_records import log_rows
@@ -32,8 +31,6 @@ from querytier.training.nested import OutOfFold, nested_cross_validation
 from querytier.training.recipes import recipes_for
 
 __all__ = ["cross_validate_logs", "nested_evaluation"]
-
-_NOT_FITTED = "nothing"
 
 
 def cross_validate_logs(
@@ -68,7 +65,7 @@ def cross_validate_logs(
     with tracker.start(f"crossval {data.source}", params.model_dump()):
         blocks = FeatureBlocks.fitted_to(examples, params.train.budget, params.train.seed)
         evaluation, found = nested_evaluation(blocks.labelled(examples), blocks.choices(), params)
-        metrics = _metrics(evaluation, found, data, params)
+        metrics = _metrics(examples, evaluation, found, data, params)
         with atomic_file(out / "metrics.json") as scratch:
             scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
         _write_scores(examples, found, out / "out_of_fold.parquet")
@@ -95,12 +92,9 @@ def nested_evaluation(
     )
     source = f"{section.folds} folds by group"
     classifier = Ranking("classifier", found.decision_scores, found.p_frontier, source)
-    mean = np.full(len(examples), float(examples.needs_frontier.mean()))
+    mean = float(examples.needs_frontier.mean())
     baselines = [
-        Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),
-        Ranking("length", length_scores(examples.query), None, _NOT_FITTED),
-        probability_ranking("constant", mean, "the mean label"),
-        shuffled_decisions(classifier, params.evaluate.seed),
+        *unfitted_rankings(examples, classifier, mean, params.evaluate.seed),
         *(
             probability_ranking(name, cross_fitted(learner, labelled, found.masks), source)
             for name, learner in LEARNED_BASELINES.items()
@@ -121,20 +115,17 @@ def nested_evaluation(
 
 
 def _metrics(
-    evaluation: Evaluation, found: OutOfFold, data: DataSummary, params: Params
+    examples: Examples,
+    evaluation: Evaluation,
+    found: OutOfFold,
+    data: DataSummary,
+    params: Params,
 ) -> dict[str, Any]:
     return {
         "source": data.source,
         "protocol": f"nested cross-validation by group, {params.train.folds} folds in "
         f"{params.train.folds} folds, seed {params.train.seed}",
-        "n": {
-            "rows": data.rows,
-            "usable": data.usable,
-            "unlabelled": sum(data.unlabelled.values()),
-            "quarantined": sum(data.quarantined.values()),
-            "evaluated": data.usable,
-            "evaluated_groups": data.groups,
-        },
+        "n": row_counts(data, examples),
         "labels": {"sources": data.label_sources, "shares": data.shares},
         "chosen": dict(found.chosen),
         "rows": [row.record() for row in evaluation.rows],

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from querytier.data.sources import LogSource
     from querytier.params import Params
 
-__all__ = ["LogOptions", "takes_log_options"]
+__all__ = ["LogOptions", "Logs", "say", "takes_log_options"]
+
+Logs = Annotated[
+    list[Path],
+    typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet."),
+]
 
 
 @dataclass(frozen=True)
@@ -209,3 +214,8 @@ def _thresholds(said: Iterable[str]) -> dict[str, Any]:
         else:
             thresholds["ok_threshold"] = number
     return thresholds
+
+
+def say(text: str) -> None:
+    """Tell what was done, as all verbs tell it."""
+    typer.echo(f"[querytier] {text}")

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import typer
-
 from querytier.data.data_summary import FEWEST_ROWS, DataSummary, OneSided, counted
 from querytier.data.inspecting import Inspection
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
 from querytier.eval.report import COLUMNS, table_cells
+from querytier.log_options import say
 from querytier.serve import Router
 
 __all__ = ["print_data", "print_decisions", "print_inspection", "print_table"]
@@ -36,7 +35,7 @@ def print_data(data: DataSummary) -> None:
     elif data.near_duplicates:
         lines.append(f"{data.near_duplicates} links between near duplicates joined their groups")
     for line in filter(None, lines):
-        typer.echo(f"[querytier] {line}")
+        say(line)
 
 
 def _one_sided(answered: OneSided) -> list[str]:
