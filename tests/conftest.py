@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from querytier.cli import main
+
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
 
@@ -95,6 +97,20 @@ def outcomes():
     if not (folder / "routellm_mmlu.jsonl.gz").is_file():
         pytest.skip(f"no outcomes at {folder}; set QUERYTIER_OUTCOMES to their folder")
     return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call the command line in this process; return exit code, output and errors."""
+
+    def called(*arguments):
+        monkeypatch.setattr(sys, "argv", ["querytier", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        printed = capsys.readouterr()
+        return exit_.value.code or 0, printed.out, printed.err
+
+    return called
 
 
 def querytier(*arguments):

@@ -4,13 +4,11 @@ import csv
 import gzip
 import json
 import re
-import sys
 
 import pyarrow.parquet as pq
 import pytest
 
 from querytier import __version__
-from querytier.cli import main
 from querytier.data.examples import Examples
 from querytier.serve import Router
 
@@ -19,20 +17,6 @@ NUMBERS = ["brier", "ece", "frontier_rate", "quality_retained", "cost_saved"]
 ROWS = ["classifier", "keyword_heuristic", "length", "constant", "shuffled_decisions"]
 ROWS += ["tfidf_lr", "knn", "domain_prior", "oracle"]
 VERBS = ["run", "prepare", "train", "export", "evaluate", "score", "decide", "show"]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call the command line in this process; return exit code, output and errors."""
-
-    def called(*arguments):
-        monkeypatch.setattr(sys, "argv", ["querytier", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        printed = capsys.readouterr()
-        return exit_.value.code or 0, printed.out, printed.err
-
-    return called
 
 
 @pytest.fixture(scope="module")
