@@ -11,7 +11,7 @@ def model_card(manifest: Manifest) -> str:
     roles = ", ".join(f"{role} {count}" for role, count in data["roles"].items() if count)
     sources = ", ".join(f"{name} ({count})" for name, count in data["label_sources"].items())
     area = metrics["cross_validated_auroc"]
-    surface = ", surface features beside it" if manifest.encoder["surface"] else ""
+    read = ", ".join(manifest.encoder["blocks"])
     return f"""# querytier classifier {manifest.model_version}
 
 Decides for a query, before any LLM is called, whether it needs the frontier model or whether the
@@ -23,7 +23,8 @@ cheap one will do.
 | threshold | sends {metrics["target_frontier_rate"]:.0%} of the calibration rows to the frontier tier |
 | when it cannot answer | {manifest.fallback_tier} |
 | certificate | {manifest.certificate.status}: {manifest.certificate.reason} |
-| encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens}{surface} |
+| encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens} |
+| features | {read} |
 | head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
 | label | {", ".join(rule["rules"])} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
 | data | {data["source"]}: {roles}; share that needs the frontier model {data["needs_frontier"]:.1%} |

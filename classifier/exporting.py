@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from querytier.classifier.artifact import (
     CARD,
@@ -29,6 +30,10 @@ from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
 from querytier.errors import ExportError
 
 __all__ = ["Lineage", "Parity", "check_parity", "export_artifact", "parity_views"]
+
+
+_ON_A_SPLIT = 0.01
+_LARGEST_STEP = 0.01
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ def export_artifact(
     views : sequence of str
         Text views for the parity gate.
     tolerance : float
-        Largest difference, in p_frontier and in the decision score, that the gate lets through.
+        Largest difference, in p_frontier and in the decision score, that the gate lets through;
+        where there are trees, one text in a hundred may differ by up to 0.01, which is what
+        rounding does to a feature on a split.
     certificate : Certificate
     lineage : Lineage
 
@@ -110,7 +117,7 @@ def export_artifact(
             input="token_ids",
             max_tokens=encoder.max_tokens,
             text_view=TextView(VIEW_VERSION, view_fingerprint()),
-            decision_score="gain" if heads.gain else "p_frontier",
+            decision_score=heads.ranks_by,
             threshold=threshold,
             fallback_tier=fallback_tier,
             certificate=certificate,
@@ -118,7 +125,7 @@ def export_artifact(
                 "name": encoder.name,
                 "weights_sha256": encoder.weights_sha256,
                 "opset": OPSET,
-                "surface": features.surface is not None,
+                "blocks": sorted(heads.blocks),
             },
             parity={},
             files={},
@@ -135,6 +142,19 @@ def export_artifact(
         (new / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
         Classifier.load(new)
     return manifest
+
+
+def _within(differences: NDArray[np.float64], tolerance: float, *, smooth: bool) -> bool:
+    """Return whether differences are those of rounding.
+
+    Trees turn a difference of rounding into a step where a feature lies on a split; such rows are
+    rare, and the steps small.
+    """
+    apart = differences[~(differences <= tolerance)]
+    if smooth or not len(apart):
+        return not len(apart)
+    few = len(apart) <= max(1, _ON_A_SPLIT * len(differences))
+    return few and bool((apart <= _LARGEST_STEP).all())
 
 
 def parity_views(queries: Sequence[str], count: int) -> list[str]:
@@ -168,7 +188,7 @@ def check_parity(
     read = features.of(views, progress=False)
     said = [classifier.scores(view) for view in views]
     references = {
-        "p_frontier": heads.need.p_frontier(read),
+        "p_frontier": heads.p_frontier(read),
         "decision_score": heads.decision_scores(read),
     }
     served = {name: np.array([getattr(one, name) for one in said]) for name in references}
@@ -183,7 +203,7 @@ def check_parity(
         tolerance=tolerance,
         worst_text=views[worst][:200],
     )
-    if not parity.max_difference <= tolerance:
+    if not _within(differences, tolerance, smooth=heads.smooth):
         raise ExportError(
             f"the graph strays from the fitted classifier: {name} {served[name][worst]:.8f} "
             f"against {references[name][worst]:.8f}, more than export.parity_tolerance "

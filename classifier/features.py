@@ -1,35 +1,63 @@
-"""The features of a query: its sentence embedding, and surface features beside it."""
+"""The features of a query: blocks of them, each of which a graph computes of the token ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
+from typing import Any
 
 from querytier.classifier.encoder import Encoder
+from querytier.classifier.nets import Linear
 from querytier.classifier.surface import SurfaceTable
+from querytier.classifier.terms import TermTable
 
 __all__ = ["Features"]
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the heads read.
+    """What the heads read; fitted to training queries, but to no label.
 
     Attributes
     ----------
+    name : str
+        What the blocks are named after: the sentence embedding has this name alone, the others
+        `NAME-surface`, `NAME-components` and `NAME-terms`.
     encoder : Encoder
     surface : SurfaceTable or None
-        Fitted to training queries; None leaves surface features out.
+    components : Linear or None
+        The embedding's principal components.
+    terms : TermTable or None
+        None leaves a block out.
     """
 
+    name: str
     encoder: Encoder
     surface: SurfaceTable | None = None
+    components: Linear | None = None
+    terms: TermTable | None = None
 
-    def of(self, views: Sequence[str], *, progress: bool = True) -> NDArray[np.float32]:
-        """Return the features of text views, shape (n, dimension): the embedding comes first."""
-        embeddings = self.encoder.encode(views, progress=progress)
-        if self.surface is None:
-            return embeddings
+    def of(self, views: Sequence[str], *, progress: bool = True) -> dict[str, Any]:
+        """Return the blocks of n text views, float32 of shape (n, dimension) each, by name."""
+        return self.beside(self.encoder.encode(views, progress=progress), views)
+
+    def beside(self, embeddings: Any, views: Sequence[str]) -> dict[str, Any]:
+        """Return the blocks of views whose embeddings are known already."""
         token_ids = [self.encoder.tokenizer.token_ids(view) for view in views]
-        return np.hstack([embeddings, self.surface.features(token_ids)])
+        blocks = {self.name: embeddings}
+        if self.surface is not None:
+            blocks[f"{self.name}-surface"] = self.surface.features(token_ids)
+        if self.components is not None:
+            components = self.components.outputs(embeddings).astype("float32")
+            blocks[f"{self.name}-components"] = components
+        if self.terms is not None:
+            blocks[f"{self.name}-terms"] = self.terms.features(token_ids)
+        return blocks
+
+    def only(self, blocks: Sequence[str]) -> "Features":
+        """Return features without the blocks that are not named; the embedding always stays."""
+
+        def kept(kind: str) -> Any:
+            return getattr(self, kind) if f"{self.name}-{kind}" in blocks else None
+
+        return replace(
+            self, surface=kept("surface"), components=kept("components"), terms=kept("terms")
+        )

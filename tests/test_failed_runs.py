@@ -111,8 +111,8 @@ def test_a_candidate_that_fails_is_marked_like_its_parent_and_one_that_ended_wel
     def log():
         with tracker.start("doomed", {}) as reference:
             references.append(reference)
-            tracker.log_candidate("good", {}, {"cv_auroc": 0.7})
-            tracker.log_candidate("bad", {}, {"cv_auroc": "no number"})
+            tracker.log_candidate("good", {}, {"cv_auroc": 0.7}, {})
+            tracker.log_candidate("bad", {}, {"cv_auroc": "no number"}, {})
 
     with pytest.raises(mlflow.MlflowException):
         log()

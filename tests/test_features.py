@@ -8,11 +8,15 @@ import pytest
 from querytier.classifier.encoder import load_encoder
 from querytier.classifier.features import Features
 from querytier.classifier.surface import surface_table
+from querytier.classifier.terms import TermTable
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.data.text_view import text_view
 from querytier.features import FeatureBlocks
+from querytier.params import TrainParams
+from querytier.training.learners import BoostedTrees, LinearLearner
+from querytier.training.principal_components import principal_components
 from querytier.training.recipes import Recipe
 from querytier.training.static_encoder import distil
 
@@ -37,44 +41,64 @@ def blocks(encoder, examples):
     encoders = {"minilm": encoder, "minilm3": load_encoder(layers=3), "static": static}
     for name, one in encoders.items():
         token_ids = [one.tokenizer.token_ids(view) for view in views]
-        features[name] = Features(one, surface_table(one.tokenizer.json).fitted_to(token_ids))
+        features[name] = Features(
+            name,
+            one,
+            surface_table(one.tokenizer.json).fitted_to(token_ids),
+            principal_components(one.encode(views, progress=False)),
+            TermTable.fitted_to(token_ids),
+        )
     return FeatureBlocks(features)
 
 
-def test_the_fastest_features_come_first_and_sentence_embeddings_are_those_of_minilm(
+def test_the_fastest_recipes_come_first_and_sentence_embeddings_are_those_of_minilm(
     blocks, examples, encoder
 ):
-    assert blocks.choices() == [
-        ("static",),
-        ("static", "static-surface"),
-        ("minilm3",),
-        ("minilm3", "minilm3-surface"),
-        ("minilm",),
-        ("minilm", "minilm-surface"),
+    recipes = blocks.recipes(examples, TrainParams(budget="standard"))
+    assert list(dict.fromkeys(recipe.encoder for recipe in recipes)) == [
+        "static",
+        "minilm3",
+        "minilm",
     ]
     labelled = blocks.labelled(examples)
-    assert {name for choice in blocks.choices() for name in choice} == set(labelled.blocks)
+    assert {name for recipe in recipes for name in recipe.blocks} <= set(labelled.blocks)
     assert labelled.embeddings.shape == (60, encoder.dimension)
 
 
-@pytest.mark.parametrize("choice", range(6))
-def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, choice):
-    recipe = Recipe(blocks.choices()[choice], "p_frontier", 1.0)
+@pytest.mark.parametrize("name", ["static", "minilm3", "minilm"])
+def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, name):
+    learners = (
+        LinearLearner((name, f"{name}-surface"), 1.0),
+        LinearLearner((f"{name}-terms",), 1.0),
+        BoostedTrees((f"{name}-components",)),
+    )
     views = [text_view(query) for query in examples.query]
-    read = blocks.of(recipe).of(views, progress=False)
-    np.testing.assert_allclose(read, recipe.features(blocks.labelled(examples)), atol=1e-5)
+    labelled = blocks.labelled(examples)
+    for learner in learners:
+        recipe = Recipe((learner,), "p_frontier")
+        read = blocks.of(recipe).of(views, progress=False)
+        assert set(read) == {name, *recipe.blocks}
+        for block in recipe.blocks:
+            one, other = (_dense(it[block]) for it in (read, labelled.blocks))
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def _dense(block):
+    return block if isinstance(block, np.ndarray) else block.toarray()
 
 
 def test_blocks_come_back_from_their_folder_as_they_were(blocks, examples, tmp_path):
     blocks.write(tmp_path)
     again = FeatureBlocks.read(tmp_path).labelled(examples)
     for name, block in blocks.labelled(examples).blocks.items():
-        np.testing.assert_array_equal(again.blocks[name], block)
+        np.testing.assert_array_equal(_dense(again.blocks[name]), _dense(block))
 
 
-def test_the_budget_quick_has_minilm_alone(examples):
+def test_the_budget_quick_has_no_static_encoder_and_no_trees(examples):
     quick = FeatureBlocks.fitted_to(examples, "quick", 0)
-    assert quick.choices() == [("minilm",), ("minilm", "minilm-surface")]
+    recipes = quick.recipes(examples, TrainParams())
+    assert {recipe.encoder for recipe in recipes} == {"minilm3", "minilm"}
+    assert {recipe.learners[0].family for recipe in recipes} == {"linear", "terms"}
 
 
 def test_fewer_layers_are_another_encoder_of_the_same_width(encoder):

@@ -11,10 +11,11 @@ from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.training.baselines import Labelled
+from querytier.training.learners import LinearLearner
 from querytier.training.nested import nested_cross_validation
 from querytier.training.recipes import Recipe
 
-RECIPES = [Recipe(("minilm",), "gain", c) for c in (0.1, 1.0)]
+RECIPES = [Recipe((LinearLearner(("minilm",), c),), "gain") for c in (0.1, 1.0)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_crossval_writes_metrics_beside_baselines_and_a_score_for_every_row(
     scored_log, scored_map, tmp_path, call
 ):
     params = tmp_path / "params.yaml"
-    params.write_text("train: {regularisation: [0.1, 1.0]}\nevaluate: {bootstrap: 100}\n")
+    params.write_text("train: {regularisation: [0.003, 0.03]}\nevaluate: {bootstrap: 100}\n")
     out = tmp_path / "out"
     options = ["--map", scored_map, "--folds", 3, "--params", params, "--out", out]
     code, printed, errors = call("crossval", scored_log, *options)

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from querytier.classifier.exporting import Lineage, export_artifact, parity_views
 from querytier.classifier.features import Features
-from querytier.classifier.head import Heads, LinearHead
+from querytier.classifier.head import Heads, Member
 from querytier.classifier.manifest import Certificate
+from querytier.classifier.nets import Linear
 from querytier.data.text_view import text_view
 from querytier.errors import TrainingError
 from querytier.serve import Router
@@ -236,11 +237,12 @@ def test_queries_of_nothing_known_have_finite_embeddings(static):
 
 
 def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_path):
-    head = LinearHead(np.random.default_rng(0).normal(size=static.dimension), 0.2)
+    weights = np.random.default_rng(0).normal(size=(1, static.dimension))
+    heads = Heads((Member(("static",), Linear(weights, np.array([0.2]))),))
     manifest = export_artifact(
         tmp_path / "model",
-        Features(static),
-        Heads(head),
+        Features("static", static),
+        heads,
         threshold=0.5,
         fallback_tier="frontier",
         views=parity_views(views, 250),
@@ -252,7 +254,8 @@ def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_
     assert manifest.encoder["name"] == "static-all-MiniLM-L6-v2"
     router = Router.load(tmp_path / "model")
     for query in ["Why is the sky blue?", "ᏣᎳᎩ", "½", "word " * 5_000]:
-        expected = head.p_frontier(static.encode([text_view(query)], progress=False))[0]
+        embeddings = static.encode([text_view(query)], progress=False)
+        expected = heads.p_frontier({"static": embeddings})[0]
         assert router.decide(query).p_frontier == pytest.approx(expected, abs=1e-5)
 
 

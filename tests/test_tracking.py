@@ -41,6 +41,13 @@ def test_every_candidate_is_a_child_run_and_the_chosen_one_is_marked(client, run
     manifest = json.loads((run_dir / "model" / "manifest.json").read_text())
     assert chosen == [manifest["metrics"]["chosen"]]
     assert all("cv_auroc" in child.data.metrics for child in children)
+    curve = client.get_metric_history(names[chosen[0]].info.run_id, "cv_gap_recovered")
+    assert [(point.step, point.value) for point in curve][:: len(curve) - 1] == [(0, 0), (100, 1)]
+    assert all(
+        child.data.metrics["encoder_ms"] > 0
+        for child in children
+        if child.data.params["baseline"] == "False"
+    )
 
 
 def test_the_graph_is_registered_with_signature_example_and_aliases(

@@ -1,5 +1,6 @@
 """Laws of fitting, calibration, choosing and the learned baselines."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,17 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.classifier.head import LinearHead
+from querytier.classifier.calibrator import Calibrator
+from querytier.classifier.head import Heads, gain_of
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.errors import TrainingError
+from querytier.errors import TrainingError, UsageError
 from querytier.eval.bootstrap import undefined
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted, group_folds
-from querytier.training.candidates import Candidate, choose, metric_for
+from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
 from querytier.training.fitted import Fitted, fit_classifier, threshold_for
-from querytier.training.fitting import check_both_classes, fit_gain_head, fit_head, fit_platt
-from querytier.training.recipes import Recipe, recipes_for
+from querytier.training.fitting import (
+    check_both_classes,
+    fit_linear,
+    fit_platt,
+    gain_rows,
+    soft_rows,
+)
+from querytier.training.learners import BoostedTrees, LinearLearner, MlpLearner
+from querytier.training.recipes import Recipe, recipe_from, recipes_of
 
 
 def labelled_rows(count, seed=0, role="train"):
@@ -45,8 +54,12 @@ def labelled_rows(count, seed=0, role="train"):
     return Labelled(Examples.of(rows), {"minilm": embeddings})
 
 
-BY_LABEL = [Recipe(("minilm",), "p_frontier", c) for c in (0.1, 1.0)]
-BY_GAIN = [Recipe(("minilm",), "gain", 1.0)]
+def linear(regularisation, ranks_by="gain", block="minilm"):
+    return Recipe((LinearLearner((block,), regularisation),), ranks_by)
+
+
+BY_LABEL = [linear(c, "p_frontier") for c in (0.1, 1.0)]
+BY_GAIN = [linear(1.0)]
 
 
 def scored_rows(count, seed=0):
@@ -67,8 +80,8 @@ def scored_rows(count, seed=0):
 def test_the_gain_head_ranks_by_expected_gain_and_knows_where_the_cheap_answer_is_better():
     rows = scored_rows(400)
     gains = rows.examples.frontier_score - rows.examples.cheap_score
-    head = fit_gain_head(rows.embeddings, gains, np.ones(400), 10.0)
-    found = head.gain(rows.embeddings)
+    net = fit_linear(rows.embeddings, gain_rows(gains, np.ones(400)), 3, 10.0)
+    found = gain_of(net.outputs(rows.embeddings))
     assert found.mean() == pytest.approx(gains.mean(), abs=0.02)
     assert found[gains < 0].mean() < found[gains == 0].mean() < found[gains > 0].mean()
     assert found[gains < 0].mean() < 0 < found[gains > 0].mean()
@@ -79,25 +92,24 @@ def test_the_unit_of_the_scores_does_not_matter_to_the_gain_head(unit):
     rows = scored_rows(60)
     gains = rows.examples.frontier_score - rows.examples.cheap_score
     one, other = (
-        fit_gain_head(rows.embeddings, gains * factor, np.ones(60), 1.0) for factor in (1.0, unit)
+        fit_linear(rows.embeddings, gain_rows(gains * factor, np.ones(60)), 3, 1.0)
+        for factor in (1.0, unit)
     )
-    np.testing.assert_allclose(one.gain(rows.embeddings), other.gain(rows.embeddings), atol=1e-3)
+    np.testing.assert_allclose(one.weights, other.weights, atol=0.01)
 
 
 def test_without_a_row_on_which_the_cheap_answer_is_better_the_gain_is_a_probability():
     rows = scored_rows(200)
     gains = np.maximum(rows.examples.frontier_score - rows.examples.cheap_score, 0)
-    head = fit_gain_head(rows.embeddings, gains, np.ones(200), 1.0)
-    binary = fit_head(rows.embeddings, gains, np.ones(200), 1.0)
-    np.testing.assert_allclose(
-        head.gain(rows.embeddings), binary.p_frontier(rows.embeddings), atol=1e-3
-    )
+    net = fit_linear(rows.embeddings, gain_rows(gains, np.ones(200)), 3, 1.0)
+    binary = fit_linear(rows.embeddings, soft_rows(gains, np.ones(200)), 2, 1.0)
+    expected = 1 / (1 + np.exp(-binary.outputs(rows.embeddings)[:, 0]))
+    np.testing.assert_allclose(gain_of(net.outputs(rows.embeddings)), expected, atol=1e-3)
 
 
 def test_rows_of_one_gain_only_are_a_training_error():
-    rows = labelled_rows(20)
     with pytest.raises(TrainingError, match="all 20 rows have the same gain, 1"):
-        fit_gain_head(rows.embeddings, np.ones(20), np.ones(20), 1.0)
+        gain_rows(np.ones(20), np.ones(20))
 
 
 def test_a_gap_to_recover_is_what_apgr_chooses_by():
@@ -107,33 +119,48 @@ def test_a_gap_to_recover_is_what_apgr_chooses_by():
     assert metric_for(labelled_rows(30).examples) == "auroc"
 
 
-def test_recipes_by_gain_come_where_every_row_has_scores_and_fewer_features_come_first():
-    choices = [("minilm",), ("minilm", "surface")]
-    names = [r.name for r in recipes_for(scored_rows(4).examples, choices, (1.0, 0.1))]
-    assert names[:3] == ["minilm_gain_C0.1", "minilm_gain_C1", "minilm_lr_C0.1"]
-    assert names[4] == "minilm+surface_gain_C0.1"
-    unscored = recipes_for(labelled_rows(4).examples, choices, (1.0,))
+def test_recipes_rank_by_gain_where_there_is_a_gap_and_else_by_need():
+    learners = [LinearLearner(("minilm",), 1.0), LinearLearner(("minilm", "minilm-surface"), 1.0)]
+    names = [recipe.name for recipe in recipes_of(scored_rows(300).examples, learners)]
+    assert names == ["minilm_C1_by_gain", "minilm+surface_C1_by_gain"]
+    unscored = recipes_of(labelled_rows(4).examples, learners)
     assert [recipe.ranks_by for recipe in unscored] == ["p_frontier"] * 2
+
+
+@pytest.mark.parametrize(
+    "learner", [LinearLearner(("a",), 0.1), BoostedTrees(("a", "a-surface")), MlpLearner(("a",), 8)]
+)
+def test_a_recipe_comes_back_from_its_record(learner):
+    recipe = Recipe((learner, LinearLearner(("a",), 0.3)), "gain")
+    assert recipe_from(json.loads(json.dumps(recipe.record()))) == recipe
 
 
 def test_a_soft_label_is_the_same_as_hard_rows_in_its_proportion():
     random = np.random.default_rng(0)
     embeddings = random.normal(size=(40, 3)).astype(np.float32)
     soft = random.choice([0.0, 0.25, 0.5, 1.0], size=40)
-    head = fit_head(embeddings, soft, np.full(40, 4.0), 1.0)
+    net = fit_linear(embeddings, soft_rows(soft, np.full(40, 4.0)), 2, 1.0)
     times = np.stack([soft * 4, 4 - soft * 4], axis=1).astype(int).ravel()
     hard = np.repeat(np.tile([1.0, 0.0], 40), times)
     copies = np.repeat(np.repeat(embeddings, 2, axis=0), times, axis=0)
-    again = fit_head(copies, hard, np.ones(len(hard)), 1.0)
-    np.testing.assert_allclose(head.coefficients, again.coefficients, atol=1e-3)
-    assert head.intercept == pytest.approx(again.intercept, abs=1e-3)
+    again = fit_linear(copies, soft_rows(hard, np.ones(len(hard))), 2, 1.0)
+    np.testing.assert_allclose(net.weights, again.weights, atol=0.01)
+    np.testing.assert_allclose(net.bias, again.bias, atol=0.01)
+
+
+def test_the_scale_of_a_feature_does_not_matter_to_a_linear_learner():
+    rows = labelled_rows(200)
+    hard = soft_rows(rows.examples.needs_frontier, rows.examples.weight)
+    stretched = rows.embeddings * np.array([1, 100, 0.01, 1], np.float32) + np.float32(3)
+    one, other = fit_linear(rows.embeddings, hard, 2, 0.1), fit_linear(stretched, hard, 2, 0.1)
+    np.testing.assert_allclose(one.outputs(rows.embeddings), other.outputs(stretched), atol=1e-3)
 
 
 def test_stronger_regularisation_gives_smaller_coefficients():
     rows = labelled_rows(200)
     labels, weights = rows.examples.needs_frontier, rows.examples.weight
     norms = [
-        np.linalg.norm(fit_head(rows.embeddings, labels, weights, c).coefficients)
+        np.linalg.norm(fit_linear(rows.embeddings, soft_rows(labels, weights), 2, c).weights)
         for c in (0.01, 0.1, 1.0)
     ]
     assert norms == sorted(norms)
@@ -152,8 +179,7 @@ def test_without_signal_every_query_gets_the_same_probability_and_goes_to_the_fr
     against_the_head = (logits < 0).astype(float)
     slope, offset = fit_platt(logits, against_the_head, np.ones(100))
     assert slope == 0.0
-    head = LinearHead(np.ones(1), 0.0).calibrated(slope, offset)
-    scores = head.p_frontier(logits[:, np.newaxis].astype(np.float32))
+    scores = 1 / (1 + np.exp(-Calibrator(slope, slope, offset).logits(logits)))
     assert scores == pytest.approx(np.full(100, 0.5))
     assert (scores >= threshold_for(scores, 0.3)).all()
 
@@ -169,19 +195,50 @@ def test_the_threshold_sends_about_the_target_share_to_the_frontier_tier(scores,
     assert at_least > 0
 
 
-def candidate(name, c, values):
-    unknown, recipe = undefined("not needed"), c and Recipe((name,), "p_frontier", c)
+def candidate(name, values, recipe=BY_LABEL[0]):
+    unknown = undefined("not needed")
     return Candidate(name, recipe, unknown, unknown, np.array(values), np.empty(0), 0.0)
 
 
+FAR = candidate("far", [0.50, 0.52, 0.51])
+NEAR = candidate("near", [0.69, 0.70, 0.68])
+BASELINE = candidate("baseline", [0.99, 0.99, 0.99], None)
+
+
 def test_the_first_within_one_standard_error_of_the_best_is_chosen():
-    far = candidate("far", 0.01, [0.50, 0.52, 0.51])
-    near = candidate("near", 0.1, [0.69, 0.70, 0.68])
-    best = candidate("best", 1.0, [0.66, 0.70, 0.74])
-    baseline = candidate("baseline", None, [0.99, 0.99, 0.99])
-    assert choose([far, near, best, baseline]).name == "near"
-    sure = candidate("sure", 1.0, [0.72, 0.72, 0.73])
-    assert choose([far, near, sure, baseline]).name == "sure"
+    noisy = candidate("best", [0.66, 0.70, 0.74])
+    assert choose([FAR, NEAR, noisy, BASELINE]).name == "near"
+    sure = candidate("sure", [0.72, 0.72, 0.73])
+    assert choose([FAR, NEAR, sure, BASELINE]).name == "sure"
+
+
+def test_a_difference_that_every_fold_shows_counts_however_much_the_folds_differ():
+    low, high = candidate("low", [0.50, 0.60, 0.70]), candidate("high", [0.52, 0.62, 0.72])
+    assert choose([low, high]).name == "high"
+
+
+def test_the_candidate_that_is_named_is_chosen_whatever_its_rank():
+    assert choose([FAR, NEAR, BASELINE], "far").name == "far"
+    with pytest.raises(UsageError, match=r"'baseline', which is none of .*: far, near"):
+        choose([FAR, NEAR, BASELINE], "baseline")
+
+
+def test_stacks_are_the_mean_of_the_best_learner_of_each_family():
+    rows = scored_rows(120)
+    random = np.random.default_rng(1)
+    terms = random.normal(size=(120, 3)).astype(np.float32)
+    rows = Labelled(rows.examples, {**rows.blocks, "minilm-terms": terms})
+    singles = [linear(0.1), linear(1.0), linear(0.5, block="minilm-terms")]
+    found = cross_validate(rows, singles, "apgr", folds=3, seed=0, baselines={})
+    stack = found[-1]
+    assert [one.name for one in found[:3]] == [recipe.name for recipe in singles]
+    assert stack.name == "minilm_stack_linear+terms_by_gain"
+    best = max(found[:2], key=lambda one: one.mean)
+    assert stack.recipe.learners == (best.recipe.learners[0], singles[2].learners[0])
+    np.testing.assert_allclose(stack.scores, (best.scores + found[2].scores) / 2)
+    heads = stack.recipe.fitted(rows)
+    parts = [Heads((member,), "gain").decision_scores(rows.blocks) for member in heads.members]
+    np.testing.assert_allclose(heads.decision_scores(rows.blocks), np.mean(parts, axis=0))
 
 
 def test_folds_hold_out_every_row_once_and_groups_whole():
@@ -212,10 +269,10 @@ def test_few_rows_are_calibrated_on_out_of_fold_log_odds():
     rows = labelled_rows(200)
     fitted = fit_classifier(rows, recipes=BY_LABEL, folds=4, target_frontier_rate=0.3, seed=0)
     assert fitted.calibration.rows == "train (out of fold)"
-    probabilities = fitted.heads.need.p_frontier(rows.embeddings)
+    probabilities = fitted.heads.p_frontier(rows.blocks)
     assert probabilities.mean() == pytest.approx(rows.examples.needs_frontier.mean(), abs=0.03)
     names = {record["name"] for record in fitted.candidates}
-    assert names == {"minilm_lr_C0.1", "minilm_lr_C1", *LEARNED_BASELINES}
+    assert names == {"minilm_C0.1_by_need", "minilm_C1_by_need", *LEARNED_BASELINES}
 
 
 def test_many_rows_are_calibrated_on_their_own_role_and_no_other_rows_are_looked_at():
@@ -228,18 +285,27 @@ def test_many_rows_are_calibrated_on_their_own_role_and_no_other_rows_are_looked
     hidden = np.isin(rows.examples.role.astype(str), ["test", "certification"])
     rows.examples.needs_frontier[hidden] = 1 - rows.examples.needs_frontier[hidden]
     again = fit_classifier(rows, **settings)
-    np.testing.assert_array_equal(again.heads.need.coefficients, fitted.heads.need.coefficients)
+    one, other = (it.heads.p_frontier(rows.blocks) for it in (again, fitted))
+    np.testing.assert_array_equal(one, other)
     assert again.threshold == fitted.threshold
 
 
-def test_a_fitted_classifier_comes_back_from_its_folder_as_it_was(tmp_path):
-    fitted = fit_classifier(
-        scored_rows(120), recipes=BY_GAIN, folds=3, target_frontier_rate=0.2, seed=0
-    )
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        BY_GAIN[0],
+        Recipe((BoostedTrees(("minilm",), iterations=5, rows_per_leaf=5),), "gain"),
+        Recipe((MlpLearner(("minilm",), 4), LinearLearner(("minilm",), 0.1)), "p_frontier"),
+    ],
+)
+def test_a_fitted_classifier_comes_back_from_its_folder_as_it_was(tmp_path, recipe):
+    rows = scored_rows(120)
+    fitted = fit_classifier(rows, recipes=[recipe], folds=3, target_frontier_rate=0.2, seed=0)
     fitted.write(tmp_path)
     again = Fitted.read(tmp_path)
-    np.testing.assert_array_equal(again.heads.need.coefficients, fitted.heads.need.coefficients)
-    np.testing.assert_array_equal(again.heads.gain.coefficients, fitted.heads.gain.coefficients)
+    for say in ("p_frontier", "decision_scores"):
+        one, other = (getattr(it.heads, say)(rows.blocks) for it in (again, fitted))
+        np.testing.assert_array_equal(one, other)
     kept = ("threshold", "calibration", "recipe", "metric")
     assert all(getattr(again, name) == getattr(fitted, name) for name in kept)
 

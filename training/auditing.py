@@ -24,7 +24,7 @@ from querytier.errors import MissingExtraError, TrainingError, UsageError
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, tfidf_lr
-from querytier.training.fitting import fit_head, fit_platt
+from querytier.training.fitting import fit_linear, fit_platt, soft_rows
 
 __all__ = ["AUDITORS", "Suspect", "audit_labels", "out_of_fold", "write_suspects"]
 
@@ -42,7 +42,7 @@ _COLUMNS = (
     "corrected_label",
     "comment",
 )
-_REGULARISATION = 1.0
+_REGULARISATION = 0.003
 _SMALLEST_PROBABILITY = 1e-6
 _SHOWN_DUPLICATES = 5
 _REPLICATES = 300
@@ -134,7 +134,8 @@ def audit_labels(labelled: Labelled, *, folds: int, seed: int) -> list[Suspect]:
 
 def _embedding_log_odds(train: Labelled, asked: Labelled) -> Floats:
     labels, weights = train.examples.needs_frontier, train.examples.weight
-    return fit_head(train.embeddings, labels, weights, _REGULARISATION).logits(asked.embeddings)
+    net = fit_linear(train.embeddings, soft_rows(labels, weights), 2, _REGULARISATION)
+    return net.outputs(asked.embeddings)[:, 0]
 
 
 def _tfidf_log_odds(train: Labelled, asked: Labelled) -> Floats:

@@ -1,11 +1,12 @@
 """Baselines that learn: what a classifier has to beat before its encoder earns its keep."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.classifier.head import Blocks
 from querytier.data.examples import Examples
 from querytier.errors import TrainingError
 from querytier.training.fitting import soft_rows
@@ -26,17 +27,18 @@ class Labelled:
     Attributes
     ----------
     examples : Examples, length n
-    blocks : mapping of str to ndarray of float32, shape (n, dimension)
-        By name; the sentence embeddings of an encoder come first.
+    blocks : mapping of str to ndarray or sparse matrix of float32, shape (n, dimension)
+        By name; the sentence embeddings that neighbours are found by come first.
     """
 
     examples: Examples
-    blocks: Mapping[str, NDArray[np.float32]]
+    blocks: Blocks
 
     @property
     def embeddings(self) -> NDArray[np.float32]:
         """The sentence embeddings, shape (n, dimension)."""
-        return next(iter(self.blocks.values()))
+        first: NDArray[np.float32] = next(iter(self.blocks.values()))
+        return first
 
     def where(self, mask: NDArray[np.bool_]) -> "Labelled":
         """Return the rows for which `mask`, of shape (n,), holds."""
@@ -53,9 +55,10 @@ def tfidf_lr(train: Labelled, asked: Labelled) -> Floats:
     from sklearn.linear_model import LogisticRegression
 
     vectoriser = TfidfVectorizer(token_pattern=_WORD_OR_MARK, ngram_range=(1, 2), sublinear_tf=True)
-    rows, labels, weights = soft_rows(train.examples.needs_frontier, train.examples.weight)
+    hard = soft_rows(train.examples.needs_frontier, train.examples.weight)
     features = vectoriser.fit_transform(train.examples.query)
-    model = LogisticRegression(max_iter=2000).fit(features[rows], labels, sample_weight=weights)
+    model = LogisticRegression(max_iter=2000)
+    model.fit(features[hard.rows], hard.outcomes, sample_weight=hard.parts)
     return np.asarray(model.predict_proba(vectoriser.transform(asked.examples.query))[:, 1])
 
 

@@ -2,25 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.head import GainHead, Heads, LinearHead
+from querytier.classifier.calibrator import Calibrator
+from querytier.classifier.head import Heads
 from querytier.data.examples import Examples
-from querytier.training.baselines import (
-    LEARNED_BASELINES,
-    Labelled,
-    Learner,
-    cross_fitted,
-    group_folds,
-)
+from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
 from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
 from querytier.training.fitting import check_both_classes, fit_platt
-from querytier.training.recipes import Recipe
+from querytier.training.recipes import Recipe, recipe_from
+from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["Calibration", "Fitted", "fit_classifier", "threshold_for"]
 
@@ -39,15 +35,11 @@ class Calibration:
     rows : str
         Which rows it was fitted on.
     n : int
-    slope, offset : float
-        Calibrated log-odds are slope * log-odds + offset.
     """
 
     method: str
     rows: str
     n: int
-    slope: float
-    offset: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +76,11 @@ class Fitted:
 
     def write(self, folder: Path) -> None:
         """Write `heads.npz` and `fitted.json` into an existing folder."""
-        need, gain = self.heads.need, self.heads.gain
-        arrays = {"coefficients": need.coefficients, "intercept": np.array(need.intercept)}
-        if gain is not None:
-            arrays |= {"gain_coefficients": gain.coefficients, "gain_intercepts": gain.intercepts}
+        heads, arrays = self.heads.record()
         np.savez(folder / "heads.npz", allow_pickle=False, **arrays)
         content = {
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.record(),
+            "heads": heads,
             "metric": self.metric,
             "threshold": self.threshold,
             "target_frontier_rate": self.target_frontier_rate,
@@ -104,14 +94,10 @@ class Fitted:
         """Read what `write` wrote."""
         content = json.loads((folder / "fitted.json").read_text())
         with np.load(folder / "heads.npz") as arrays:
-            need = LinearHead(arrays["coefficients"], float(arrays["intercept"]))
-            gain = None
-            if "gain_intercepts" in arrays:
-                gain = GainHead(arrays["gain_coefficients"], arrays["gain_intercepts"])
+            heads = Heads.from_record(content.pop("heads"), dict(arrays))
         calibration = Calibration(**content.pop("calibration"))
-        recipe = content.pop("recipe")
-        recipe = Recipe(**{**recipe, "blocks": tuple(recipe["blocks"])})
-        return cls(heads=Heads(need, gain), calibration=calibration, recipe=recipe, **content)
+        recipe = recipe_from(content.pop("recipe"))
+        return cls(heads=heads, calibration=calibration, recipe=recipe, **content)
 
 
 def fit_classifier(
@@ -122,6 +108,8 @@ def fit_classifier(
     target_frontier_rate: float,
     seed: int,
     baselines: Mapping[str, Learner] = LEARNED_BASELINES,
+    named: str | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> Fitted:
     """Choose, fit and calibrate a classifier.
 
@@ -140,6 +128,10 @@ def fit_classifier(
     seed : int
     baselines : mapping of str to callable
         What is cross-validated beside the recipes, and never chosen.
+    named : str, optional
+        The candidate that is taken whatever its rank.
+    kept : Kept
+        Where what is computed outlives an interruption.
 
     Raises
     ------
@@ -150,26 +142,28 @@ def fit_classifier(
     train, held_out = labelled.where(role == "train"), labelled.where(role == "calibration")
     check_both_classes(train.examples.needs_frontier, "train")
     metric = metric_for(train.examples)
-    candidates = cross_validate(train, recipes, metric, folds=folds, seed=seed, baselines=baselines)
-    chosen = choose(candidates)
+    candidates = cross_validate(
+        train, recipes, metric, folds=folds, seed=seed, baselines=baselines, kept=kept
+    )
+    chosen = choose(candidates, named)
     assert chosen.recipe is not None
     heads = chosen.recipe.fitted(train)
-    asked = _Asked.held_out(chosen.recipe, heads, held_out)
+    asked = _Asked.held_out(heads, held_out)
     if not len(held_out.examples):
-        asked = _Asked.out_of_fold(chosen, train, folds, seed)
+        asked = _Asked.out_of_fold(chosen, train.examples)
     check_both_classes(asked.examples.needs_frontier, asked.source)
     slope, offset = fit_platt(asked.log_odds, asked.examples.needs_frontier, asked.examples.weight)
-    if heads.gain is None:
-        scores = 1 / (1 + np.exp(-(slope * asked.log_odds + offset)))
-    else:
-        scores = asked.decision_scores
+    heads = heads.calibrated(Calibrator(slope, slope, offset))
+    scores = asked.decision_scores
+    if heads.ranks_by == "p_frontier":
+        scores = 1 / (1 + np.exp(-heads.calibrator.logits(asked.log_odds)))
     return Fitted(
-        heads=replace(heads, need=heads.need.calibrated(slope, offset)),
+        heads=heads,
         recipe=chosen.recipe,
         metric=metric,
         threshold=threshold_for(scores, target_frontier_rate),
         target_frontier_rate=target_frontier_rate,
-        calibration=Calibration("platt", asked.source, len(asked.log_odds), slope, offset),
+        calibration=Calibration("platt", asked.source, len(asked.log_odds)),
         candidates=[candidate.record() for candidate in candidates],
     )
 
@@ -184,17 +178,14 @@ class _Asked:
     source: str
 
     @classmethod
-    def held_out(cls, recipe: Recipe, heads: Heads, rows: Labelled) -> "_Asked":
-        features = recipe.features(rows)
-        log_odds, scores = heads.need.logits(features), heads.decision_scores(features)
+    def held_out(cls, heads: Heads, rows: Labelled) -> "_Asked":
+        log_odds, scores = heads.log_odds(rows.blocks), heads.decision_scores(rows.blocks)
         return cls(rows.examples, log_odds, scores, "calibration")
 
     @classmethod
-    def out_of_fold(cls, chosen: Candidate, train: Labelled, folds: int, seed: int) -> "_Asked":
-        assert chosen.recipe is not None
-        masks = group_folds(train.examples, folds, seed)
-        log_odds = cross_fitted(chosen.recipe.log_odds, train, masks)
-        return cls(train.examples, log_odds, chosen.scores, "train (out of fold)")
+    def out_of_fold(cls, chosen: Candidate, train: Examples) -> "_Asked":
+        assert chosen.log_odds is not None
+        return cls(train, chosen.log_odds, chosen.scores, "train (out of fold)")
 
 
 def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float:

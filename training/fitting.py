@@ -1,87 +1,165 @@
-"""Fitting on soft, weighted labels: the linear head, and its calibration."""
+"""Fitting on soft, weighted labels: each kind of net, and the calibration."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.head import GainHead, LinearHead
+from querytier.classifier.nets import Linear, Mlp, Trees
 from querytier.errors import TrainingError
 
-__all__ = ["check_both_classes", "fit_gain_head", "fit_head", "fit_platt", "soft_rows"]
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+__all__ = [
+    "HardRows",
+    "check_both_classes",
+    "fit_linear",
+    "fit_mlp",
+    "fit_platt",
+    "fit_trees",
+    "gain_rows",
+    "soft_rows",
+    "trees_of",
+]
 
 Floats = NDArray[np.float64]
 
 # The log-odds of an outcome that no row had.
 _NEVER = -50.0
+_ITERATIONS = 2000
+_TOLERANCE = 1e-3
 
 
-def fit_head(
-    embeddings: NDArray[np.float32], needs_frontier: Floats, weights: Floats, regularisation: float
-) -> LinearHead:
-    """Fit a regularised logistic regression on soft labels.
+@dataclass(frozen=True, eq=False)
+class HardRows:
+    """Soft labels as hard rows with weights, for learners that know no soft labels.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (m,)
+        Which row each hard row repeats.
+    outcomes : ndarray of int, shape (m,)
+    parts : ndarray of float64, shape (m,)
+        Above 0; the parts of a row add up to its weight.
+    """
+
+    rows: NDArray[np.intp]
+    outcomes: NDArray[np.intp]
+    parts: Floats
+
+
+def fit_linear(features: Any, labels: HardRows, outcomes: int, regularisation: float) -> Linear:
+    """Fit a regularised logistic regression, multinomial where there are three outcomes.
 
     Parameters
     ----------
-    embeddings : ndarray of float32, shape (n, dimension)
-    needs_frontier : ndarray of float64, shape (n,)
-        In [0, 1]. A row labelled 0.25 counts a quarter as 1 and three quarters as 0.
-    weights : ndarray of float64, shape (n,)
+    features : ndarray or sparse matrix of float32, shape (n, d)
+        Dense ones are standardised, so that one regularisation suits them all; the net takes them
+        as they are.
+    labels : HardRows
+    outcomes : {2, 3}
     regularisation : float
         scikit-learn's `C`: the smaller, the stronger.
+
+    Returns
+    -------
+    Linear
+        One output, the log-odds, for two outcomes; three for three.
     """
     from sklearn.linear_model import LogisticRegression
 
-    rows, labels, row_weights = soft_rows(needs_frontier, weights)
-    model = LogisticRegression(C=regularisation, max_iter=2000)
-    model.fit(embeddings[rows].astype(np.float64), labels, sample_weight=row_weights)
-    return LinearHead(model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+    mean, scale = _standardisation(features)
+    model = LogisticRegression(C=regularisation, max_iter=_ITERATIONS, tol=_TOLERANCE)
+    read = features if mean is None else (features.astype(np.float64) - mean) / scale
+    model.fit(read[labels.rows], labels.outcomes, sample_weight=labels.parts)
+    weights, bias = _all_outcomes(model.coef_, model.intercept_, model.classes_, outcomes)
+    return _unstandardised(weights, bias, mean, scale)
 
 
-def fit_gain_head(
-    features: NDArray[np.float32], gains: Floats, weights: Floats, regularisation: float
-) -> GainHead:
-    """Fit a regularised multinomial regression on cheap better, tie and frontier better.
-
-    A row whose gain is a share of the largest one counts by that share as the outcome of its sign,
-    and for the rest as a tie, so that P(frontier better) - P(cheap better) estimates the expected
-    gain, in units of the largest.
+def fit_mlp(
+    features: Any, labels: HardRows, outcomes: int, *, hidden: int, decay: float, seed: int
+) -> Mlp:
+    """Fit a net of one hidden layer; it stops early by a tenth of the rows.
 
     Parameters
     ----------
-    features : ndarray of float32, shape (n, dimension)
-    gains : ndarray of float64, shape (n,)
-        Frontier score minus cheap score.
-    weights : ndarray of float64, shape (n,)
-    regularisation : float
-        scikit-learn's `C`: the smaller, the stronger.
-
-    Raises
-    ------
-    TrainingError
-        If all rows have the same outcome.
+    features : ndarray of float32, shape (n, d)
+    labels : HardRows
+    outcomes : {2, 3}
+    hidden : int
+        Units of the hidden layer.
+    decay : float
+        scikit-learn's `alpha`, the strength of the L2 penalty.
+    seed : int
     """
-    from sklearn.linear_model import LogisticRegression
+    import warnings
 
-    largest = float(np.abs(gains).max()) or 1.0
-    shares = np.stack([np.maximum(-gains, 0.0), largest - np.abs(gains), np.maximum(gains, 0.0)])
-    parts = (shares / largest * weights).ravel()
-    outcomes = np.repeat(np.arange(3), len(gains))
-    rows, kept = np.tile(np.arange(len(gains)), 3), parts > 0
-    if len(np.unique(outcomes[kept])) == 1:
-        raise TrainingError(
-            f"all {len(gains)} rows have the same gain, {gains[0]:g}: nothing ranks them; check "
-            "which columns hold the scores"
-        )
-    model = LogisticRegression(C=regularisation, max_iter=2000)
-    model.fit(features[rows[kept]].astype(np.float64), outcomes[kept], sample_weight=parts[kept])
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:
-        # scikit-learn gives the log-odds of the second one only.
-        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
-        intercepts = np.append(0.0, intercepts)
-    head = GainHead(np.zeros((3, features.shape[1])), np.full(3, _NEVER))
-    head.coefficients[model.classes_] = coefficients
-    head.intercepts[model.classes_] = intercepts
-    return head
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+
+    mean, scale = _standardisation(features)
+    assert mean is not None
+    model = MLPClassifier(
+        (hidden,), alpha=decay, early_stopping=True, n_iter_no_change=5, random_state=seed
+    )
+    read = (features.astype(np.float64) - mean) / scale
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(read[labels.rows], labels.outcomes, sample_weight=labels.parts)
+    first = _unstandardised(model.coefs_[0].T, model.intercepts_[0], mean, scale)
+    last = _all_outcomes(model.coefs_[1].T, model.intercepts_[1], model.classes_, outcomes)
+    return Mlp(first.weights, first.bias, *last)
+
+
+def fit_trees(features: Any, labels: HardRows | Floats, weights: Floats, **settings: Any) -> Trees:
+    """Fit gradient-boosted trees: on hard rows the log-odds, on values the values themselves.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, d)
+    labels : HardRows, of two outcomes, or ndarray of float64, shape (n,)
+    weights : ndarray of float64, shape (n,)
+        Of the values; hard rows have their own.
+    **settings
+        Of scikit-learn's histogram-based gradient boosting.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    common = {"early_stopping": False, **settings}
+    if isinstance(labels, HardRows):
+        classifier = HistGradientBoostingClassifier(**common)
+        classifier.fit(features[labels.rows], labels.outcomes, sample_weight=labels.parts)
+        return trees_of(classifier)
+    return trees_of(HistGradientBoostingRegressor(**common).fit(features, labels, weights))
+
+
+def trees_of(
+    model: "HistGradientBoostingClassifier | HistGradientBoostingRegressor",
+) -> Trees:
+    """Return the trees of a fitted scikit-learn model of one output, to be evaluated on float32.
+
+    A float32 is at most a threshold if and only if it is at most the largest float32 that is not
+    above the threshold, so the rounding changes no decision.
+    """
+    trees = [stage[0].nodes for stage in model._predictors]  # noqa: SLF001
+    sizes = [len(nodes) for nodes in trees]
+    nodes = np.concatenate(trees)
+    leaf = nodes["is_leaf"].astype(bool)
+    threshold = nodes["num_threshold"].astype(np.float32)
+    above = threshold.astype(np.float64) > nodes["num_threshold"]
+    threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
+    return Trees(
+        tree=np.repeat(np.arange(len(trees)), sizes),
+        node=np.concatenate([np.arange(size) for size in sizes]),
+        feature=np.where(leaf, -1, nodes["feature_idx"]),
+        threshold=threshold,
+        left=nodes["left"].astype(np.int64),
+        right=nodes["right"].astype(np.int64),
+        value=np.where(leaf, nodes["value"], 0.0),
+        bias=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1),  # noqa: SLF001
+    )
 
 
 def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[float, float]:
@@ -106,9 +184,9 @@ def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[
     negatives = float(weights.sum()) - positives
     targets = needs_frontier * (positives + 1) / (positives + 2)
     targets = targets + (1 - needs_frontier) / (negatives + 2)
-    rows, labels, row_weights = soft_rows(targets, weights)
+    hard = soft_rows(targets, weights)
     model = LogisticRegression(C=np.inf, max_iter=2000)
-    model.fit(logits[rows, np.newaxis], labels, sample_weight=row_weights)
+    model.fit(logits[hard.rows, np.newaxis], hard.outcomes, sample_weight=hard.parts)
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
     if slope > 0:
         return slope, offset
@@ -116,32 +194,58 @@ def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[
     return 0.0, float(np.log(rate / (1 - rate)))
 
 
-def soft_rows(
-    needs_frontier: Floats, weights: Floats
-) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """Turn soft labels into hard rows with weights, for learners that know no soft labels.
+def soft_rows(needs_frontier: Floats, weights: Floats) -> HardRows:
+    """Return the two outcomes of soft labels: 1 by the label's share, 0 for the rest.
 
-    Returns
-    -------
-    rows : ndarray of int
-        Which row each hard row repeats.
-    labels : ndarray of int
-        1 or 0.
-    weights : ndarray of float64
-        Above 0; the two parts of a row add up to its weight.
+    Parameters
+    ----------
+    needs_frontier : ndarray of float64, shape (n,)
+        In [0, 1]. A row labelled 0.25 counts a quarter as 1 and three quarters as 0.
+    weights : ndarray of float64, shape (n,)
 
     Examples
     --------
-    >>> rows, labels, parts = soft_rows(np.array([1.0, 0.25]), np.array([1.0, 2.0]))
-    >>> rows.tolist(), labels.tolist(), parts.tolist()
+    >>> hard = soft_rows(np.array([1.0, 0.25]), np.array([1.0, 2.0]))
+    >>> hard.rows.tolist(), hard.outcomes.tolist(), hard.parts.tolist()
     ([0, 1, 1], [1, 1, 0], [1.0, 0.5, 1.5])
     """
-    size = len(needs_frontier)
-    rows = np.concatenate([np.arange(size), np.arange(size)])
-    labels = np.repeat([1, 0], size)
-    parts = np.concatenate([weights * needs_frontier, weights * (1 - needs_frontier)])
-    kept = parts > 0
-    return rows[kept], labels[kept], parts[kept]
+    shares = [needs_frontier, 1 - needs_frontier]
+    return _hard_rows(np.stack(shares) * weights, np.array([1, 0]))
+
+
+def gain_rows(gains: Floats, weights: Floats) -> HardRows:
+    """Return the three outcomes of gains: cheap better (0), a tie (1), frontier better (2).
+
+    A row whose gain is a share of the largest one counts by that share as the outcome of its sign,
+    and for the rest as a tie, so that P(frontier better) - P(cheap better) estimates the expected
+    gain, in units of the largest.
+
+    Parameters
+    ----------
+    gains : ndarray of float64, shape (n,)
+        Frontier score minus cheap score.
+    weights : ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    TrainingError
+        If all rows have the same gain.
+    """
+    if not np.ptp(gains):
+        raise TrainingError(
+            f"all {len(gains)} rows have the same gain, {gains[0]:g}: nothing ranks them; check "
+            "which columns hold the scores"
+        )
+    largest = float(np.abs(gains).max())
+    shares = [np.maximum(-gains, 0.0), largest - np.abs(gains), np.maximum(gains, 0.0)]
+    return _hard_rows(np.stack(shares) / largest * weights, np.arange(3))
+
+
+def _hard_rows(parts: Floats, outcomes: NDArray[np.intp]) -> HardRows:
+    """Return the parts above 0 of parts of shape (outcomes, n)."""
+    rows = np.tile(np.arange(parts.shape[1]), len(outcomes))
+    kept = parts.ravel() > 0
+    return HardRows(rows[kept], np.repeat(outcomes, parts.shape[1])[kept], parts.ravel()[kept])
 
 
 def check_both_classes(needs_frontier: Floats, role: str) -> None:
@@ -158,3 +262,36 @@ def check_both_classes(needs_frontier: Floats, role: str) -> None:
             f"all {len(needs_frontier)} rows of the {role} role {held}; "
             "add labelled rows, or try another prepare.seed"
         )
+
+
+def _standardisation(features: Any) -> tuple[Floats | None, Floats | None]:
+    """Return mean and standard deviation of dense columns; 1 for constant ones."""
+    if not isinstance(features, np.ndarray):
+        return None, None
+    scale = features.std(axis=0, dtype=np.float64)
+    mean = features.mean(axis=0, dtype=np.float64)
+    return mean, np.where(scale > 1e-12, scale, 1.0)
+
+
+def _unstandardised(
+    weights: Floats, bias: Floats, mean: Floats | None, scale: Floats | None
+) -> Linear:
+    """Return the net that takes features as they are."""
+    if mean is None or scale is None:
+        return Linear(weights, bias)
+    weights = weights / scale
+    return Linear(weights, bias - weights @ mean)
+
+
+def _all_outcomes(
+    weights: Floats, bias: Floats, seen: NDArray[np.intp], outcomes: int
+) -> tuple[Floats, Floats]:
+    """Return weights and bias of all outcomes, where a model knows those that it has seen."""
+    if outcomes == 2 or len(seen) == outcomes:
+        return weights, bias
+    if len(weights) == 1:
+        # Of two classes, scikit-learn gives the log-odds of the second one only.
+        weights, bias = np.vstack([np.zeros_like(weights), weights]), np.append(0.0, bias)
+    every, all_bias = np.zeros((outcomes, weights.shape[1])), np.full(outcomes, _NEVER)
+    every[seen], all_bias[seen] = weights, bias
+    return every, all_bias

@@ -11,6 +11,7 @@ from querytier.classifier.threshold import goes_to_frontier
 from querytier.training.baselines import Labelled, group_folds
 from querytier.training.fitted import fit_classifier
 from querytier.training.recipes import Recipe
+from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["OutOfFold", "nested_cross_validation"]
 
@@ -47,6 +48,8 @@ def nested_cross_validation(
     folds: int,
     target_frontier_rate: float,
     seed: int,
+    named: str | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> OutOfFold:
     """Choose, fit and calibrate a classifier on all folds but one, and ask it about that one.
 
@@ -66,6 +69,10 @@ def nested_cross_validation(
     target_frontier_rate : float
         As in `fit_classifier`.
     seed : int
+    named : str, optional
+        The candidate that is taken in every fold.
+    kept : Kept
+        Where what is computed outlives an interruption.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def nested_cross_validation(
     masks = masks or group_folds(labelled.examples, folds, seed)
     scores, p_frontier = np.full(size, np.nan), np.full(size, np.nan)
     to_frontier, chosen = np.zeros(size, dtype=bool), Counter[str]()
-    for held_out in masks:
+    for fold, held_out in enumerate(masks):
         fitted = fit_classifier(
             _all_to_train(labelled.where(~held_out)),
             recipes=recipes,
@@ -84,10 +91,12 @@ def nested_cross_validation(
             target_frontier_rate=target_frontier_rate,
             seed=seed,
             baselines={},
+            named=named,
+            kept=kept.under(f"fold {fold}"),
         )
-        features = fitted.recipe.features(labelled.where(held_out))
-        scores[held_out] = fitted.heads.decision_scores(features)
-        p_frontier[held_out] = fitted.heads.need.p_frontier(features)
+        asked = labelled.where(held_out).blocks
+        scores[held_out] = fitted.heads.decision_scores(asked)
+        p_frontier[held_out] = fitted.heads.p_frontier(asked)
         to_frontier[held_out] = goes_to_frontier(scores[held_out], fitted.threshold)
         chosen[fitted.chosen] += 1
     return OutOfFold(scores, p_frontier, to_frontier, chosen, masks)

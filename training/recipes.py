@@ -1,20 +1,27 @@
-"""Recipes: which features of a query are taken, what ranks it, how strongly it is regularised."""
+"""Recipes: which learners make a classifier together, and what ranks queries."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.head import Heads
 from querytier.data.examples import Examples
 from querytier.training.baselines import Labelled
-from querytier.training.fitting import fit_gain_head, fit_head
+from querytier.training.learners import (
+    BoostedTrees,
+    LinearLearner,
+    MemberLearner,
+    MlpLearner,
+    encoder_of,
+)
 
-__all__ = ["Recipe", "recipes_for"]
+__all__ = ["RanksBy", "Recipe", "ranking_of", "recipe_from", "recipes_of"]
 
-Floats = NDArray[np.float64]
+RanksBy = Literal["gain", "p_frontier"]
+_SUFFIX = {"gain": "by_gain", "p_frontier": "by_need"}
+_LEARNERS = {learner.__name__: learner for learner in (LinearLearner, BoostedTrees, MlpLearner)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,77 +30,76 @@ class Recipe:
 
     Attributes
     ----------
-    blocks : tuple of str
-        The blocks of features of `Labelled`, side by side.
+    learners : tuple of MemberLearner
+        Several are a stack, which takes their mean. They share an encoder.
     ranks_by : {"p_frontier", "gain"}
         What is compared with the threshold. The gain needs both scores of every row.
-    regularisation : float
-        scikit-learn's `C`: the smaller, the stronger.
     """
 
-    blocks: tuple[str, ...]
-    ranks_by: Literal["p_frontier", "gain"]
-    regularisation: float
+    learners: tuple[MemberLearner, ...]
+    ranks_by: RanksBy
 
     @property
     def name(self) -> str:
-        """What the recipe is called in tables and in MLflow.
+        """What the recipe is called in tables, in MLflow and in `params.yaml`.
 
         Examples
         --------
-        >>> Recipe(("minilm", "surface"), "gain", 0.1).name
-        'minilm+surface_gain_C0.1'
+        >>> linear = LinearLearner(("minilm3",), 0.001)
+        >>> Recipe((linear,), "gain").name
+        'minilm3_C0.001_by_gain'
+        >>> Recipe((linear, BoostedTrees(("minilm3",))), "gain").name
+        'minilm3_stack_linear+trees_by_gain'
         """
-        ranked = {"p_frontier": "lr", "gain": "gain"}[self.ranks_by]
-        return f"{'+'.join(self.blocks)}_{ranked}_C{self.regularisation:g}"
+        if len(self.learners) == 1:
+            return f"{self.learners[0].name}_{_SUFFIX[self.ranks_by]}"
+        families = "+".join(learner.family for learner in self.learners)
+        return f"{self.encoder}_stack_{families}_{_SUFFIX[self.ranks_by]}"
 
-    def features(self, labelled: Labelled) -> NDArray[np.float32]:
-        """Return the features of rows, shape (n, dimension)."""
-        return np.hstack([labelled.blocks[name] for name in self.blocks])
+    @property
+    def encoder(self) -> str:
+        """The name of the encoder that all learners read."""
+        return encoder_of(self.learners[0])
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The blocks of features that any learner reads."""
+        return tuple(dict.fromkeys(name for one in self.learners for name in one.blocks))
 
     def fitted(self, train: Labelled) -> Heads:
         """Fit the heads; P(needs_frontier) is yet to be calibrated."""
-        features, examples = self.features(train), train.examples
-        need = fit_head(features, examples.needs_frontier, examples.weight, self.regularisation)
-        if self.ranks_by == "p_frontier":
-            return Heads(need)
-        gains = examples.frontier_score - examples.cheap_score
-        return Heads(need, fit_gain_head(features, gains, examples.weight, self.regularisation))
+        members = tuple(learner.member(train) for learner in self.learners)
+        return Heads(members, self.ranks_by)
 
-    def decision_scores(self, train: Labelled, asked: Labelled) -> Floats:
-        """Return what ranks the asked rows, of heads fitted on others, shape (n,)."""
-        return self.fitted(train).decision_scores(self.features(asked))
-
-    def log_odds(self, train: Labelled, asked: Labelled) -> Floats:
-        """Return the log-odds of needs_frontier, of a head fitted on other rows, shape (n,)."""
-        need = Recipe(self.blocks, "p_frontier", self.regularisation).fitted(train).need
-        return need.logits(self.features(asked))
+    def record(self) -> dict[str, Any]:
+        """Return the recipe for JSON."""
+        learners = [{"learner": type(one).__name__, **one.settings()} for one in self.learners]
+        return {"learners": learners, "ranks_by": self.ranks_by}
 
 
-def recipes_for(
-    examples: Examples, choices: Sequence[tuple[str, ...]], regularisation: Sequence[float]
-) -> list[Recipe]:
-    """Return the recipes that examples allow, those first that one would rather have.
+def recipe_from(record: Mapping[str, Any]) -> Recipe:
+    """Return the recipe whose `record` this is."""
+    learners = []
+    for one in record["learners"]:
+        settings = {**one, "blocks": tuple(one["blocks"])}
+        learners.append(_LEARNERS[settings.pop("learner")](**settings))
+    return Recipe(tuple(learners), record["ranks_by"])
 
-    For each choice of features ranking by gain, which is what the cost-quality curve measures,
-    comes first, where every row has both scores; then the stronger regularisation.
 
-    Parameters
-    ----------
-    examples : Examples
-        Of the training role.
-    choices : sequence of tuple of str
-        Blocks of features; what one would rather have first.
-    regularisation : sequence of float
-        scikit-learn's `C`.
+def ranking_of(examples: Examples) -> RanksBy:
+    """Return what should rank queries: the gain where there is a gap to recover, else the need.
+
+    What a router gains is the area under the cost-quality curve; without the scores of both
+    answers, or without a gap between them, only the labels can be ranked.
     """
-    by: list[Literal["gain", "p_frontier"]] = ["gain", "p_frontier"]
     if not examples.scored:
-        by.remove("gain")
-    strongest_first = sorted(regularisation)
-    return [
-        Recipe(blocks, ranks_by, c)
-        for blocks in choices
-        for ranks_by in by
-        for c in strongest_first
-    ]
+        return "p_frontier"
+    gains = examples.frontier_score - examples.cheap_score
+    error = gains.std() / np.sqrt(len(gains))
+    return "gain" if gains.mean() > 2 * error else "p_frontier"
+
+
+def recipes_of(examples: Examples, learners: Sequence[MemberLearner]) -> list[Recipe]:
+    """Return a recipe for each learner, ranking as the examples, of the training role, allow."""
+    ranks_by = ranking_of(examples)
+    return [Recipe((learner,), ranks_by) for learner in learners]

@@ -78,10 +78,12 @@ class TrainParams(_Section):
 
     budget: Budget = "quick"
     regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
-        0.1,
-        1.0,
-        10.0,
+        0.0003,
+        0.003,
+        0.03,
     )
+    terms_regularisation: Annotated[float, Field(gt=0)] = 0.5
+    candidate: str | None = None
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     target_frontier_rate: Share = 0.3
     seed: Seed = 17

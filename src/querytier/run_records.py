@@ -1,19 +1,34 @@
 """What a run leaves in MLflow of its candidates and of its evaluation."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from querytier.assessment import Assessment
 from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
+from querytier.training.candidates import FRONTIER_RATES
 from querytier.training.fitted import Fitted
+from querytier.training.recipes import recipe_from
 
 __all__ = ["log_candidates", "log_evaluation", "log_rows"]
 
+_PERCENT = [round(100 * rate) for rate in FRONTIER_RATES]
 
-def log_candidates(tracker: Tracker, fitted: Fitted) -> None:
-    """Log a child run a candidate, and what was chosen."""
+
+def log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, float]) -> None:
+    """Log a child run a candidate, with its curve, and what was chosen.
+
+    Parameters
+    ----------
+    tracker : Tracker
+    fitted : Fitted
+    encoder_ms : mapping of str to float
+        Milliseconds that each encoder takes for a query.
+    """
     for candidate in fitted.candidates:
         measured = {
             f"cv_{name}{end}": candidate[name][part]
@@ -23,24 +38,42 @@ def log_candidates(tracker: Tracker, fitted: Fitted) -> None:
         tracker.log_candidate(
             candidate["name"],
             {
-                "regularisation": candidate["regularisation"],
-                "ranks_by": candidate["ranks_by"],
-                "features": "+".join(candidate["features"] or ()),
+                **_described(candidate["recipe"]),
                 "chosen_by": fitted.metric,
                 "chosen": candidate["name"] == fitted.chosen,
-                "baseline": candidate["regularisation"] is None,
+                "baseline": candidate["recipe"] is None,
             },
             {
                 **measured,
                 "cv_fold_mean": candidate["fold_mean"],
                 "cv_fold_standard_error": candidate["fold_standard_error"],
                 "fit_seconds": candidate["seconds"],
+                "encoder_ms": encoder_ms.get(_encoder(candidate["recipe"])),
             },
+            {"cv_gap_recovered": dict(zip(_PERCENT, candidate["curve"], strict=True))},
         )
     tracker.set_tags({"chosen": fitted.chosen})
+    calibrator = fitted.heads.calibrator
     tracker.log_metrics(
-        {"threshold": fitted.threshold, "calibration_slope": fitted.calibration.slope}
+        {
+            "threshold": fitted.threshold,
+            **{f"calibration_{name}": value for name, value in asdict(calibrator).items()},
+        }
     )
+
+
+def _encoder(recipe: Mapping[str, Any] | None) -> str:
+    return "" if recipe is None else recipe_from(recipe).encoder
+
+
+def _described(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a recipe as MLflow's params: a learner a param where there are several."""
+    if recipe is None:
+        return {}
+    learners = {
+        f"learner_{place}": json.dumps(one) for place, one in enumerate(recipe["learners"], 1)
+    }
+    return {"ranks_by": recipe["ranks_by"], **learners}
 
 
 def log_evaluation(

@@ -34,6 +34,7 @@ from querytier.data.labelled_log import Reading
 from querytier.data.labelling import LabelRules
 from querytier.data.preparing import EXAMPLES, SUMMARY, Splitting, prepare
 from querytier.data.sources import LogSource
+from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
@@ -45,7 +46,6 @@ from querytier.serve import Router
 from querytier.tracking import RunReference, Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled
 from querytier.training.fitted import Fitted, fit_classifier
-from querytier.training.recipes import recipes_for
 
 __all__ = [
     "evaluate_stage",
@@ -55,6 +55,7 @@ __all__ = [
     "train_stage",
 ]
 
+_TIMED_QUERIES = 20
 _NO_CERTIFICATE = Certificate(
     "refused",
     "this version of querytier does not certify thresholds; the threshold meets a frontier rate "
@@ -117,14 +118,16 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         labelled = blocks.labelled(examples)
         fitted = fit_classifier(
             labelled,
-            recipes=recipes_for(train, blocks.choices(), section.regularisation),
+            recipes=blocks.recipes(train, section),
             folds=section.folds,
             target_frontier_rate=section.target_frontier_rate,
             seed=section.seed,
+            named=section.candidate,
         )
         fitted.write(new)
-        np.save(new / "embeddings.npy", labelled.blocks[fitted.recipe.blocks[0]])
-        log_candidates(tracker, fitted)
+        np.save(new / "embeddings.npy", labelled.blocks[fitted.recipe.encoder])
+        timed = [text_view(query) for query in train.query[:_TIMED_QUERIES]]
+        log_candidates(tracker, fitted, blocks.encoder_ms(timed))
     return fitted
 
 

@@ -115,13 +115,23 @@ class Tracker:
             mlflow.log_input(source, context="training", tags={"fingerprint": fingerprint})
 
     def log_candidate(
-        self, name: str, params: Mapping[str, object], metrics: Mapping[str, float | None]
+        self,
+        name: str,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float | None],
+        curves: Mapping[str, Mapping[int, float]],
     ) -> None:
-        """Log a candidate as a child of the run that is open."""
+        """Log a candidate as a child of the run that is open; a curve is a metric by step."""
         mlflow = self._mlflow()
-        with _open_run(mlflow, run_name=name, nested=True):
+        with _open_run(mlflow, run_name=name, nested=True) as run:
             mlflow.log_params(dict(_flat(params)))
             mlflow.log_metrics(_defined(metrics))
+            points = [
+                mlflow.entities.Metric(curve, value, 0, step)
+                for curve, steps in curves.items()
+                for step, value in steps.items()
+            ]
+            mlflow.MlflowClient().log_batch(run.info.run_id, metrics=points)
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Log metrics of the run that is open; those without a value are left out."""
