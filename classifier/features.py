@@ -11,6 +11,8 @@ from querytier.classifier.terms import TermTable
 
 __all__ = ["Features"]
 
+_KINDS = ("surface", "components", "terms", "outputs")
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -20,13 +22,14 @@ class Features:
     ----------
     name : str
         What the blocks are named after: the sentence embedding has this name alone, the others
-        `NAME-surface`, `NAME-components` and `NAME-terms`.
+        `NAME-surface`, `NAME-components`, `NAME-terms` and `NAME-outputs`.
     encoder : Encoder
     surface : SurfaceTable or None
     components : Linear or None
         The embedding's principal components.
     terms : TermTable or None
-        None leaves a block out.
+    outputs : Linear or None
+        What a fine-tuned encoder learnt to say. None leaves a block out.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Features:
     surface: SurfaceTable | None = None
     components: Linear | None = None
     terms: TermTable | None = None
+    outputs: Linear | None = None
 
     def of(self, views: Sequence[str], *, progress: bool = True) -> dict[str, Any]:
         """Return the blocks of n text views, float32 of shape (n, dimension) each, by name."""
@@ -45,9 +49,9 @@ class Features:
         blocks = {self.name: embeddings}
         if self.surface is not None:
             blocks[f"{self.name}-surface"] = self.surface.features(token_ids)
-        if self.components is not None:
-            components = self.components.outputs(embeddings).astype("float32")
-            blocks[f"{self.name}-components"] = components
+        for kind, net in (("components", self.components), ("outputs", self.outputs)):
+            if net is not None:
+                blocks[f"{self.name}-{kind}"] = net.outputs(embeddings).astype("float32")
         if self.terms is not None:
             blocks[f"{self.name}-terms"] = self.terms.features(token_ids)
         return blocks
@@ -58,6 +62,9 @@ class Features:
         def kept(kind: str) -> Any:
             return getattr(self, kind) if f"{self.name}-{kind}" in blocks else None
 
-        return replace(
-            self, surface=kept("surface"), components=kept("components"), terms=kept("terms")
-        )
+        return replace(self, **{kind: kept(kind) for kind in _KINDS})
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """Return the arrays of all blocks but the embedding, by kind."""
+        parts = {kind: getattr(self, kind) for kind in _KINDS}
+        return {kind: part.arrays() for kind, part in parts.items() if part is not None}

@@ -32,9 +32,9 @@ def write_graph(features: Features, heads: Heads, path: Path) -> None:
     embedding = model.graph.output[0]
     nodes = Nodes()
     names = {features.name: "sentence_embedding", f"{features.name}-surface": "surface"}
-    if features.components is not None:
-        components = features.components.add_to(nodes, "sentence_embedding")
-        names[f"{features.name}-components"] = components
+    for kind, net in (("components", features.components), ("outputs", features.outputs)):
+        if net is not None:
+            names[f"{features.name}-{kind}"] = net.add_to(nodes, "sentence_embedding")
     if features.terms is not None:
         names[f"{features.name}-terms"] = features.terms.add_to(nodes, "token_ids")
     outputs = heads.add_to(nodes, names)

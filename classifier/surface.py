@@ -178,14 +178,14 @@ class SurfaceTable:
         limit = self.limit
         return Surface(self).eval()
 
-    def record(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return arrays for `numpy.savez`, from which `from_arrays` makes the table again."""
         arrays = {"table": self.table, "mean": self.mean, "scale": self.scale}
         return {"names": np.array(self.names), **arrays, "limit": np.array(self.limit)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the table whose `record` this is; other keys are passed over."""
+        """Return the table whose `arrays` these are; other keys are passed over."""
         names = tuple(arrays["names"].tolist())
         table, mean, scale = (arrays[name] for name in ("table", "mean", "scale"))
         return cls(names, table, mean, scale, float(arrays["limit"]))

@@ -103,13 +103,13 @@ class TermTable:
         norm = nodes.add("ReduceL2", [weighted, nodes.constant(np.array([1]))], keepdims=1)
         return nodes.add("Div", [weighted, nodes.add("Max", [norm, nodes.constant(1e-12)])])
 
-    def record(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return arrays for `numpy.savez`, from which `from_arrays` makes the table again."""
         return {"tokens": self.tokens, "pairs": self.pairs, "weights": self.weights}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the table whose `record` this is; other keys are passed over."""
+        """Return the table whose `arrays` these are; other keys are passed over."""
         return cls(*(arrays[name] for name in ("tokens", "pairs", "weights")))
 
 

@@ -95,7 +95,7 @@ def test_blocks_come_back_from_their_folder_as_they_were(blocks, examples, tmp_p
 
 
 def test_the_budget_quick_has_no_static_encoder_and_no_trees(examples):
-    quick = FeatureBlocks.fitted_to(examples, "quick", 0)
+    quick = FeatureBlocks.fitted_to(examples, TrainParams())
     recipes = quick.recipes(examples, TrainParams())
     assert {recipe.encoder for recipe in recipes} == {"minilm3", "minilm"}
     assert {recipe.learners[0].family for recipe in recipes} == {"linear", "terms"}

@@ -226,8 +226,8 @@ def test_a_constant_column_is_not_scaled_and_a_rare_one_stays_within_its_limit(r
     )
 
 
-def test_a_table_survives_its_record(fitted, token_ids, tmp_path):
-    np.savez(tmp_path / "surface.npz", other=np.zeros(3), **fitted.record())
+def test_a_table_comes_back_from_its_arrays(fitted, token_ids, tmp_path):
+    np.savez(tmp_path / "surface.npz", other=np.zeros(3), **fitted.arrays())
     with np.load(tmp_path / "surface.npz", allow_pickle=False) as arrays:
         again = SurfaceTable.from_arrays(arrays)
     assert again.names == fitted.names

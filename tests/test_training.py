@@ -21,11 +21,11 @@ from querytier.training.fitted import Fitted, fit_classifier, threshold_for
 from querytier.training.fitting import (
     check_both_classes,
     fit_linear,
-    fit_platt,
     gain_rows,
     soft_rows,
 )
 from querytier.training.learners import BoostedTrees, LinearLearner, MlpLearner
+from querytier.training.platt import fit_platt
 from querytier.training.recipes import Recipe, recipe_from, recipes_of
 
 

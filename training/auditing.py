@@ -24,7 +24,8 @@ from querytier.errors import MissingExtraError, TrainingError, UsageError
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, tfidf_lr
-from querytier.training.fitting import fit_linear, fit_platt, soft_rows
+from querytier.training.fitting import fit_linear, soft_rows
+from querytier.training.platt import fit_platt
 
 __all__ = ["AUDITORS", "Suspect", "audit_labels", "out_of_fold", "write_suspects"]
 

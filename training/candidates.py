@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from querytier.training.baselines import (
 )
 from querytier.training.learners import MemberLearner
 from querytier.training.recipes import Recipe, ranking_of
+from querytier.training.refining import Search
 from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["FRONTIER_RATES", "Candidate", "Metric", "choose", "cross_validate", "metric_for"]
@@ -108,6 +109,7 @@ def cross_validate(
     folds: int,
     seed: int,
     baselines: Mapping[str, Learner] = LEARNED_BASELINES,
+    search: Search | None = None,
     kept: Kept = NOTHING_KEPT,
 ) -> list[Candidate]:
     """Cross-validate the recipes, stacks of the best of them, and baselines beside them.
@@ -123,13 +125,16 @@ def cross_validate(
     folds, seed : int
         Every candidate sees the same folds.
     baselines : mapping of str to callable
+    search : Search, optional
+        How the best learner of each family is refined.
     kept : Kept
         Where what is computed outlives an interruption.
 
     Returns
     -------
     list of Candidate
-        The recipes in their order, after those of each encoder its stacks; then the baselines.
+        The recipes in their order, after those of each encoder what was refined, then its stacks;
+        then the baselines.
     """
     from tqdm import tqdm
 
@@ -141,6 +146,8 @@ def cross_validate(
             for recipe in of_encoder:
                 singles.append(judge.candidate(recipe))
                 bar.update()
+            if search is not None:
+                singles += judge.refined(singles, search)
             found += singles
             found += [judge.candidate(stack) for stack in _stacks(singles)]
         for name, learner in baselines.items():
@@ -194,21 +201,22 @@ def _is_near(candidate: Candidate, best: Candidate) -> bool:
     return float(behind.mean()) <= error
 
 
+def _best_of_families(singles: Sequence[Candidate]) -> list[Candidate]:
+    best: dict[str, Candidate] = {}
+    for one in singles:
+        assert one.recipe is not None
+        family = one.recipe.learners[0].family
+        if family not in best or one.mean > best[family].mean:
+            best[family] = one
+    return list(best.values())
+
+
 def _stacks(singles: Sequence[Candidate]) -> list[Recipe]:
     """Return stacks of the best learner of each family, as far as there are several families."""
-    stacks = []
-    for ranks_by in dict.fromkeys(one.recipe.ranks_by for one in singles if one.recipe):
-        best: dict[str, Candidate] = {}
-        for one in singles:
-            assert one.recipe is not None
-            family = one.recipe.learners[0].family
-            if one.recipe.ranks_by == ranks_by and (
-                family not in best or one.mean > best[family].mean
-            ):
-                best[family] = one
-        learners = [one.recipe.learners[0] for one in best.values() if one.recipe]
-        stacks += [Recipe(tuple(learners[:size]), ranks_by) for size in range(2, len(learners) + 1)]
-    return stacks
+    recipes = [one.recipe for one in _best_of_families(singles) if one.recipe]
+    learners = [recipe.learners[0] for recipe in recipes]
+    sizes = range(2, len(learners) + 1)
+    return [Recipe(tuple(learners[:size]), recipes[0].ranks_by) for size in sizes]
 
 
 class _Judge:
@@ -217,6 +225,7 @@ class _Judge:
     ) -> None:
         self._labelled = labelled
         self._metric = metric
+        self._seed = seed
         self._masks = group_folds(labelled.examples, folds, seed)
         groups = labelled.examples.group.tolist()
         self._resampling = Resampling(groups, _REPLICATES, seed)
@@ -229,6 +238,22 @@ class _Judge:
         scores = gains if recipe.ranks_by == "gain" else log_odds
         seconds = sum(seconds for _, seconds in members)
         return self._judged(recipe.name, scores, seconds, recipe, log_odds)
+
+    def refined(self, singles: Sequence[Candidate], search: Search) -> list[Candidate]:
+        """Return the best candidate of each family, refined, where that brought another one."""
+        found = []
+        for one in _best_of_families(singles):
+            assert one.recipe is not None
+            recipe, examples = one.recipe, self._labelled.examples
+
+            def value(learner: MemberLearner, recipe: Recipe = recipe) -> float:
+                return self.candidate(replace(recipe, learners=(learner,))).mean
+
+            rows = f"{examples.fingerprint()} {self._seed} {len(self._masks)}"
+            learner = search.refined(recipe.learners[0], value, rows)
+            if learner not in [it.recipe.learners[0] for it in singles if it.recipe]:
+                found.append(self.candidate(replace(recipe, learners=(learner,))))
+        return found
 
     def baseline(self, name: str, learner: Learner) -> Candidate:
         started = time.perf_counter()

@@ -4,19 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.calibrator import Calibrator
 from querytier.classifier.head import Heads
 from querytier.data.examples import Examples
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
+from querytier.training.calibrating import Method, fit_calibrator
 from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
-from querytier.training.fitting import check_both_classes, fit_platt
+from querytier.training.fitting import check_both_classes
 from querytier.training.recipes import Recipe, recipe_from
+from querytier.training.refining import Search
 from querytier.training.unfinished import NOTHING_KEPT, Kept
+from querytier.training.venn_abers import venn_abers_check
 
 __all__ = ["Calibration", "Fitted", "fit_classifier", "threshold_for"]
 
@@ -32,14 +34,24 @@ class Calibration:
     Attributes
     ----------
     method : str
+    reason : str
+        Why this one.
     rows : str
         Which rows it was fitted on.
     n : int
+    log_losses : mapping of str to float
+        Of the methods that were compared, in nats.
+    venn_abers : mapping of str to float, or None
+        `VennAbersCheck` of the calibration rows by the out-of-fold log-odds of the training rows,
+        two sets of rows of which neither saw the other; None without a calibration role.
     """
 
     method: str
+    reason: str
     rows: str
     n: int
+    log_losses: Mapping[Method, float]
+    venn_abers: Mapping[str, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +121,13 @@ def fit_classifier(
     seed: int,
     baselines: Mapping[str, Learner] = LEARNED_BASELINES,
     named: str | None = None,
+    calibration: Literal["auto"] | Method = "auto",
+    search: Search | None = None,
     kept: Kept = NOTHING_KEPT,
 ) -> Fitted:
     """Choose, fit and calibrate a classifier.
 
-    Where the examples have a calibration role, Platt scaling and the threshold come from it;
+    Where the examples have a calibration role, calibration and the threshold come from it;
     otherwise (few rows) both come from out-of-fold scores of the training role.
 
     Parameters
@@ -130,6 +144,9 @@ def fit_classifier(
         What is cross-validated beside the recipes, and never chosen.
     named : str, optional
         The candidate that is taken whatever its rank.
+    calibration : {"auto", "platt", "temperature", "beta"}
+    search : Search, optional
+        How learners are refined.
     kept : Kept
         Where what is computed outlives an interruption.
 
@@ -143,7 +160,14 @@ def fit_classifier(
     check_both_classes(train.examples.needs_frontier, "train")
     metric = metric_for(train.examples)
     candidates = cross_validate(
-        train, recipes, metric, folds=folds, seed=seed, baselines=baselines, kept=kept
+        train,
+        recipes,
+        metric,
+        folds=folds,
+        seed=seed,
+        baselines=baselines,
+        search=search,
+        kept=kept,
     )
     chosen = choose(candidates, named)
     assert chosen.recipe is not None
@@ -152,8 +176,16 @@ def fit_classifier(
     if not len(held_out.examples):
         asked = _Asked.out_of_fold(chosen, train.examples)
     check_both_classes(asked.examples.needs_frontier, asked.source)
-    slope, offset = fit_platt(asked.log_odds, asked.examples.needs_frontier, asked.examples.weight)
-    heads = heads.calibrated(Calibrator(slope, slope, offset))
+    rows = asked.examples
+    found = fit_calibrator(
+        asked.log_odds,
+        rows.needs_frontier,
+        rows.weight,
+        rows.group,
+        method=calibration,
+        seed=seed,
+    )
+    heads = heads.calibrated(found.calibrator)
     scores = asked.decision_scores
     if heads.ranks_by == "p_frontier":
         scores = 1 / (1 + np.exp(-heads.calibrator.logits(asked.log_odds)))
@@ -163,9 +195,25 @@ def fit_classifier(
         metric=metric,
         threshold=threshold_for(scores, target_frontier_rate),
         target_frontier_rate=target_frontier_rate,
-        calibration=Calibration("platt", asked.source, len(asked.log_odds)),
+        calibration=Calibration(
+            found.method,
+            found.reason,
+            asked.source,
+            found.n,
+            dict(found.log_losses),
+            _venn_abers(heads, chosen, train.examples, asked) if len(held_out.examples) else None,
+        ),
         candidates=[candidate.record() for candidate in candidates],
     )
+
+
+def _venn_abers(
+    heads: Heads, chosen: Candidate, train: Examples, asked: "_Asked"
+) -> dict[str, float]:
+    assert chosen.log_odds is not None
+    p_frontier = 1 / (1 + np.exp(-heads.calibrator.logits(asked.log_odds)))
+    check = venn_abers_check(chosen.log_odds, train.needs_frontier, asked.log_odds, p_frontier)
+    return asdict(check)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Fitting on soft, weighted labels: each kind of net, and the calibration."""
+"""Fitting nets on soft, weighted labels."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ __all__ = [
     "check_both_classes",
     "fit_linear",
     "fit_mlp",
-    "fit_platt",
     "fit_trees",
     "gain_rows",
     "soft_rows",
@@ -130,9 +129,10 @@ def fit_trees(features: Any, labels: HardRows | Floats, weights: Floats, **setti
     common = {"early_stopping": False, **settings}
     if isinstance(labels, HardRows):
         classifier = HistGradientBoostingClassifier(**common)
-        classifier.fit(features[labels.rows], labels.outcomes, sample_weight=labels.parts)
-        return trees_of(classifier)
-    return trees_of(HistGradientBoostingRegressor(**common).fit(features, labels, weights))
+        parts = _unless_equal(labels.parts)
+        return trees_of(classifier.fit(features[labels.rows], labels.outcomes, parts))
+    regressor = HistGradientBoostingRegressor(**common)
+    return trees_of(regressor.fit(features, labels, _unless_equal(weights)))
 
 
 def trees_of(
@@ -160,38 +160,6 @@ def trees_of(
         value=np.where(leaf, nodes["value"], 0.0),
         bias=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1),  # noqa: SLF001
     )
-
-
-def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[float, float]:
-    """Fit slope and offset of Platt scaling (Platt 1999), its smoothed targets included.
-
-    Parameters
-    ----------
-    logits : ndarray of float64, shape (n,)
-        Log-odds of rows that the head was not fitted on.
-    needs_frontier, weights : ndarray of float64, shape (n,)
-
-    Returns
-    -------
-    slope : float
-        Never below 0. At 0 every query gets the same probability: the calibration rows show no
-        signal, and turning the ranking round on so few rows would be no better.
-    offset : float
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    positives = float(weights @ needs_frontier)
-    negatives = float(weights.sum()) - positives
-    targets = needs_frontier * (positives + 1) / (positives + 2)
-    targets = targets + (1 - needs_frontier) / (negatives + 2)
-    hard = soft_rows(targets, weights)
-    model = LogisticRegression(C=np.inf, max_iter=2000)
-    model.fit(logits[hard.rows, np.newaxis], hard.outcomes, sample_weight=hard.parts)
-    slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
-    if slope > 0:
-        return slope, offset
-    rate = float(weights @ targets / weights.sum())
-    return 0.0, float(np.log(rate / (1 - rate)))
 
 
 def soft_rows(needs_frontier: Floats, weights: Floats) -> HardRows:
@@ -262,6 +230,11 @@ def check_both_classes(needs_frontier: Floats, role: str) -> None:
             f"all {len(needs_frontier)} rows of the {role} role {held}; "
             "add labelled rows, or try another prepare.seed"
         )
+
+
+def _unless_equal(weights: Floats) -> Floats | None:
+    """Return weights, or None where all are the same: scikit-learn bins weighted rows slowly."""
+    return weights if np.ptp(weights) else None
 
 
 def _standardisation(features: Any) -> tuple[Floats | None, Floats | None]:

@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.training.baselines import Labelled, group_folds
+from querytier.training.calibrating import Method
 from querytier.training.fitted import fit_classifier
 from querytier.training.recipes import Recipe
+from querytier.training.refining import Search
 from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["OutOfFold", "nested_cross_validation"]
@@ -49,6 +52,8 @@ def nested_cross_validation(
     target_frontier_rate: float,
     seed: int,
     named: str | None = None,
+    calibration: Literal["auto"] | Method = "auto",
+    search: Search | None = None,
     kept: Kept = NOTHING_KEPT,
 ) -> OutOfFold:
     """Choose, fit and calibrate a classifier on all folds but one, and ask it about that one.
@@ -71,6 +76,9 @@ def nested_cross_validation(
     seed : int
     named : str, optional
         The candidate that is taken in every fold.
+    calibration : {"auto", "platt", "temperature", "beta"}
+    search : Search, optional
+        How learners are refined.
     kept : Kept
         Where what is computed outlives an interruption.
 
@@ -92,6 +100,8 @@ def nested_cross_validation(
             seed=seed,
             baselines={},
             named=named,
+            calibration=calibration,
+            search=search,
             kept=kept.under(f"fold {fold}"),
         )
         asked = labelled.where(held_out).blocks

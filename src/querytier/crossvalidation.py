@@ -24,12 +24,15 @@ from querytier.eval.evaluation import (
 )
 from querytier.features import FeatureBlocks
 from querytier.params import Params
+from querytier.resuming import search_of, unfinished
 from querytier.run_records import log_rows
 from querytier.tracking import Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted
 from querytier.training.fitted import threshold_for
 from querytier.training.nested import OutOfFold, nested_cross_validation
 from querytier.training.recipes import Recipe
+from querytier.training.refining import Search
+from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["cross_validate_logs", "nested_evaluation"]
 
@@ -64,15 +67,23 @@ def cross_validate_logs(
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
     tracker = Tracker(out)
     with tracker.start(f"crossval {data.source}", params.model_dump()):
-        blocks = FeatureBlocks.fitted_to(examples, params.train.budget, params.train.seed)
+        blocks = FeatureBlocks.fitted_to(examples, params.train)
         recipes = blocks.recipes(examples, params.train)
-        evaluation, found = nested_evaluation(blocks.labelled(examples), recipes, params)
+        kept = unfinished(out, examples, params.train)
+        evaluation, found = nested_evaluation(
+            blocks.labelled(examples),
+            recipes,
+            params,
+            search=search_of(params.train, out),
+            kept=kept,
+        )
         metrics = _metrics(examples, evaluation, found, data, params)
         with atomic_file(out / "metrics.json") as scratch:
             scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
         _write_scores(examples, found, out / "out_of_fold.parquet")
         log_rows(tracker, evaluation.rows)
         tracker.log_files([out / "metrics.json"])
+    kept.done()
     return metrics
 
 
@@ -80,7 +91,10 @@ def nested_evaluation(
     labelled: Labelled,
     recipes: Sequence[Recipe],
     params: Params,
+    *,
     masks: Sequence[NDArray[np.bool_]] | None = None,
+    search: Search | None = None,
+    kept: Kept = NOTHING_KEPT,
 ) -> tuple[Evaluation, OutOfFold]:
     """Return the out-of-fold evaluation beside baselines on the very same folds.
 
@@ -96,6 +110,9 @@ def nested_evaluation(
         target_frontier_rate=section.target_frontier_rate,
         seed=section.seed,
         named=section.candidate,
+        calibration=section.calibration,
+        search=search,
+        kept=kept,
     )
     source = f"{section.folds} folds by group"
     classifier = Ranking("classifier", found.decision_scores, found.p_frontier, source)

@@ -23,7 +23,7 @@ __all__ = [
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Budget = Literal["quick", "standard"]
+Budget = Literal["quick", "standard", "thorough"]
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -83,7 +83,12 @@ class TrainParams(_Section):
         0.03,
     )
     terms_regularisation: Annotated[float, Field(gt=0)] = 0.5
+    encoder: str | None = None
+    teacher: str | None = None
     candidate: str | None = None
+    calibration: Literal["auto", "platt", "temperature", "beta"] = "auto"
+    search_trials: Annotated[int, Field(ge=1)] = 20
+    search_storage: str | None = None
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     target_frontier_rate: Share = 0.3
     seed: Seed = 17

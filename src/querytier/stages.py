@@ -5,6 +5,7 @@ All share one folder, `out`::
     out/data/             examples.parquet, summary.json        prepare
     out/quarantine.jsonl  records that made no example          prepare
     out/train/            head, candidates, embeddings, run     train
+    out/unfinished/       what an interrupted train goes on from
     out/model/            the artifact                          export
     out/metrics.json      the evaluation, for tools             evaluate
     out/report.html       the evaluation, for people            evaluate
@@ -40,6 +41,7 @@ from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
 from querytier.features import FeatureBlocks
 from querytier.params import Params, PrepareParams
+from querytier.resuming import CHECKPOINTS, search_of, unfinished
 from querytier.run_records import log_candidates, log_evaluation
 from querytier.scoring import embedded
 from querytier.serve import Router
@@ -105,15 +107,17 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     examples, data = _prepared(out)
     data.check_trainable()
     examples = examples.of_role("train", "calibration")
+    section, train = params.train, examples.of_role("train")
+    kept = unfinished(out, examples, section)
     with (
         tracker.start(data.source, params.model_dump()) as run,
         atomic_folder(out / "train") as new,
     ):
         run.write(new / "run.json")
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
-        section = params.train
-        train = examples.of_role("train")
-        blocks = FeatureBlocks.fitted_to(train, section.budget, section.seed)
+        blocks = FeatureBlocks.fitted_to(train, section)
+        if section.budget == "thorough":
+            blocks = blocks.with_tuned(train, section, kept, out / CHECKPOINTS)
         blocks.write(new)
         labelled = blocks.labelled(examples)
         fitted = fit_classifier(
@@ -123,11 +127,16 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
             target_frontier_rate=section.target_frontier_rate,
             seed=section.seed,
             named=section.candidate,
+            calibration=section.calibration,
+            search=search_of(section, out),
+            kept=kept,
         )
         fitted.write(new)
         np.save(new / "embeddings.npy", labelled.blocks[fitted.recipe.encoder])
         timed = [text_view(query) for query in train.query[:_TIMED_QUERIES]]
         log_candidates(tracker, fitted, blocks.encoder_ms(timed))
+    kept.done()
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return fitted
 
 

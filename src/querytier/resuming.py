@@ -1,0 +1,37 @@
+"""What an interrupted training or cross-validation goes on from."""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from querytier.data.examples import Examples
+from querytier.params import TrainParams
+from querytier.training.refining import Search
+from querytier.training.unfinished import JSON, Unfinished
+
+__all__ = ["CHECKPOINTS", "search_of", "unfinished"]
+
+# Below a run's folder.
+CHECKPOINTS = "checkpoints"
+_SEARCH = "search.journal"
+_UNFINISHED = "unfinished"
+
+
+def unfinished(out: Path, examples: Examples, section: TrainParams) -> Unfinished:
+    """Return what an earlier run on the same examples, with the same parameters, had computed."""
+    in_order = hashlib.sha256("\n".join(examples.id.tolist()).encode("utf-8", "surrogatepass"))
+    run: dict[str, JSON] = {
+        "examples": examples.fingerprint(),
+        "order": in_order.hexdigest(),
+        "train": section.model_dump(mode="json"),
+        "querytier": version("querytier"),
+    }
+    return Unfinished(out / _UNFINISHED, run)
+
+
+def search_of(section: TrainParams, out: Path) -> Search | None:
+    """Return where settings are searched; only the budget "thorough" searches."""
+    if section.budget != "thorough":
+        return None
+    storage = section.search_storage or out / _SEARCH
+    return Search(storage, section.search_trials, section.seed)
