@@ -64,8 +64,8 @@ class Unfinished(Kept):
 
     A result is found again by the run, the part and the name it was kept under, and by nothing
     else: whatever it depends on has to be among these. Results of other runs in the folder are
-    removed when it is opened, and files of others left alone. Processes may share a folder; a
-    result that two compute at once is kept twice, the later one in place of the earlier.
+    removed when it is opened, and files of others left alone. Processes may share a folder; of a
+    result that two compute at once the later one stays.
 
     Parameters
     ----------
