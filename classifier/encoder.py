@@ -217,9 +217,11 @@ def _from_hub(name: str) -> Any:
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    return (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+    libraries = (SafetensorError, StrictDataclassError)
+    return (OSError, ValueError, KeyError, TypeError, RuntimeError, *libraries)
 
 
 def _first_line(error: Exception) -> str:

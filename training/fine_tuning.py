@@ -199,7 +199,10 @@ def _keep_layers(model: "SentenceTransformer", kept: tuple[int, ...]) -> None:
         for name, child in parent.named_children():
             if isinstance(child, ModuleList) and len(child) == count:
                 setattr(parent, name, ModuleList(child[layer] for layer in kept))
-    transformer.config.num_hidden_layers = len(kept)
+    config = transformer.config
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[layer] for layer in kept]
 
 
 @contextmanager

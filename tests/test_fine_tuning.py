@@ -1,0 +1,280 @@
+"""Laws of fine-tuning, on an encoder of one tiny layer made here."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from querytier.classifier.encoder import open_encoder
+from querytier.classifier.features import Features
+from querytier.classifier.graph import write_graph
+from querytier.classifier.head import Heads, LinearHead
+from querytier.data.examples import Example, Examples
+from querytier.errors import TrainingError, UsageError
+from querytier.training.fine_tuning import fine_tuned, read_fine_tuned, write_fine_tuned
+from querytier.training.static_encoder import static_encoder
+
+HARD = ["prove", "derive", "optimise", "theorem", "integral", "refute"]
+EASY = ["hello", "thanks", "hours", "price", "colour", "open"]
+FILLER = ["please", "the", "for", "me", "a", "now", "about", "tell"]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *HARD, *EASY, *FILLER]
+SIZES = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+NAN = float("nan")
+QUICK = {"epochs": 3, "batch_size": 8, "learning_rate": 5e-3}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return tiny_encoder(tmp_path_factory.mktemp("tiny"))
+
+
+def tiny_encoder(folder, layers=1):
+    from transformers import BertConfig, BertModel
+
+    sizes = SIZES | {"num_hidden_layers": layers, "max_position_embeddings": 32}
+    return encoder_around(BertModel, BertConfig(**sizes), folder)
+
+
+def encoder_around(transformer_class, config, folder):
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers import BertTokenizerFast
+
+    torch.manual_seed(0)
+    transformer_class(config).save_pretrained(folder)
+    BertTokenizerFast(vocab={word: n for n, word in enumerate(VOCABULARY)}).save_pretrained(folder)
+    transformer = Transformer(str(folder))
+    modules = [transformer, Pooling(32), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(
+        str(folder), create_model_card=False
+    )
+    return replace(open_encoder(str(folder)), name="tiny", max_tokens=8)
+
+
+def example(**values):
+    given = {"query": "hello", "needs_frontier": 0.0, "weight": 1.0, "role": "train"} | values
+    texts = [name for name, kind in Example.__annotations__.items() if kind is str]
+    return Example(**{name: "" if name in texts else NAN for name in Example.__slots__} | given)
+
+
+def queries(count, seed=0, role="train", **values):
+    """Make queries of which every other one is hard by its words; two in three have scores."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for n in range(count):
+        need = n % 2
+        telling = random.choice(HARD if need else EASY, size=2)
+        words = random.permutation([*telling, *random.choice(FILLER, size=4)])
+        given = {
+            "query": " ".join(words),
+            "needs_frontier": float(need),
+            "group": f"{role}{n}",
+            "cheap_score": 1.0 - need if n % 3 else NAN,
+            "frontier_score": 1.0,
+            "role": role,
+        }
+        rows.append(example(**given | values))
+    return Examples.of(rows)
+
+
+def separation(encoder, examples):
+    """Return how much more alike queries of one label are than those of two, by cosine."""
+    embeddings = encoder.encode(list(examples.query), progress=False)
+    same = examples.needs_frontier[:, None] == examples.needs_frontier
+    likeness = embeddings @ embeddings.T
+    return float(likeness[same].mean() - likeness[~same].mean())
+
+
+def steps(folder):
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
+
+
+def layer_weights(encoder):
+    layers = encoder.model.transformers_model.encoder.layer
+    return [layer.output.dense.weight.detach().numpy() for layer in layers]
+
+
+@pytest.mark.parametrize("objective", ["need", "gain", "contrastive"])
+def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(tiny, objective):
+    asked = queries(60, seed=1, role="test")
+    before = separation(tiny, asked)
+    tuned = fine_tuned(tiny, queries(120), objective=objective, **QUICK)
+    assert tuned.name == f"tiny-fine-tuned-{objective}"
+    assert separation(tuned, asked) > before + 0.2
+    assert separation(tiny, asked) == before
+
+
+def test_without_scores_the_gain_is_learnt_from_the_labels(tiny):
+    asked = queries(60, seed=1, role="test")
+    tuned = fine_tuned(tiny, queries(120, cheap_score=NAN), objective="gain", **QUICK)
+    assert separation(tuned, asked) > separation(tiny, asked) + 0.2
+
+
+def test_the_tail_of_a_long_query_is_read_as_in_serving(tiny):
+    """All that tells the labels apart stands behind the first `max_tokens` tokens."""
+    rows = queries(120)
+    for n, query in enumerate(rows.query):
+        telling = [word for word in query.split() if word not in FILLER]
+        rows.query[n] = " ".join(FILLER * 2 + telling)
+    tuned = fine_tuned(tiny, rows, **QUICK)
+    assert separation(tuned, rows) > separation(tiny, rows) + 0.2
+
+
+def test_a_row_counts_by_its_weight(tiny):
+    asked = queries(60, seed=1, role="test")
+    right, wrong = queries(120), queries(120, seed=2, weight=1e-6)
+    wrong.needs_frontier[:] = 1 - wrong.needs_frontier
+    tuned = fine_tuned(tiny, Examples.concatenated([right, wrong]), **QUICK)
+    assert separation(tuned, asked) > separation(tiny, asked) + 0.2
+
+
+def test_the_weights_follow_from_the_training_role_and_the_seed_alone(tiny):
+    once = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
+    others = [queries(60, seed=3, role=role) for role in ("calibration", "certification", "test")]
+    unlabelled = queries(5, seed=4, needs_frontier=NAN)
+    rows = Examples.concatenated([queries(60), *others, unlabelled])
+    assert fine_tuned(tiny, rows, **QUICK | {"epochs": 1}).weights_sha256 == once.weights_sha256
+    other = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1, "seed": 1})
+    assert other.weights_sha256 != once.weights_sha256
+
+
+def test_the_named_layers_stay_and_the_others_are_dropped(tmp_path):
+    whole = tiny_encoder(tmp_path / "whole", layers=3)
+    hardly = QUICK | {"epochs": 1, "learning_rate": 1e-9}
+    tuned = fine_tuned(whole, queries(60), keep_layers=(0, 2), **hardly)
+    before, after = layer_weights(whole), layer_weights(tuned)
+    assert (len(before), len(after)) == (3, 2)
+    np.testing.assert_allclose(after[0], before[0], atol=1e-6)
+    np.testing.assert_allclose(after[1], before[2], atol=1e-6)
+    write_fine_tuned(tuned, tmp_path / "tuned")
+    assert read_fine_tuned(tmp_path / "tuned").weights_sha256 == tuned.weights_sha256
+
+
+def test_layers_of_several_kinds_are_dropped_with_their_kinds(tmp_path):
+    from transformers import ModernBertConfig, ModernBertModel
+
+    special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+    special |= {"bos_token_id": 2, "eos_token_id": 3}
+    config = ModernBertConfig(**SIZES, num_hidden_layers=3, **special)
+    whole = encoder_around(ModernBertModel, config, tmp_path / "whole")
+    tuned = fine_tuned(whole, queries(60), keep_layers=(0, 2), **QUICK | {"epochs": 1})
+    write_fine_tuned(tuned, tmp_path / "tuned")
+    again = read_fine_tuned(tmp_path / "tuned").model.transformers_model.config
+    kinds = whole.model.transformers_model.config.layer_types
+    assert again.layer_types == [kinds[0], kinds[2]]
+
+
+@pytest.mark.parametrize("objective", ["need", "contrastive"])
+def test_an_interrupted_run_goes_on_to_the_weights_of_one_that_was_not(tiny, tmp_path, objective):
+    call = QUICK | {"objective": objective, "checkpoint": tmp_path}
+    whole = fine_tuned(tiny, queries(120), **call)
+    before, last = steps(tmp_path)
+    assert before < last
+    (tmp_path / f"checkpoint-{last}" / "trainer_state.json").unlink()
+    assert fine_tuned(tiny, queries(120), **call).weights_sha256 == whole.weights_sha256
+    assert steps(tmp_path)[-1] == last
+    state = json.loads((tmp_path / f"checkpoint-{last}" / "trainer_state.json").read_text())
+    assert state["global_step"] == last
+
+
+def test_training_stops_where_the_loss_no_longer_falls(tiny, tmp_path):
+    rows = queries(60)
+    rows.needs_frontier[:] = np.random.default_rng(5).integers(0, 2, 60)
+    call = QUICK | {"epochs": 20, "batch_size": 27, "patience": 1, "checkpoint": tmp_path}
+    fine_tuned(tiny, rows, **call)
+    assert steps(tmp_path)[-1] < 20
+
+
+def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_path):
+    tuned = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
+    head = LinearHead(np.linspace(-3, 3, 32), 0.5)
+    write_graph(Features(tuned), Heads(head), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    views = list(queries(20, seed=6).query)
+    expected = head.p_frontier(tuned.encode(views, progress=False))
+    for view, probability in zip(views, expected, strict=True):
+        token_ids = np.array([tuned.tokenizer.token_ids(view)])
+        found = session.run(["p_frontier"], {"token_ids": token_ids})[0]
+        assert found[0] == pytest.approx(probability, abs=1e-5)
+
+
+def test_an_encoder_comes_back_from_its_folder_as_it_was_and_changed_weights_are_refused(
+    tiny, tmp_path
+):
+    tuned = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
+    write_fine_tuned(tuned, tmp_path / "tuned")
+    again = read_fine_tuned(tmp_path / "tuned")
+    for attribute in ("name", "weights_sha256", "tokenizer_json", "dimension", "max_tokens"):
+        assert getattr(again, attribute) == getattr(tuned, attribute)
+    views = list(queries(10, seed=7).query)
+    np.testing.assert_array_equal(
+        again.encode(views, progress=False), tuned.encode(views, progress=False)
+    )
+    write_fine_tuned(tiny, tmp_path / "tiny")
+    shutil.copy(tmp_path / "tiny" / "model.safetensors", tmp_path / "tuned")
+    with pytest.raises(TrainingError, match=r"by its weights_sha256 .* \(now .*; fine-tune again"):
+        read_fine_tuned(tmp_path / "tuned")
+
+
+def test_a_folder_without_an_encoder_is_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"holds no fine-tuned encoder \(.*fine_tuned\.json"):
+        read_fine_tuned(tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tiny):
+    with pytest.raises(TrainingError, match="loss of the need objective became nan; lower"):
+        fine_tuned(tiny, queries(60), **QUICK | {"learning_rate": 1e30})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (queries(49), "49 labelled rows of the train role cannot fine-tune.*at least 50"),
+        (queries(60, role="test"), "0 labelled rows of the train role"),
+        (queries(60, needs_frontier=1.0), "all 60 rows of the train role need the frontier"),
+        (queries(60, group="one"), "all 60 rows of the train role are one group"),
+    ],
+)
+def test_rows_that_cannot_train_are_refused(tiny, rows, message):
+    with pytest.raises(TrainingError, match=message):
+        fine_tuned(tiny, rows, **QUICK)
+
+
+def test_an_encoder_of_another_kind_is_refused():
+    words = static_encoder("words", np.eye(3, dtype=np.float32), ["hello"])
+    with pytest.raises(TrainingError, match="words is no sentence-transformers model"):
+        fine_tuned(words, queries(60))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ({"objective": "rank"}, "objective is 'rank'; it is one of need, gain, contrastive"),
+        ({"epochs": 0}, "epochs is 0; it must be above 0"),
+        (
+            {"keep_layers": (0, 5)},
+            r"keep_layers is \[0, 5\]; .* layers of the encoder's 1, counted",
+        ),
+        ({"keep_layers": ()}, r"keep_layers is \[\]"),
+        ({"keep_layers": (1, 0)}, "in their order"),
+    ],
+)
+def test_parameters_out_of_range_are_usage_errors(tiny, parameter, message):
+    with pytest.raises(UsageError, match=message):
+        fine_tuned(tiny, queries(60), **QUICK | parameter)
+
+
+def test_the_checkpoint_of_another_run_is_refused(tiny, tmp_path):
+    fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1, "checkpoint": tmp_path})
+    with pytest.raises(TrainingError, match=r"another run, with seed 0 \(now 1\); name another"):
+        fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1, "checkpoint": tmp_path, "seed": 1})
