@@ -6,7 +6,14 @@ from numpy.typing import NDArray
 from querytier.classifier.head import GainHead, LinearHead
 from querytier.errors import TrainingError
 
-__all__ = ["check_both_classes", "fit_gain_head", "fit_head", "fit_platt", "soft_rows"]
+__all__ = [
+    "check_both_classes",
+    "fit_gain_head",
+    "fit_head",
+    "fit_platt",
+    "smoothed_targets",
+    "soft_rows",
+]
 
 Floats = NDArray[np.float64]
 
@@ -102,10 +109,7 @@ def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[
     """
     from sklearn.linear_model import LogisticRegression
 
-    positives = float(weights @ needs_frontier)
-    negatives = float(weights.sum()) - positives
-    targets = needs_frontier * (positives + 1) / (positives + 2)
-    targets = targets + (1 - needs_frontier) / (negatives + 2)
+    targets = smoothed_targets(needs_frontier, weights)
     rows, labels, row_weights = soft_rows(targets, weights)
     model = LogisticRegression(C=np.inf, max_iter=2000)
     model.fit(logits[rows, np.newaxis], labels, sample_weight=row_weights)
@@ -114,6 +118,31 @@ def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[
         return slope, offset
     rate = float(weights @ targets / weights.sum())
     return 0.0, float(np.log(rate / (1 - rate)))
+
+
+def smoothed_targets(needs_frontier: Floats, weights: Floats) -> Floats:
+    """Return labels drawn a little away from 0 and 1, so that no fit runs off to infinity.
+
+    One row's worth of each outcome is added to the evidence for the other (Platt 1999).
+
+    Parameters
+    ----------
+    needs_frontier, weights : ndarray of float64, shape (n,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        In (0, 1).
+
+    Examples
+    --------
+    >>> smoothed_targets(np.array([1.0, 1.0, 0.0]), np.ones(3)).round(3).tolist()
+    [0.75, 0.75, 0.333]
+    """
+    positives = float(weights @ needs_frontier)
+    negatives = float(weights.sum()) - positives
+    targets = needs_frontier * (positives + 1) / (positives + 2)
+    return np.asarray(targets + (1 - needs_frontier) / (negatives + 2))
 
 
 def soft_rows(
