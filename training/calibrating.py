@@ -1,6 +1,6 @@
 """Calibrating: which map from log-odds to calibrated ones, chosen on rows the head never saw."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,8 +20,6 @@ _METHODS: tuple[Method, ...] = get_args(Method)
 _FOLDS = 5
 _FEWEST_ROWS = 200
 _SMALLEST_SIZE = 1e-6
-# The columns of beta calibration are close to collinear: scipy's defaults stop too early.
-_PRECISION = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ def fit_calibrator(
 
     "auto" takes the first of the three, in this order, whose cross-validated log loss lies within
     one standard error of the best one's (Breiman et al. 1984), the error being that of the paired
-    difference over five folds by group. All are fitted to Platt's smoothed targets.
+    difference over five folds by group. All are fitted to Platt's smoothed targets, and no slope is
+    ever below 0. For beta calibration see `querytier.classifier.calibrator`.
 
     Parameters
     ----------
@@ -134,19 +133,29 @@ class _Rows:
             return Calibrator(slope, slope, offset)
         return self._temperature() if method == "temperature" else self._beta()
 
+    def loss(self, calibrator: Calibrator) -> float:
+        return _log_loss(calibrator.logits(self.logits), self.targets(), self.weights)
+
     def _temperature(self) -> Calibrator:
-        (slope,) = self._minimised([self.logits], [(0, None)])
+        slope = max(0.0, *self._least_loss(self.logits))
         return Calibrator(slope, slope, 0.0)
 
     def _beta(self) -> Calibrator:
+        """Refit without a negative slope, as the paper does: exact, as the loss is convex."""
         above, below = np.logaddexp(0, self.logits), np.logaddexp(0, -self.logits)
-        columns = [-below, above, np.ones_like(above)]
-        return Calibrator(*self._minimised(columns, [(0, None), (0, None), (None, None)]))
+        one = np.ones_like(above)
+        rising, falling, offset = self._least_loss(-below, above, one)
+        if min(rising, falling) >= 0:
+            return Calibrator(rising, falling, offset)
+        rising, offset_below = self._least_loss(-below, one)
+        falling, offset_above = self._least_loss(above, one)
+        candidates = [self.constant()]
+        candidates += [Calibrator(rising, 0.0, offset_below)] if rising > 0 else []
+        candidates += [Calibrator(0.0, falling, offset_above)] if falling > 0 else []
+        return min(candidates, key=self.loss)
 
-    def _minimised(
-        self, columns: Sequence[Floats], bounds: Sequence[tuple[float | None, float | None]]
-    ) -> list[float]:
-        """Return the coefficients, within bounds, of least log loss: a convex problem."""
+    def _least_loss(self, *columns: Floats) -> list[float]:
+        """Return the coefficients of least log loss."""
         from scipy.optimize import minimize
 
         # Columns of one size, so that log-odds of thousands are no steeper than those of ones.
@@ -154,15 +163,29 @@ class _Rows:
         features = (np.array(columns) / sizes[:, np.newaxis]).T
         targets, shares = self.targets(), self.weights / self.weights.sum()
 
-        def loss_and_slope(coefficients: Floats) -> tuple[float, Floats]:
-            z = features @ coefficients
-            p = np.exp(-np.logaddexp(0, -z))
-            return _log_loss(z, targets, shares), features.T @ (shares * (p - targets))
+        def loss(coefficients: Floats) -> float:
+            return _log_loss(features @ coefficients, targets, shares)
 
+        def slope(coefficients: Floats) -> Floats:
+            errors = _sigmoid(features @ coefficients) - targets
+            return np.asarray(features.T @ (shares * errors))
+
+        def curvature(coefficients: Floats) -> Floats:
+            z = features @ coefficients
+            steepness = shares * _sigmoid(z) * _sigmoid(-z)
+            return np.asarray((features.T * steepness) @ features)
+
+        # With Newton steps, as beta calibration's columns are close to collinear.
+        start = np.zeros(len(sizes))
+        options = {"gtol": 1e-8}
         found = minimize(
-            loss_and_slope, sizes, jac=True, method="L-BFGS-B", bounds=bounds, options=_PRECISION
+            loss, start, jac=slope, hess=curvature, method="trust-exact", options=options
         )
         return [float(value) for value in found.x / sizes]
+
+
+def _sigmoid(z: Floats) -> Floats:
+    return np.asarray(np.exp(-np.logaddexp(0, -z)))
 
 
 def _log_loss(logits: Floats, needs_frontier: Floats, weights: Floats) -> float:
