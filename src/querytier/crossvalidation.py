@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from querytier.assessment import row_counts, unfitted_rankings
 from querytier.data.atomic import atomic_file
@@ -28,7 +29,7 @@ from querytier.tracking import Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted
 from querytier.training.fitted import threshold_for
 from querytier.training.nested import OutOfFold, nested_cross_validation
-from querytier.training.recipes import recipes_for
+from querytier.training.recipes import Recipe
 
 __all__ = ["cross_validate_logs", "nested_evaluation"]
 
@@ -64,7 +65,8 @@ def cross_validate_logs(
     tracker = Tracker(out)
     with tracker.start(f"crossval {data.source}", params.model_dump()):
         blocks = FeatureBlocks.fitted_to(examples, params.train.budget, params.train.seed)
-        evaluation, found = nested_evaluation(blocks.labelled(examples), blocks.choices(), params)
+        recipes = blocks.recipes(examples, params.train)
+        evaluation, found = nested_evaluation(blocks.labelled(examples), recipes, params)
         metrics = _metrics(examples, evaluation, found, data, params)
         with atomic_file(out / "metrics.json") as scratch:
             scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
@@ -75,22 +77,34 @@ def cross_validate_logs(
 
 
 def nested_evaluation(
-    labelled: Labelled, choices: Sequence[tuple[str, ...]], params: Params
+    labelled: Labelled,
+    recipes: Sequence[Recipe],
+    params: Params,
+    masks: Sequence[NDArray[np.bool_]] | None = None,
 ) -> tuple[Evaluation, OutOfFold]:
     """Return the out-of-fold evaluation beside baselines on the very same folds.
 
-    Features are made of all rows, without their labels; `choices` are the blocks of them that
-    recipes may take.
+    Features are made of all rows, without their labels.
+
+    Parameters
+    ----------
+    labelled : Labelled, length n
+    recipes : sequence of Recipe
+        As in `nested_cross_validation`.
+    params : Params
+    masks : sequence of ndarray of bool, shape (n,), optional
+        Held-out rows of each outer fold; without them folds by group.
     """
     section, examples = params.train, labelled.examples
     found = nested_cross_validation(
         labelled,
-        recipes_for(examples, choices, section.regularisation),
+        recipes,
+        masks=masks,
         folds=section.folds,
         target_frontier_rate=section.target_frontier_rate,
         seed=section.seed,
     )
-    source = f"{section.folds} folds by group"
+    source = f"{section.folds} folds by group" if masks is None else f"{len(masks)} given folds"
     classifier = Ranking("classifier", found.decision_scores, found.p_frontier, source)
     mean = float(examples.needs_frontier.mean())
     baselines = [

@@ -11,10 +11,10 @@ from querytier.classifier.features import Features
 from querytier.classifier.surface import SurfaceTable, surface_table
 from querytier.data.examples import Examples
 from querytier.data.text_view import text_view
-from querytier.params import Budget
+from querytier.params import Budget, TrainParams
 from querytier.training.baselines import Labelled
 from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.recipes import Recipe
+from querytier.training.recipes import Recipe, recipes_for
 from querytier.training.static_encoder import distil, read_static, write_static
 
 __all__ = ["FeatureBlocks"]
@@ -82,6 +82,10 @@ class FeatureBlocks:
         """Return the blocks that recipes may take: the fastest in the path of a request first."""
         names = [name for name in _FASTEST_FIRST if name in self.features]
         return [blocks for name in names for blocks in ((name,), (name, _surface_of(name)))]
+
+    def recipes(self, examples: Examples, section: TrainParams) -> list[Recipe]:
+        """Return the recipes that examples of the training role allow, as `recipes_for`."""
+        return recipes_for(examples, self.choices(), section.regularisation)
 
     def of(self, recipe: Recipe) -> Features:
         """Return what a recipe's heads read, for export."""
