@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-growth bench-engines clean
+.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-quality bench-growth bench-engines clean
 
 demo: .venv/installed
 	dvc repro
@@ -58,6 +58,10 @@ distributed-test: .venv-distributed/installed
 
 bench-real: .venv/installed
 	python benchmarks/real_runs.py
+
+# Takes the better part of an hour on two cores.
+bench-quality: .venv/installed
+	python benchmarks/quality.py
 
 bench-growth: .venv/installed
 	python benchmarks/growth.py

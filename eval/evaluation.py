@@ -11,7 +11,7 @@ from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Estimate, Resampling, Statistic, difference, undefined
 from querytier.eval.curves import GainCurve, gain_curve
-from querytier.eval.metrics import auroc, brier, ece, ece_when_calibrated
+from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
 
 __all__ = [
     "Evaluation",
@@ -26,12 +26,13 @@ __all__ = [
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
 
-_ESTIMATES = ("auroc", "apgr", "cpt50", "cpt80")
+_ESTIMATES = ("auroc", "average_precision", "apgr", "cpt50", "cpt80")
 _NUMBERS = ("brier", "ece", "frontier_rate", "recall", "quality_retained", "cost_saved")
 _NO_SCORES = "the log has no scores of both tiers, so the quality as routed is not known"
 _NO_COSTS = "the log has no costs of both tiers"
 _NO_GAP = "the 95% interval of the mean frontier score minus cheap score does not lie above 0"
 _ONE_CLASS = "the rows hold one class only"
+_NO_NEED = "no row needs the frontier model"
 _NO_PROBABILITY = "its score is no probability"
 
 
@@ -63,8 +64,8 @@ class Row:
     Attributes
     ----------
     name, fitted_on : str
-    auroc, apgr, cpt50, cpt80, brier, ece, frontier_rate, recall, quality_retained, cost_saved : \
-Estimate
+    auroc, average_precision, apgr, cpt50, cpt80, brier, ece, frontier_rate, recall, \
+quality_retained, cost_saved : Estimate
         `recall` is the share of needs_frontier that goes to the frontier tier.
     behind_classifier : dict of str to Estimate
         The classifier's AUROC and APGR minus this row's, paired.
@@ -73,6 +74,7 @@ Estimate
     name: str
     fitted_on: str
     auroc: Estimate
+    average_precision: Estimate
     apgr: Estimate
     cpt50: Estimate
     cpt80: Estimate
@@ -212,6 +214,9 @@ class _Rows:
             name=ranking.name,
             fitted_on=ranking.fitted_on,
             auroc=area,
+            average_precision=self._estimate(
+                lambda weights: average_precision(scores, labels, weights), _NO_NEED
+            ),
             apgr=apgr,
             cpt50=self._of_quality(ranking, lambda curve: curve.cpt(0.5)),
             cpt80=self._of_quality(ranking, lambda curve: curve.cpt(0.8)),
@@ -276,7 +281,7 @@ class _Rows:
             caught, curve = self._gained(ranking, self.examples.needs_frontier, weights)
             return caught / np.where(curve.gap > 0, curve.gap, np.nan)
 
-        return self._estimate(statistic, "no row needs the frontier model")
+        return self._estimate(statistic, _NO_NEED)
 
     def _quality_retained(self, ranking: Ranking) -> Estimate:
         examples = self.examples

@@ -7,7 +7,7 @@ equal to scikit-learn's.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["auroc", "brier", "ece", "ece_when_calibrated", "tie_starts"]
+__all__ = ["auroc", "average_precision", "brier", "ece", "ece_when_calibrated", "tie_starts"]
 
 Floats = NDArray[np.float64]
 
@@ -37,19 +37,31 @@ def auroc(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
     >>> auroc(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0.0, 0.0, 1.0, 0.75]), np.ones((1, 4)))
     array([0.875])
     """
-    keep = np.flatnonzero(needs_frontier != 0.5)
-    if not len(keep):
-        return np.full(len(weights), np.nan)
-    order = keep[np.argsort(scores[keep], kind="stable")]
-    starts = tie_starts(scores[order])
-    positive = needs_frontier[order] > 0.5
-    in_order = weights[:, order]
-    positives = np.add.reduceat(in_order * positive, starts, axis=1)
-    negatives = np.add.reduceat(in_order * ~positive, starts, axis=1)
+    positives, negatives = _classes_by_score(scores, needs_frontier, weights)
     below = np.cumsum(negatives, axis=1) - negatives / 2
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     with np.errstate(invalid="ignore"):
         return np.asarray((positives * below).sum(axis=1) / pairs)
+
+
+def average_precision(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
+    """Return the mean precision over the recall, not interpolated; shapes and labels as in `auroc`.
+
+    Rows of equal score come in together. A ranking by chance gets the share of rows that need the
+    frontier model. NaN where none does.
+
+    Examples
+    --------
+    >>> labels = np.array([0.0, 1.0, 0.0, 1.0])
+    >>> average_precision(np.array([0.1, 0.4, 0.5, 0.9]), labels, np.ones((1, 4)))
+    array([0.83333333])
+    """
+    positives, negatives = _classes_by_score(-scores, needs_frontier, weights)
+    caught = np.cumsum(positives, axis=1)
+    sent = caught + np.cumsum(negatives, axis=1)
+    precision = caught / np.where(sent > 0, sent, 1.0)
+    total = positives.sum(axis=1)
+    return np.asarray((positives * precision).sum(axis=1) / np.where(total > 0, total, np.nan))
 
 
 def brier(probabilities: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
@@ -107,6 +119,21 @@ def tie_starts(ordered: Floats) -> NDArray[np.intp]:
     [0, 1, 3]
     """
     return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def _classes_by_score(
+    scores: Floats, needs_frontier: Floats, weights: Floats
+) -> tuple[Floats, Floats]:
+    """Return the weight of either class at each distinct score, from the lowest; shape (b, k)."""
+    keep = np.flatnonzero(needs_frontier != 0.5)
+    if not len(keep):
+        return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
+    order = keep[np.argsort(scores[keep], kind="stable")]
+    starts = tie_starts(scores[order])
+    positive = needs_frontier[order] > 0.5
+    in_order = weights[:, order]
+    positives = np.add.reduceat(in_order * positive, starts, axis=1)
+    return positives, np.add.reduceat(in_order * ~positive, starts, axis=1)
 
 
 def _ece(probabilities: Floats, weighted_errors: Floats, totals: Floats) -> Floats:

@@ -36,6 +36,7 @@ class Cell:
 COLUMNS = (
     Column("auroc", "AUROC"),
     Column("lead", "AUROC lead"),
+    Column("average_precision", "AP"),
     Column("apgr", "APGR"),
     Column("apgr_lead", "APGR lead"),
     Column("cpt50", "CPT(50%)"),

@@ -12,7 +12,7 @@ from querytier import __version__
 from querytier.data.examples import Examples
 from querytier.serve import Router
 
-ESTIMATES = ["auroc", "apgr", "cpt50", "cpt80"]
+ESTIMATES = ["auroc", "average_precision", "apgr", "cpt50", "cpt80"]
 NUMBERS = ["brier", "ece", "frontier_rate", "quality_retained", "cost_saved"]
 ROWS = ["classifier", "keyword_heuristic", "length", "constant", "shuffled_decisions"]
 ROWS += ["tfidf_lr", "knn", "domain_prior", "oracle"]
@@ -78,6 +78,7 @@ def test_known_rows_have_their_known_values(metrics):
     assert shuffled["auroc"]["low"] < 0.5 < shuffled["auroc"]["high"]
     assert shuffled["fitted_on"] == "our own decisions, shuffled"
     assert rows["oracle"]["auroc"]["value"] == 1.0
+    assert rows["oracle"]["average_precision"]["value"] == 1.0
     assert rows["oracle"]["apgr"]["value"] == max(row["apgr"]["value"] for row in rows.values())
 
 

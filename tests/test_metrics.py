@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from querytier.eval.bootstrap import Resampling, difference, undefined
 from querytier.eval.curves import gain_curve
 from querytier.eval.evaluation import Ranking, shuffled_decisions
 from querytier.eval.heuristics import keyword_score, keyword_tier
-from querytier.eval.metrics import auroc, brier, ece, ece_when_calibrated
+from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
 
 WORKED_EXAMPLE = "Analyze the tradeoffs of switching our checkout to a subscription model"
 
@@ -42,14 +42,51 @@ def test_auroc_and_brier_are_those_of_scikit_learn(rows):
 
 
 @given(ROWS)
-def test_auroc_does_not_see_rows_labelled_one_half(rows):
+def test_average_precision_is_that_of_scikit_learn(rows):
+    scores, labels, weights = rows
+    hard = (labels > 0.5).astype(int)
+    ours = average_precision(scores, labels, weights[np.newaxis])
+    if hard.any():
+        expected = average_precision_score(hard, scores, sample_weight=weights)
+        assert ours == pytest.approx([expected])
+    else:
+        assert np.isnan(ours).all()
+
+
+@given(ROWS)
+def test_a_constant_has_the_share_of_needs_as_its_average_precision(rows):
+    _, labels, weights = rows
+    share = weights[labels > 0.5].sum() / weights.sum()
+    found = average_precision(np.zeros(len(labels)), labels, weights[np.newaxis])
+    assert found == pytest.approx([share]) if share else np.isnan(found).all()
+
+
+@given(ROWS)
+def test_rows_drawn_zero_times_are_not_there(rows):
+    scores, labels, weights = rows
+    more = np.concatenate([scores, [-1.0, 0.5, 2.0]]), np.concatenate([labels, [1.0, 0.0, 0.0]])
+    more_weights = np.concatenate([weights, [0.0, 0.0, 0.0]])[np.newaxis]
+    for metric in (auroc, average_precision):
+        np.testing.assert_allclose(
+            metric(*more, more_weights), metric(scores, labels, weights[np.newaxis])
+        )
+
+
+@given(ROWS)
+def test_rankings_are_not_judged_by_rows_labelled_one_half(rows):
     scores, labels, _ = rows
     more_scores = np.concatenate([scores, [0.0, 1.0]])
     more_labels = np.concatenate([labels, [0.5, 0.5]])
-    np.testing.assert_allclose(
-        auroc(more_scores, more_labels, ones(len(more_scores))),
-        auroc(scores, labels, ones(len(scores))),
-    )
+    for metric in (auroc, average_precision):
+        np.testing.assert_allclose(
+            metric(more_scores, more_labels, ones(len(more_scores))),
+            metric(scores, labels, ones(len(scores))),
+        )
+
+
+@pytest.mark.parametrize("metric", [auroc, average_precision])
+def test_without_a_row_of_a_side_nothing_is_ranked(metric):
+    assert np.isnan(metric(np.arange(3.0), np.full(3, 0.5), np.ones((2, 3)))).tolist() == [True] * 2
 
 
 @given(ROWS)
@@ -57,7 +94,7 @@ def test_a_weight_of_two_is_the_row_twice(rows):
     scores, labels, weights = rows
     times = weights.astype(int)
     again = np.repeat(scores, times), np.repeat(labels, times), ones(times.sum())
-    for metric in (auroc, brier, ece):
+    for metric in (auroc, average_precision, brier, ece):
         weighted = metric(scores, labels, weights[np.newaxis])
         np.testing.assert_allclose(weighted, metric(*again), atol=1e-12)
 

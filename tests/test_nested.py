@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from querytier.crossvalidation import nested_evaluation
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
+from querytier.params import EvaluateParams, Params, TrainParams
 from querytier.training.baselines import Labelled
 from querytier.training.learners import LinearLearner
 from querytier.training.nested import nested_cross_validation
@@ -63,6 +65,18 @@ def test_the_outcomes_of_a_fold_change_nothing_that_is_said_of_it(labelled):
         before, after = getattr(found, name), getattr(again, name)
         np.testing.assert_array_equal(after[held_out], before[held_out])
     assert not np.array_equal(again.decision_scores, found.decision_scores)
+
+
+def test_the_evaluation_stands_on_the_folds_that_it_is_given(labelled):
+    thirds = [np.arange(180) // 60 == third for third in range(3)]
+    params = Params(
+        train=TrainParams(folds=3, regularisation=(1.0,)), evaluate=EvaluateParams(bootstrap=100)
+    )
+    evaluation, found = nested_evaluation(labelled, RECIPES, params, masks=thirds)
+    np.testing.assert_array_equal(found.masks, thirds)
+    assert evaluation.row("classifier").fitted_on == "3 given folds"
+    assert evaluation.row("knn").fitted_on == "3 given folds"
+    assert evaluation.row("classifier").apgr.low > 0.5
 
 
 def test_crossval_writes_metrics_beside_baselines_and_a_score_for_every_row(

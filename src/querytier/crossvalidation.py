@@ -98,8 +98,19 @@ def nested_evaluation(
 ) -> tuple[Evaluation, OutOfFold]:
     """Return the out-of-fold evaluation beside baselines on the very same folds.
 
-    Features are made of all rows, without their labels; `masks` are the held-out rows of each
-    outer fold, where they are not to be folds by group.
+    Features are made of all rows, without their labels.
+
+    Parameters
+    ----------
+    labelled : Labelled, length n
+    recipes : sequence of Recipe
+        As in `nested_cross_validation`.
+    params : Params
+    masks : sequence of ndarray of bool, shape (n,), optional
+        Held-out rows of each outer fold; without them folds by group.
+    search : Search, optional
+    kept : Kept
+        As in `nested_cross_validation`.
     """
     section, examples = params.train, labelled.examples
     found = nested_cross_validation(
@@ -114,7 +125,7 @@ def nested_evaluation(
         search=search,
         kept=kept,
     )
-    source = f"{section.folds} folds by group"
+    source = f"{section.folds} folds by group" if masks is None else f"{len(masks)} given folds"
     classifier = Ranking("classifier", found.decision_scores, found.p_frontier, source)
     mean = float(examples.needs_frontier.mean())
     baselines = [

@@ -94,6 +94,7 @@ def log_rows(tracker: Tracker, rows: Sequence[Row]) -> None:
     for row in rows:
         for name in (
             "auroc",
+            "average_precision",
             "apgr",
             "cpt50",
             "cpt80",
