@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from querytier.classifier.calibrator import Calibrator
 from querytier.errors import MissingExtraError, TrainingError
 from querytier.training.calibrating import fit_calibrator
-from querytier.training.fitting import smoothed_targets
+from querytier.training.platt import smoothed_targets
 from querytier.training.venn_abers import venn_abers_check
 
 METHODS = ["platt", "temperature", "beta"]

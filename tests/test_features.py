@@ -94,11 +94,11 @@ def test_blocks_come_back_from_their_folder_as_they_were(blocks, examples, tmp_p
         np.testing.assert_array_equal(_dense(again.blocks[name]), _dense(block))
 
 
-def test_the_budget_quick_has_no_static_encoder_and_no_trees(examples):
+def test_the_budget_quick_has_no_static_encoder(examples):
     quick = FeatureBlocks.fitted_to(examples, TrainParams())
     recipes = quick.recipes(examples, TrainParams())
     assert {recipe.encoder for recipe in recipes} == {"minilm3", "minilm"}
-    assert {recipe.learners[0].family for recipe in recipes} == {"linear", "terms"}
+    assert {recipe.learners[0].family for recipe in recipes} == {"linear", "terms", "trees"}
 
 
 def test_fewer_layers_are_another_encoder_of_the_same_width(encoder):

@@ -177,8 +177,7 @@ def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
         # Its first three layers read the same terms and counts, in half the time.
         return learners[: len(strongest_first)]
     learners.append(LinearLearner((terms,), section.terms_regularisation))
-    if section.budget != "quick":
-        learners.append(BoostedTrees((for_trees, surface)))
+    learners.append(BoostedTrees((for_trees, surface)))
     if section.budget == "thorough":
         learners.append(MlpLearner((for_trees, surface)))
     return learners

@@ -78,7 +78,8 @@ class TrainParams(_Section):
 
     budget: Budget = "quick"
     regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
-        0.0003,
+        0.0001,
+        0.0005,
         0.003,
         0.03,
     )
