@@ -11,11 +11,15 @@ import pytest
 from querytier.classifier.encoder import open_encoder
 from querytier.classifier.features import Features
 from querytier.classifier.graph import write_graph
-from querytier.classifier.head import Heads, LinearHead
+from querytier.classifier.head import Heads, Member
+from querytier.classifier.nets import Linear
 from querytier.data.examples import Example, Examples
 from querytier.errors import TrainingError, UsageError
+from querytier.training.baselines import group_folds
+from querytier.training.cross_tuning import cross_tuned
 from querytier.training.fine_tuning import fine_tuned, read_fine_tuned, write_fine_tuned
 from querytier.training.static_encoder import static_encoder
+from querytier.training.unfinished import Unfinished
 
 HARD = ["prove", "derive", "optimise", "theorem", "integral", "refute"]
 EASY = ["hello", "thanks", "hours", "price", "colour", "open"]
@@ -76,6 +80,7 @@ def queries(count, seed=0, role="train", **values):
         telling = random.choice(HARD if need else EASY, size=2)
         words = random.permutation([*telling, *random.choice(FILLER, size=4)])
         given = {
+            "id": f"{role}{n}",
             "query": " ".join(words),
             "needs_frontier": float(need),
             "group": f"{role}{n}",
@@ -197,15 +202,39 @@ def test_training_stops_where_the_loss_no_longer_falls(tiny, tmp_path):
 
 def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_path):
     tuned = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
-    head = LinearHead(np.linspace(-3, 3, 32), 0.5)
-    write_graph(Features(tuned), Heads(head), tmp_path / "model.onnx")
+    heads = Heads((Member(("tiny",), Linear(np.linspace(-3, 3, 32)[np.newaxis], np.ones(1))),))
+    write_graph(Features("tiny", tuned), heads, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     views = list(queries(20, seed=6).query)
-    expected = head.p_frontier(tuned.encode(views, progress=False))
+    expected = heads.p_frontier({"tiny": tuned.encode(views, progress=False)})
     for view, probability in zip(views, expected, strict=True):
         token_ids = np.array([tuned.tokenizer.token_ids(view)])
         found = session.run(["p_frontier"], {"token_ids": token_ids})[0]
         assert found[0] == pytest.approx(probability, abs=1e-5)
+
+
+def test_what_is_said_of_a_row_out_of_fold_does_not_depend_on_its_label(tiny):
+    rows = queries(60, cheap_score=NAN, frontier_score=NAN)
+    settings = {"folds": 3, "seed": 0} | QUICK
+    found = cross_tuned(tiny, rows, **settings)
+    assert set(found.out_of_fold) == set(rows.id)
+    mask = group_folds(rows, 3, 0)[1]
+    flipped = np.where(mask, 1 - rows.needs_frontier, rows.needs_frontier)
+    again = cross_tuned(tiny, replace(rows, needs_frontier=flipped), masks=[mask], **settings)
+    for name in rows.id[mask]:
+        np.testing.assert_array_equal(again.out_of_fold[name], found.out_of_fold[name])
+    said = np.array([found.out_of_fold[name][0] for name in rows.id])
+    assert said[rows.needs_frontier == 1].mean() > said[rows.needs_frontier == 0].mean()
+
+
+def test_out_of_fold_outputs_outlive_an_interruption(tiny, tmp_path):
+    rows, settings = queries(40), {"folds": 2, "seed": 0} | QUICK | {"epochs": 1}
+    whole = cross_tuned(tiny, rows, kept=Unfinished(tmp_path, {}), **settings)
+    kept = Unfinished(tmp_path, {})
+    first = kept.scores("fine-tuned, fold 0", lambda: pytest.fail("computed again"))
+    mask = group_folds(rows, 2, 0)[0]
+    expected = np.array([whole.out_of_fold[name] for name in rows.id[mask]])
+    np.testing.assert_array_equal(first, expected)
 
 
 def test_an_encoder_comes_back_from_its_folder_as_it_was_and_changed_weights_are_refused(

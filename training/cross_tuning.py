@@ -1,6 +1,6 @@
 """Fine-tuning that can be judged: out of fold, each row is seen by an encoder that never saw it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def cross_tuned(
     *,
     folds: int,
     seed: int,
+    masks: Sequence[NDArray[np.bool_]] | None = None,
     kept: Kept = NOTHING_KEPT,
     checkpoints: Path | None = None,
     **settings: Any,
@@ -65,6 +66,8 @@ def cross_tuned(
         Of the training role.
     folds, seed : int
         The folds are those on which candidates are compared.
+    masks : sequence of ndarray of bool, shape (n,), optional
+        Held-out rows of each fold, where they are others.
     kept : Kept
         Where the outputs of a fold outlive an interruption.
     checkpoints : Path, optional
@@ -89,7 +92,7 @@ def cross_tuned(
         return outputs.outputs(_embeddings(encoder, train.where(mask))).astype(np.float32)
 
     out_of_fold: dict[str, NDArray[np.float32]] = {}
-    for fold, mask in enumerate(group_folds(train, folds, seed)):
+    for fold, mask in enumerate(masks or group_folds(train, folds, seed)):
         said = kept.scores(
             f"fine-tuned, fold {fold}",
             lambda fold=fold, mask=mask: held_out_outputs(fold, mask),  # type: ignore[misc]
