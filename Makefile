@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-quality bench-growth bench-engines clean
+.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-quality bench-growth bench-engines bench-difficulty clean
 
 demo: .venv/installed
 	dvc repro
@@ -69,6 +69,9 @@ bench-growth: .venv/installed
 # Both engines in the one environment that has both; the artifact is that of the demo.
 bench-engines: .venv-distributed/installed
 	.venv-distributed/bin/python benchmarks/engines.py
+
+bench-difficulty: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/difficulty_transfer.py
 
 clean:
 	rm -rf .venv .venv-wheel .venv-distributed build dist artifacts mlartifacts mlflow.db

@@ -214,11 +214,11 @@ def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_pat
 
 
 def test_what_is_said_of_a_row_out_of_fold_does_not_depend_on_its_label(tiny):
-    rows = queries(60, cheap_score=NAN, frontier_score=NAN)
-    settings = {"folds": 3, "seed": 0} | QUICK
+    rows = queries(100, cheap_score=NAN, frontier_score=NAN)
+    settings = {"folds": 2, "seed": 0} | QUICK
     found = cross_tuned(tiny, rows, **settings)
     assert set(found.out_of_fold) == set(rows.id)
-    mask = group_folds(rows, 3, 0)[1]
+    mask = group_folds(rows, 2, 0)[1]
     flipped = np.where(mask, 1 - rows.needs_frontier, rows.needs_frontier)
     again = cross_tuned(tiny, replace(rows, needs_frontier=flipped), masks=[mask], **settings)
     for name in rows.id[mask]:
@@ -228,7 +228,7 @@ def test_what_is_said_of_a_row_out_of_fold_does_not_depend_on_its_label(tiny):
 
 
 def test_out_of_fold_outputs_outlive_an_interruption(tiny, tmp_path):
-    rows, settings = queries(40), {"folds": 2, "seed": 0} | QUICK | {"epochs": 1}
+    rows, settings = queries(100), {"folds": 2, "seed": 0} | QUICK | {"epochs": 1}
     whole = cross_tuned(tiny, rows, kept=Unfinished(tmp_path, {}), **settings)
     kept = Unfinished(tmp_path, {})
     first = kept.scores("fine-tuned, fold 0", lambda: pytest.fail("computed again"))

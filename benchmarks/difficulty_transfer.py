@@ -1,0 +1,248 @@
+"""Whether other models' outcomes, learned first, spare labels of the pair that is to be routed."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sections import write_section
+from tqdm import tqdm
+
+from querytier.classifier.encoder import load_encoder
+from querytier.data.columns import parse_paths
+from querytier.data.examples import Examples
+from querytier.data.labelled_log import Reading
+from querytier.data.preparing import read_unsplit
+from querytier.data.sources import LogSource
+from querytier.data.text_view import text_view
+from querytier.eval.bootstrap import Estimate, Resampling, difference, undefined
+from querytier.eval.curves import gain_curve
+from querytier.eval.metrics import auroc
+from querytier.training.baselines import Labelled, cross_fitted, group_folds, tfidf_lr
+from querytier.training.embedding_cache import EmbeddingCache
+from querytier.training.fitting import fit_gain_head
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", SHARED))
+COLUMNS = "query=query,cheap_score=weak_score,frontier_score=strong_score,group=meta.group,id=id"
+SETS = ("llmrouter_mix", "zeroeval_crux", "zeroeval_mathl5", "llmdrift")
+DRAWS = {100: 5, 300: 5, 1000: 5, 3000: 2}
+FOLDS, INNER_FOLDS, REPLICATES = 5, 3, 1000
+REGULARISATION, ALPHAS = (1e-4, 1e-3, 1e-2), np.logspace(0, 6, 13)
+SAME_MODEL, WORTH_HAVING = 0.95, 0.01
+VARIANTS = WITHOUT, ADDED, ALONE, ORACLE = "without", "added", "alone", "oracle"
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Statistic = Callable[[Floats, Floats], Floats]
+
+
+def main() -> int:
+    """Measure every set; write the tables into RESULTS.md."""
+    if not OUTCOMES.is_dir():
+        print(f"nothing measured: no folder {OUTCOMES}; set QUERYTIER_OUTCOMES to that of outcomes")
+        return 0
+    parts = [line for name in SETS for line in section(name, *read_set(name))]
+    text = "\n".join([PREFACE.format(minutes=time.process_time() / 60), *parts])
+    print(text)
+    write_section(Path(__file__).with_name("RESULTS.md"), "bench-difficulty", text)
+    return 0
+
+
+def read_set(name: str) -> tuple[Labelled, str]:
+    """Return a set, the scores of models that differ from the pair's as a block, and its facts."""
+    import pandas as pd
+
+    log = OUTCOMES / f"{name}.jsonl.gz"
+    with tempfile.TemporaryDirectory() as folder:
+        source = LogSource(log, paths=parse_paths(COLUMNS))
+        examples, _ = read_unsplit([source], Reading(), Path(folder, "quarantine.jsonl"))
+    pair = pd.read_json(log, lines=True, nrows=1).loc[0, ["weak_model", "strong_model"]].tolist()
+    matrix = pd.read_csv(OUTCOMES / f"{name}__scores.csv.gz", index_col="id").loc[examples.id]
+    scores = matrix.drop(columns=pair).to_numpy(np.float32)
+    own = np.stack([examples.cheap_score, examples.frontier_score])[:, :, np.newaxis]
+    copies = (np.isclose(scores, own, atol=0.01).mean(axis=1) >= SAME_MODEL).any(axis=0)
+    views = [text_view(query) for query in examples.query]
+    blocks = {"minilm3": EmbeddingCache().encode(load_encoder(layers=3), views)}
+    about = (
+        f"{' against '.join(pair)}; {(~copies).sum()} other models, {copies.sum()} copies left out"
+    )
+    return Labelled(examples, {**blocks, "others": scores[:, ~copies]}), about
+
+
+def gains_of(examples: Examples) -> Floats:
+    """Return frontier score minus cheap score, shape (n,)."""
+    return examples.frontier_score - examples.cheap_score
+
+
+def difficulty(others: NDArray[np.float32], train: Mask) -> Floats:
+    """Return mean score, lead of the stronger half of the models, and deviation; shape (n, 3).
+
+    The training rows tell which models are the stronger half.
+    """
+    weak, strong = np.array_split(np.argsort(np.nanmean(others[train], axis=0)), 2)
+    lead = np.nanmean(others[:, strong], axis=1) - np.nanmean(others[:, weak], axis=1)
+    return np.stack([np.nanmean(others, axis=1), lead, np.nanstd(others, axis=1)], axis=1)
+
+
+def predicted(labelled: Labelled, embeddings: Floats, known: Floats, train: Mask) -> Floats:
+    """Return difficulty by ridge from embeddings; no row's from what is known of its group."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
+    ridge, rows = RidgeCV(ALPHAS, alpha_per_target=True), (embeddings[train], known[train])
+    guesses, groups = np.empty_like(known), labelled.examples.group
+    guesses[train] = cross_val_predict(ridge, *rows, groups=groups[train], cv=GroupKFold(FOLDS))
+    guesses[~train] = ridge.fit(*rows).predict(embeddings[~train])
+    return guesses
+
+
+def features_of(labelled: Labelled, train: Mask) -> dict[str, NDArray[np.float32]]:
+    """Return the features of all rows, by variant; standardised on the training rows."""
+    from sklearn.preprocessing import StandardScaler
+
+    def standardised(block: Floats, weight: float = 1.0) -> Floats:
+        return weight * StandardScaler().fit(block[train]).transform(block)
+
+    embeddings = standardised(labelled.embeddings.astype(np.float64))
+    true = difficulty(labelled.blocks["others"], train)
+    # As much as the embedding weighs, so that one regularisation suits both.
+    weight = (embeddings.shape[1] / true.shape[1]) ** 0.5
+    learned = standardised(predicted(labelled, embeddings, true, train), weight)
+    added, oracle = (np.hstack([embeddings, it]) for it in (learned, standardised(true, weight)))
+    blocks = zip(VARIANTS, (embeddings, added, learned, oracle), strict=True)
+    return {variant: block.astype(np.float32) for variant, block in blocks}
+
+
+def expected_gains(regularisation: float, train: Labelled, asked: Labelled) -> Floats:
+    """Return the expected gains of the asked rows, by a head fitted on others."""
+    examples = train.examples
+    head = fit_gain_head(train.embeddings, gains_of(examples), examples.weight, regularisation)
+    return head.gain(asked.embeddings)
+
+
+def tuned_gains(train: Labelled, asked: Labelled) -> Floats:
+    """Return the expected gains by the regularisation of least squared error in inner folds."""
+    folds, gains = group_folds(train.examples, INNER_FOLDS, 0), gains_of(train.examples)
+
+    def error(c: float) -> float:
+        return float(((cross_fitted(partial(expected_gains, c), train, folds) - gains) ** 2).mean())
+
+    return expected_gains(min(REGULARISATION, key=error), train, asked)
+
+
+def pooled_ranks(labelled: Labelled, folds: list[Mask]) -> dict[tuple[int, str], Floats]:
+    """Return ranks within the fold, by labels (0: all) and variant; shape (draws, n).
+
+    Heads of different folds need not agree on a scale: their ranks may be pooled, not their gains.
+    """
+    from scipy.stats import rankdata
+
+    size = len(labelled.examples)
+    draws = {n: many for n, many in DRAWS.items() if n < size * (1 - 1 / FOLDS)} | {0: 1}
+    ranks = {(n, v): np.empty((d, size)) for n, d in draws.items() for v in VARIANTS}
+    bar = tqdm(total=len(folds) * sum(map(len, ranks.values())), desc="fit", unit="head")
+    for fold, held_out in enumerate(folds):
+        features, train = features_of(labelled, ~held_out), np.flatnonzero(~held_out)
+        for (count, variant), kept in ranks.items():
+            block = Labelled(labelled.examples, {variant: features[variant]})
+            for draw in range(len(kept)):
+                order = np.random.default_rng([fold, draw]).permutation(train)
+                rows = np.isin(np.arange(size), order[: count or None])
+                kept[draw, held_out] = tuned_gains(block.where(rows), block.where(held_out))
+                bar.update()
+    bar.close()
+    ranks[0, "TF-IDF + LR"] = cross_fitted(tfidf_lr, labelled, folds)[np.newaxis]
+    for scores in ranks.values():
+        for held_out in folds:
+            scores[:, held_out] = rankdata(scores[:, held_out], axis=1) / held_out.sum()
+    return ranks
+
+
+def estimated(statistic: Statistic, resampling: Resampling, ranks: Floats) -> Estimate:
+    """Estimate the mean over draws of the labels; the interval is over groups and draws."""
+    values = resampling.values(lambda drawn: np.stack([statistic(it, drawn) for it in ranks], 1))
+    shares = np.full(len(ranks), 1 / len(ranks))
+    weights = np.random.default_rng(0).multinomial(len(ranks), shares, REPLICATES) / len(ranks)
+    replicates = (values[1:] * weights).sum(axis=1)
+    low, high = np.percentile(replicates, [2.5, 97.5])
+    if not np.isfinite([low, high]).all():
+        return undefined("the frontier model is not surely the better one")
+    return Estimate(float(values[0].mean()), float(low), float(high), None, replicates)
+
+
+def section(name: str, labelled: Labelled, about: str) -> Iterator[str]:
+    """Yield facts, table and reading of one set."""
+    examples, gains = labelled.examples, gains_of(labelled.examples)
+    ranks = pooled_ranks(labelled, group_folds(examples, FOLDS, 0))
+    resampling = Resampling(examples.group.tolist(), REPLICATES, 0)
+    statistics: dict[str, Statistic] = {
+        "APGR": lambda order, weights: gain_curve(order, gains, weights).apgr(),
+        "AUROC": lambda order, weights: auroc(order, examples.needs_frontier, weights),
+    }
+    found = {
+        (measure, *run): estimated(statistic, resampling, it)
+        for measure, statistic in statistics.items()
+        for run, it in ranks.items()
+    }
+    yield (
+        f"### {name}\n\n{about}; {len(gains)} queries, needs_frontier "
+        f"{examples.needs_frontier.mean():.1%}, mean gain {gains.mean():+.3f}\n\n"
+        "| labels | difficulty | APGR | APGR lead | AUROC | AUROC lead |\n|---:|---|" + "---:|" * 4
+    )
+    by = next(measure for measure in statistics if found[measure, 0, WITHOUT].value is not None)
+    said: dict[tuple[str, str], list[str]] = {}
+    for count, variant in ranks:
+        cells = [f"{count:,}" if count else f"all {len(gains) * (FOLDS - 1) // FOLDS:,}", variant]
+        for measure in statistics:
+            value = found[measure, count, variant]
+            lead = difference(value, found[measure, count, WITHOUT])
+            cells += [shown(value, ""), shown(lead, "+") if variant != WITHOUT else "–"]
+            if variant in {ADDED, ALONE} and measure == by:
+                said.setdefault((variant, verdict(lead)), []).append(cells[0])
+        yield f"| {' | '.join(cells)} |"
+    readings = [f"{' '.join(what)} {' and '.join(counts)}" for what, counts in sorted(said.items())]
+    yield f"\nReading, by {by} and labels: difficulty {'; '.join(readings)}.\n"
+
+
+def verdict(lead: Estimate) -> str:
+    """Return what the interval of a lead allows one to say."""
+    if lead.low > 0:
+        return "helps at"
+    if lead.high < 0:
+        return "hurts at"
+    return "does not help at" if lead.high < WORTH_HAVING else "is undecided at"
+
+
+def shown(estimate: Estimate, sign: str) -> str:
+    """Return a value with its interval, or a dash."""
+    if estimate.value is None:
+        return "–"
+    return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
+
+
+PREFACE = f"""## Does the difficulty for other models spare labels of the pair?
+
+Written by `QUERYTIER_OUTCOMES=../shared/data make bench-difficulty`, in {{minutes:.1f}} minutes of
+one core. A ridge learns from MiniLM's first three layers how models other than the pair do on the
+training queries of the fold, labelled for the pair or not: mean score, lead of the stronger half of
+the models, deviation. Then a gain head, `C` chosen by inner folds, learns the pair: "{WITHOUT}" by
+the embedding, "{ADDED}" by it and the three predictions, "{ALONE}" by these only. "{ORACLE}" adds
+their true values, of held-out queries too: a router would have to ask all those models first.
+
+{FOLDS} folds by group; labels drawn {DRAWS[100]} times (3,000 {DRAWS[3000]} times, all once).
+Ranked by expected gain, TF-IDF by P(needs_frontier); ranks within the fold are pooled. In brackets
+the 95% interval over groups and draws; a lead is over "{WITHOUT}" at as many labels, paired.
+"Helps", "hurts": it lies above, below 0; "does not help": it ends below {WORTH_HAVING}. Of so many
+a few miss 0 by chance. Other versions of the pair's models count as others. No APGR where the
+frontier model is not surely the better one.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
