@@ -234,6 +234,23 @@ def test_a_log_that_cannot_be_learned_from_ends_with_one_message(call, tmp_path,
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.mark.parametrize("queries", [1, 3])
+def test_a_log_of_repeated_queries_ends_with_1(call, tmp_path, queries):
+    lines = [json.dumps({"q": f"query {n % queries}", "y": n % 2}) for n in range(300)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    code, _, err = run_on(call, tmp_path)
+    assert code == 1
+    assert re.search("no row for the role|groups do not make|holds? one class", err)
+
+
+def test_scores_that_are_no_numbers_make_no_label(call, tmp_path):
+    lines = [json.dumps({"q": f"query {n}", "c": "NaN", "f": float("nan")}) for n in range(300)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    code, _, err = run_on(call, tmp_path, mapped="query=q,cheap_score=c,frontier_score=f")
+    assert code == 1
+    assert "no usable row" in err
+
+
 def test_a_log_that_is_one_group_ends_with_1(call, tmp_path):
     lines = [json.dumps({"q": f"query {n}", "y": n % 2, "g": "same"}) for n in range(300)]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from querytier.errors import ArtifactError, ExportError, TrainingError
-from querytier.params import ExportParams, Params
-from querytier.stages import evaluate_stage, export_stage
+from querytier.errors import ArtifactError, ExportError, TrainingError, UsageError
+from querytier.params import ExportParams, Params, TrainParams
+from querytier.stages import evaluate_stage, export_stage, train_stage
 from querytier.tracking import RunReference, Tracker
 
 mlflow = pytest.importorskip("mlflow")
@@ -175,6 +175,31 @@ def test_an_evaluation_that_fails_leaves_the_report_and_marks_the_run(finished):
     status, reason = ending_of(finished)
     assert status == "FAILED"
     assert "changed or damaged" in reason
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"encoder": "/nowhere/encoder"}, "/nowhere/encoder is no folder"),
+        ({"budget": "standard", "teacher": "/nowhere/teacher"}, "/nowhere/teacher is no folder"),
+        ({"candidate": "the best", "regularisation": [0.01]}, "'the best', which is none of"),
+    ],
+)
+def test_training_that_fails_leaves_what_was_trained_and_marks_the_run(finished, section, message):
+    before = contents(finished / "train"), contents(finished / "model")
+    params = Params(train=TrainParams(**section))
+    tracker = Tracker(finished)
+    with pytest.raises((TrainingError, UsageError), match=message):
+        train_stage(finished, params, tracker)
+    assert (contents(finished / "train"), contents(finished / "model")) == before
+    client = mlflow.MlflowClient(f"sqlite:///{finished}/mlflow.db")
+    newest = client.search_runs(
+        [client.get_experiment_by_name("querytier").experiment_id],
+        "tags.failure != ''",
+        max_results=1,
+    )[0]
+    assert newest.info.status == "FAILED"
+    assert message in newest.data.tags["failure"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

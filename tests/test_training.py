@@ -16,7 +16,7 @@ from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
 from querytier.eval.bootstrap import undefined
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted, group_folds
-from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
+from querytier.training.candidates import choose, cross_validate
 from querytier.training.fitted import Fitted, fit_classifier, threshold_for
 from querytier.training.fitting import (
     check_both_classes,
@@ -24,6 +24,7 @@ from querytier.training.fitting import (
     gain_rows,
     soft_rows,
 )
+from querytier.training.judging import Candidate, metric_for
 from querytier.training.learners import BoostedTrees, LinearLearner, MlpLearner
 from querytier.training.platt import fit_platt
 from querytier.training.recipes import Recipe, recipe_from, recipes_of
@@ -308,6 +309,19 @@ def test_a_fitted_classifier_comes_back_from_its_folder_as_it_was(tmp_path, reci
         np.testing.assert_array_equal(one, other)
     kept = ("threshold", "calibration", "recipe", "metric")
     assert all(getattr(again, name) == getattr(fitted, name) for name in kept)
+
+
+def test_where_nothing_tells_queries_apart_all_get_one_score_and_go_to_the_frontier_tier():
+    rows = scored_rows(200)
+    blank = Labelled(rows.examples, {"minilm": np.zeros_like(rows.embeddings)})
+    learners = (LinearLearner(("minilm",), 0.1), BoostedTrees(("minilm",), iterations=5))
+    recipes = recipes_of(rows.examples, learners)
+    fitted = fit_classifier(blank, recipes=recipes, folds=3, target_frontier_rate=0.3, seed=0)
+    assert np.ptp(fitted.heads.p_frontier(blank.blocks)) < 1e-9
+    rate = rows.examples.needs_frontier.mean()
+    assert fitted.heads.p_frontier(blank.blocks)[0] == pytest.approx(rate, abs=0.05)
+    scores = fitted.heads.decision_scores(blank.blocks)
+    assert (scores >= fitted.threshold).mean() in (0.0, 1.0)
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

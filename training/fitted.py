@@ -13,8 +13,9 @@ from querytier.classifier.head import Heads
 from querytier.data.examples import Examples
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
 from querytier.training.calibrating import Method, fit_calibrator
-from querytier.training.candidates import Candidate, choose, cross_validate, metric_for
+from querytier.training.candidates import choose, cross_validate
 from querytier.training.fitting import check_both_classes
+from querytier.training.judging import Candidate, metric_for
 from querytier.training.recipes import Recipe, recipe_from
 from querytier.training.refining import Search
 from querytier.training.unfinished import NOTHING_KEPT, Kept

@@ -10,8 +10,8 @@ from typing import Any
 from querytier.assessment import Assessment
 from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
-from querytier.training.candidates import FRONTIER_RATES
 from querytier.training.fitted import Fitted
+from querytier.training.judging import FRONTIER_RATES
 from querytier.training.recipes import recipe_from
 
 __all__ = ["log_candidates", "log_evaluation", "log_rows"]
