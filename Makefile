@@ -59,7 +59,7 @@ distributed-test: .venv-distributed/installed
 bench-real: .venv/installed
 	python benchmarks/real_runs.py
 
-# Takes the better part of an hour on two cores.
+# Takes about half an hour on two cores.
 bench-quality: .venv/installed
 	python benchmarks/quality.py
 

@@ -110,7 +110,7 @@ def main() -> int:
 def parsed_options() -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--budget", choices=get_args(Budget), default="standard")
+    parser.add_argument("--budget", choices=get_args(Budget), default="quick")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="NAME")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="gets the scores, a file a set")
     return parser.parse_args()

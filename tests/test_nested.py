@@ -83,7 +83,7 @@ def test_crossval_writes_metrics_beside_baselines_and_a_score_for_every_row(
     scored_log, scored_map, tmp_path, call
 ):
     params = tmp_path / "params.yaml"
-    params.write_text("train: {regularisation: [0.003, 0.03]}\nevaluate: {bootstrap: 100}\n")
+    params.write_text("train: {regularisation: [0.1, 1.0]}\nevaluate: {bootstrap: 100}\n")
     out = tmp_path / "out"
     options = ["--map", scored_map, "--folds", 3, "--params", params, "--out", out]
     code, printed, errors = call("crossval", scored_log, *options)

@@ -43,7 +43,7 @@ _COLUMNS = (
     "corrected_label",
     "comment",
 )
-_REGULARISATION = 0.003
+_REGULARISATION = 1.0
 _SMALLEST_PROBABILITY = 1e-6
 _SHOWN_DUPLICATES = 5
 _REPLICATES = 300

@@ -20,7 +20,7 @@ from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["Tuned", "cross_tuned"]
 
-_REGULARISATION = 0.003
+_REGULARISATION = 1.0
 
 
 @dataclass(frozen=True, eq=False)

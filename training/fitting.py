@@ -1,5 +1,6 @@
 """Fitting nets on soft, weighted labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,18 +50,26 @@ class HardRows:
     parts: Floats
 
 
-def fit_linear(features: Any, labels: HardRows, outcomes: int, regularisation: float) -> Linear:
+def fit_linear(
+    features: Any,
+    labels: HardRows,
+    outcomes: int,
+    regularisation: float,
+    widths: Sequence[int] | None = None,
+) -> Linear:
     """Fit a regularised logistic regression, multinomial where there are three outcomes.
 
     Parameters
     ----------
     features : ndarray or sparse matrix of float32, shape (n, d)
-        Dense ones are standardised, so that one regularisation suits them all; the net takes them
-        as they are.
+        Dense ones are standardised, and each block of them scaled to a mean squared norm of 1, so
+        that one regularisation suits them all; the net takes them as they are.
     labels : HardRows
     outcomes : {2, 3}
     regularisation : float
         scikit-learn's `C`: the smaller, the stronger.
+    widths : sequence of int, optional
+        How many columns each block has; all are one block by default.
 
     Returns
     -------
@@ -70,6 +79,9 @@ def fit_linear(features: Any, labels: HardRows, outcomes: int, regularisation: f
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = _standardisation(features)
+    if scale is not None:
+        widths = widths or [len(scale)]
+        scale = scale * np.sqrt(np.repeat(widths, widths))
     model = LogisticRegression(C=regularisation, max_iter=_ITERATIONS, tol=_TOLERANCE)
     read = features if mean is None else (features.astype(np.float64) - mean) / scale
     model.fit(read[labels.rows], labels.outcomes, sample_weight=labels.parts)

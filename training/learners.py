@@ -42,8 +42,8 @@ class LinearLearner:
     ----------
     blocks : tuple of str
     regularisation : float
-        scikit-learn's `C`, on standardised features (terms stay as they are): the smaller, the
-        stronger.
+        scikit-learn's `C`, on blocks of standardised features, each of norm 1 (terms stay as they
+        are): the smaller, the stronger.
     """
 
     blocks: tuple[str, ...]
@@ -72,10 +72,13 @@ class LinearLearner:
     def member(self, train: Labelled) -> Member:
         """Fit the member."""
         features, need, gain = _rows(self.blocks, train)
-        fitted = fit_linear(features, need, 2, self.regularisation)
+        widths = [train.blocks[name].shape[1] for name in self.blocks]
+        fitted = fit_linear(features, need, 2, self.regularisation, widths)
         if gain is None:
             return Member(self.blocks, fitted)
-        return Member(self.blocks, fitted, fit_linear(features, gain, 3, self.regularisation))
+        return Member(
+            self.blocks, fitted, fit_linear(features, gain, 3, self.regularisation, widths)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,10 +78,11 @@ class TrainParams(_Section):
 
     budget: Budget = "quick"
     regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
-        0.0001,
-        0.0005,
-        0.003,
         0.03,
+        0.1,
+        0.3,
+        1.0,
+        10.0,
     )
     terms_regularisation: Annotated[float, Field(gt=0)] = 0.5
     encoder: str | None = None
