@@ -252,6 +252,11 @@ def _model(manifest: Manifest) -> dict[str, Any]:
         "decision_score": manifest.decision_score,
         "encoder": manifest.encoder["name"],
         "parity_max_difference": manifest.parity["max_difference"],
+        "calibration": {
+            "rows": manifest.metrics["calibration_rows"],
+            "reason": manifest.metrics.get("calibration_reason"),
+            "venn_abers": manifest.metrics.get("venn_abers"),
+        },
     }
 
 

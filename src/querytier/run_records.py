@@ -52,12 +52,14 @@ def log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, fl
             },
             {"cv_gap_recovered": dict(zip(_PERCENT, candidate["curve"], strict=True))},
         )
-    tracker.set_tags({"chosen": fitted.chosen})
+    calibration = fitted.calibration
+    tracker.set_tags({"chosen": fitted.chosen, "calibration": calibration.reason})
     calibrator = fitted.heads.calibrator
     tracker.log_metrics(
         {
             "threshold": fitted.threshold,
             **{f"calibration_{name}": value for name, value in asdict(calibrator).items()},
+            **{f"venn_abers_{name}": it for name, it in (calibration.venn_abers or {}).items()},
         }
     )
 

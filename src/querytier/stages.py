@@ -135,6 +135,9 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         np.save(new / "embeddings.npy", labelled.blocks[fitted.recipe.encoder])
         timed = [text_view(query) for query in train.query[:_TIMED_QUERIES]]
         log_candidates(tracker, fitted, blocks.encoder_ms(timed))
+        by_rule = f"the first within one standard error of the best {fitted.metric}"
+        why = by_rule if section.candidate is None else "named by train.candidate"
+        tracker.set_tags({"chosen_because": why})
     kept.done()
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     return fitted
@@ -238,6 +241,8 @@ def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
             "target_frontier_rate": fitted.target_frontier_rate,
             "calibration": fitted.calibration.method,
             "calibration_rows": fitted.calibration.rows,
+            "calibration_reason": fitted.calibration.reason,
+            "venn_abers": fitted.calibration.venn_abers,
         },
         data={
             "source": data.source,
