@@ -25,7 +25,7 @@ from querytier.eval.curves import gain_curve
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, cross_fitted, group_folds, tfidf_lr
 from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.fitting import fit_gain_head
+from querytier.training.learners import LinearLearner
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", SHARED))
@@ -33,9 +33,15 @@ COLUMNS = "query=query,cheap_score=weak_score,frontier_score=strong_score,group=
 SETS = ("llmrouter_mix", "zeroeval_crux", "zeroeval_mathl5", "llmdrift")
 DRAWS = {100: 5, 300: 5, 1000: 5, 3000: 2}
 FOLDS, INNER_FOLDS, REPLICATES = 5, 3, 1000
-REGULARISATION, ALPHAS = (1e-4, 1e-3, 1e-2), np.logspace(0, 6, 13)
+REGULARISATION, ALPHAS = (0.03, 0.3, 3.0), np.logspace(0, 6, 13)
 SAME_MODEL, WORTH_HAVING = 0.95, 0.01
-VARIANTS = WITHOUT, ADDED, ALONE, ORACLE = "without", "added", "alone", "oracle"
+WITHOUT, ADDED, ALONE, ORACLE = "without", "added", "alone", "oracle"
+VARIANTS = {
+    WITHOUT: ("embedding",),
+    ADDED: ("embedding", "guessed"),
+    ALONE: ("guessed",),
+    ORACLE: ("embedding", "true"),
+}
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -94,46 +100,42 @@ def predicted(labelled: Labelled, embeddings: Floats, known: Floats, train: Mask
     """Return difficulty by ridge from embeddings; no row's from what is known of its group."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    ridge, rows = RidgeCV(ALPHAS, alpha_per_target=True), (embeddings[train], known[train])
+    ridge = make_pipeline(StandardScaler(), RidgeCV(ALPHAS, alpha_per_target=True))
+    rows = embeddings[train], known[train]
     guesses, groups = np.empty_like(known), labelled.examples.group
     guesses[train] = cross_val_predict(ridge, *rows, groups=groups[train], cv=GroupKFold(FOLDS))
     guesses[~train] = ridge.fit(*rows).predict(embeddings[~train])
     return guesses
 
 
-def features_of(labelled: Labelled, train: Mask) -> dict[str, NDArray[np.float32]]:
-    """Return the features of all rows, by variant; standardised on the training rows."""
-    from sklearn.preprocessing import StandardScaler
-
-    def standardised(block: Floats, weight: float = 1.0) -> Floats:
-        return weight * StandardScaler().fit(block[train]).transform(block)
-
-    embeddings = standardised(labelled.embeddings.astype(np.float64))
+def features_of(labelled: Labelled, train: Mask) -> Labelled:
+    """Return the rows with what the training rows say of difficulty, guessed and true."""
     true = difficulty(labelled.blocks["others"], train)
-    # As much as the embedding weighs, so that one regularisation suits both.
-    weight = (embeddings.shape[1] / true.shape[1]) ** 0.5
-    learned = standardised(predicted(labelled, embeddings, true, train), weight)
-    added, oracle = (np.hstack([embeddings, it]) for it in (learned, standardised(true, weight)))
-    blocks = zip(VARIANTS, (embeddings, added, learned, oracle), strict=True)
-    return {variant: block.astype(np.float32) for variant, block in blocks}
+    guessed = predicted(labelled, labelled.embeddings.astype(np.float64), true, train)
+    blocks = {"embedding": labelled.embeddings, "guessed": guessed, "true": true}
+    return Labelled(
+        labelled.examples, {name: block.astype(np.float32) for name, block in blocks.items()}
+    )
 
 
-def expected_gains(regularisation: float, train: Labelled, asked: Labelled) -> Floats:
+def expected_gains(learner: LinearLearner, train: Labelled, asked: Labelled) -> Floats:
     """Return the expected gains of the asked rows, by a head fitted on others."""
-    examples = train.examples
-    head = fit_gain_head(train.embeddings, gains_of(examples), examples.weight, regularisation)
-    return head.gain(asked.embeddings)
+    return learner.member(train).gains(asked.blocks)
 
 
-def tuned_gains(train: Labelled, asked: Labelled) -> Floats:
+def tuned_gains(blocks: tuple[str, ...], train: Labelled, asked: Labelled) -> Floats:
     """Return the expected gains by the regularisation of least squared error in inner folds."""
     folds, gains = group_folds(train.examples, INNER_FOLDS, 0), gains_of(train.examples)
 
-    def error(c: float) -> float:
-        return float(((cross_fitted(partial(expected_gains, c), train, folds) - gains) ** 2).mean())
+    def error(learner: LinearLearner) -> float:
+        found = cross_fitted(partial(expected_gains, learner), train, folds)
+        return float(((found - gains / np.abs(gains).max()) ** 2).mean())
 
-    return expected_gains(min(REGULARISATION, key=error), train, asked)
+    learners = [LinearLearner(blocks, c) for c in REGULARISATION]
+    return expected_gains(min(learners, key=error), train, asked)
 
 
 def pooled_ranks(labelled: Labelled, folds: list[Mask]) -> dict[tuple[int, str], Floats]:
@@ -150,11 +152,12 @@ def pooled_ranks(labelled: Labelled, folds: list[Mask]) -> dict[tuple[int, str],
     for fold, held_out in enumerate(folds):
         features, train = features_of(labelled, ~held_out), np.flatnonzero(~held_out)
         for (count, variant), kept in ranks.items():
-            block = Labelled(labelled.examples, {variant: features[variant]})
             for draw in range(len(kept)):
                 order = np.random.default_rng([fold, draw]).permutation(train)
                 rows = np.isin(np.arange(size), order[: count or None])
-                kept[draw, held_out] = tuned_gains(block.where(rows), block.where(held_out))
+                kept[draw, held_out] = tuned_gains(
+                    VARIANTS[variant], features.where(rows), features.where(held_out)
+                )
                 bar.update()
     bar.close()
     ranks[0, "TF-IDF + LR"] = cross_fitted(tfidf_lr, labelled, folds)[np.newaxis]
