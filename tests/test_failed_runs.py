@@ -153,6 +153,13 @@ def test_a_stage_that_ends_well_at_last_takes_the_reason_back(tracker):
     assert ending(reference) == ("FINISHED", None)
 
 
+def test_trained_again_on_the_same_data_the_graph_is_the_same(finished):
+    before = contents(finished / "model")[finished / "model" / "model.onnx"]
+    train_stage(finished, Params(), Tracker(finished))
+    export_stage(finished, Params(), Tracker(finished))
+    assert contents(finished / "model")[finished / "model" / "model.onnx"] == before
+
+
 def test_an_export_that_fails_leaves_the_artifact_and_marks_the_run(finished):
     before = contents(finished / "model")
     params = Params(export=ExportParams(parity_tolerance=1e-30))
