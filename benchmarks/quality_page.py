@@ -42,17 +42,17 @@ Python {python}, in {minutes:.0f} minutes; budget {budget}.
 
 Every row is scored by a classifier that never saw its outcome: recipe, fit and calibration are made
 anew without each outer fold. Under cross-validation the features are fitted to the queries of all
-rows, without labels. The label is needs_frontier, the ranking is by the decision score. In brackets
-the 95% interval, bootstrap over groups; a lead is the classifier's value minus the row's, paired.
-AP is the average precision.
+rows, without labels. The label is needs_frontier; rows are ranked by the decision score, within
+their outer fold, as classifiers of different folds need not agree on a scale. In brackets the 95%
+interval, bootstrap over groups; a lead is the classifier's value minus the row's, paired. AP is the
+average precision.
 """
 NOTES = """
 APGR, 0.5 for random routing. "Published best" is the best router of Ong et al. 2024 (RouteLLM,
 arXiv:2406.18665), which learned from other data. A target is reached where the value is, whatever
 its interval. An ECE is within its level where a perfectly calibrated model with the same
 probabilities shows as much in 5% of draws or more. Where the domains of held-out rows are not known
-from the rows learned from, the prior is a constant; in the tables below, the row domain_prior then
-ranks by nothing but how the means of the folds happen to differ.
+from the rows learned from, the prior is a constant.
 """
 
 

@@ -11,7 +11,14 @@ from querytier.data.examples import Examples
 from querytier.errors import TrainingError
 from querytier.training.fitting import soft_rows
 
-__all__ = ["LEARNED_BASELINES", "Labelled", "Learner", "cross_fitted", "group_folds"]
+__all__ = [
+    "LEARNED_BASELINES",
+    "Labelled",
+    "Learner",
+    "cross_fitted",
+    "group_folds",
+    "ranks_within",
+]
 
 Floats = NDArray[np.float64]
 
@@ -111,6 +118,37 @@ def cross_fitted(
     for held_out in masks:
         scores[held_out] = learner(labelled.where(~held_out), labelled.where(held_out))
     return scores
+
+
+def ranks_within(masks: Sequence[NDArray[np.bool_]], scores: Floats) -> Floats:
+    """Return the rank of each score within its fold, as a share of the fold's rows.
+
+    Learners of different folds need not agree on a scale, and a fold's own mean is low where that
+    of the others is high: pooled as they are, scores that say nothing would rank below chance.
+
+    Parameters
+    ----------
+    masks : sequence of ndarray of bool, shape (n,)
+        The held-out rows of each fold.
+    scores : ndarray of float64, shape (n,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        In (0, 1]; equal scores of a fold share their mean rank.
+
+    Examples
+    --------
+    >>> masks = [np.array([True, True, False, False]), np.array([False, False, True, True])]
+    >>> ranks_within(masks, np.array([0.1, 0.2, 7.0, 5.0])).tolist()
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    from scipy.stats import rankdata
+
+    ranks = np.full(len(scores), np.nan)
+    for held_out in masks:
+        ranks[held_out] = rankdata(scores[held_out]) / held_out.sum()
+    return ranks
 
 
 def group_folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bool_]]:

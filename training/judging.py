@@ -13,7 +13,7 @@ from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Estimate, Resampling, undefined
 from querytier.eval.curves import gain_curve
 from querytier.eval.metrics import auroc
-from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds
+from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, ranks_within
 from querytier.training.learners import MemberLearner
 from querytier.training.recipes import Recipe, ranking_of
 from querytier.training.unfinished import Kept
@@ -39,7 +39,7 @@ class Candidate:
     recipe : Recipe or None
         None for baselines, which are not exported.
     auroc, apgr : Estimate
-        Of the out-of-fold scores, with intervals over groups.
+        Of the out-of-fold scores, as ranks within their folds, with intervals over groups.
     fold_values : ndarray of float64, shape (folds,)
         The metric that chooses, by fold; NaN where a fold has none.
     scores : ndarray of float64, shape (n,)
@@ -153,7 +153,8 @@ class Judge:
         recipe: Recipe | None = None,
         log_odds: Floats | None = None,
     ) -> Candidate:
-        statistics = {metric: self._statistic(metric, scores) for metric in ("apgr", "auroc")}
+        ranks = ranks_within(self._masks, scores)
+        statistics = {metric: self._statistic(metric, ranks) for metric in ("apgr", "auroc")}
         weights = np.array(self._masks, dtype=np.float64)
         return Candidate(
             name=name,
@@ -163,7 +164,7 @@ class Judge:
             fold_values=statistics[self._metric](weights),
             scores=scores,
             seconds=seconds,
-            curve=self._curve(scores),
+            curve=self._curve(ranks),
             log_odds=log_odds,
         )
 

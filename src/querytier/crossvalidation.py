@@ -20,14 +20,18 @@ from querytier.eval.evaluation import (
     Ranking,
     evaluate_rankings,
     oracle,
-    probability_ranking,
 )
 from querytier.features import FeatureBlocks
 from querytier.params import Params
 from querytier.resuming import search_of, unfinished
 from querytier.run_records import log_rows
 from querytier.tracking import Tracker
-from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted
+from querytier.training.baselines import (
+    LEARNED_BASELINES,
+    Labelled,
+    cross_fitted,
+    ranks_within,
+)
 from querytier.training.fitted import threshold_for
 from querytier.training.nested import OutOfFold, nested_cross_validation
 from querytier.training.recipes import Recipe
@@ -35,6 +39,8 @@ from querytier.training.refining import Search
 from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["cross_validate_logs", "nested_evaluation"]
+
+Floats = NDArray[np.float64]
 
 
 def cross_validate_logs(
@@ -98,7 +104,8 @@ def nested_evaluation(
 ) -> tuple[Evaluation, OutOfFold]:
     """Return the out-of-fold evaluation beside baselines on the very same folds.
 
-    Features are made of all rows, without their labels.
+    Features are made of all rows, without their labels. Scores are compared as ranks within their
+    outer folds.
 
     Parameters
     ----------
@@ -126,12 +133,13 @@ def nested_evaluation(
         kept=kept,
     )
     source = f"{section.folds} folds by group" if masks is None else f"{len(masks)} given folds"
-    classifier = Ranking("classifier", found.decision_scores, found.p_frontier, source)
+    scores = ranks_within(found.masks, found.decision_scores)
+    classifier = Ranking("classifier", scores, found.p_frontier, source)
     mean = float(examples.needs_frontier.mean())
     baselines = [
         *unfitted_rankings(examples, classifier, mean, params.evaluate.seed),
         *(
-            probability_ranking(name, cross_fitted(learner, labelled, found.masks), source)
+            _out_of_fold(name, cross_fitted(learner, labelled, found.masks), found.masks, source)
             for name, learner in LEARNED_BASELINES.items()
         ),
         oracle(examples),
@@ -142,11 +150,17 @@ def nested_evaluation(
         examples,
         classifier,
         baselines,
-        threshold=threshold_for(found.decision_scores, rate),
+        threshold=threshold_for(scores, rate),
         replicates=params.evaluate.bootstrap,
         seed=params.evaluate.seed,
     )
     return evaluation, found
+
+
+def _out_of_fold(
+    name: str, probabilities: Floats, masks: Sequence[NDArray[np.bool_]], source: str
+) -> Ranking:
+    return Ranking(name, ranks_within(masks, probabilities), probabilities, source)
 
 
 def _metrics(
