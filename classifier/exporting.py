@@ -59,7 +59,7 @@ class Parity:
     ----------
     texts : int
     max_difference, mean_difference : float
-        Of p_frontier, and of the decision score where it is another.
+        Of the sentence embedding, and given it of p_frontier and the decision score.
     tolerance : float
     worst_text : str
         The view at which they differ most, at most 200 characters of it.
@@ -96,7 +96,8 @@ def export_artifact(
     views : sequence of str
         Text views for the parity gate.
     tolerance : float
-        Largest difference, in p_frontier and in the decision score, that the gate lets through;
+        Largest difference, in the embedding, p_frontier and the decision score, that the gate lets
+        through;
         where there are trees, one text in a hundred may differ by up to 0.01, which is what
         rounding does to a feature on a split.
     certificate : Certificate
@@ -180,20 +181,27 @@ def check_parity(
 ) -> Parity:
     """Compare the graph, asked row by row as it serves, with what was fitted.
 
+    Its sentence embeddings are compared with the encoder's, and what it makes of them with what the
+    heads make of them: rounding in the encoder can put a feature on the other side of a tree's
+    split, which no tolerance would tell from an error of the heads.
+
     Raises
     ------
     ExportError
         If they differ by more than the tolerance, with the worst text.
     """
-    read = features.of(views, progress=False)
+    embeddings = np.array([classifier.embedding(view) for view in views])
+    strays = np.abs(embeddings - features.encoder.encode(views, progress=False)).max(axis=1)
+    read = features.beside(embeddings, views)
     said = [classifier.scores(view) for view in views]
     references = {
         "p_frontier": heads.p_frontier(read),
         "decision_score": heads.decision_scores(read),
     }
     served = {name: np.array([getattr(one, name) for one in said]) for name in references}
+    references["sentence_embedding"], served["sentence_embedding"] = np.zeros_like(strays), strays
     apart = {name: np.abs(served[name] - references[name]) for name in references}
-    differences = np.maximum(*apart.values())
+    differences = np.max(list(apart.values()), axis=0)
     worst = int(differences.argmax())
     name = max(apart, key=lambda key: float(apart[key][worst]))
     parity = Parity(

@@ -17,7 +17,8 @@ from querytier.classifier.head import Heads, Member
 from querytier.classifier.nets import Linear
 from querytier.classifier.nodes import Nodes
 from querytier.classifier.terms import TermTable
-from querytier.training.fitting import fit_mlp, gain_rows, soft_rows, trees_of
+from querytier.training.boosting import between_rows, trees_of
+from querytier.training.fitting import fit_mlp, gain_rows, soft_rows
 from querytier.training.principal_components import principal_components
 
 RANDOM = np.random.default_rng(0)
@@ -75,6 +76,19 @@ def test_a_feature_on_a_threshold_or_next_to_it_goes_the_same_way_everywhere():
     said = TREES.predict(features)
     np.testing.assert_allclose(trees.outputs(features)[:, 0], said, atol=1e-12)
     np.testing.assert_allclose(served(graph_of(trees), features)[:, 0], said, atol=1e-5)
+
+
+@given(st.integers(0, 10**6))
+def test_a_threshold_between_rows_parts_them_as_before_and_touches_none(seed):
+    random = np.random.default_rng(seed)
+    features = random.choice([0.0, 0.1, 0.3, 1 / 3, 7.0], size=(60, 2)).astype(np.float32)
+    model = HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=3)
+    trees = trees_of(model.fit(features, random.normal(size=60)))
+    moved = between_rows(trees, features)
+    np.testing.assert_array_equal(moved.outputs(features), trees.outputs(features))
+    for column in (0, 1):
+        thresholds = moved.threshold[moved.feature == column]
+        assert not set(thresholds.tolist()) & set(features[:, column].tolist())
 
 
 @pytest.mark.parametrize("outcomes", [2, 3])

@@ -1,27 +1,22 @@
-"""Fitting nets on soft, weighted labels."""
+"""Fitting linear and small neural nets on soft, weighted labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.nets import Linear, Mlp, Trees
+from querytier.classifier.nets import Linear, Mlp
 from querytier.errors import TrainingError
-
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 __all__ = [
     "HardRows",
     "check_both_classes",
     "fit_linear",
     "fit_mlp",
-    "fit_trees",
     "gain_rows",
     "soft_rows",
-    "trees_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -124,56 +119,6 @@ def fit_mlp(
     return Mlp(first.weights, first.bias, *last)
 
 
-def fit_trees(features: Any, labels: HardRows | Floats, weights: Floats, **settings: Any) -> Trees:
-    """Fit gradient-boosted trees: on hard rows the log-odds, on values the values themselves.
-
-    Parameters
-    ----------
-    features : ndarray of float32, shape (n, d)
-    labels : HardRows, of two outcomes, or ndarray of float64, shape (n,)
-    weights : ndarray of float64, shape (n,)
-        Of the values; hard rows have their own.
-    **settings
-        Of scikit-learn's histogram-based gradient boosting.
-    """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    common = {"early_stopping": False, **settings}
-    if isinstance(labels, HardRows):
-        classifier = HistGradientBoostingClassifier(**common)
-        parts = _unless_equal(labels.parts)
-        return trees_of(classifier.fit(features[labels.rows], labels.outcomes, parts))
-    regressor = HistGradientBoostingRegressor(**common)
-    return trees_of(regressor.fit(features, labels, _unless_equal(weights)))
-
-
-def trees_of(
-    model: "HistGradientBoostingClassifier | HistGradientBoostingRegressor",
-) -> Trees:
-    """Return the trees of a fitted scikit-learn model of one output, to be evaluated on float32.
-
-    A float32 is at most a threshold if and only if it is at most the largest float32 that is not
-    above the threshold, so the rounding changes no decision.
-    """
-    trees = [stage[0].nodes for stage in model._predictors]  # noqa: SLF001
-    sizes = [len(nodes) for nodes in trees]
-    nodes = np.concatenate(trees)
-    leaf = nodes["is_leaf"].astype(bool)
-    threshold = nodes["num_threshold"].astype(np.float32)
-    above = threshold.astype(np.float64) > nodes["num_threshold"]
-    threshold[above] = np.nextafter(threshold[above], np.float32(-np.inf))
-    return Trees(
-        tree=np.repeat(np.arange(len(trees)), sizes),
-        node=np.concatenate([np.arange(size) for size in sizes]),
-        feature=np.where(leaf, -1, nodes["feature_idx"]),
-        threshold=threshold,
-        left=nodes["left"].astype(np.int64),
-        right=nodes["right"].astype(np.int64),
-        value=np.where(leaf, nodes["value"], 0.0),
-        bias=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1),  # noqa: SLF001
-    )
-
-
 def soft_rows(needs_frontier: Floats, weights: Floats) -> HardRows:
     """Return the two outcomes of soft labels: 1 by the label's share, 0 for the rest.
 
@@ -242,11 +187,6 @@ def check_both_classes(needs_frontier: Floats, role: str) -> None:
             f"all {len(needs_frontier)} rows of the {role} role {held}; "
             "add labelled rows, or try another prepare.seed"
         )
-
-
-def _unless_equal(weights: Floats) -> Floats | None:
-    """Return weights, or None where all are the same: scikit-learn bins weighted rows slowly."""
-    return weights if np.ptp(weights) else None
 
 
 def _standardisation(features: Any) -> tuple[Floats | None, Floats | None]:

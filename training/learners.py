@@ -7,7 +7,8 @@ import numpy as np
 
 from querytier.classifier.head import Member, side_by_side
 from querytier.training.baselines import Labelled
-from querytier.training.fitting import fit_linear, fit_mlp, fit_trees, gain_rows, soft_rows
+from querytier.training.boosting import fit_trees
+from querytier.training.fitting import fit_linear, fit_mlp, gain_rows, soft_rows
 
 __all__ = ["BoostedTrees", "LinearLearner", "MemberLearner", "MlpLearner", "encoder_of"]
 
