@@ -22,6 +22,7 @@ def run(client, run_dir):
 def test_the_parent_run_has_params_metrics_dataset_and_files(client, run, run_dir):
     assert run.info.status == "FINISHED"
     assert run.data.params["train.target_frontier_rate"] == "0.3"
+    assert "scored.jsonl" in run.data.params["prepare.logs"]
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert run.data.metrics["test_auroc"] == metrics["rows"][0]["auroc"]["value"]
     assert "baseline_shuffled_decisions.auroc" in run.data.metrics

@@ -123,7 +123,7 @@ def run(
     from querytier.summary import print_data
     from querytier.tracking import Tracker
 
-    settings = with_training(reading.params(), budget=budget)
+    settings = with_training(reading.params(logs=logs), budget=budget)
     sources = reading.sources(logs, settings)
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
@@ -190,7 +190,7 @@ def crossval(
     from querytier.stages import reading_of
     from querytier.summary import print_table
 
-    settings = with_training(reading.params(), budget=budget, folds=folds)
+    settings = with_training(reading.params(logs=logs), budget=budget, folds=folds)
     sources = reading.sources(logs, settings)
     metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
     print_table(metrics)

@@ -89,7 +89,7 @@ class LogOptions:
         typer.Option("--params", metavar="FILE", help="A params.yaml with other defaults."),
     ] = None
 
-    def params(self, default_file: Path | None = None) -> "Params":
+    def params(self, default_file: Path | None = None, logs: Sequence[Path] = ()) -> "Params":
         """Return the parameters of the file, with what the command line says put in their place.
 
         Raises
@@ -101,6 +101,7 @@ class LogOptions:
 
         params = read_params(self.params_file or default_file)
         said: dict[str, Any] = {
+            "logs": [str(path) for path in logs] or None,
             "map": self._paths(),
             "label_rules": self.label_rules and _listed(self.label_rules),
             "margin": self.margin,
