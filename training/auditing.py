@@ -24,7 +24,7 @@ from querytier.errors import MissingExtraError, TrainingError, UsageError
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, tfidf_lr
-from querytier.training.fitting import fit_linear, soft_rows
+from querytier.training.fitting import soft_rows
 from querytier.training.platt import fit_platt
 
 __all__ = ["AUDITORS", "Suspect", "audit_labels", "out_of_fold", "write_suspects"]
@@ -43,7 +43,6 @@ _COLUMNS = (
     "corrected_label",
     "comment",
 )
-_REGULARISATION = 1.0
 _SMALLEST_PROBABILITY = 1e-6
 _SHOWN_DUPLICATES = 5
 _REPLICATES = 300
@@ -134,9 +133,12 @@ def audit_labels(labelled: Labelled, *, folds: int, seed: int) -> list[Suspect]:
 
 
 def _embedding_log_odds(train: Labelled, asked: Labelled) -> Floats:
-    labels, weights = train.examples.needs_frontier, train.examples.weight
-    net = fit_linear(train.embeddings, soft_rows(labels, weights), 2, _REGULARISATION)
-    return net.outputs(asked.embeddings)[:, 0]
+    from sklearn.linear_model import LogisticRegression
+
+    hard = soft_rows(train.examples.needs_frontier, train.examples.weight)
+    model = LogisticRegression(max_iter=2000)
+    model.fit(train.embeddings[hard.rows], hard.outcomes, sample_weight=hard.parts)
+    return np.asarray(model.decision_function(asked.embeddings), dtype=np.float64)
 
 
 def _tfidf_log_odds(train: Labelled, asked: Labelled) -> Floats:
