@@ -95,6 +95,11 @@ def test_what_costs_and_quality_say_can_be_counted_from_the_decisions(metrics, r
     assert ours["cost_saved"] == pytest.approx(saved)
 
 
+def test_the_report_names_what_is_compared_with_the_threshold(run_dir, router):
+    report = (run_dir / "report.html").read_text()
+    assert f"frontier where {router.classifier.manifest.decision_score} ≥" in report
+
+
 def test_the_report_fetches_nothing_and_describes_its_pictures(run_dir):
     report = (run_dir / "report.html").read_text()
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", report)
