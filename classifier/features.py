@@ -9,9 +9,10 @@ from querytier.classifier.nets import Linear
 from querytier.classifier.surface import SurfaceTable
 from querytier.classifier.terms import TermTable
 
-__all__ = ["Features"]
+__all__ = ["KINDS", "Features"]
 
-_KINDS = ("surface", "components", "terms", "outputs")
+# The blocks beside the embedding.
+KINDS = ("surface", "components", "terms", "outputs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +63,9 @@ class Features:
         def kept(kind: str) -> Any:
             return getattr(self, kind) if f"{self.name}-{kind}" in blocks else None
 
-        return replace(self, **{kind: kept(kind) for kind in _KINDS})
+        return replace(self, **{kind: kept(kind) for kind in KINDS})
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """Return the arrays of all blocks but the embedding, by kind."""
-        parts = {kind: getattr(self, kind) for kind in _KINDS}
+        parts = {kind: getattr(self, kind) for kind in KINDS}
         return {kind: part.arrays() for kind, part in parts.items() if part is not None}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from querytier.classifier.head import Heads
 from querytier.data.examples import Examples
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
-from querytier.training.calibrating import Method, fit_calibrator
+from querytier.training.calibrating import FittedCalibration, Method, fit_calibrator
 from querytier.training.candidates import choose, cross_validate
 from querytier.training.fitting import check_both_classes
 from querytier.training.judging import Candidate, metric_for
@@ -172,29 +172,13 @@ def fit_classifier(
     )
     chosen = choose(candidates, named)
     assert chosen.recipe is not None
-    heads = chosen.recipe.fitted(train)
-    asked = _Asked.held_out(heads, held_out)
-    if not len(held_out.examples):
-        asked = _Asked.out_of_fold(chosen, train.examples)
-    check_both_classes(asked.examples.needs_frontier, asked.source)
-    rows = asked.examples
-    found = fit_calibrator(
-        asked.log_odds,
-        rows.needs_frontier,
-        rows.weight,
-        rows.group,
-        method=calibration,
-        seed=seed,
-    )
-    heads = heads.calibrated(found.calibrator)
-    scores = asked.decision_scores
-    if heads.ranks_by == "p_frontier":
-        scores = 1 / (1 + np.exp(-heads.calibrator.logits(asked.log_odds)))
+    asked = _asked(chosen, chosen.recipe.fitted(train), train, held_out)
+    heads, found = _calibrated(asked, calibration, seed)
     return Fitted(
         heads=heads,
         recipe=chosen.recipe,
         metric=metric,
-        threshold=threshold_for(scores, target_frontier_rate),
+        threshold=threshold_for(asked.decision_scores(heads), target_frontier_rate),
         target_frontier_rate=target_frontier_rate,
         calibration=Calibration(
             found.method,
@@ -221,20 +205,37 @@ def _venn_abers(
 class _Asked:
     """Rows that the heads never saw, with what heads say of them."""
 
+    heads: Heads
     examples: Examples
     log_odds: Floats
-    decision_scores: Floats
+    ranking: Floats
     source: str
 
-    @classmethod
-    def held_out(cls, heads: Heads, rows: Labelled) -> "_Asked":
-        log_odds, scores = heads.log_odds(rows.blocks), heads.decision_scores(rows.blocks)
-        return cls(rows.examples, log_odds, scores, "calibration")
+    def decision_scores(self, calibrated: Heads) -> Floats:
+        """Return what is compared with the threshold, once calibrated."""
+        if calibrated.ranks_by == "gain":
+            return self.ranking
+        return np.asarray(1 / (1 + np.exp(-calibrated.calibrator.logits(self.log_odds))))
 
-    @classmethod
-    def out_of_fold(cls, chosen: Candidate, train: Examples) -> "_Asked":
-        assert chosen.log_odds is not None
-        return cls(train, chosen.log_odds, chosen.scores, "train (out of fold)")
+
+def _asked(chosen: Candidate, heads: Heads, train: Labelled, held_out: Labelled) -> _Asked:
+    """Return the calibration role or, where there is none, the training role out of fold."""
+    if len(held_out.examples):
+        log_odds, scores = heads.log_odds(held_out.blocks), heads.decision_scores(held_out.blocks)
+        return _Asked(heads, held_out.examples, log_odds, scores, "calibration")
+    assert chosen.log_odds is not None
+    return _Asked(heads, train.examples, chosen.log_odds, chosen.scores, "train (out of fold)")
+
+
+def _calibrated(
+    asked: _Asked, method: Literal["auto"] | Method, seed: int
+) -> tuple[Heads, FittedCalibration]:
+    rows = asked.examples
+    check_both_classes(rows.needs_frontier, asked.source)
+    found = fit_calibrator(
+        asked.log_odds, rows.needs_frontier, rows.weight, rows.group, method=method, seed=seed
+    )
+    return asked.heads.calibrated(found.calibrator), found
 
 
 def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float:

@@ -1,14 +1,17 @@
 """Learners: how one member of a classifier is fitted."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from querytier.classifier.head import Member, side_by_side
+from querytier.classifier.nets import Linear, Net
 from querytier.training.baselines import Labelled
 from querytier.training.boosting import fit_trees
-from querytier.training.fitting import fit_linear, fit_mlp, gain_rows, soft_rows
+from querytier.training.fitting import HardRows, fit_linear, fit_mlp, gain_rows, soft_rows
 
 __all__ = ["BoostedTrees", "LinearLearner", "MemberLearner", "MlpLearner", "encoder_of"]
 
@@ -72,14 +75,12 @@ class LinearLearner:
 
     def member(self, train: Labelled) -> Member:
         """Fit the member."""
-        features, need, gain = _rows(self.blocks, train)
         widths = [train.blocks[name].shape[1] for name in self.blocks]
-        fitted = fit_linear(features, need, 2, self.regularisation, widths)
-        if gain is None:
-            return Member(self.blocks, fitted)
-        return Member(
-            self.blocks, fitted, fit_linear(features, gain, 3, self.regularisation, widths)
-        )
+
+        def fit(features: Any, labels: HardRows, outcomes: int) -> Linear:
+            return fit_linear(features, labels, outcomes, self.regularisation, widths)
+
+        return _member(self.blocks, train, fit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,8 @@ class MlpLearner:
 
     def member(self, train: Labelled) -> Member:
         """Fit the member; the seed is fixed."""
-        features, need, gain = _rows(self.blocks, train)
-        settings: dict[str, Any] = {"hidden": self.hidden, "decay": self.decay, "seed": 0}
-        fitted = fit_mlp(features, need, 2, **settings)
-        if gain is None:
-            return Member(self.blocks, fitted)
-        return Member(self.blocks, fitted, fit_mlp(features, gain, 3, **settings))
+        fit = partial(fit_mlp, hidden=self.hidden, decay=self.decay, seed=0)
+        return _member(self.blocks, train, fit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +179,14 @@ class BoostedTrees:
 def encoder_of(learner: MemberLearner) -> str:
     """Return the name of the encoder whose blocks a learner reads."""
     return learner.blocks[0].split("-")[0]
+
+
+def _member(
+    blocks: tuple[str, ...], train: Labelled, fit: Callable[[Any, HardRows, int], Net]
+) -> Member:
+    """Fit the need on two outcomes and, where there are scores, the gain on three."""
+    features, need, gain = _rows(blocks, train)
+    return Member(blocks, fit(features, need, 2), None if gain is None else fit(features, gain, 3))
 
 
 def _rows(blocks: tuple[str, ...], train: Labelled) -> tuple[Any, Any, Any]:

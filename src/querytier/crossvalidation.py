@@ -75,7 +75,7 @@ def cross_validate_logs(
     with tracker.start(f"crossval {data.source}", params.model_dump()):
         blocks = FeatureBlocks.fitted_to(examples, params.train)
         recipes = blocks.recipes(examples, params.train)
-        kept = unfinished(out, examples, params.train)
+        kept = unfinished(out, examples, params.train, blocks.weights)
         evaluation, found = nested_evaluation(
             blocks.labelled(examples),
             recipes,

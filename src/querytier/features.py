@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.encoder import Encoder, load_encoder, open_encoder
-from querytier.classifier.features import Features
+from querytier.classifier.features import KINDS, Features
 from querytier.classifier.nets import Linear
 from querytier.classifier.surface import SurfaceTable, surface_table
 from querytier.classifier.terms import TermTable
@@ -152,6 +152,11 @@ class FeatureBlocks:
         learners = [learner for name in names for learner in _learners(name, section)]
         return recipes_of(examples, learners)
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """The sha256 of each encoder's weights."""
+        return {name: one.encoder.weights_sha256 for name, one in self.features.items()}
+
     def encoder_ms(self, views: Sequence[str]) -> dict[str, float]:
         """Return the milliseconds that each encoder takes for a query, before export: medians."""
         return {name: _milliseconds(one.encoder, views) for name, one in self.features.items()}
@@ -174,7 +179,6 @@ def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
         LinearLearner(one, c) for one in blocks for c in strongest_first
     ]
     if encoder == MINILM:
-        # Its first three layers read the same terms and counts, in half the time.
         return learners[: len(strongest_first)]
     learners.append(LinearLearner((terms,), section.terms_regularisation))
     learners.append(BoostedTrees((for_trees, surface)))
@@ -193,6 +197,9 @@ def _milliseconds(encoder: Encoder, views: Sequence[str]) -> float:
 
 
 def _fitted(name: str, encoder: Encoder, views: Sequence[str]) -> Features:
+    if name == MINILM:
+        # Its first three layers read the same terms and counts, in half the time.
+        return Features(name, encoder)
     token_ids = [encoder.tokenizer.token_ids(view) for view in views]
     return Features(
         name,
@@ -204,15 +211,19 @@ def _fitted(name: str, encoder: Encoder, views: Sequence[str]) -> Features:
 
 
 def _read(folder: Path, name: str, encoder: Encoder) -> Features:
-    def arrays(kind: str) -> dict[str, Any]:
-        with np.load(folder / f"{name}-{kind}.npz") as kept:
+    def arrays(kind: str) -> dict[str, Any] | None:
+        path = folder / f"{name}-{kind}.npz"
+        if not path.is_file():
+            return None
+        with np.load(path) as kept:
             return dict(kept)
 
+    surface, components, terms, outputs = map(arrays, KINDS)
     return Features(
         name,
         encoder,
-        SurfaceTable.from_arrays(arrays("surface")),
-        Linear(**arrays("components")),
-        TermTable.from_arrays(arrays("terms")),
-        Linear(**arrays("outputs")) if name == TUNED else None,
+        None if surface is None else SurfaceTable.from_arrays(surface),
+        None if components is None else Linear(**components),
+        None if terms is None else TermTable.from_arrays(terms),
+        None if outputs is None else Linear(**outputs),
     )

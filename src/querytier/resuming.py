@@ -1,6 +1,7 @@
 """What an interrupted training or cross-validation goes on from."""
 
 import hashlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,12 +18,25 @@ _SEARCH = "search.journal"
 _UNFINISHED = "unfinished"
 
 
-def unfinished(out: Path, examples: Examples, section: TrainParams) -> Unfinished:
-    """Return what an earlier run on the same examples, with the same parameters, had computed."""
+def unfinished(
+    out: Path, examples: Examples, section: TrainParams, weights: Mapping[str, str]
+) -> Unfinished:
+    """Return what an earlier run on the same examples, with the same parameters, had computed.
+
+    Parameters
+    ----------
+    out : Path
+        The run's folder.
+    examples : Examples
+    section : TrainParams
+    weights : mapping of str to str
+        The sha256 of each encoder's weights: a path may hold another model by now.
+    """
     in_order = hashlib.sha256("\n".join(examples.id.tolist()).encode("utf-8", "surrogatepass"))
     run: dict[str, JSON] = {
         "examples": examples.fingerprint(),
         "order": in_order.hexdigest(),
+        "weights": weights,
         "train": section.model_dump(mode="json"),
         "querytier": version("querytier"),
     }

@@ -108,7 +108,6 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     data.check_trainable()
     examples = examples.of_role("train", "calibration")
     section, train = params.train, examples.of_role("train")
-    kept = unfinished(out, examples, section)
     with (
         tracker.start(data.source, params.model_dump()) as run,
         atomic_folder(out / "train") as new,
@@ -116,6 +115,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         run.write(new / "run.json")
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
         blocks = FeatureBlocks.fitted_to(train, section)
+        kept = unfinished(out, examples, section, blocks.weights)
         if section.budget == "thorough":
             blocks = blocks.with_tuned(train, section, kept, out / CHECKPOINTS)
         blocks.write(new)
