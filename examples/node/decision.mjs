@@ -1,0 +1,59 @@
+/** The decision: what a router gets back for every query, whatever happens. */
+
+import { textView } from "./text_view.mjs";
+
+/**
+ * @typedef {object} Decision
+ * @property {"cheap" | "frontier"} tier
+ * @property {number | null} p_frontier Null where the classifier could not answer.
+ * @property {number | null} gain Null where the artifact does not rank by it.
+ * @property {number | null} decision_score What was compared with the threshold.
+ * @property {number} threshold
+ * @property {"classifier" | "fallback:empty" | "fallback:error"} reason
+ * @property {string} model_version
+ * @property {number} latency_ms From the query to the decision.
+ */
+
+/**
+ * Decide a query; never throws. What the classifier cannot answer gets the fallback tier.
+ *
+ * @param {import("./classifier.mjs").Classifier} classifier
+ * @param {string | {role: string, content: unknown}[]} query
+ * @returns {Promise<Decision>}
+ */
+export async function decide(classifier, query) {
+  const started = performance.now();
+  const { tier, reason, scores } = await answer(classifier, query);
+  return {
+    tier,
+    p_frontier: scores?.p_frontier ?? null,
+    gain: scores?.gain ?? null,
+    decision_score: scores?.decision_score ?? null,
+    threshold: classifier.manifest.threshold,
+    reason,
+    model_version: classifier.manifest.model_version,
+    latency_ms: performance.now() - started,
+  };
+}
+
+/** The inequality between a decision score and the threshold. */
+export function tierOf(decisionScore, threshold) {
+  return decisionScore >= threshold ? "frontier" : "cheap";
+}
+
+async function answer(classifier, query) {
+  const { fallback_tier: fallbackTier, threshold } = classifier.manifest;
+  try {
+    const view = textView(query);
+    if (!view) {
+      return { tier: fallbackTier, reason: "fallback:empty" };
+    }
+    const scores = await classifier.scores(view);
+    if (Number.isFinite(scores.p_frontier + scores.decision_score)) {
+      return { tier: tierOf(scores.decision_score, threshold), reason: "classifier", scores };
+    }
+  } catch (error) {
+    console.error("the classifier failed; the fallback tier answers:", error);
+  }
+  return { tier: fallbackTier, reason: "fallback:error" };
+}
