@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test distributed-test bench-real bench-quality bench-growth bench-engines bench-difficulty clean
+.PHONY: demo test lint types contract unit wheel-test distributed-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty clean
 
 demo: .venv/installed
 	dvc repro
@@ -55,6 +55,14 @@ distributed-test: .venv-distributed/installed
 	$(PYTHON) -m venv .venv-distributed
 	.venv-distributed/bin/pip install --quiet -c constraints-distributed.txt -e ".[distributed]" pytest hypothesis
 	touch $@
+
+# The ports prove themselves by the golden vectors of small artifacts, and of the demo's, where it has run.
+port-test:
+	cd examples/node && npm ci --silent && node --test
+	for artifact in $(wildcard $(CURDIR)/tests/fixtures/artifacts/* $(CURDIR)/artifacts/model); do \
+	  node examples/node/verify.mjs $$artifact || exit 1; done
+	cd examples/browser && npm ci --silent && \
+	  QUERYTIER_ARTIFACT=$(CURDIR)/tests/fixtures/artifacts/format-2 node --test
 
 bench-real: .venv/installed
 	python benchmarks/real_runs.py

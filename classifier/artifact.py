@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from querytier.classifier.graph_limits import check_graph
 from querytier.classifier.manifest import Manifest, load_manifest
 from querytier.errors import ArtifactError
 
@@ -12,6 +13,7 @@ __all__ = [
     "MANIFEST",
     "MODEL",
     "TOKENIZER",
+    "artifact_files",
     "file_sha256",
     "verified_manifest",
 ]
@@ -21,6 +23,12 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
+_MOST_MANIFEST_BYTES = 1 << 20
+
+
+def artifact_files(reads: str) -> tuple[str, ...]:
+    """Return the files beside the manifest of a graph that reads "token_ids" or "text"."""
+    return (MODEL, *([TOKENIZER] if reads == "token_ids" else []), GOLDEN, CARD)
 
 
 def verified_manifest(folder: Path) -> Manifest:
@@ -29,10 +37,12 @@ def verified_manifest(folder: Path) -> Manifest:
     Raises
     ------
     ArtifactError
-        If the folder is no artifact, or a file is missing or changed.
+        If the folder is no artifact, a file is missing or changed, or the graph is more than
+        `querytier.classifier.graph_limits` allow.
     """
     try:
-        manifest = load_manifest((folder / MANIFEST).read_bytes().decode())
+        with (folder / MANIFEST).open("rb") as file:
+            manifest = load_manifest(file.read(_MOST_MANIFEST_BYTES).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(
             f"{folder} is not a querytier artifact: {MANIFEST} cannot be read ({error}); "
@@ -40,8 +50,9 @@ def verified_manifest(folder: Path) -> Manifest:
         ) from error
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from error
-    for name in (MODEL, TOKENIZER, GOLDEN, CARD):
+    for name in artifact_files(manifest.input):
         _check_file(folder, name, manifest.files.get(name))
+    check_graph(folder / MODEL)
     return manifest
 
 

@@ -4,6 +4,11 @@ from querytier.classifier.manifest import Manifest
 
 __all__ = ["model_card"]
 
+_FED = {
+    "text": "the text view itself, as `text`",
+    "token_ids": "the `token_ids` of the text view (by `tokenizer.json`, at most {}: the first and the last half)",
+}
+
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card of an artifact as Markdown."""
@@ -23,7 +28,7 @@ cheap one will do.
 | threshold | sends {metrics["target_frontier_rate"]:.0%} of the calibration rows to the frontier tier |
 | when it cannot answer | {manifest.fallback_tier} |
 | certificate | {manifest.certificate.status}: {manifest.certificate.reason} |
-| encoder | {manifest.encoder["name"]}, frozen, first and last tokens up to {manifest.max_tokens} |
+| encoder | {manifest.encoder["name"]}, {manifest.precision}, first and last tokens up to {manifest.max_tokens} |
 | features | {read} |
 | head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
 | label | {", ".join(rule["rules"])} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
@@ -41,9 +46,9 @@ router = Router.load("path/to/this/folder")
 router.decide("a query").tier
 ```
 
-Other languages: feed `model.onnx` the token ids of the text view (`tokenizer.json`, at most
-{manifest.max_tokens} ids: the first and the last half), read `{manifest.decision_score}`, compare it with the threshold.
-`golden.jsonl` holds queries with their views, ids and probabilities to check a port against.
+Other languages: feed `model.onnx` {_FED[manifest.input].format(manifest.max_tokens)}, read
+`{manifest.decision_score}`, compare it with the threshold. `golden.jsonl` holds queries with their
+views, ids and probabilities to check a port against; `querytier artifact verify` replays them.
 
 ## Limits
 

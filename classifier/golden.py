@@ -4,15 +4,18 @@ They are written for this purpose. No text of a user's log goes into an artifact
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import tier_of
 from querytier.data.text_view import text_view
+from querytier.errors import ArtifactError
 
-__all__ = ["golden_queries", "write_golden"]
+__all__ = ["Replay", "golden_queries", "replay_golden", "write_golden"]
 
 _PLAIN = (
     "Hi",
@@ -90,6 +93,85 @@ def write_golden(classifier: Classifier, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How an artifact answered its golden vectors.
+
+    Attributes
+    ----------
+    vectors : int
+    max_difference : float
+        Of p_frontier and the decision score, from those in the file.
+    beyond : int
+        Vectors that differ by more than `Tolerance.difference`.
+    """
+
+    vectors: int
+    max_difference: float
+    beyond: int
+
+
+def replay_golden(classifier: Classifier, path: Path) -> Replay:
+    """Ask the golden queries again.
+
+    Views and token ids must be the same, scores within the manifest's tolerance, and tiers the same
+    wherever the score lies further from the threshold than that.
+
+    Raises
+    ------
+    ArtifactError
+        If they are not, with the first query that shows it; or if `path` holds no golden vectors.
+    """
+    tolerance = classifier.manifest.tolerance
+    vectors = _read_vectors(path)
+    differences = [_difference(classifier, vector) for vector in vectors]
+    if not tolerance.allows(differences):
+        worst = max(range(len(vectors)), key=differences.__getitem__)
+        raise ArtifactError(
+            f"{path}: scores lie up to {max(differences):.2g} from the golden ones, more than "
+            f"{tolerance} allows, at {vectors[worst]['query'][:100]!r}; ONNX Runtime or the "
+            "processor compute another thing here: export the artifact on this machine, or with "
+            "export.precision fp32"
+        )
+    beyond = sum(difference > tolerance.difference for difference in differences)
+    return Replay(len(vectors), max(differences), beyond)
+
+
+def _read_vectors(path: Path) -> list[dict[str, Any]]:
+    try:
+        vectors = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} holds no golden vectors: {error}") from error
+    if not vectors:
+        raise ArtifactError(f"{path} holds no golden vectors; copy the artifact from its source")
+    return vectors
+
+
+def _difference(classifier: Classifier, golden: Mapping[str, Any]) -> float:
+    """Return how far an answer's scores lie from a golden vector; 0 where there are none."""
+    found = _vector(classifier, golden["query"])
+    apart = [0.0]
+    if golden["p_frontier"] is not None and found["p_frontier"] is not None:
+        apart = [abs(found[name] - golden[name]) for name in ("p_frontier", "decision_score")]
+    exact = ["view", "token_ids"]
+    if golden["decision_score"] is None or not _near_threshold(classifier, golden):
+        exact.append("tier")
+    for name in exact:
+        if found[name] != golden[name]:
+            raise ArtifactError(
+                f"the query {golden['query'][:100]!r} has {name} {str(found[name])[:100]!r}, its "
+                f"golden vector {str(golden[name])[:100]!r}: this querytier, or a library under "
+                "it, reads queries in another way than the one that exported the artifact"
+            )
+    return max(apart) if all(map(math.isfinite, apart)) else math.inf
+
+
+def _near_threshold(classifier: Classifier, golden: Mapping[str, Any]) -> bool:
+    manifest = classifier.manifest
+    distance: float = abs(golden["decision_score"] - manifest.threshold)
+    return distance <= manifest.tolerance.largest
+
+
 def _vector(classifier: Classifier, query: str) -> dict[str, Any]:
     manifest, view = classifier.manifest, text_view(query)
     vector: dict[str, Any] = {"query": query, "view": view}
@@ -104,7 +186,7 @@ def _vector(classifier: Classifier, query: str) -> dict[str, Any]:
     scores = classifier.scores(view)
     return {
         **vector,
-        "token_ids": classifier.tokenizer.token_ids(view),
+        "token_ids": classifier.token_ids(view),
         "p_frontier": scores.p_frontier,
         "decision_score": scores.decision_score,
         "tier": tier_of(scores.decision_score, manifest.threshold),

@@ -1,52 +1,34 @@
-"""The graph: encoder, features, heads and calibration as one ONNX file that reads token ids."""
+"""The graph: encoder, features, heads and calibration as one ONNX file that reads queries."""
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from querytier.classifier.features import Features
 from querytier.classifier.head import Heads
 from querytier.classifier.nodes import Nodes
+from querytier.classifier.words import add_words, cuts_words
 
-__all__ = ["OPSET", "write_graph"]
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["OPSET", "trace", "write_graph"]
 
 OPSET = 18
 
 
-def write_graph(features: Features, heads: Heads, path: Path) -> None:
-    """Write `model.onnx`.
+def trace(features: Features, path: Path) -> None:
+    """Write the graph of the encoder, to which `write_graph` adds the rest.
 
     Its input is `token_ids`, int64 of shape (batch, length), padded with 0 where rows differ in
-    length; its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1], `gain`, the same in
-    [-1, 1], where it ranks queries, and `sentence_embedding`, float32 of shape (batch, dimension).
+    length; its outputs are `sentence_embedding`, float32 of shape (batch, dimension), and, where
+    there are such features, `surface`.
 
     Parameters
     ----------
     features : Features
-    heads : Heads
     path : Path
     """
-    import onnx
-
-    _write_encoder(features, path)
-    model = onnx.load(path)
-    embedding = model.graph.output[0]
-    nodes = Nodes()
-    names = {features.name: "sentence_embedding", f"{features.name}-surface": "surface"}
-    for kind, net in (("components", features.components), ("outputs", features.outputs)):
-        if net is not None:
-            names[f"{features.name}-{kind}"] = net.add_to(nodes, "sentence_embedding")
-    if features.terms is not None:
-        names[f"{features.name}-terms"] = features.terms.add_to(nodes, "token_ids")
-    outputs = heads.add_to(nodes, names)
-    del model.graph.output[:]
-    nodes.append_to(model, outputs)
-    model.graph.output.append(embedding)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
-def _write_encoder(features: Features, path: Path) -> None:
-    """Write the graph of what is traced: the sentence embedding, and surface features."""
     import torch
 
     class Traced(torch.nn.Module):
@@ -79,3 +61,51 @@ def _write_encoder(features: Features, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+def write_graph(traced: Path, features: Features, heads: Heads, path: Path) -> None:
+    """Write `model.onnx`.
+
+    Its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1], `gain`, the same in [-1, 1],
+    where it ranks queries, and `sentence_embedding`, float32 of shape (batch, dimension). Its input
+    is `token_ids`, as in `trace`; or, where the encoder cuts words, `text`, text views of shape
+    (batch,), and `token_ids` is an output.
+
+    Parameters
+    ----------
+    traced : Path
+        What `trace` wrote.
+    features : Features
+    heads : Heads
+    path : Path
+    """
+    import onnx
+
+    model = onnx.load(traced)
+    embedding = model.graph.output[0]
+    nodes = Nodes("head")
+    names = {features.name: "sentence_embedding", f"{features.name}-surface": "surface"}
+    for kind, net in (("components", features.components), ("outputs", features.outputs)):
+        if net is not None:
+            names[f"{features.name}-{kind}"] = net.add_to(nodes, "sentence_embedding")
+    if features.terms is not None:
+        names[f"{features.name}-terms"] = features.terms.add_to(nodes, "token_ids")
+    outputs = heads.add_to(nodes, names)
+    del model.graph.output[:]
+    nodes.append_to(model, outputs)
+    model.graph.output.append(embedding)
+    if cuts_words(features.encoder.tokenizer_json):
+        _read_text(model, features)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _read_text(model: "ModelProto", features: Features) -> None:
+    """Make a model that reads token ids read text instead."""
+    from onnx import TensorProto, helper
+
+    nodes = Nodes("words")
+    token_ids = add_words(nodes, "text", features.encoder.tokenizer_json)
+    nodes.put_before(model, token_ids, "token_ids")
+    model.graph.output.append(model.graph.input.pop())
+    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, ["batch"]))

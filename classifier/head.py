@@ -112,10 +112,10 @@ class Heads:
             needs.append(member.need.add_to(nodes, read))
             if self.ranks_by == "gain" and member.gain is not None:
                 gains.append(_gain(nodes, member.gain, read))
-        logits = self.calibrator.add_to(nodes, nodes.add("Mean", needs))
+        logits = self.calibrator.add_to(nodes, _mean(nodes, needs))
         outputs = {"p_frontier": _flat(nodes, nodes.add("Sigmoid", [logits]))}
         if gains:
-            outputs["gain"] = _flat(nodes, nodes.add("Mean", gains))
+            outputs["gain"] = _flat(nodes, _mean(nodes, gains))
         return outputs
 
     def record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -183,6 +183,10 @@ def side_by_side(blocks: Blocks, names: Sequence[str]) -> Any:
 
 def _side_by_side(nodes: Nodes, names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else nodes.add("Concat", names, axis=1)
+
+
+def _mean(nodes: Nodes, columns: Sequence[str]) -> str:
+    return columns[0] if len(columns) == 1 else nodes.add("Mean", columns)
 
 
 def _gain(nodes: Nodes, net: Net, features: str) -> str:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -13,12 +14,16 @@ __all__ = [
     "FORMAT_VERSION",
     "Certificate",
     "Manifest",
+    "Precision",
     "TextView",
+    "Tolerance",
     "dump_manifest",
     "load_manifest",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+
+Precision = Literal["fp32", "int8", "int8-weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,41 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far scores may lie apart that stand for one another.
+
+    Trees turn a difference of rounding into a step where a feature lies on a split, and kernels for
+    int8 differ between processors: such texts are few, and their steps small.
+
+    Attributes
+    ----------
+    difference : float
+        What rounding does to a score.
+    exceptions : float
+        Share of the texts, in [0, 1], that may differ by more; rounded up to whole texts.
+    largest : float
+        What none may exceed.
+    """
+
+    difference: float
+    exceptions: float
+    largest: float
+
+    def allows(self, differences: Sequence[float]) -> bool:
+        """Return whether differences are within it; a NaN never is.
+
+        Examples
+        --------
+        >>> steps = Tolerance(1e-5, 0.5, 0.01)
+        >>> steps.allows([0, 0.009]), steps.allows([0, 0.02]), steps.allows([0.009, 0.009])
+        (True, False, False)
+        """
+        beyond = [one for one in differences if not one <= self.difference]
+        few = len(beyond) <= math.ceil(self.exceptions * len(differences))
+        return few and all(one <= self.largest for one in beyond)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What an artifact holds and promises.
 
@@ -51,8 +91,12 @@ class Manifest:
     ----------
     model_version : str
         The first twelve digits of the graph's sha256.
-    input : {"token_ids"}
-        Name of the graph's input.
+    input : {"token_ids", "text"}
+        Name of the graph's input; a graph that reads text needs no tokenizer beside it.
+    precision : {"fp32", "int8", "int8-weights"}
+        Of the encoder: 32-bit floats, 8-bit integers, or floats times 8-bit weights.
+    tolerance : Tolerance
+        How far another machine's scores of the golden vectors may lie from those in the file.
     max_tokens : int
         Most token ids of one query; beyond, head and tail are kept.
     decision_score : {"p_frontier", "gain"}
@@ -61,7 +105,7 @@ class Manifest:
         Frontier where the decision score is at least this much.
     fallback_tier : {"frontier", "cheap"}
         The tier where the classifier cannot answer.
-    label_rule, encoder, metrics, parity, data, code : dict
+    label_rule, encoder, metrics, parity, quantisation, data, code : dict
         Where the classifier comes from, for people and for lineage.
     text_view : TextView
     certificate : Certificate
@@ -73,7 +117,9 @@ class Manifest:
 
     model_version: str
     created: str
-    input: Literal["token_ids"]
+    input: Literal["token_ids", "text"]
+    precision: Precision
+    tolerance: Tolerance
     max_tokens: int
     text_view: TextView
     decision_score: Literal["p_frontier", "gain"]
@@ -84,6 +130,7 @@ class Manifest:
     encoder: Mapping[str, Any]
     metrics: Mapping[str, Any]
     parity: Mapping[str, Any]
+    quantisation: Mapping[str, Any]
     data: Mapping[str, Any]
     code: Mapping[str, Any]
     files: Mapping[str, str]
@@ -96,19 +143,20 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def load_manifest(text: str) -> Manifest:
-    """Read manifest text.
+    """Read manifest text, of this format version or of an older one.
 
     Raises
     ------
     ArtifactError
-        If it is not a manifest, was written in another format version, or was changed by hand.
+        If it is not a manifest, was written in a later format version, or was changed by hand.
     """
     content = _parsed(text)
     version = content.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if version not in _READERS:
         raise ArtifactError(
-            f"manifest.json has format_version {version!r}, this querytier reads {FORMAT_VERSION}; "
-            "export the artifact again, or install the querytier that wrote it"
+            f"manifest.json has format_version {version!r}, this querytier reads "
+            f"{', '.join(map(str, _READERS))}; export the artifact again, or install the querytier "
+            "that wrote it"
         )
     stated = content.pop("sha256", None)
     signed = {"format_version": version, **content}
@@ -117,11 +165,53 @@ def load_manifest(text: str) -> Manifest:
             "manifest.json does not match its own sha256: it was changed after the export; "
             "export the artifact again, or copy it again from its source"
         )
+    return _manifest(_READERS[version](content))
+
+
+def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what format 2 would have said; all of format 1 was fp32, with or without trees."""
+    tolerance = {"difference": 1e-5, "exceptions": 0.01, "largest": 0.01}
+    return {**content, "precision": "fp32", "tolerance": tolerance, "quantisation": {}}
+
+
+def _of_format_2(content: dict[str, Any]) -> dict[str, Any]:
+    return content
+
+
+_READERS: Mapping[object, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _of_format_1,
+    2: _of_format_2,
+}
+# What code acts upon; the rest is for people.
+_ALLOWED = {
+    "input": {"token_ids", "text"},
+    "decision_score": {"p_frontier", "gain"},
+    "fallback_tier": {"cheap", "frontier"},
+}
+
+
+def _manifest(content: dict[str, Any]) -> Manifest:
     wrong = set(content) ^ {field.name for field in fields(Manifest)}
     if wrong:
         raise ArtifactError(f"manifest.json lacks, or has in excess: {', '.join(sorted(wrong))}")
-    view, certificate = TextView(**content["text_view"]), Certificate(**content["certificate"])
-    return Manifest(**{**content, "text_view": view, "certificate": certificate})
+    for name, allowed in _ALLOWED.items():
+        if content[name] not in allowed:
+            raise ArtifactError(
+                f"manifest.json has {name} {content[name]!r}, not one of {sorted(allowed)}; "
+                "export the artifact again"
+            )
+    parts = {"text_view": TextView, "certificate": Certificate}
+    try:
+        made: dict[str, Any] = {name: part(**content[name]) for name, part in parts.items()}
+        made["tolerance"] = Tolerance(**{k: float(v) for k, v in content["tolerance"].items()})
+        threshold, max_tokens = float(content["threshold"]), int(content["max_tokens"])
+        files = {str(name): str(digest) for name, digest in content["files"].items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"manifest.json holds values of another kind ({error}); export the artifact again"
+        ) from error
+    checked = {"threshold": threshold, "max_tokens": max_tokens, "files": files, **made}
+    return Manifest(**{**content, **checked})
 
 
 def _parsed(text: str) -> dict[str, Any]:

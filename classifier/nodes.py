@@ -9,16 +9,25 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
-__all__ = ["ML_DOMAIN", "Nodes"]
+__all__ = ["CONTRIB_DOMAIN", "ML_DOMAIN", "Nodes"]
 
-# The operators of classical machine learning that every ONNX Runtime ships.
+# Operators that every ONNX Runtime ships: those of classical machine learning, and its own.
 ML_DOMAIN = "ai.onnx.ml"
+CONTRIB_DOMAIN = "com.microsoft"
+_VERSIONS = {ML_DOMAIN: 3, CONTRIB_DOMAIN: 1}
 
 
 class Nodes:
-    """Nodes and constants that are to be appended to a graph."""
+    """Nodes and constants that are to be added to a graph.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    part : str
+        What they are of; their names in the graph begin with it.
+    """
+
+    def __init__(self, part: str) -> None:
+        self._part = part
         self._nodes: list[NodeProto] = []
         self._constants: list[TensorProto] = []
 
@@ -26,7 +35,7 @@ class Nodes:
         """Add an operator with one output; return the output's name."""
         from onnx import helper
 
-        output = f"head_{len(self._nodes)}_{operator.lower()}"
+        output = f"{self._part}_{len(self._nodes)}_{operator.lower()}"
         node = helper.make_node(operator, list(inputs), [output], domain=domain, **attributes)
         self._nodes.append(node)
         return output
@@ -38,7 +47,7 @@ class Nodes:
         array = np.asarray(values)
         if array.dtype.kind == "f":
             array = array.astype(np.float32)
-        name = f"head_constant_{len(self._constants)}"
+        name = f"{self._part}_constant_{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
@@ -50,11 +59,26 @@ class Nodes:
         """Append to a model in place; `outputs` names new outputs, of shape (batch,), by node."""
         from onnx import TensorProto, helper
 
-        graph = model.graph
-        graph.node.extend(self._nodes)
-        graph.initializer.extend(self._constants)
+        model.graph.node.extend(self._nodes)
         for name, node in outputs.items():
-            graph.node.append(helper.make_node("Identity", [node], [name]))
-            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]))
-        if any(node.domain == ML_DOMAIN for node in self._nodes):
-            model.opset_import.append(helper.make_opsetid(ML_DOMAIN, 3))
+            model.graph.node.append(helper.make_node("Identity", [node], [name]))
+            output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"])
+            model.graph.output.append(output)
+        self._complete(model)
+
+    def put_before(self, model: "ModelProto", last: str, name: str) -> None:
+        """Put before all nodes of a model, in place; what is `last` gets a new name there."""
+        from onnx import helper
+
+        before = [*self._nodes, helper.make_node("Identity", [last], [name]), *model.graph.node]
+        del model.graph.node[:]
+        model.graph.node.extend(before)
+        self._complete(model)
+
+    def _complete(self, model: "ModelProto") -> None:
+        from onnx import helper
+
+        model.graph.initializer.extend(self._constants)
+        imported = {opset.domain for opset in model.opset_import}
+        for domain in sorted({node.domain for node in self._nodes} - imported):
+            model.opset_import.append(helper.make_opsetid(domain, _VERSIONS[domain]))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +48,13 @@ class Classifier:
     Attributes
     ----------
     manifest : Manifest
-    tokenizer : ViewTokenizer
+    tokenizer : ViewTokenizer or None
+        None where the graph reads text.
     session : onnxruntime.InferenceSession
     """
 
     manifest: Manifest
-    tokenizer: ViewTokenizer
+    tokenizer: ViewTokenizer | None
     session: "ort.InferenceSession"
 
     @classmethod
@@ -73,7 +74,9 @@ class Classifier:
                 f"({manifest.text_view.sha256[:12]}), this querytier has {VIEW_VERSION} "
                 f"({view_fingerprint()[:12]}): retrain, or install the querytier that trained it"
             )
-        tokenizer = ViewTokenizer((folder / TOKENIZER).read_text("utf-8"), manifest.max_tokens)
+        tokenizer = None
+        if manifest.input == "token_ids":
+            tokenizer = ViewTokenizer((folder / TOKENIZER).read_text("utf-8"), manifest.max_tokens)
         return cls(manifest, tokenizer, open_session(folder / MODEL))
 
     def scores(self, view: str) -> "Scores":
@@ -87,11 +90,20 @@ class Classifier:
         """Return the sentence embedding of a text view, of shape (dimension,)."""
         return np.asarray(self._run(["sentence_embedding"], view)[0][0], dtype=np.float32)
 
-    def _run(self, outputs: Sequence[str], view: str) -> "list[NDArray[np.float32]]":
-        token_ids = np.array([self.tokenizer.token_ids(view)], dtype=np.int64)
-        values: list[NDArray[np.float32]] = self.session.run(
-            outputs, {self.manifest.input: token_ids}
-        )
+    def token_ids(self, view: str) -> list[int]:
+        """Return the token ids that the encoder sees of a text view."""
+        if self.tokenizer is not None:
+            return self.tokenizer.token_ids(view)
+        return [int(number) for number in self._run(["token_ids"], view)[0][0]]
+
+    def feed(self, view: str) -> "dict[str, NDArray[Any]]":
+        """Return a text view as the graph's input, by its name."""
+        if self.tokenizer is None:
+            return {"text": np.array([view], dtype=object)}
+        return {"token_ids": np.array([self.tokenizer.token_ids(view)], dtype=np.int64)}
+
+    def _run(self, outputs: Sequence[str], view: str) -> "list[NDArray[Any]]":
+        values: list[NDArray[Any]] = self.session.run(outputs, self.feed(view))
         return values
 
 

@@ -170,7 +170,10 @@ class SurfaceTable:
                 self.register_buffer("scale", torch.tensor(surface.scale))
 
             def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
-                counts = torch.nn.functional.embedding(token_ids, self.table).sum(dim=1)
+                # As a product, which ONNX Runtime computes several times faster than a sum.
+                weights = (token_ids != 0).unsqueeze(1).to(self.table.dtype)
+                rows = torch.nn.functional.embedding(token_ids, self.table)
+                counts = (weights @ rows).squeeze(1)
                 shares = counts / counts[:, :1].clamp(min=1)
                 unscaled = torch.cat([torch.log(1 + counts), shares], dim=1)
                 return ((unscaled - self.mean) / self.scale).clamp(-limit, limit)

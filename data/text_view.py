@@ -9,10 +9,11 @@ Version 1 takes these steps, in this order, so that the work is bounded before a
    `<system-reminder>`; a `<user_query>` block, where there is one, is all that remains;
 5. literal special tokens (`[SEP]`, `<|im_end|>`, `</s>`) are split, so that no tokenizer takes them
    for its own;
-6. white space is folded to single spaces.
+6. white space (U+0009 to U+000D, U+0020, U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029,
+   U+202F, U+205F, U+3000) is folded to single spaces.
 
-Every set of characters is written out instead of taken from the Unicode tables of the interpreter,
-so that ports to other languages, and other versions of Python, see the same text.
+Sets of characters do not depend on the Unicode tables of the interpreter, so that ports to other
+languages, and other versions of Python, see the same text.
 """
 
 import hashlib
@@ -37,20 +38,20 @@ CUT_MARK = " ... "
 
 Messages = Sequence[Mapping[str, object]]
 
+_ANY_CASE = re.IGNORECASE | re.ASCII  # of a to z: elsewhere languages disagree about cases
 _HARNESS_TAGS = (
     "system|system-reminder|system_prompt|system_instruction|system_instructions|instructions|"
     "environment_context|environment_details|environment_info|additional_context|attached_files|"
     "open_files|ide_selection|git_status|linter_errors|available_tools|user_info|user_rules|"
     "tool_result|tool_results|function_results"
 )
-_HARNESS = re.compile(rf"<(/?)(?:{_HARNESS_TAGS})(?: [^<>]*)?>", re.IGNORECASE)
-_REQUEST = re.compile(r"<(/?)(?:user_query|user_request|user_message)>", re.IGNORECASE)
+_HARNESS = re.compile(rf"<(/?)(?:{_HARNESS_TAGS})(?: [^<>]*)?>", _ANY_CASE)
+_REQUEST = re.compile(r"<(/?)(?:user_query|user_request|user_message)>", _ANY_CASE)
 _CHATML = re.compile(r"<\|im_start\|>[ \t]*([a-z]+)[ \t]*\n?|<\|im_end\|>")
 _UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufeff\ufff0-\uffff\ud800-\udfff]"
 )
-_WHITE_SPACE = re.compile("[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _SPECIAL_TOKEN = re.compile(
     r"\[(?=(?:CLS|SEP|MASK|PAD|UNK)\])|<(?=\|[^|<>]{1,40}\|>)|<(?=/?(?:s|pad|unk|mask)>)"
 )
@@ -86,9 +87,15 @@ def text_view(query: str | Messages) -> str:
     'Hello [ SEP]'
     """
     text = query if isinstance(query, str) else last_user_text(query)
-    text = _UNSEEN.sub("", _keep_head_and_tail(text))
-    text = _without_blocks(_request_only(_last_chatml_turn(text)), _HARNESS)
-    return _WHITE_SPACE.sub(" ", _SPECIAL_TOKEN.sub(r"\g<0> ", text)).strip(" ")
+    text = _keep_head_and_tail(text)
+    # Most texts need no more than a look: the searches would take longer than a static encoder.
+    if not (text.isascii() and text.isprintable()):
+        text = _UNSEEN.sub("", text)
+    if "<" in text:
+        text = _without_blocks(_request_only(_last_chatml_turn(text)), _HARNESS)
+    if "<" in text or "[" in text:
+        text = _SPECIAL_TOKEN.sub(r"\g<0> ", text)
+    return " ".join(text.split())
 
 
 def is_truncated(query: str | Messages) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from querytier.classifier.encoder import open_encoder
 from querytier.classifier.features import Features
-from querytier.classifier.graph import write_graph
+from querytier.classifier.graph import trace, write_graph
 from querytier.classifier.head import Heads, Member
 from querytier.classifier.nets import Linear
 from querytier.data.examples import Example, Examples
@@ -203,7 +203,8 @@ def test_training_stops_where_the_loss_no_longer_falls(tiny, tmp_path):
 def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_path):
     tuned = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
     heads = Heads((Member(("tiny",), Linear(np.linspace(-3, 3, 32)[np.newaxis], np.ones(1))),))
-    write_graph(Features("tiny", tuned), heads, tmp_path / "model.onnx")
+    trace(Features("tiny", tuned), tmp_path / "traced.onnx")
+    write_graph(tmp_path / "traced.onnx", Features("tiny", tuned), heads, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     views = list(queries(20, seed=6).query)
     expected = heads.p_frontier({"tiny": tuned.encode(views, progress=False)})

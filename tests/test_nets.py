@@ -39,7 +39,7 @@ def session(nodes, outputs, inputs):
 
 def graph_of(net):
     """Return the session of a net over six features."""
-    nodes = Nodes()
+    nodes = Nodes("head")
     last = net.add_to(nodes, "features")
     flat = nodes.add("Reshape", [last, nodes.constant(np.array([-1]))])
     return session(nodes, {"outputs": flat}, [("features", TensorProto.FLOAT, ["batch", 6])])
@@ -137,7 +137,7 @@ def test_the_graph_of_terms_says_what_the_table_says_and_padding_changes_nothing
     train = [RANDOM.integers(1, 40, size=20).tolist() for _ in range(60)]
     asked = [*train[:20], [39], [1, 2] * 30, [7777, 1]]
     table = TermTable.fitted_to(train)
-    nodes = Nodes()
+    nodes = Nodes("head")
     weights = RANDOM.normal(size=(1, len(table.weights)))
     outputs = Linear(weights, np.zeros(1)).add_to(nodes, table.add_to(nodes, "token_ids"))
     flat = nodes.add("Reshape", [outputs, nodes.constant(np.array([-1]))])
@@ -164,7 +164,7 @@ def test_heads_of_several_members_say_what_their_graph_says(ranks_by):
     members = (Member(("one",), *linear), Member(("two", "one"), trees, trees))
     blocks = {"one": FEATURES, "two": FEATURES[:, :3]}
     heads = Heads(members, ranks_by, Calibrator(0.7, 1.2, -0.3))
-    nodes = Nodes()
+    nodes = Nodes("head")
     outputs = heads.add_to(nodes, {name: name for name in blocks})
     assert ("gain" in outputs) == (ranks_by == "gain")
     inputs = [

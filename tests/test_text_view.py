@@ -92,3 +92,11 @@ def test_content_that_is_no_text_counts_as_empty():
 def test_the_view_is_the_one_that_artifacts_were_trained_on():
     """A change of this hash makes every artifact refuse to load: raise VIEW_VERSION with it."""
     assert view_fingerprint() == "e4780d448471e6699c571e3b85ea191e81e0b77ad51b9292f4652434067f311c"
+
+
+def test_white_space_is_what_the_documentation_lists():
+    """Python's own notion of it is used, so this would tell if a version of Python had another."""
+    listed = [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029]
+    listed += [0x202F, 0x205F, 0x3000]
+    folded = [point for point in range(0x110000) if text_view(f"a{chr(point)}b") == "a b"]
+    assert folded == listed

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.head import Heads
+from querytier.classifier.head import Blocks, Heads
+from querytier.classifier.precision import Calibrated
 from querytier.data.examples import Examples
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
 from querytier.training.calibrating import FittedCalibration, Method, fit_calibrator
@@ -21,7 +22,7 @@ from querytier.training.refining import Search
 from querytier.training.unfinished import NOTHING_KEPT, Kept
 from querytier.training.venn_abers import venn_abers_check
 
-__all__ = ["Calibration", "Fitted", "fit_classifier", "threshold_for"]
+__all__ = ["Calibration", "Fitted", "fit_classifier", "recalibrated", "threshold_for"]
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +48,7 @@ class Calibration:
         two sets of rows of which neither saw the other; None without a calibration role.
     """
 
-    method: str
+    method: Method
     reason: str
     rows: str
     n: int
@@ -190,6 +191,32 @@ def fit_classifier(
         ),
         candidates=[candidate.record() for candidate in candidates],
     )
+
+
+def recalibrated(fitted: Fitted, blocks: Blocks, examples: Examples, seed: int) -> Calibrated:
+    """Return a classifier's heads and threshold, calibrated again on features computed otherwise.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    blocks : mapping of str to ndarray
+        The features of the examples, as an encoder that was quantised computes them.
+    examples : Examples
+        Of the calibration role.
+    seed : int
+    """
+    scores = fitted.heads.log_odds(blocks)
+    found = fit_calibrator(
+        scores,
+        examples.needs_frontier,
+        examples.weight,
+        examples.group,
+        method=fitted.calibration.method,
+        seed=seed,
+    )
+    heads = fitted.heads.calibrated(found.calibrator)
+    threshold = threshold_for(heads.decision_scores(blocks), fitted.target_frontier_rate)
+    return Calibrated(heads, threshold)
 
 
 def _venn_abers(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from querytier import __version__
+from querytier.artifact_verbs import artifact_app
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
@@ -42,6 +43,7 @@ _OFFLINE_PACKAGES = frozenset(
     }
 )
 
+app.add_typer(artifact_app, name="artifact")
 app.add_typer(data_app, name="data")
 
 OptionalLogs = Annotated[
@@ -207,9 +209,16 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
 
     manifest = stages.export_stage(out, read_params(params), Tracker(_project(params)))
     say(
-        f"model {manifest.model_version} in {out / 'model'}; graph and fitted classifier differ by "
-        f"at most {manifest.parity['max_difference']:.1e} on {manifest.parity['texts']} texts"
+        f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
+        f"and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
+        f"{manifest.parity['texts']} texts"
     )
+    for trial in manifest.quantisation["trials"]:
+        drift = trial["drift"]
+        say(
+            f"{trial['precision']}: {drift['flips']} of {drift['texts']} decisions changed; "
+            f"{trial['refusal'] or 'within the budget'}"
+        )
 
 
 @app.command(

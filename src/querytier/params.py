@@ -96,11 +96,22 @@ class TrainParams(_Section):
     seed: Seed = 17
 
 
+class DriftParams(_Section):
+    """How far a quantised encoder may decide otherwise."""
+
+    flip_share: Share = 0.03
+    max_difference: Share = 0.2
+    mean_difference: Share = 0.02
+
+
 class ExportParams(_Section):
     """From a fitted classifier to an artifact."""
 
     parity_tolerance: Annotated[float, Field(gt=0)] = 1e-5
     parity_texts: Annotated[int, Field(ge=200)] = 300
+    precision: Literal["auto", "fp32", "int8", "int8-weights"] = "auto"
+    drift_texts: Annotated[int, Field(ge=1)] = 1000
+    drift: DriftParams = DriftParams()
     fallback_tier: Literal["frontier", "cheap"] = "frontier"
 
 

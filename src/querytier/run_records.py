@@ -8,13 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from querytier.assessment import Assessment
+from querytier.classifier.manifest import Manifest
 from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
 from querytier.training.fitted import Fitted
 from querytier.training.judging import FRONTIER_RATES
 from querytier.training.recipes import recipe_from
 
-__all__ = ["log_candidates", "log_evaluation", "log_rows"]
+__all__ = ["log_candidates", "log_evaluation", "log_export", "log_rows"]
 
 _PERCENT = [round(100 * rate) for rate in FRONTIER_RATES]
 
@@ -62,6 +63,20 @@ def log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, fl
             **{f"venn_abers_{name}": it for name, it in (calibration.venn_abers or {}).items()},
         }
     )
+
+
+def log_export(tracker: Tracker, manifest: Manifest) -> None:
+    """Log how far the graph is from what was fitted, and the gates of each precision tried."""
+    tracker.log_metrics({"parity_max_difference": manifest.parity["max_difference"]})
+    for trial in manifest.quantisation["trials"]:
+        drift = {f"{trial['precision']}_{name}": value for name, value in trial["drift"].items()}
+        tracker.log_metrics(drift)
+    refusals = {
+        f"{trial['precision']}_refused": trial["refusal"]
+        for trial in manifest.quantisation["trials"]
+        if trial["refusal"]
+    }
+    tracker.set_tags({"precision": manifest.precision, **refusals})
 
 
 def _encoder(recipe: Mapping[str, Any] | None) -> str:

@@ -25,8 +25,13 @@ import numpy as np
 
 from querytier.assessment import Assessment, assess
 from querytier.classifier.artifact import MODEL
-from querytier.classifier.exporting import Lineage, export_artifact, parity_views
-from querytier.classifier.manifest import Certificate, Manifest
+from querytier.classifier.drift import DriftBudget
+from querytier.classifier.exporting import Lineage, export_artifact
+from querytier.classifier.features import Features
+from querytier.classifier.head import Blocks
+from querytier.classifier.manifest import Certificate, Manifest, Precision
+from querytier.classifier.parity import parity_views
+from querytier.classifier.precision import QUANTISED, Calibrated, Quantising
 from querytier.data.atomic import atomic_folder
 from querytier.data.data_summary import DataSummary
 from querytier.data.engines import Engine
@@ -42,12 +47,13 @@ from querytier.eval.gate import absolute_gate
 from querytier.features import FeatureBlocks
 from querytier.params import Params, PrepareParams
 from querytier.resuming import CHECKPOINTS, search_of, unfinished
-from querytier.run_records import log_candidates, log_evaluation
+from querytier.run_records import log_candidates, log_evaluation, log_export
 from querytier.scoring import embedded
 from querytier.serve import Router
 from querytier.tracking import RunReference, Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled
-from querytier.training.fitted import Fitted, fit_classifier
+from querytier.training.embedding_cache import EmbeddingCache
+from querytier.training.fitted import Fitted, fit_classifier, recalibrated
 
 __all__ = [
     "evaluate_stage",
@@ -155,12 +161,12 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
     """
     examples, data = _prepared(out)
     fitted, run = _trained(out)
+    features = FeatureBlocks.read(out / "train").of(fitted.recipe)
     with tracker.resume(run):
         manifest = export_artifact(
             out / "model",
-            FeatureBlocks.read(out / "train").of(fitted.recipe),
-            fitted.heads,
-            threshold=fitted.threshold,
+            features,
+            Calibrated(fitted.heads, fitted.threshold),
             fallback_tier=params.export.fallback_tier,
             views=parity_views(
                 examples.of_role("train").query.tolist(), params.export.parity_texts
@@ -168,8 +174,9 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
             tolerance=params.export.parity_tolerance,
             certificate=_NO_CERTIFICATE,
             lineage=_lineage(fitted, data),
+            quantising=_quantising(features, fitted, examples, params),
         )
-        tracker.log_metrics({"parity_max_difference": manifest.parity["max_difference"]})
+        log_export(tracker, manifest)
         tracker.log_files(
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
@@ -202,7 +209,7 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
         tags = {"model_version": model_version, "data_fingerprint": data.fingerprint}
         registered = tracker.register(
             out / "model" / MODEL,
-            {"token_ids": np.array([router.classifier.tokenizer.token_ids("an example")])},
+            router.classifier.feed("an example"),
             tags,
         )
         tracker.judge(registered, gate.passed, gate.reason)
@@ -228,6 +235,33 @@ def _baselines_from(train: Labelled, asked: Labelled) -> list[Ranking]:
         probability_ranking(name, learner(train, asked), "training role")
         for name, learner in LEARNED_BASELINES.items()
     ]
+
+
+def _quantising(
+    features: Features, fitted: Fitted, examples: Examples, params: Params
+) -> Quantising | None:
+    """Return how the encoder is quantised; None where it is not, or nothing could judge it."""
+    wanted = params.export.precision
+    precisions: tuple[Precision, ...] = QUANTISED if wanted == "auto" else (wanted,)
+    calibration, train = examples.of_role("calibration"), examples.of_role("train")
+    if wanted == "fp32" or not len(calibration):
+        return None
+    # Labels are for calibrating; whether a decision changes can be seen on any query.
+    more = train.query[: max(0, params.export.drift_texts - len(calibration))]
+    views = [text_view(query) for query in [*calibration.query, *more]]
+
+    def recalibrate(blocks: Blocks) -> Calibrated:
+        known = {name: block[: len(calibration)] for name, block in blocks.items()}
+        return recalibrated(fitted, known, calibration, params.train.seed)
+
+    return Quantising(
+        precisions,
+        views,
+        EmbeddingCache().encode(features.encoder, views),
+        recalibrate,
+        DriftBudget(**params.export.drift.model_dump()),
+        required=wanted != "auto",
+    )
 
 
 def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
