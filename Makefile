@@ -71,6 +71,10 @@ bench-real: .venv/installed
 bench-quality: .venv/installed
 	python benchmarks/quality.py
 
+# Times on a machine that does nothing else: about a quarter of an hour.
+bench-latency: .venv/installed
+	python benchmarks/latency.py
+
 bench-growth: .venv/installed
 	python benchmarks/growth.py
 

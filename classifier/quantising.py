@@ -25,13 +25,13 @@ __all__ = ["write_quantised"]
 # Of 32, 64 and 128 weights a scale, 128 was the fastest, and hardly less exact than the others.
 _BLOCK_SIZE = 128
 # Level 4 multiplies whole numbers: a quarter faster than float32, where lower levels, which
-# multiply floats, took up to four times as long as float32.
+# multiply floats, took two to five times as long as float32.
 _ACCURACY_LEVEL = 4
 _NOT_THE_ENCODER = ("head_", "/surface/")
 _MATRIX_AT = {"Gather": 0, "MatMul": 1}
 _LARGEST = 127
-# 255 * 64 twice fits into 16 bits: x86 processors without VNNI cut off sums of two larger products,
-# and would answer otherwise than the machine on which the graph was judged.
+# Two times 255 * 64 fits into 16 bits. x86 processors without VNNI clip the sums of two products
+# there, and would answer otherwise than the machine on which the graph was judged.
 _LARGEST_IN_SUMS = 64
 
 Floats = NDArray[np.float32]
@@ -176,7 +176,7 @@ def _matmul_of_blocks(
         block_size=_BLOCK_SIZE,
         accuracy_level=_ACCURACY_LEVEL,
     )
-    # The operator wants numbers above 0, and takes 128 for zero.
+    # The operator reads unsigned numbers, and takes 128 for zero.
     shifted = (numbers.astype(np.int16) + 128).astype(np.uint8)
     return [node], {f"{name}_8_bits": shifted, f"{name}_scales": scales[..., 0]}
 

@@ -2,19 +2,25 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from querytier.classifier.artifact import file_sha256
 from querytier.classifier.golden import golden_queries, replay_golden
 from querytier.classifier.manifest import FORMAT_VERSION, Tolerance, dump_manifest
 from querytier.classifier.runtime import Classifier
+from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
 from querytier.serve import Router
 
 ARTIFACTS = Path(__file__).parent / "fixtures" / "artifacts"
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))
+RAW_BYTES = st.binary().map(lambda content: content.decode("utf-8", "surrogateescape"))
 FORMATS = [f"format-{version}" for version in range(1, FORMAT_VERSION + 1)]
 
 
@@ -110,3 +116,38 @@ def test_a_manifest_that_says_what_none_can_say_is_refused(portable, changes, me
     (portable / "manifest.json").write_text(text)
     with pytest.raises(ArtifactError, match=message):
         Router.load(portable)
+
+
+@pytest.fixture(scope="module")
+def portable_router():
+    return Router.load(ARTIFACTS / "format-2")
+
+
+@given(ANY_TEXT | ANY_TEXT.map(lambda text: text * 2000) | st.binary() | RAW_BYTES)
+def test_a_portable_artifact_decides_anything_within_the_view(portable_router, query):
+    decision = portable_router.decide(query)
+    assert decision.tier in {"cheap", "frontier"}
+    if isinstance(query, bytes):
+        assert decision.reason == "fallback:error"
+    elif decision.reason == "classifier":
+        assert 0 <= decision.p_frontier <= 1
+        ids = portable_router.classifier.token_ids(text_view(query))
+        assert 0 < len(ids) <= portable_router.classifier.manifest.max_tokens
+    else:
+        assert (decision.reason, text_view(query)) == ("fallback:empty", "")
+
+
+def test_two_threads_that_share_a_router_get_what_one_gets(portable_router):
+    queries = [query for query in golden_queries() if len(query) < 5_000] * 3
+    alone = [portable_router.decide(query).p_frontier for query in queries]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(portable_router.decide, queries))
+    assert [decision.p_frontier for decision in together] == alone
+
+
+def test_bytes_that_are_no_text_reach_the_command_line(call):
+    """A shell hands over what is not UTF-8 as surrogates."""
+    query = b"Why \xff\xfe?".decode("utf-8", "surrogateescape")
+    code, out, _ = call("decide", query, "--artifact", ARTIFACTS / "format-2")
+    assert code == 0
+    assert json.loads(out)["reason"] == "classifier"

@@ -244,6 +244,15 @@ def test_matrices_of_any_height_are_quantised(tmp_path, inputs, precision):
     assert not found[0][:, 3].any()
 
 
+def test_no_sum_of_two_products_of_int8_leaves_16_bits(graphs):
+    graph = onnx.load(graphs["int8"]).graph
+    names = {node.input[1] for node in graph.node if node.op_type == "MatMulInteger"}
+    constants = constants_of(graphs["int8"])
+    matrices = [numpy_helper.to_array(constants[name]) for name in names]
+    assert {int(np.abs(one.astype(int)).max()) for one in matrices} == {64}
+    assert 2 * 255 * 64 < 2**15
+
+
 def test_int8_is_what_onnx_runtimes_own_quantiser_makes(tmp_path):
     random = np.random.default_rng(0)
     # Rows that 8 bits hold exactly, so that the matrix alone makes a difference.

@@ -99,9 +99,9 @@ class TrainParams(_Section):
 class DriftParams(_Section):
     """How far a quantised encoder may decide otherwise."""
 
-    flip_share: Share = 0.03
-    max_difference: Share = 0.2
-    mean_difference: Share = 0.02
+    flip_share: Share = 0.035
+    max_difference: Share = 0.05
+    mean_difference: Share = 0.005
 
 
 class ExportParams(_Section):
