@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from querytier.classifier.exporting import Lineage, export_artifact
 from querytier.classifier.features import Features
@@ -102,10 +105,10 @@ def test_the_vocabulary_is_what_recurs_by_frequency_and_then_the_teachers_words(
 
 
 def test_an_embedding_is_the_direction_of_the_sum_of_its_words():
-    table = np.array([[0, 0], [0, 0], [3, 0], [0, 1]], np.float32)
+    table = np.array([[0, 0], [0, 0], [4, 0], [0, 1]], np.float32)
     static = static_encoder("two words", table, ["far", "up"])
     embeddings = static.encode(["far", "up", "far up up up up", "FAR-off up up up"], progress=False)
-    np.testing.assert_allclose(embeddings, [[1, 0], [0, 1], [0.6, 0.8], [0.5**0.5] * 2], atol=1e-6)
+    np.testing.assert_allclose(embeddings, [[1, 0], [0, 1], [0.5**0.5] * 2, [0.8, 0.6]], atol=1e-6)
 
 
 def test_refinement_brings_held_out_views_nearer_to_the_teacher(distilled, views, embeddings):
@@ -123,14 +126,27 @@ def test_refinement_brings_held_out_views_nearer_to_the_teacher(distilled, views
     assert refined_one > plain + 0.02
 
 
-def test_sums_of_a_distilled_table_are_the_same_in_any_order(static):
-    table = static.model.get_parameter("table").detach().numpy()
+def test_sums_of_word_vectors_are_the_same_in_any_order(static):
+    powers = static.model.get_buffer("powers").numpy()
+    table = static.model.get_buffer("table").numpy() * powers[:, np.newaxis]
     rows = np.random.default_rng(9).integers(1, len(table), STATIC_MAX_TOKENS)
     rows[: STATIC_MAX_TOKENS // 2] = np.abs(table).max(axis=1).argmax()
     exact = table[rows].astype(np.float64).sum(axis=0)
     for order in (rows, rows[::-1], np.random.default_rng(8).permutation(rows)):
         one_by_one = np.add.accumulate(table[order], dtype=np.float32)[-1]
         np.testing.assert_array_equal(one_by_one, exact)
+
+
+@given(arrays(np.float32, (6, 5), elements=st.floats(-8, 8, width=32)), st.floats(-3, 0))
+def test_a_word_vector_is_off_by_a_128th_of_its_largest_number_at_the_most(table, shrink):
+    """Or by half a step of the whole table, where it is that small."""
+    table[0], table[1], table[2] = 0, 8, table[2] * np.float32(10**shrink)
+    model = static_encoder("words", table, list("abcd")).model
+    kept = model.get_buffer("table").numpy() * model.get_buffer("powers").numpy()[:, np.newaxis]
+    kept *= 8 / kept.max()
+    largest = np.abs(table).max(axis=1, keepdims=True)
+    allowed = np.maximum(largest / 128, 8 / (127 * 32) / 2) * 1.001
+    assert (np.abs(kept - table) <= allowed).all()
 
 
 def test_refined_vectors_point_nearer_to_their_targets_on_rows_not_seen():

@@ -44,8 +44,9 @@ Vectors = NDArray[np.float32]
 STATIC_MAX_TOKENS = MAX_CHARACTERS + len(CUT_MARK)
 _SMOOTHING = 1e-3
 _SMALLEST_LENGTH = 1e-12
-# Whole numbers are exact in float32 up to here, over the most words of a view.
-_MOST_STEPS = 2**24 // STATIC_MAX_TOKENS
+_LARGEST = 127
+# 127 * 2**5, summed over the most words of a view, stays below 2**24: exact in float32.
+_MOST_DOUBLINGS = 5
 _TABLE, _TOKENIZER = "table.npz", "tokenizer.json"
 
 
@@ -116,11 +117,11 @@ def distil(
         tokenizer = ViewTokenizer(word_tokenizer(vocabulary), STATIC_MAX_TOKENS)
         token_ids = [tokenizer.token_ids(view) for view in views]
         table = refined(table, token_ids, projection.views(embeddings), epochs=epochs, seed=seed)
-    return static_encoder(f"static-{teacher.name}", _in_whole_steps(table), vocabulary)
+    return static_encoder(f"static-{teacher.name}", table, vocabulary)
 
 
 def static_encoder(name: str, table: Vectors, vocabulary: Sequence[str]) -> Encoder:
-    """Make an encoder of word vectors.
+    """Make an encoder of word vectors, each kept in 8 bits and a power of two.
 
     Parameters
     ----------
@@ -129,17 +130,18 @@ def static_encoder(name: str, table: Vectors, vocabulary: Sequence[str]) -> Enco
         The vectors of padding (zeros), of unknown words, then of the vocabulary.
     vocabulary : sequence of str
     """
-    return _encoder(name, table, word_tokenizer(vocabulary))
+    return _encoder(name, *_in_8_bits(table), word_tokenizer(vocabulary))
 
 
 def write_static(encoder: Encoder, folder: Path) -> None:
     """Write a static encoder into a folder, so that a later stage can read it."""
-    table = encoder.model.get_parameter("table").detach().numpy()
+    model = encoder.model
     with atomic_folder(folder) as new:
         (new / _TOKENIZER).write_text(encoder.tokenizer_json, "utf-8")
         np.savez(
             new / _TABLE,
-            table=table,
+            table=model.get_buffer("table").numpy(),
+            powers=model.get_buffer("powers").numpy(),
             name=np.array(encoder.name),
             weights_sha256=np.array(encoder.weights_sha256),
         )
@@ -156,13 +158,13 @@ def read_static(folder: Path) -> Encoder:
     try:
         tokenizer_json = (folder / _TOKENIZER).read_text("utf-8")
         with np.load(folder / _TABLE, allow_pickle=False) as content:
-            table, name = content["table"], str(content["name"])
+            table, powers, name = content["table"], content["powers"], str(content["name"])
             stated = str(content["weights_sha256"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise TrainingError(
             f"{folder} holds no static encoder ({error}); distil it again"
         ) from error
-    encoder = _encoder(name, table, tokenizer_json)
+    encoder = _encoder(name, table, powers, tokenizer_json)
     if encoder.weights_sha256 != stated:
         raise TrainingError(
             f"the static encoder in {folder} has sha256 {encoder.weights_sha256}, not the {stated} "
@@ -171,26 +173,29 @@ def read_static(folder: Path) -> Encoder:
     return encoder
 
 
-def _encoder(name: str, table: Vectors, tokenizer_json: str) -> Encoder:
-    table = np.ascontiguousarray(table, dtype=np.float32)
-    weights = hashlib.sha256(table.tobytes() + tokenizer_json.encode()).hexdigest()
-    return Encoder(name, weights, _model(table), tokenizer_json, table.shape[1], STATIC_MAX_TOKENS)
+def _encoder(name: str, table: NDArray[np.int8], powers: Vectors, tokenizer_json: str) -> Encoder:
+    content = table.tobytes() + powers.tobytes() + tokenizer_json.encode()
+    weights, model = hashlib.sha256(content).hexdigest(), _model(table, powers)
+    return Encoder(name, weights, model, tokenizer_json, table.shape[1], STATIC_MAX_TOKENS)
 
 
-def _model(table: Vectors) -> "torch.nn.Module":
+def _model(table: NDArray[np.int8], powers: Vectors) -> "torch.nn.Module":
     import torch
 
     class StaticModel(torch.nn.Module):
+        table: torch.Tensor
+        powers: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
-            self.table = torch.nn.Parameter(torch.from_numpy(table), requires_grad=False)
+            self.register_buffer("table", torch.from_numpy(table))
+            self.register_buffer("powers", torch.from_numpy(powers))
 
         def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-            vectors = torch.nn.functional.embedding(features["input_ids"], self.table)
-            # As a product, which ONNX Runtime computes several times faster than a sum. Its
-            # direction is that of the mean; where there is none it stays zero.
-            weights = features["attention_mask"].unsqueeze(1).to(vectors.dtype)
-            total = (weights @ vectors).squeeze(1)
+            ids = features["input_ids"]
+            # As a product, which ONNX Runtime computes several times faster than a sum. The vector
+            # of padding is zero. Its direction is that of the mean; without one it stays zero.
+            total = (self.powers[ids].unsqueeze(1) @ self.table[ids].float()).squeeze(1)
             length = total.norm(dim=1, keepdim=True).clamp(min=_SMALLEST_LENGTH)
             return {"sentence_embedding": total / length}
 
@@ -218,13 +223,18 @@ def _whole_words(tokenizer_json: str) -> list[str]:
     return [words[0] for words in map(words_of, pieces) if len(words) == 1]
 
 
-def _in_whole_steps(table: Vectors) -> Vectors:
-    """Return a table of whole numbers in the same proportions.
+def _in_8_bits(table: Vectors) -> tuple[NDArray[np.int8], Vectors]:
+    """Return vectors in the same proportions as whole numbers, and the power of two of each word.
 
-    Their sum over a view is exact in float32, so it is the same number in whatever order a
-    processor or a library adds them up.
+    The sum of a view's words is a whole number that float32 holds exactly, so it is the same in
+    whatever order a processor or a library adds them up.
     """
-    return np.asarray(np.rint(table * (_MOST_STEPS / np.abs(table).max())), dtype=np.float32)
+    largest = np.abs(table).max(axis=1)
+    steps = table * (_LARGEST * 2.0**_MOST_DOUBLINGS / max(largest.max(), _SMALLEST_LENGTH))
+    needed = np.abs(steps).max(axis=1, initial=0) / _LARGEST
+    doublings = np.clip(np.ceil(np.log2(np.maximum(needed, 1))), 0, _MOST_DOUBLINGS)
+    powers = np.exp2(doublings).astype(np.float32)
+    return np.rint(steps / powers[:, np.newaxis]).astype(np.int8), powers
 
 
 def _smooth_inverse_frequency(vocabulary: Sequence[str], counts: Counter[str]) -> Vectors:
