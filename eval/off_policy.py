@@ -96,7 +96,8 @@ def evaluate_policy(
 
     Intervals are of the bootstrap over groups, paired between policies. The outcome models are
     cross-fitted once: what their fit adds to the variance is of second order (Chernozhukov et al.
-    2018).
+    2018). Where few rows carry most of the weight, intervals are too narrow: in simulated logs with
+    75 explored rows, weighed 20 each, 92% of the nominal 95% held the truth (SNIPS, doubly robust).
 
     Parameters
     ----------
