@@ -1,0 +1,194 @@
+"""The budget table: a promise by hand, laws of the hull, and coverage where the truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from querytier.data.examples import Examples
+from querytier.eval.answers import Answers, ModelPrice, dollar_costs
+from querytier.eval.bootstrap import Estimate, Resampling, difference, undefined
+from querytier.eval.budget_table import budget_row, budget_table, verdict
+from querytier.eval.cost_quality_hull import aiq, non_decreasing_hull
+
+POINTS = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 8).map(lambda n: n / 8)), min_size=1, max_size=25
+).map(lambda rows: np.array(rows, dtype=float).T)
+
+# Ten queries; only the first two of the ranking gain from the frontier model, and the last loses.
+CHEAP = np.array([0.0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
+FRONTIER = np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 1, 0])
+SCORES = np.arange(10.0, 0, -1)
+ANSWERS = Answers(CHEAP, FRONTIER, np.full(10, 1.0), np.full(10, 11.0))
+ROWS = Resampling([f"g{n}" for n in range(10)], 50, 0)
+
+
+def test_a_promise_worked_by_hand():
+    """At 80% cheap all ten queries succeed, and always-frontier has nine of ten."""
+    row = budget_row("ours", SCORES, ANSWERS, ROWS, cheap_share=0.8, decision_cost=0.1)
+    assert row.quality_retained.value == pytest.approx(1.0 / 0.9)
+    assert row.cost.value == pytest.approx(0.8 * 1 + 0.2 * 11 + 0.1)
+    assert row.cost_saved.value == pytest.approx(1 - 3.1 / 11)
+    # 0.8 + rate reaches 0.95 * 0.9 and 0.99 * 0.9.
+    assert row.cheap_share_at_95.value == pytest.approx(1 - (0.855 - 0.8))
+    assert row.cheap_share_at_99.value == pytest.approx(1 - (0.891 - 0.8))
+    # From (1, 0.8) straight up to all ten at cost 3.1, and flat from there to 11.
+    assert row.aiq.value == pytest.approx((0.9 * 2.1 + 1.0 * 7.9) / 10)
+
+
+def test_the_published_share_is_the_default():
+    row = budget_row("ours", SCORES, ANSWERS, ROWS)
+    assert row.cheap_share == 0.78
+    assert row.quality_retained.value == pytest.approx(1.0 / 0.9)
+    record = row.record()
+    assert record["name"] == "ours"
+    assert record["cheap_share_at_95"]["value"] == row.cheap_share_at_95.value
+
+
+def test_a_cheap_model_that_is_good_enough_needs_no_frontier():
+    good = Answers(FRONTIER, FRONTIER, ANSWERS.cheap_cost, ANSWERS.frontier_cost)
+    row = budget_row("any", SCORES, good, ROWS)
+    assert [row.cheap_share_at_95.value, row.cheap_share_at_99.value] == [1, 1]
+
+
+def test_rows_of_one_table_are_paired():
+    worse = -SCORES
+    ours, constant, same = budget_table(
+        [("ours", SCORES), ("constant", np.zeros(10)), ("again", SCORES)], ANSWERS, ROWS
+    )
+    assert difference(ours.aiq, constant.aiq).value > 0
+    lead = difference(ours.quality_retained, same.quality_retained)
+    assert [lead.value, lead.low, lead.high] == [0, 0, 0]
+    assert budget_row("worse", worse, ANSWERS, ROWS).cheap_share_at_99.value < 0.2
+
+
+def test_the_classifiers_own_cost_is_taken_off_what_it_saves():
+    free = budget_row("ours", SCORES, ANSWERS, ROWS)
+    dear = budget_row("ours", SCORES, ANSWERS, ROWS, decision_cost=11.0)
+    assert free.cost_saved.value - dear.cost_saved.value == pytest.approx(1.0)
+    assert dear.aiq.value < free.aiq.value
+    # Dearer than the frontier, nothing is left but to mix the two tiers blindly.
+    assert dear.aiq.value == pytest.approx((0.8 + 0.9) / 2)
+
+
+def test_what_the_rows_do_not_tell_has_a_reason():
+    unknown = np.full(10, np.nan)
+    unpriced = budget_row("ours", SCORES, Answers(CHEAP, FRONTIER, unknown, unknown), ROWS)
+    assert unpriced.quality_retained.value is not None
+    for estimate in (unpriced.cost, unpriced.cost_saved, unpriced.aiq):
+        assert estimate.reason == "the rows have no costs of both tiers"
+    unscored = budget_row("ours", SCORES, Answers(CHEAP, unknown, CHEAP, FRONTIER), ROWS)
+    for estimate in (unscored.quality_retained, unscored.cheap_share_at_95, unscored.aiq):
+        assert estimate.reason == "the rows have no scores of both tiers"
+    failed = budget_row("ours", SCORES, Answers(CHEAP, 0 * CHEAP, CHEAP, 0 * CHEAP), ROWS)
+    assert failed.cheap_share_at_95.reason.startswith("the mean frontier score is not above 0")
+    assert failed.cost_saved.reason == "always-frontier costs nothing"
+    assert failed.aiq.reason.startswith("always-frontier costs no more than always-cheap")
+
+
+def test_wrong_calls_say_what_was_wrong():
+    with pytest.raises(ValueError, match=r"the cheap share is 78; it has to be in \[0, 1\]"):
+        budget_row("ours", SCORES, ANSWERS, ROWS, cheap_share=78)
+    with pytest.raises(ValueError, match="a decision costs -1; it has to be 0 or more"):
+        budget_row("ours", SCORES, ANSWERS, ROWS, decision_cost=-1)
+    with pytest.raises(ValueError, match=r"a price is -0\.5; it has to be 0 dollars or more"):
+        ModelPrice(3.0, -0.5)
+
+
+def test_a_promise_is_kept_broken_or_open():
+    assert verdict(Estimate(0.97, 0.96, 0.98), 0.95) == "kept"
+    assert verdict(Estimate(0.9, 0.88, 0.94), 0.95) == "broken"
+    assert verdict(Estimate(0.95, 0.93, 0.97), 0.95) == "open"
+    assert verdict(undefined("no costs"), 0.95) == "open"
+
+
+def test_tokens_become_dollars_where_both_counts_are_known():
+    price = ModelPrice(per_million_in=3.0, per_million_out=15.0)
+    costs = dollar_costs(price, np.array([2e6, 100.0, np.nan]), np.array([1e6, np.nan, 5.0]))
+    assert costs[0] == pytest.approx(21.0)
+    assert np.isnan(costs[1:]).all()
+
+
+def test_answers_are_taken_from_examples():
+    answers = Answers.of(Examples.of([]))
+    assert len(answers.cheap_score) == 0
+    assert ANSWERS.scored
+    assert ANSWERS.priced
+
+
+@given(POINTS)
+def test_the_hull_is_the_least_concave_line_above_the_points_that_does_not_fall(points):
+    xs, ys = non_decreasing_hull(*points)
+    assert (np.diff(xs) > 0).all()
+    assert (np.diff(ys) > 0).all()
+    slopes = np.diff(ys) / np.diff(xs)
+    assert (np.diff(slopes) < 1e-12).all()
+    pairs = set(zip(*points.tolist(), strict=True))
+    assert set(zip(xs.tolist(), ys.tolist(), strict=True)) <= pairs
+    reached = np.interp(points[0], xs, ys)
+    assert (points[1] <= reached + 1e-9).all()
+    assert (xs[0], ys[-1]) == (points[0].min(), points[1].max())
+
+
+@given(POINTS, st.integers(0, 5), st.integers(0, 5))
+def test_aiq_is_a_mean_of_qualities_and_grows_with_every_point(points, low, width):
+    costs, qualities = points
+    found = aiq(costs, qualities, low, low + width)
+    if width == 0 or not (costs <= low).any():
+        assert np.isnan(found)
+        return
+    assert qualities.min() - 1e-9 <= found <= qualities.max() + 1e-9
+    more = aiq(np.append(costs, low + width / 2), np.append(qualities, 1.0), low, low + width)
+    assert more >= found - 1e-12
+    stretched = aiq(10 * costs + 3, qualities, 10 * low + 3, 10 * (low + width) + 3)
+    assert stretched == pytest.approx(found)
+
+
+SCORED = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.5, 1.0])),
+    min_size=3,
+    max_size=15,
+).map(lambda rows: np.array(rows, dtype=float).T)
+
+
+@given(SCORED)
+def test_at_the_largest_cheap_share_the_quality_is_just_retained(rows):
+    scores, cheap, frontier = rows
+    answers = Answers(cheap, frontier, np.ones(len(cheap)), np.full(len(cheap), 2.0))
+    resampling = Resampling([f"g{n}" for n in range(len(cheap))], 2, 0)
+    share = budget_row("any", scores, answers, resampling).cheap_share_at_95.value
+
+    def retained(cheap_share):
+        row = budget_row("any", scores, answers, resampling, cheap_share=cheap_share)
+        return row.quality_retained.value
+
+    assert retained(share) >= 0.95 - 1e-9
+    if share < 1:
+        assert retained(share) == pytest.approx(0.95)
+        assert retained((share + 1) / 2) < 0.95 + 1e-9
+
+
+def simulated(random, rows, rows_each=1):
+    """Return scores x and answers: the cheap one fails where x > 0.6, half of the time."""
+    x = np.repeat(random.random(rows), rows_each)
+    fails = (x > 0.6) & np.repeat(random.random(rows) < 0.5, rows_each)
+    works = np.repeat(random.random(rows) < 0.9, rows_each)
+    unknown = np.full(rows * rows_each, np.nan)
+    return x, Answers(np.where(fails, 0.0, works), works.astype(float), unknown, unknown)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """By hand: at 78% cheap, 0.18 of x stay above 0.6, of which half fail: 91% is retained."""
+    random, covered, simulations = np.random.default_rng(0), [], 300
+    for seed in range(simulations):
+        scores, answers = simulated(random, 300, rows_each=2)
+        names = np.repeat(np.arange(300), 2).astype(str).tolist()
+        row = budget_row("ours", scores, answers, Resampling(names, 200, seed))
+        for estimate, truth in (
+            (row.quality_retained, 1 - 0.18 / 2),
+            (row.cheap_share_at_95, 0.7),
+            (row.cheap_share_at_99, 0.62),
+        ):
+            covered.append(estimate.low <= truth <= estimate.high)
+    shares = np.reshape(covered, (simulations, 3)).mean(axis=0)
+    assert (np.abs(shares - 0.95) < 3.3 * (0.95 * 0.05 / simulations) ** 0.5).all(), shares
