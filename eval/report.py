@@ -128,6 +128,7 @@ def render_report(metrics: Metrics, plots: Mapping[str, str], artifact: str) -> 
         ],
         notes=_notes(metrics),
         length_auroc=length["auroc"]["value"],
+        percent=_percent_of,
     )
 
 
@@ -162,6 +163,12 @@ def _percent(row: Metrics, key: str) -> str:
     if row[key] is None:
         return "an unknown share"
     return f"{row[key]:.1%} {_interval(_estimate(row, key), 1)}"
+
+
+def _percent_of(estimate: Metrics) -> str:
+    if estimate["value"] is None:
+        return "–"
+    return f"{estimate['value']:.1%} {_interval(estimate, 1)}"
 
 
 def _interval(estimate: Metrics, digits: int) -> str:

@@ -17,6 +17,7 @@ from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
 from querytier.data.labelling import RULE_BIASES
+from querytier.eval.bootstrap import Resampling
 from querytier.eval.evaluation import (
     Evaluation,
     Ranking,
@@ -32,6 +33,7 @@ from querytier.eval.heuristics import (
     length_scores,
 )
 from querytier.eval.plots import gain_plot, reliability_plot, score_plot
+from querytier.eval.promise import promise_record
 from querytier.eval.report import render_report
 from querytier.params import EvaluateParams
 from querytier.scoring import decide_all
@@ -119,6 +121,7 @@ class Assessment:
                 "decisions": len(latencies),
             },
             "reasons": dict(Counter(decision.reason for decision in self.decisions)),
+            "promise": promise_record(self.examples, self.rankings, self._resampling),
         }
 
     def plots(self) -> dict[str, str]:
@@ -150,6 +153,10 @@ class Assessment:
             with atomic_file(out / name) as scratch:
                 scratch.write_text(content, "utf-8")
         return plots
+
+    @property
+    def _resampling(self) -> Resampling:
+        return Resampling(self.examples.group.tolist(), self.params.bootstrap, self.params.seed)
 
     def _latencies(self) -> Floats:
         """Decide some queries once more, one after the other, with nothing else under way."""
@@ -251,6 +258,7 @@ def _model(manifest: Manifest) -> dict[str, Any]:
         "chosen_by": manifest.metrics["chosen_by"],
         "decision_score": manifest.decision_score,
         "encoder": manifest.encoder["name"],
+        "precision": manifest.precision,
         "parity_max_difference": manifest.parity["max_difference"],
         "calibration": {
             "rows": manifest.metrics["calibration_rows"],
