@@ -28,8 +28,8 @@ from querytier.data.text_view import MAX_CHARACTERS, text_view
 ROOT = Path(__file__).parents[1]
 TOKENS = (8, 32, 128, 256, 512)
 CHARACTERS = (MAX_CHARACTERS, 10_000, 100_000)
-CALLS, BLOCK = 50, 25
-STARTS = 1
+CALLS, BLOCK = 500, 25
+STARTS = 5
 ONE_THREAD = {
     **os.environ,
     **dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1"),

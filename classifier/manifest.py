@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from querytier.classifier.threshold import Tier
@@ -42,10 +42,13 @@ class Certificate:
     ----------
     status : {"granted", "refused"}
     reason : str
+    details : mapping
+        Risk, alpha, delta, rows, bound, coverage and what the promise was proved on, for people.
     """
 
     status: Literal["granted", "refused"]
     reason: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -103,8 +104,20 @@ class Classifier:
         return {"token_ids": np.array([self.tokenizer.token_ids(view)], dtype=np.int64)}
 
     def _run(self, outputs: Sequence[str], view: str) -> "list[NDArray[Any]]":
-        values: list[NDArray[Any]] = self.session.run(outputs, self.feed(view))
+        values: list[NDArray[Any]] = self.session.run(
+            outputs, self.feed(view), _only_what_is_asked()
+        )
         return values
+
+
+@cache
+def _only_what_is_asked() -> "ort.RunOptions":
+    """Return options by which a run computes the outputs it is asked for, and no others."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 def open_session(model: Path) -> "ort.InferenceSession":

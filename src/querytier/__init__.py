@@ -1,7 +1,12 @@
 """querytier decides, before any LLM is called, whether a query needs the frontier model."""
 
-from importlib.metadata import version
-
 __all__ = ["__version__"]
 
-__version__ = version("querytier")
+
+def __getattr__(name: str) -> str:
+    """Look `__version__` up when it is asked for, which a router's start need not wait for."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("querytier")

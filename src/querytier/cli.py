@@ -10,6 +10,7 @@ import typer
 
 from querytier import __version__
 from querytier.artifact_verbs import artifact_app
+from querytier.certify_verbs import certify, plan
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
@@ -44,6 +45,8 @@ _OFFLINE_PACKAGES = frozenset(
 )
 
 app.add_typer(artifact_app, name="artifact")
+app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
+app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.add_typer(data_app, name="data")
 
 OptionalLogs = Annotated[

@@ -11,6 +11,7 @@ from querytier.errors import UsageError
 
 __all__ = [
     "Budget",
+    "CertifyParams",
     "EvaluateParams",
     "ExportParams",
     "Params",
@@ -18,6 +19,7 @@ __all__ = [
     "TrainParams",
     "read_params",
     "validated",
+    "with_certify",
     "with_training",
 ]
 
@@ -115,6 +117,17 @@ class ExportParams(_Section):
     fallback_tier: Literal["frontier", "cheap"] = "frontier"
 
 
+class CertifyParams(_Section):
+    """What the threshold is to promise."""
+
+    risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
+    alpha: Share = 0.1
+    delta: Share = 0.1
+    slices: tuple[str, ...] = ()
+    labels_are_outcomes: bool = False
+    seed: Seed = 17
+
+
 class EvaluateParams(_Section):
     """The offline report."""
 
@@ -129,6 +142,7 @@ class Params(_Section):
     prepare: PrepareParams = PrepareParams()
     train: TrainParams = TrainParams()
     export: ExportParams = ExportParams()
+    certify: CertifyParams = CertifyParams()
     evaluate: EvaluateParams = EvaluateParams()
 
 
@@ -170,6 +184,20 @@ def with_training(params: Params, **said: object) -> Params:
     section = {**params.train.model_dump(), **changes}
     train = validated(TrainParams, section, "the command line")
     return params.model_copy(update={"train": train})
+
+
+def with_certify(params: Params, **said: object) -> Params:
+    """Return the parameters with what the command line says of certificates; None says nothing.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range.
+    """
+    changes = {name: value for name, value in said.items() if value is not None}
+    section = {**params.certify.model_dump(), **changes}
+    certify = validated(CertifyParams, section, "the command line")
+    return params.model_copy(update={"certify": certify})
 
 
 def validated(model: type[Section], content: object, origin: str) -> Section:

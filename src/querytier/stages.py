@@ -66,8 +66,8 @@ __all__ = [
 _TIMED_QUERIES = 20
 _NO_CERTIFICATE = Certificate(
     "refused",
-    "this version of querytier does not certify thresholds; the threshold meets a frontier rate "
-    "and promises nothing about risk",
+    "not asked for yet (`querytier certify`); the threshold meets a frontier rate and promises "
+    "nothing about risk",
 )
 
 

@@ -1,0 +1,98 @@
+"""`querytier certify` and `plan`: what a threshold promises is written into the artifact."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from querytier.classifier.certified import write_certificate
+from querytier.classifier.golden import replay_golden
+from querytier.classifier.manifest import Certificate
+from querytier.classifier.runtime import Classifier
+from querytier.serve import Router
+
+
+@pytest.fixture
+def certifiable(run_dir, tmp_path):
+    """Return a run whose training rows are there to calibrate and to certify on, too."""
+    folder = tmp_path / "run"
+    for part in ("data", "model"):
+        shutil.copytree(run_dir / part, folder / part)
+    path = folder / "data" / "examples.parquet"
+    table = pq.read_table(path)
+    groups = {name: place for place, name in enumerate(sorted(set(table["group"].to_pylist())))}
+    places = [groups[name] % 2 for name in table["group"].to_pylist()]
+    roles = [("calibration", "certification")[place] for place in places]
+    at = table.schema.get_field_index("role")
+    pq.write_table(table.set_column(at, "role", pa.array(roles, pa.string())), path)
+    return folder
+
+
+def manifest_of(folder):
+    return Classifier.load(folder / "model").manifest
+
+
+def test_a_granted_certificate_and_its_threshold_are_in_the_artifact(certifiable, call):
+    code, out, _ = call("certify", certifiable, "--alpha", "0.6", "--delta", "0.1", "--json")
+    assert code == 0
+    found = json.loads(out)
+    manifest = manifest_of(certifiable)
+    assert found["status"] == manifest.certificate.status == "granted"
+    assert manifest.threshold == found["threshold"]
+    assert manifest.certificate.details["bound"] == found["bound"] <= 0.6
+    assert set(manifest.certificate.details) >= {"alpha", "delta", "n", "k", "data", "date"}
+    replayed = replay_golden(
+        Classifier.load(certifiable / "model"), certifiable / "model" / "golden.jsonl"
+    )
+    assert replayed.vectors >= 200
+    assert "certificate | granted" in (certifiable / "model" / "README.md").read_text()
+
+
+def test_a_refusal_is_an_exit_code_and_leaves_the_threshold(certifiable, call):
+    before = manifest_of(certifiable)
+    code, out, _ = call("certify", certifiable, "--alpha", "0.01", "--delta", "0.05")
+    assert code == 1
+    assert "refused: " in out
+    manifest = manifest_of(certifiable)
+    assert (manifest.certificate.status, manifest.threshold) == ("refused", before.threshold)
+    assert manifest.certificate.reason in out
+    assert manifest.model_version == before.model_version
+
+
+def test_a_run_without_rows_to_certify_on_is_told_so(run_dir, tmp_path, call):
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    code, out, _ = call("certify", folder)
+    assert code == 1
+    assert "0 calibration rows in groups of their own" in out
+
+
+def test_a_plan_says_what_is_missing_and_what_it_costs(certifiable, call):
+    options = ["--target-cheap-share=0.5", "--alpha=0.3", "--price-per-label=0.25", "--json"]
+    code, out, _ = call("plan", certifiable, *options)
+    assert code == 0
+    found = json.loads(out)
+    assert found["status"] in {"reachable", "unreachable"}
+    if found["more"] is not None:
+        assert found["price"] == pytest.approx(0.25 * found["more"])
+    code, out, _ = call("plan", certifiable, "--target-cheap-share", "0.9", "--alpha", "0.01")
+    assert (code, "unreachable: " in out) == (0, True)
+
+
+def test_what_is_not_prepared_cannot_be_certified(tmp_path, call):
+    code, _, err = call("certify", tmp_path)
+    assert code == 2
+    assert "holds no prepared data" in err
+
+
+def test_a_changed_certificate_leaves_graph_and_scores_alone(artifact_copy):
+    query = "Plan a garden of 6 by 4 metres."
+    before = Router.load(artifact_copy).decide(query)
+    write_certificate(artifact_copy, Certificate("granted", "a test", {"alpha": 0.1}), 2.0)
+    after = Router.load(artifact_copy).decide(query)
+    assert (after.decision_score, after.model_version) == (
+        before.decision_score,
+        before.model_version,
+    )
+    assert (after.tier, after.threshold) == ("cheap", 2.0)
