@@ -23,7 +23,7 @@ from querytier.data.near_duplicates import near_duplicate_links
 from querytier.data.roles import ROLES, RoleShares
 from querytier.data.sources import LogSource
 from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
-from querytier.errors import LogError
+from querytier.errors import LogError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -34,6 +34,7 @@ __all__ = [
     "UNLABELLED",
     "Splitting",
     "prepare",
+    "read_prepared",
     "read_unsplit",
 ]
 
@@ -114,6 +115,20 @@ def prepare(
         summary = replace(summary, fingerprint=fingerprint)
         summary.write(folder / SUMMARY)
     return summary
+
+
+def read_prepared(out: Path) -> tuple[Examples, DataSummary]:
+    """Return the examples and the summary that `prepare` left under a run's folder.
+
+    Raises
+    ------
+    UsageError
+        If there are none.
+    """
+    folder = out / "data"
+    if not (folder / SUMMARY).is_file():
+        raise UsageError(f"{folder} holds no prepared data; run `querytier prepare` first")
+    return Examples.read_parquet(folder / EXAMPLES), DataSummary.read(folder / SUMMARY)
 
 
 def read_unsplit(

@@ -8,9 +8,8 @@ import numpy as np
 
 from querytier.classifier.certified import write_certificate
 from querytier.classifier.manifest import Certificate
-from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
-from querytier.data.preparing import EXAMPLES, SUMMARY
+from querytier.data.preparing import read_prepared
 from querytier.errors import UsageError
 from querytier.eval.certifying import Certification, certify
 from querytier.eval.losses import Losses, RiskName
@@ -40,7 +39,7 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certification:
     ArtifactError
         If it has no artifact.
     """
-    examples, data = _prepared(out)
+    examples, data = read_prepared(out)
     router = Router.load(out / "model")
     found = certify(
         _losses(router, examples.of_role("calibration"), params.risk),
@@ -63,7 +62,7 @@ def plan_labels(
     out: Path, params: CertifyParams, target_cheap_share: float, price_per_label: float | None
 ) -> Plan:
     """Say how many more labels would certify a cheap share; errors as in `certify_artifact`."""
-    examples, _ = _prepared(out)
+    examples, _ = read_prepared(out)
     router = Router.load(out / "model")
     certification = examples.of_role("certification")
     return plan(
@@ -75,13 +74,6 @@ def plan_labels(
         seed=params.seed,
         price_per_label=price_per_label,
     )
-
-
-def _prepared(out: Path) -> tuple[Examples, DataSummary]:
-    folder = out / "data"
-    if not (folder / SUMMARY).is_file():
-        raise UsageError(f"{folder} holds no prepared data; run `querytier run` first")
-    return Examples.read_parquet(folder / EXAMPLES), DataSummary.read(folder / SUMMARY)
 
 
 def _losses(router: Router, examples: Examples, risk: RiskName) -> Losses:

@@ -32,9 +32,9 @@ def certify(
 ) -> None:
     """Choose the threshold that sends the most queries cheap at a promised risk; exit 1: none."""
     from querytier.certification import certify_artifact
-    from querytier.params import read_params, with_certify
+    from querytier.params import read_params, with_section
 
-    section = with_certify(read_params(params), alpha=alpha, delta=delta).certify
+    section = with_section(read_params(params), "certify", alpha=alpha, delta=delta).certify
     found = certify_artifact(out, section)
     if as_json:
         typer.echo(json.dumps(found.record()))
@@ -68,9 +68,9 @@ def plan(
 ) -> None:
     """Say how many more labelled queries would certify a cheap share, and at what price."""
     from querytier.certification import plan_labels
-    from querytier.params import read_params, with_certify
+    from querytier.params import read_params, with_section
 
-    section = with_certify(read_params(params), alpha=alpha, delta=delta).certify
+    section = with_section(read_params(params), "certify", alpha=alpha, delta=delta).certify
     found = plan_labels(out, section, target_cheap_share, price_per_label)
     if as_json:
         typer.echo(json.dumps(found.record()))

@@ -124,11 +124,11 @@ def run(
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
     from querytier.data.engines import engine as engine_named
-    from querytier.params import with_training
+    from querytier.params import with_section
     from querytier.summary import print_data
     from querytier.tracking import Tracker
 
-    settings = with_training(reading.params(logs=logs), budget=budget)
+    settings = with_section(reading.params(logs=logs), "train", budget=budget)
     sources = reading.sources(logs, settings)
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
@@ -169,10 +169,10 @@ def prepare_(
 def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
     """Stage 2: encode, choose, fit and calibrate on the prepared data."""
     from querytier import stages
-    from querytier.params import read_params, with_training
+    from querytier.params import read_params, with_section
     from querytier.tracking import Tracker
 
-    settings = with_training(read_params(params), budget=budget)
+    settings = with_section(read_params(params), "train", budget=budget)
     fitted = stages.train_stage(out, settings, Tracker(_project(params)))
     say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
 
@@ -191,11 +191,11 @@ def crossval(
 ) -> None:
     """Judge the whole procedure out of fold, where logs are too few to set rows aside."""
     from querytier.crossvalidation import cross_validate_logs
-    from querytier.params import with_training
+    from querytier.params import with_section
     from querytier.stages import reading_of
     from querytier.summary import print_table
 
-    settings = with_training(reading.params(logs=logs), budget=budget, folds=folds)
+    settings = with_section(reading.params(logs=logs), "train", budget=budget, folds=folds)
     sources = reading.sources(logs, settings)
     metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
     print_table(metrics)

@@ -19,8 +19,7 @@ __all__ = [
     "TrainParams",
     "read_params",
     "validated",
-    "with_certify",
-    "with_training",
+    "with_section",
 ]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -172,32 +171,18 @@ def read_params(path: Path | None) -> Params:
     return validated(Params, content, str(path))
 
 
-def with_training(params: Params, **said: object) -> Params:
-    """Return the parameters with what the command line says of training; None says nothing.
+def with_section(params: Params, section: str, **said: object) -> Params:
+    """Return the parameters with what the command line says of a section; None says nothing.
 
     Raises
     ------
     UsageError
         If a value is out of range.
     """
+    before: BaseModel = getattr(params, section)
     changes = {name: value for name, value in said.items() if value is not None}
-    section = {**params.train.model_dump(), **changes}
-    train = validated(TrainParams, section, "the command line")
-    return params.model_copy(update={"train": train})
-
-
-def with_certify(params: Params, **said: object) -> Params:
-    """Return the parameters with what the command line says of certificates; None says nothing.
-
-    Raises
-    ------
-    UsageError
-        If a value is out of range.
-    """
-    changes = {name: value for name, value in said.items() if value is not None}
-    section = {**params.certify.model_dump(), **changes}
-    certify = validated(CertifyParams, section, "the command line")
-    return params.model_copy(update={"certify": certify})
+    after = validated(type(before), {**before.model_dump(), **changes}, "the command line")
+    return params.model_copy(update={section: after})
 
 
 def validated(model: type[Section], content: object, origin: str) -> Section:

@@ -38,7 +38,7 @@ from querytier.data.engines import Engine
 from querytier.data.examples import Examples
 from querytier.data.labelled_log import Reading
 from querytier.data.labelling import LabelRules
-from querytier.data.preparing import EXAMPLES, SUMMARY, Splitting, prepare
+from querytier.data.preparing import Splitting, prepare, read_prepared
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
@@ -110,7 +110,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     TrainingError
         If a role holds one class only.
     """
-    examples, data = _prepared(out)
+    examples, data = read_prepared(out)
     data.check_trainable()
     examples = examples.of_role("train", "calibration")
     section, train = params.train, examples.of_role("train")
@@ -159,7 +159,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
     ExportError
         If the graph strays from the fitted classifier.
     """
-    examples, data = _prepared(out)
+    examples, data = read_prepared(out)
     fitted, run = _trained(out)
     features = FeatureBlocks.read(out / "train").of(fitted.recipe)
     with tracker.resume(run):
@@ -191,7 +191,7 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
     UsageError
         If a stage before is missing.
     """
-    examples, data = _prepared(out)
+    examples, data = read_prepared(out)
     fitted, run = _trained(out)
     with tracker.resume(run):
         router = Router.load(out / "model")
@@ -214,13 +214,6 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
         )
         tracker.judge(registered, gate.passed, gate.reason)
     return assessment
-
-
-def _prepared(out: Path) -> tuple[Examples, DataSummary]:
-    folder = out / "data"
-    if not (folder / SUMMARY).is_file():
-        raise UsageError(f"{folder} holds no prepared data; run `querytier prepare` first")
-    return Examples.read_parquet(folder / EXAMPLES), DataSummary.read(folder / SUMMARY)
 
 
 def _trained(out: Path) -> tuple[Fitted, RunReference]:
