@@ -32,12 +32,17 @@ from querytier.eval.heuristics import (
     keyword_scores,
     length_scores,
 )
+from querytier.eval.mistakes import Neighbourhood, mistakes_record
 from querytier.eval.plots import gain_plot, reliability_plot, score_plot
 from querytier.eval.promise import promise_record
+from querytier.eval.reliability import calibration_scores
 from querytier.eval.report import render_report
+from querytier.eval.slice_record import slice_record
 from querytier.params import EvaluateParams
+from querytier.pricing import Pricing, routing_cost_of
 from querytier.scoring import decide_all
 from querytier.serve import Decision, Router
+from querytier.training.baselines import Labelled
 
 __all__ = ["Assessment", "assess", "row_counts", "unfitted_rankings"]
 
@@ -60,6 +65,12 @@ class Assessment:
         The classifier's, then the baselines', as in `evaluation.rows`.
     rows_left_out : dict of str to str
         Baselines that could not be had, and why.
+    neighbourhood : Neighbourhood
+        Where the neighbours of mistakes are looked for.
+    pricing : Pricing or None
+        None where no price table was given.
+    champion : Router or None
+        The classifier that stands beside this one.
     params : EvaluateParams
     """
 
@@ -69,6 +80,9 @@ class Assessment:
     evaluation: Evaluation
     rankings: Sequence[Ranking]
     rows_left_out: Mapping[str, str]
+    neighbourhood: Neighbourhood
+    pricing: Pricing | None
+    champion: Router | None
     params: EvaluateParams
 
     def metrics(
@@ -121,7 +135,30 @@ class Assessment:
                 "decisions": len(latencies),
             },
             "reasons": dict(Counter(decision.reason for decision in self.decisions)),
-            "promise": promise_record(self.examples, self.rankings, self._resampling),
+            "promise": promise_record(
+                self.examples, self.rankings, self._resampling, routing_cost_of(self.pricing)
+            ),
+            "prices": self.pricing.record() if self.pricing else None,
+            "champion": _champion(self.champion),
+            **self._evidence(),
+        }
+
+    def _evidence(self) -> dict[str, Any]:
+        """Return what a sceptic asks for: calibration, slices, mistakes."""
+        probabilities = self.rankings[0].probabilities
+        assert probabilities is not None
+        frontier = np.array([decision.tier == "frontier" for decision in self.decisions])
+        labels = self.examples.needs_frontier
+        return {
+            "calibration": calibration_scores(probabilities, labels, self._resampling).record(),
+            "slices": slice_record(self.examples, frontier),
+            "mistakes": mistakes_record(
+                self.examples,
+                self.rankings[0],
+                frontier,
+                self.neighbourhood,
+                self.params.mistakes,
+            ),
         }
 
     def plots(self) -> dict[str, str]:
@@ -166,19 +203,24 @@ class Assessment:
 
 def assess(
     router: Router,
-    examples: Examples,
+    asked: Labelled,
+    known: Labelled,
     learned: Sequence[Ranking],
     rows_left_out: Mapping[str, str],
     *,
     base_rate: float,
     params: EvaluateParams,
+    champion: Router | None = None,
 ) -> Assessment:
     """Let an artifact decide labelled rows, and compare it with the baselines.
 
     Parameters
     ----------
     router : Router
-    examples : Examples, length n
+    asked : Labelled, length n
+        The rows, with embeddings.
+    known : Labelled
+        Where neighbours of the worst mistakes are looked for; from the same encoder.
     learned : sequence of Ranking
         The baselines that were fitted.
     rows_left_out : mapping of str to str
@@ -186,13 +228,16 @@ def assess(
     base_rate : float
         Mean label of the training rows, what a constant predicts.
     params : EvaluateParams
+    champion : Router, optional
+        Gets a row of its own.
     """
+    pricing = Pricing.of(asked.examples, params.prices)
+    examples = asked.examples if pricing is None else pricing.examples
     decisions = decide_all(router, examples.query.tolist())
-    scores = np.array([_or_tier(decision.decision_score, decision) for decision in decisions])
-    probabilities = np.array([_or_tier(decision.p_frontier, decision) for decision in decisions])
-    classifier = Ranking("classifier", scores, probabilities, "its training rows")
+    classifier = _ranking("classifier", decisions, "its training rows")
     rankings = [
         classifier,
+        *_champion_rankings(champion, examples),
         *unfitted_rankings(examples, classifier, base_rate, params.seed),
         *learned,
         oracle(examples),
@@ -204,8 +249,33 @@ def assess(
         threshold=router.classifier.manifest.threshold,
         replicates=params.bootstrap,
         seed=params.seed,
+        routing_cost=routing_cost_of(pricing),
     )
-    return Assessment(examples, router, decisions, evaluation, rankings, rows_left_out, params)
+    return Assessment(
+        examples,
+        router,
+        decisions,
+        evaluation,
+        rankings,
+        rows_left_out,
+        Neighbourhood(known.examples, known.embeddings, asked.embeddings),
+        pricing,
+        champion,
+        params,
+    )
+
+
+def _ranking(name: str, decisions: Sequence[Decision], fitted_on: str) -> Ranking:
+    scores = np.array([_or_tier(decision.decision_score, decision) for decision in decisions])
+    probabilities = np.array([_or_tier(decision.p_frontier, decision) for decision in decisions])
+    return Ranking(name, scores, probabilities, fitted_on)
+
+
+def _champion_rankings(champion: Router | None, examples: Examples) -> list[Ranking]:
+    if champion is None:
+        return []
+    decisions = decide_all(champion, examples.query.tolist())
+    return [_ranking("champion", decisions, "its own training rows")]
 
 
 def unfitted_rankings(
@@ -249,6 +319,13 @@ def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
         "evaluated": len(evaluated),
         "evaluated_groups": len(set(evaluated.group)),
     }
+
+
+def _champion(champion: Router | None) -> dict[str, Any] | None:
+    if champion is None:
+        return None
+    manifest = champion.classifier.manifest
+    return {"model_version": manifest.model_version, "threshold": manifest.threshold}
 
 
 def _model(manifest: Manifest) -> dict[str, Any]:

@@ -63,6 +63,10 @@ Corrections = Annotated[
 Artifact = Annotated[
     Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
 ]
+Champion = Annotated[
+    Path | None,
+    typer.Option("--champion", metavar="DIR", help="A classifier to stand beside in the report."),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for all results.")]
 EngineName = Annotated[
     str,
@@ -120,16 +124,20 @@ def run(
     budget: BudgetName = None,
     engine: EngineName = "local",
     cluster: Cluster = None,
+    champion: Champion = None,
 ) -> None:
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
     from querytier.data.engines import engine as engine_named
     from querytier.params import with_section
+    from querytier.serve import Router
     from querytier.summary import print_data
     from querytier.tracking import Tracker
 
     settings = with_section(reading.params(logs=logs), "train", budget=budget)
     sources = reading.sources(logs, settings)
+    if champion is not None:
+        Router.load(champion)  # what is no artifact is to be heard of before the training
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
     print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
@@ -138,7 +146,7 @@ def run(
     say("3/4 export")
     stages.export_stage(out, settings, tracker)
     say("4/4 evaluate")
-    stages.evaluate_stage(out, settings, tracker)
+    stages.evaluate_stage(out, settings, tracker, champion)
     _show(out, out)
 
 
@@ -236,12 +244,13 @@ def evaluate(
     artifact: Annotated[
         Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
     ] = None,
+    champion: Champion = None,
 ) -> None:
     """Judge an artifact on labelled logs; without LOGS, stage 4 of the pipeline in --out."""
     if logs is None:
         if artifact or reading.map_text:
             raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
-        _evaluate_run(out, reading.params_file or Path("params.yaml"))
+        _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
         return
     if artifact is None:
         raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
@@ -255,6 +264,7 @@ def evaluate(
         out,
         rules=reading_of(settings.prepare).rules if reading.names_rules else None,
         params=settings,
+        champion=champion,
     )
     _show(out, out)
 
@@ -320,12 +330,12 @@ def show(
         _compare(query, out / "model")
 
 
-def _evaluate_run(out: Path, params: Path) -> None:
+def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
     from querytier import stages
     from querytier.params import read_params
     from querytier.tracking import Tracker
 
-    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)))
+    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
     say(f"report: {out / 'report.html'}")
 
 

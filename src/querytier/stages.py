@@ -183,8 +183,12 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
     return manifest
 
 
-def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
+def evaluate_stage(
+    out: Path, params: Params, tracker: Tracker, champion: Path | None = None
+) -> Assessment:
     """Judge the artifact on the test role, write metrics and report, ask the gate.
+
+    An artifact that is the champion gets a row of its own beside it.
 
     Raises
     ------
@@ -195,12 +199,20 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
     fitted, run = _trained(out)
     with tracker.resume(run):
         router = Router.load(out / "model")
-        known, asked = examples.of_role("train", "calibration"), examples.of_role("test")
-        train = Labelled(known, {"minilm": np.load(out / "train" / "embeddings.npy")})
+        known = examples.of_role("train", "calibration")
+        train = Labelled(known, {fitted.recipe.encoder: np.load(out / "train" / "embeddings.npy")})
         train = train.where(known.role == "train")
-        learned = _baselines_from(train, embedded(router, asked))
-        base_rate = float(train.examples.needs_frontier.mean())
-        assessment = assess(router, asked, learned, {}, base_rate=base_rate, params=params.evaluate)
+        asked = embedded(router, examples.of_role("test"))
+        assessment = assess(
+            router,
+            asked,
+            train,
+            _baselines_from(train, asked),
+            {},
+            base_rate=float(train.examples.needs_frontier.mean()),
+            params=params.evaluate,
+            champion=None if champion is None else Router.load(champion),
+        )
         gate = absolute_gate(assessment.evaluation)
         metrics = assessment.metrics(data, gate, fitted.candidates)
         plots = assessment.write(metrics, out, out / "model")
