@@ -26,7 +26,7 @@ import numpy as np
 from querytier.assessment import Assessment, assess
 from querytier.classifier.artifact import MODEL
 from querytier.classifier.drift import DriftBudget
-from querytier.classifier.exporting import Lineage, export_artifact
+from querytier.classifier.exporting import Lineage, TypicalQueries, export_artifact
 from querytier.classifier.features import Features
 from querytier.classifier.head import Blocks
 from querytier.classifier.manifest import Certificate, Manifest, Precision
@@ -175,6 +175,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
             certificate=_NO_CERTIFICATE,
             lineage=_lineage(fitted, data),
             quantising=_quantising(features, fitted, examples, params),
+            typical=_typical(out, examples),
         )
         log_export(tracker, manifest)
         tracker.log_files(
@@ -267,6 +268,13 @@ def _quantising(
         DriftBudget(**params.export.drift.model_dump()),
         required=wanted != "auto",
     )
+
+
+def _typical(out: Path, examples: Examples) -> TypicalQueries:
+    known = examples.of_role("train", "calibration")
+    embeddings = np.load(out / "train" / "embeddings.npy")
+    views = [text_view(query) for query in examples.of_role("calibration").query]
+    return TypicalQueries(embeddings[known.role == "train"], views)
 
 
 def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
