@@ -23,6 +23,7 @@ from querytier.classifier.card import model_card
 from querytier.classifier.features import Features
 from querytier.classifier.golden import replay_golden, write_golden
 from querytier.classifier.graph import OPSET, trace, write_graph
+from querytier.classifier.graph_metadata import graph_sha256
 from querytier.classifier.manifest import (
     Certificate,
     Manifest,
@@ -134,7 +135,7 @@ def export_artifact(
         if not cut:
             (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
         manifest = Manifest(
-            model_version=file_sha256(new / MODEL)[:12],
+            model_version=graph_sha256(new / MODEL)[:12],
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             input="text" if cut else "token_ids",
             precision=encoded.precision,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from querytier.classifier.certificate import covered_domains, expiry, mismatch
+from querytier.classifier.manifest import Manifest
 from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import tier_of
 from querytier.data.text_view import text_view
@@ -39,17 +41,24 @@ class Router:
     ----------
     classifier : Classifier
     settings : RouterSettings
+    certified_until : float
+        From then on, in seconds since 1970, the fallback tier answers: the certificate has lapsed,
+        or never was for this artifact. Infinity where there is none.
     """
 
     classifier: Classifier
     settings: RouterSettings = field(default_factory=RouterSettings)
+    certified_until: float = math.inf
     _conversations: Conversations = field(init=False, repr=False, compare=False)
     _threads: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
+    _covered: frozenset[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="querytier")
         object.__setattr__(self, "_conversations", Conversations(self.settings.conversations))
         object.__setattr__(self, "_threads", threads)
+        covered = covered_domains(self.classifier.manifest.certificate)
+        object.__setattr__(self, "_covered", covered)
 
     @classmethod
     def load(cls, path: Path | str, settings: RouterSettings | None = None) -> Self:
@@ -66,8 +75,14 @@ class Router:
         ArtifactError
             If the folder is no artifact, a file of it is missing or changed, or it cannot tell how
             typical a query is and the settings ask for that.
+
+        Warns
+        -----
+        In the log, where the certificate has lapsed or is not for this artifact.
         """
-        router = cls(Classifier.load(path), settings or RouterSettings())
+        classifier = Classifier.load(path)
+        until = _certified_until(Path(path), classifier.manifest)
+        router = cls(classifier, settings or RouterSettings(), until)
         if router.settings.least_typicality and not router.classifier.tells_typicality:
             raise ArtifactError(
                 f"{path} cannot tell how typical a query is, and least_typicality is "
@@ -83,6 +98,7 @@ class Router:
         allow: Collection[str] | None = None,
         deny: Collection[str] | None = None,
         conversation: str | None = None,
+        domain: str | None = None,
     ) -> Decision:
         """Decide a query; never raises.
 
@@ -97,10 +113,15 @@ class Router:
             Tiers that may answer this query, and that may not.
         conversation : str, optional
             Its name, where the settings have conversations stay with the frontier tier.
+        domain : str, optional
+            The query's, where the certificate names the domains that it covers: one that it does
+            not cover gets the fallback tier.
         """
         started = time.perf_counter()
         try:
             choice = self._in_time(query)
+            if domain is not None and self._covered is not None and domain not in self._covered:
+                choice = self._fallback("fallback:certificate")
             left = allowed_tiers(allow, deny) if allow is not None or deny is not None else None
             choice = self._adjusted(choice, conversation) if left is None else choice
             choice = choice if left is None else overridden(choice, left)
@@ -129,6 +150,8 @@ class Router:
             return self._fallback("fallback:timeout")
 
     def _chosen(self, query: Query) -> Choice:
+        if time.time() >= self.certified_until:
+            return self._fallback("fallback:certificate")
         view = text_view(query)
         if not view:
             return self._fallback("fallback:empty")
@@ -166,3 +189,20 @@ class Router:
             model_version=manifest.model_version,
             latency_ms=(time.perf_counter() - started) * 1000,
         )
+
+
+def _certified_until(folder: Path, manifest: Manifest) -> float:
+    """Return when the fallback tier takes over, and say in the log that it has."""
+    until, wrong = expiry(manifest.certificate), mismatch(folder, manifest)
+    if wrong is None and time.time() < until:
+        return until
+    if wrong is None:
+        wrong = f"it lapsed on {manifest.certificate.details['expires']}"
+    _log.warning(
+        "the certificate of %s does not hold: %s; %s answers every query until the artifact is "
+        "certified again (querytier certify)",
+        folder,
+        wrong,
+        manifest.fallback_tier,
+    )
+    return -math.inf

@@ -42,7 +42,11 @@ def test_a_granted_certificate_and_its_threshold_are_in_the_artifact(certifiable
     assert found["status"] == manifest.certificate.status == "granted"
     assert manifest.threshold == found["threshold"]
     assert manifest.certificate.details["bound"] == found["bound"] <= 0.6
-    assert set(manifest.certificate.details) >= {"alpha", "delta", "n", "k", "data", "date"}
+    details = manifest.certificate.details
+    assert set(details) >= {"alpha", "delta", "n", "k", "hashes", "date", "expires"}
+    assert found["attempts"] == details["attempts"] == 1
+    code, out, _ = call("certify", certifiable, "--alpha", "0.65", "--delta", "0.1")
+    assert "attempt 2 on these certification rows" in out
     replayed = replay_golden(
         Classifier.load(certifiable / "model"), certifiable / "model" / "golden.jsonl"
     )

@@ -100,7 +100,7 @@ def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
     assert list(stages) == ["prepare", "train", "export", "evaluate"]
     for name, stage in stages.items():
         assert stage["cmd"] == f"querytier {name} --params params.yaml --out artifacts"
-        assert stage["params"] == [name]
+        assert stage["params"] == [name, *(["certify"] if name == "export" else [])]
 
 
 @pytest.mark.checkout

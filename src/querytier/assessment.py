@@ -125,6 +125,7 @@ class Assessment:
             "certificate": {
                 "status": manifest.certificate.status,
                 "reason": manifest.certificate.reason,
+                **manifest.certificate.details,
             },
             "gate": gate.record() if gate else None,
             "candidates": list(candidates),

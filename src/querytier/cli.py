@@ -144,7 +144,8 @@ def run(
     say("2/4 train")
     stages.train_stage(out, settings, tracker)
     say("3/4 export")
-    stages.export_stage(out, settings, tracker)
+    for line in stages.export_stage(out, settings, tracker).certified.lines():
+        say(line)
     say("4/4 evaluate")
     stages.evaluate_stage(out, settings, tracker, champion)
     _show(out, out)
@@ -213,12 +214,13 @@ def crossval(
 
 @app.command(epilog="Example: querytier export --params params.yaml --out artifacts")
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
-    """Stage 3: build the artifact, past the parity gate."""
+    """Stage 3: build the artifact, past the parity gate, and certify its threshold."""
     from querytier import stages
     from querytier.params import read_params
     from querytier.tracking import Tracker
 
-    manifest = stages.export_stage(out, read_params(params), Tracker(_project(params)))
+    exported = stages.export_stage(out, read_params(params), Tracker(_project(params)))
+    manifest = exported.manifest
     say(
         f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
         f"and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
@@ -230,6 +232,8 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
             f"{trial['precision']}: {drift['flips']} of {drift['texts']} decisions changed; "
             f"{trial['refusal'] or 'within the budget'}"
         )
+    for line in exported.certified.lines():
+        say(line)
 
 
 @app.command(

@@ -127,6 +127,7 @@ class CertifyParams(_Section):
     delta: Share = 0.1
     slices: tuple[str, ...] = ()
     labels_are_outcomes: bool = False
+    valid_days: Annotated[int, Field(ge=1)] = 180
     seed: Seed = 17
 
 

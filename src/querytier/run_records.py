@@ -9,6 +9,7 @@ from typing import Any
 
 from querytier.assessment import Assessment
 from querytier.classifier.manifest import Manifest
+from querytier.eval.certifying import Certification
 from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
 from querytier.training.fitted import Fitted
@@ -65,8 +66,8 @@ def log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, fl
     )
 
 
-def log_export(tracker: Tracker, manifest: Manifest) -> None:
-    """Log how far the graph is from what was fitted, and the gates of each precision tried."""
+def log_export(tracker: Tracker, manifest: Manifest, certification: Certification) -> None:
+    """Log how far the graph is from what was fitted, the gates of precision, the certificate."""
     tracker.log_metrics({"parity_max_difference": manifest.parity["max_difference"]})
     for trial in manifest.quantisation["trials"]:
         drift = {f"{trial['precision']}_{name}": value for name, value in trial["drift"].items()}
@@ -76,7 +77,10 @@ def log_export(tracker: Tracker, manifest: Manifest) -> None:
         for trial in manifest.quantisation["trials"]
         if trial["refusal"]
     }
-    tracker.set_tags({"precision": manifest.precision, **refusals})
+    found = certification
+    tracker.log_metrics({"certified_bound": found.bound, "certified_coverage": found.coverage})
+    certificate = {"certificate": found.status, "certificate_reason": found.reason}
+    tracker.set_tags({"precision": manifest.precision, **refusals, **certificate})
 
 
 def _encoder(recipe: Mapping[str, Any] | None) -> str:

@@ -17,13 +17,14 @@ MLflow run says so.
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from querytier.assessment import Assessment, assess
+from querytier.certification import Certified, certify_artifact
 from querytier.classifier.artifact import MODEL
 from querytier.classifier.drift import DriftBudget
 from querytier.classifier.exporting import Lineage, TypicalQueries, export_artifact
@@ -56,6 +57,7 @@ from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fitted import Fitted, fit_classifier, recalibrated
 
 __all__ = [
+    "Exported",
     "evaluate_stage",
     "export_stage",
     "prepare_stage",
@@ -66,9 +68,23 @@ __all__ = [
 _TIMED_QUERIES = 20
 _NO_CERTIFICATE = Certificate(
     "refused",
-    "not asked for yet (`querytier certify`); the threshold meets a frontier rate and promises "
-    "nothing about risk",
+    "not asked for yet; the threshold meets a frontier rate and promises nothing about risk",
 )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_stage` left.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        As exported; the certificate is in `certified`, and in the folder.
+    certified : Certified
+    """
+
+    manifest: Manifest
+    certified: Certified
 
 
 def prepare_stage(
@@ -149,8 +165,10 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     return fitted
 
 
-def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
-    """Build the artifact of what `train_stage` left, and register it as challenger.
+def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
+    """Build the artifact of what `train_stage` left, and certify its threshold.
+
+    Where the certificate is refused, the threshold stays that of the target frontier rate.
 
     Raises
     ------
@@ -177,11 +195,12 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
             quantising=_quantising(features, fitted, examples, params),
             typical=_typical(out, examples),
         )
-        log_export(tracker, manifest)
+        certified = certify_artifact(out, params.certify)
+        log_export(tracker, manifest, certified.certification)
         tracker.log_files(
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
-    return manifest
+    return Exported(manifest, certified)
 
 
 def evaluate_stage(
