@@ -100,6 +100,17 @@ def test_a_slice_sent_the_wrong_way_is_worse_than_a_coin_and_others_are_not():
     assert first["rows"] == (domain == "turned").sum()
 
 
+def test_a_slice_that_needs_little_and_gets_little_is_not_worse():
+    """Money that is spent where it is needed is not spent elsewhere: no fault of the ranking."""
+    random = np.random.default_rng(4)
+    easy = np.arange(2000) % 2 == 0
+    needed = (random.random(2000) < np.where(easy, 0.05, 0.6)).astype(float)
+    frontier = random.random(2000) < np.where(easy, 0.05, 0.9)
+    domain = np.where(easy, "easy", "hard").tolist()
+    found = slice_record(examples_of(needs_frontier=needed.tolist(), domain=domain), frontier)
+    assert not [result["name"] for result in found["results"] if result["worse"]]
+
+
 def test_logged_costs_stay_and_tokens_are_taken_before_estimates():
     examples = examples_of(
         query=["a" * 400, "a" * 400, "a" * 400],

@@ -123,7 +123,7 @@ class CertifyParams(_Section):
     """What the threshold is to promise."""
 
     risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
-    alpha: Share = 0.1
+    alpha: Share | None = None
     delta: Share = 0.1
     slices: tuple[str, ...] = ()
     labels_are_outcomes: bool = False

@@ -68,7 +68,7 @@ __all__ = [
 _TIMED_QUERIES = 20
 _NO_CERTIFICATE = Certificate(
     "refused",
-    "not asked for yet; the threshold meets a frontier rate and promises nothing about risk",
+    "not asked for (certify.alpha, or querytier certify); the threshold meets a frontier rate",
 )
 
 
@@ -80,11 +80,12 @@ class Exported:
     ----------
     manifest : Manifest
         As exported; the certificate is in `certified`, and in the folder.
-    certified : Certified
+    certified : Certified or None
+        None where no promise was asked for.
     """
 
     manifest: Manifest
-    certified: Certified
+    certified: Certified | None
 
 
 def prepare_stage(
@@ -166,7 +167,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
 
 
 def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
-    """Build the artifact of what `train_stage` left, and certify its threshold.
+    """Build the artifact of what `train_stage` left; certify its threshold where alpha is given.
 
     Where the certificate is refused, the threshold stays that of the target frontier rate.
 
@@ -195,8 +196,9 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
             quantising=_quantising(features, fitted, examples, params),
             typical=_typical(out, examples),
         )
-        certified = certify_artifact(out, params.certify)
-        log_export(tracker, manifest, certified.certification)
+        asked = params.certify.alpha is not None
+        certified = certify_artifact(out, params.certify) if asked else None
+        log_export(tracker, manifest, certified.certification if certified else None)
         tracker.log_files(
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
