@@ -177,12 +177,12 @@ The second puts the procedure to the test: {DRAWS} certification sets, as large 
 drawn with replacement from the test rows (one per group), the artifact stays as it is, and the risk
 among all test rows is the truth. A promise is broken where that is above alpha. The usual rule
 takes the threshold that sends most queries cheap at a risk of at most alpha among the rows drawn.
-"Broken" is the share of all {DRAWS} sets, of which delta may end in a broken promise, so that of
-few promises most may be broken; "p" is that of an exact one-sided test. The cheap share is the mean
+"Broken" is the share of all {DRAWS} sets: of these delta may end in a broken promise, so of few
+promises most may be broken; "p" is that of an exact one-sided test. The cheap share is the mean
 over the sets with a promise.
 
-A real certificate is one draw: its risk on the test rows lies above alpha with probability delta,
-and more often where the test rows are no draw from the same traffic.
+A real certificate is one draw: with probability delta at most its risk lies above alpha. What the
+test rows show of that has noise of its own.
 """
 
 
