@@ -39,7 +39,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["include-package-data"] is False
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
-        "querytier.eval": ["report.html.jinja"],
+        "querytier.eval": ["*.jinja"],
     }
 
 
