@@ -90,9 +90,7 @@ class LoggedDecisions:
             )
         frontier = (examples.tier == "frontier").astype(np.bool_)
         cost = np.where(frontier, examples.frontier_cost, examples.cheap_cost)
-        return cls(
-            frontier, examples.propensity, known_outcomes(examples), examples.group, cost
-        )
+        return cls(frontier, examples.propensity, known_outcomes(examples), examples.group, cost)
 
     def __len__(self) -> int:
         return len(self.frontier)

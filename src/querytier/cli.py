@@ -14,6 +14,7 @@ from querytier.certify_verbs import certify, plan
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.off_policy_verbs import off_policy
 
 __all__ = ["app", "main"]
 
@@ -48,6 +49,10 @@ app.add_typer(artifact_app, name="artifact")
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.add_typer(data_app, name="data")
+app.command(
+    epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
+    "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
+)(off_policy)
 
 OptionalLogs = Annotated[
     list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
