@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["PolicyCell", "PolicyRow", "headline", "policy_rows", "render_page"]
+__all__ = ["PolicyCell", "PolicyCells", "PolicyRow", "headline", "policy_rows", "render_page"]
 
 Record = Mapping[str, Any]
 
@@ -26,16 +26,31 @@ class PolicyCell:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyRow:
-    """A policy's line of the table.
+class PolicyCells:
+    """A policy's mean outcome or cost.
 
     Attributes
     ----------
-    name : str
-    frontier_rate : str
-    outcome, cost : tuple of PolicyCell
-        Doubly robust, SNIPS, IPS, and the artifact's lead; of the logging router its mean, once.
-        No `cost` where the log has none.
+    estimates : tuple of PolicyCell
+        Doubly robust, SNIPS, IPS; of the logging router its mean alone.
+    lead : PolicyCell
+        The artifact's value minus this policy's.
+    """
+
+    estimates: tuple[PolicyCell, ...]
+    lead: PolicyCell
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """A policy's line of the tables.
+
+    Attributes
+    ----------
+    name, frontier_rate : str
+    outcome : PolicyCells
+    cost : PolicyCells or None
+        None where the log has no costs.
     effective_groups, largest_weight : str
     reason : str or None
         Why the log can claim nothing about the policy.
@@ -43,8 +58,8 @@ class PolicyRow:
 
     name: str
     frontier_rate: str
-    outcome: tuple[PolicyCell, ...]
-    cost: tuple[PolicyCell, ...]
+    outcome: PolicyCells
+    cost: PolicyCells | None
     effective_groups: str
     largest_weight: str
     reason: str | None
@@ -59,13 +74,13 @@ def headline(record: Record) -> str:
     """Return what the log says of the artifact, for whoever reads nothing else."""
     if record["cannot_claim"] is not None:
         return f"This log cannot say what the artifact would have got: {record['cannot_claim']}."
-    rows = record["n"]["evaluated"]
+    rows = f"{record['n']['evaluated']:,}"
     outcome = _in_words(record, "outcome", 1, "{:.3f}")
     quality = f"On these {rows} logged queries the artifact's mean outcome would be {outcome}"
     if not _has_cost(record):
         unknown = record["logging"]["cost"]["reason"]
         return f"{quality}. What it would have cost is not known: {unknown}."
-    cost = _in_words(record, "cost", _QUERIES, "{:.3g}")
+    cost = _in_words(record, "cost", _QUERIES, "{:#.3g}")
     return f"{quality}. Its cost of {_QUERIES:,} queries would be {cost}."
 
 
@@ -99,8 +114,9 @@ def render_page(record: Record, plot: str | None) -> str:
 
 def _estimator(record: Record) -> str:
     """Return the estimator that is spoken of: the doubly robust one, or SNIPS where it has none."""
-    value = record["rows"][0]["outcome"]["doubly_robust"]["value"]
-    return "snips" if value is None else "doubly_robust"
+    found = record["rows"][0]["outcome"]
+    only_snips = found["doubly_robust"]["value"] is None and found["snips"]["value"] is not None
+    return "snips" if only_snips else "doubly_robust"
 
 
 def _has_cost(record: Record) -> bool:
@@ -108,35 +124,40 @@ def _has_cost(record: Record) -> bool:
 
 
 def _logging_row(record: Record) -> PolicyRow:
-    logging = record["logging"]
+    logging, ours = record["logging"], record["rows"][0]
+
+    def cells(column: str) -> PolicyCells:
+        cell, lead = _CELLS[column], ours[column]["lead"][_estimator(record)]
+        return PolicyCells((cell(logging[column]),), cell(lead))
+
     return PolicyRow(
         "logging router",
         f"{logging['frontier_rate']:.1%}",
-        (_outcome(logging["outcome"]),),
-        (_cost(logging["cost"]),) if _has_cost(record) else (),
-        str(record["n"]["evaluated_groups"]),
+        cells("outcome"),
+        cells("cost") if _has_cost(record) else None,
+        _number(record["n"]["evaluated_groups"], "{:.0f}"),
         "1.0",
         None,
     )
 
 
 def _row(row: Record, record: Record) -> PolicyRow:
-    overlap = row["overlap"]
+    overlap, ours = row["overlap"], row is record["rows"][0]
+
+    def cells(column: str) -> PolicyCells:
+        cell, lead = _CELLS[column], row["behind_artifact"][column][_estimator(record)]
+        estimates = tuple(cell(row[column][name]) for name, _ in _COLUMNS)
+        return PolicyCells(estimates, PolicyCell("", "") if ours else cell(lead))
+
     return PolicyRow(
         row["name"],
         f"{overlap['new_frontier_rate']:.1%}",
-        tuple(map(_outcome, _estimates(row, record, "outcome"))),
-        tuple(map(_cost, _estimates(row, record, "cost"))) if _has_cost(record) else (),
+        cells("outcome"),
+        cells("cost") if _has_cost(record) else None,
         _number(overlap["effective_groups"], "{:.0f}"),
         _number(overlap["largest_weight"], "{:.1f}"),
         overlap["reason"],
     )
-
-
-def _estimates(row: Record, record: Record, column: str) -> list[Record]:
-    """Return a policy's estimates, and last the artifact's lead over it."""
-    lead = row["behind_artifact"][column][_estimator(record)]
-    return [*(row[column][name] for name, _ in _COLUMNS), lead]
 
 
 def _outcome(estimate: Record) -> PolicyCell:
@@ -144,7 +165,10 @@ def _outcome(estimate: Record) -> PolicyCell:
 
 
 def _cost(estimate: Record) -> PolicyCell:
-    return _cell(estimate, _QUERIES, "{:.3g}", "{:.2g}")
+    return _cell(estimate, _QUERIES, "{:#.3g}", "{:#.3g}")
+
+
+_CELLS = {"outcome": _outcome, "cost": _cost}
 
 
 def _cell(estimate: Record, factor: float, form: str, interval_form: str) -> PolicyCell:
@@ -156,12 +180,12 @@ def _cell(estimate: Record, factor: float, form: str, interval_form: str) -> Pol
 
 
 def _number(value: float | None, form: str) -> str:
-    """Write a number without an exponent.
+    """Write a number; from 100 on without decimals.
 
     Examples
     --------
-    >>> _number(None, "{:.1f}"), _number(1234567.0, "{:.3g}"), _number(0.578, "{:.2g}")
-    ('–', '1,234,567', '0.58')
+    >>> _number(None, "{:.1f}"), _number(1234567.0, "{:#.3g}"), _number(1.0, "{:#.3g}")
+    ('–', '1,234,567', '1.00')
     """
     if value is None:
         return "–"

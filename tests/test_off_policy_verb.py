@@ -6,6 +6,7 @@ import re
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from html import unescape
 
 import numpy as np
 import pytest
@@ -81,14 +82,10 @@ def answer(artifact, folder, lines, *options):
     log.write_text("\n".join(texts) + "\n")
     arguments = [log, "--artifact", artifact, "--out", out, "--params", params, *options]
     printed = io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        redirect_stdout(printed),
-        redirect_stderr(printed),
-        pytest.raises(SystemExit) as exit_,
-    ):
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", ["querytier", "off-policy", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as exit_:
+            main()
     path = out / "off_policy.json"
     record = json.loads(path.read_text()) if path.exists() else None
     return exit_.value.code or 0, printed.getvalue(), record
@@ -156,12 +153,13 @@ def test_leads_are_paired_differences(answered):
 
 def test_the_page_says_what_the_json_says(answered):
     _, _, record, out = answered
-    page = (out / "off_policy.html").read_text()
+    page = unescape((out / "off_policy.html").read_text())
     assert headline(record) in page
     for row in policy_rows(record):
         assert f"<td>{row.name}</td><td>{row.frontier_rate}</td>" in page
-        for cell in row.outcome + row.cost:
-            assert f">{cell.text}<small>{cell.interval}</small>" in page
+        for cells in (row.outcome, row.cost):
+            for cell in (*cells.estimates, cells.lead):
+                assert f">{cell.text}<small>{cell.interval}</small>" in page
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)|url\((?!#)|@import|<script""", page)
     assert len(re.findall(r'<svg role="img" aria-label="New policy[^"]{20,}"', page)) == 1
     words = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().split()
@@ -220,11 +218,8 @@ def test_what_is_left_out_is_counted_and_said(asked, rows, tmp_path):
 
 
 def test_feedback_stands_in_for_outcomes_and_what_has_no_cost_has_none(asked, rows, tmp_path):
-    voted = [
-        {**row, "feedback": "thumbs_up" if row["outcome"] else "retry"}
-        for row in without(rows[:SOME], "outcome", "cost")
-    ]
-    code, printed, record = asked(voted)
+    said = [{**row, "feedback": "thumbs_up" if row["outcome"] else "retry"} for row in rows[:SOME]]
+    code, printed, record = asked(without(said, "outcome", "cost"))
     stated = asked(without(rows[:SOME], "cost"))[2]
     assert code == 0
     assert record["n"]["outcome_from_feedback"] == SOME

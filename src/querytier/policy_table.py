@@ -1,44 +1,48 @@
 """What off-policy evaluation says in a terminal."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from querytier.data.data_summary import counted
-from querytier.eval.off_policy_page import PolicyCell, headline, policy_rows
+from querytier.eval.off_policy_page import (
+    PolicyCell,
+    PolicyCells,
+    PolicyRow,
+    headline,
+    policy_rows,
+)
 from querytier.log_options import say
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["print_policies"]
 
 _NARROWEST = 120
 _ESTIMATES = 3
+_COLUMNS = (
+    "frontier\nrate",
+    "doubly\nrobust",
+    "\nSNIPS",
+    "\nIPS",
+    "artifact\nminus row",
+)
+_WEIGHTS = ("effective\ngroups", "largest\nweight")
+_NOTHING = PolicyCell("", "")
 
 
 def print_policies(record: Mapping[str, Any]) -> None:
-    """Print the table of `off_policy.json`, what was left out, and what the log can say."""
-    from rich import box
+    """Print the tables of `off_policy.json`, what was left out, and what the log can say."""
     from rich.console import Console
-    from rich.table import Table
 
-    rows = policy_rows(record)
-    columns = ("outcome", "cost") if rows[0].cost else ("outcome",)
-    table = Table(
-        title=f"{record['source']}: {record['n']['evaluated']} logged decisions",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 0, 0, 1),
-    )
-    table.add_column("policy", no_wrap=True)
-    for title in ("frontier\nrate", *(f"{name}\n{it}" for name in columns for it in _TITLES)):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ("effective\ngroups", "largest\nweight"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [text for name in columns for text in _texts(getattr(row, name))]
-        if row.reason is not None:
-            cells[0] = "cannot claim"
-        table.add_row(row.name, row.frontier_rate, *cells, row.effective_groups, row.largest_weight)
-    Console(width=max(_NARROWEST, Console().width)).print(table)
+    rows, decisions = policy_rows(record), record["n"]["evaluated"]
+    console = Console(width=max(_NARROWEST, Console().width))
+    title = f"{record['source']}, {decisions:,} decisions: mean outcome"
+    outcomes = [(row, row.outcome) for row in rows]
+    console.print(_table(title, outcomes, _COLUMNS + _WEIGHTS))
+    costs = [(row, row.cost) for row in rows if row.cost is not None]
+    if costs:
+        console.print(_table("Cost of 1,000 queries", costs, _COLUMNS))
     _say_what_is_missing(record)
     for row in rows:
         if row.reason is not None:
@@ -46,13 +50,29 @@ def print_policies(record: Mapping[str, Any]) -> None:
     say(headline(record))
 
 
-_TITLES = ("robust", "SNIPS", "IPS")
+def _table(
+    title: str, found: Iterable[tuple[PolicyRow, PolicyCells]], columns: Sequence[str]
+) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("policy", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row, cells in found:
+        table.add_row(row.name, *_texts(row, cells)[: len(columns)])
+    return table
 
 
-def _texts(cells: Iterable[PolicyCell]) -> list[str]:
-    """Return the estimates, values over intervals; of the logging router its mean, once."""
-    texts = [f"{cell.text}\n{cell.interval}".strip() for cell in cells][:_ESTIMATES]
-    return texts + [""] * (_ESTIMATES - len(texts))
+def _texts(row: PolicyRow, cells: PolicyCells) -> list[str]:
+    """Return values over intervals; of the logging router its mean, once."""
+    missing = [_NOTHING] * (_ESTIMATES - len(cells.estimates))
+    shown = [*cells.estimates, *missing, cells.lead]
+    texts = [f"{cell.text}\n{cell.interval}".strip() for cell in shown]
+    if row.reason is not None:
+        texts[0] = "cannot claim"
+    return [row.frontier_rate, *texts, row.effective_groups, row.largest_weight]
 
 
 def _say_what_is_missing(record: Mapping[str, Any]) -> None:
