@@ -72,7 +72,11 @@ class Assessment:
     params: EvaluateParams
 
     def metrics(
-        self, data: DataSummary, gate: Gate | None, candidates: Sequence[Mapping[str, Any]]
+        self,
+        data: DataSummary,
+        gate: Gate | None,
+        candidates: Sequence[Mapping[str, Any]],
+        test_uses: int | None = None,
     ) -> dict[str, Any]:
         """Return the content of `metrics.json`.
 
@@ -83,6 +87,8 @@ class Assessment:
             None where no gate was asked.
         candidates : sequence of mapping
             What training tried; empty where an existing artifact is judged on other rows.
+        test_uses : int or None
+            How often these rows were used for a choice or shown, this time included, where counted.
         """
         manifest = self.router.classifier.manifest
         latencies = self._latencies()
@@ -113,6 +119,7 @@ class Assessment:
                 "reason": manifest.certificate.reason,
             },
             "gate": gate.record() if gate else None,
+            "test_uses": test_uses,
             "candidates": list(candidates),
             "latency_ms": {
                 "p50": float(p50),
