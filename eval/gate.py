@@ -42,7 +42,7 @@ class Check:
             return self.detail
         found = "not measurable"
         if self.estimate is not None and self.low is not None and self.high is not None:
-            found = f"{self.estimate:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+            found = f"{self.estimate:z.4f} [{self.low:z.4f}, {self.high:z.4f}]"
         return f"{self.name} {found}, margin {self.margin:g}: {self.detail}"
 
 

@@ -114,7 +114,7 @@ class Pair:
         """
         champion, challenger = self._of_both(self._worst_slice)
         theirs, ours = self._of_both(self._worst_name)
-        where = f" in {ours!r}, the champion's worst is {theirs!r}{self._worse_slices()}"
+        where = f" (worst in {ours!r} and {theirs!r}){self._worse_slices()}"
         return _difference(champion, challenger, "needs_frontier sent cheap", where)
 
     def latency(self) -> Comparison:
@@ -130,13 +130,18 @@ class Pair:
         found = one_sided(Estimate(ours / theirs, None, None, replicates=ratios))
         return Comparison(found, words, equal=1.0)
 
-    def own_rates(self) -> str:
-        """Say what both send to the frontier tier at their own thresholds."""
-        theirs, ours = self.champion.frontier.mean(), self.challenger.frontier.mean()
-        return (
-            f"at its own threshold the challenger sends {ours:.1%} to the frontier tier, "
-            f"the champion {theirs:.1%}"
-        )
+    def as_served(self) -> str:
+        """Say what both do at their own thresholds, which the comparisons leave aside."""
+        ours, theirs = self._served(self.challenger), self._served(self.champion)
+        return f"at its own threshold the challenger sends {ours}; the champion {theirs}"
+
+    def _served(self, one: Contender) -> str:
+        frontier, examples = one.frontier, self.examples
+        rate = f"{frontier.mean():.1%} to the frontier tier"
+        if not examples.scored:
+            return rate
+        routed = np.where(frontier > 0, examples.frontier_score, examples.cheap_score)
+        return f"{rate}, for a mean score of {routed.mean():.4f}"
 
     def _of_both(self, statistic: Callable[[Ranking], _Found]) -> tuple[_Found, _Found]:
         return statistic(self.champion.ranking), statistic(self.challenger.ranking)

@@ -122,10 +122,10 @@ def load_challenger(folder: Path) -> Challenger:
     ArtifactError
         If it has no artifact.
     """
-    examples, data = read_prepared(folder)
     path = folder / "train" / "run.json"
     if not path.is_file():
-        raise UsageError(f"{path} is missing; --challenger takes what --out of a run was")
+        raise UsageError(f"{path} is missing; the challenger has to be what --out of a run was")
+    examples, data = read_prepared(folder)
     router = _trained_on(folder, data.fingerprint)
     return Challenger(folder, router, examples.of_role("test"), RunReference.read(path))
 
@@ -165,15 +165,12 @@ def check_is_champion(
     ------
     UsageError
     """
-    if registered is None:
+    if registered is None or registered.model_version == challenger.manifest.model_version:
         return
     theirs = f"model {registered.model_version}, version {registered.number}"
     if champion is None:
-        if registered.model_version != challenger.manifest.model_version:
-            raise UsageError(
-                f"the registry has a champion ({theirs}); name its folder: --champion DIR"
-            )
-    elif registered.model_version != champion.manifest.model_version:
+        raise UsageError(f"the registry has a champion ({theirs}); name its folder: --champion DIR")
+    if registered.model_version != champion.manifest.model_version:
         raise UsageError(
             f"--champion {champion.folder} holds model {champion.manifest.model_version}, and the "
             f"registry has another champion ({theirs}); name the folder of that one"

@@ -58,11 +58,11 @@ def _print_verdict(verdict: "Verdict") -> None:
 
     console = Console(width=max(_NARROWEST, Console().width), highlight=False)
     for line in _introduction(verdict):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     paired = verdict.champion is not None
     table.add_column("check", no_wrap=True)
-    table.add_column("challenger to champion\n[one-sided 95% ends]" if paired else "found")
+    table.add_column("challenger - champion\n(latency: ratio), 90% interval" if paired else "found")
     table.add_column("may be\nworse by" if paired else "", justify="right")
     table.add_column("")
     table.add_column("of what")
@@ -71,8 +71,8 @@ def _print_verdict(verdict: "Verdict") -> None:
         table.add_row(*(escape(text) for text in _cells(check)), style=style)
     console.print(table)
     if verdict.gate.note:
-        console.print(f"{verdict.gate.note}\n", markup=False)
-    console.print(_conclusion(verdict), markup=False)
+        console.print(f"{verdict.gate.note}\n", markup=False, soft_wrap=True)
+    console.print(_conclusion(verdict), markup=False, soft_wrap=True)
 
 
 def _introduction(verdict: "Verdict") -> list[str]:
@@ -80,7 +80,7 @@ def _introduction(verdict: "Verdict") -> list[str]:
     ours = f"{challenger.manifest.model_version}  {challenger.folder}"
     lines = [f"challenger  {ours} (registered version {verdict.version})"]
     if champion is None:
-        lines.append("champion    none is registered: absolute checks decide")
+        lines.append("champion    no other is registered: absolute checks decide")
     else:
         lines.append(f"champion    {champion.manifest.model_version}  {champion.folder}")
         lines.append(f"            learned from: {champion.known}")
@@ -95,14 +95,21 @@ def _introduction(verdict: "Verdict") -> list[str]:
 def _cells(check: "Check") -> list[str]:
     found = ""
     if check.estimate is not None and check.low is not None and check.high is not None:
-        found = f"{check.estimate:+.4f} [{check.low:+.4f}, {check.high:+.4f}]"
-    margin = "" if check.margin is None else f"{check.margin:g}"
+        found = f"{check.estimate:z.4f} [{check.low:z.4f}, {check.high:z.4f}]"
+    margin = "" if check.margin is None else f"{check.margin:g}" if check.margin else "has to win"
     return [check.name, found, margin, "passed" if check.passed else "failed", check.detail]
 
 
 def _conclusion(verdict: "Verdict") -> str:
+    champion, stood = verdict.champion, verdict.stood
+    ours = verdict.challenger.manifest.model_version
     if verdict.gate.passed:
         return f"passed: version {verdict.version} is the champion now"
-    if verdict.champion is None:
+    if stood is None:
         return "failed: there is no champion still"
+    if stood.model_version == ours and champion and champion.manifest.model_version != ours:
+        return (
+            "failed: yet the challenger is the only champion that its own store has known; runs "
+            "that are to share one need one store (MLFLOW_TRACKING_URI, or one params file)"
+        )
     return "failed: the champion stays"

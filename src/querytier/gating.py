@@ -51,6 +51,8 @@ class Verdict:
         included.
     version : str
         The registered version of the challenger.
+    stood : RegisteredVersion or None
+        Which version was champion when the gate was asked.
     created : str
         UTC, ISO 8601.
     """
@@ -61,6 +63,7 @@ class Verdict:
     rows: JudgedRows
     uses: int
     version: str
+    stood: RegisteredVersion | None
     created: str
 
     def record(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ class Verdict:
                 "model_version": champion.manifest.model_version,
                 "learned_from": champion.known,
             },
+            "registered_champion": self.stood and self.stood.model_version,
             "rows": self.rows.counts(),
             "test_rows": self.rows.name,
             "test_uses": self.uses,
@@ -114,14 +118,15 @@ def ask_gate(challenger: Path, champion: Path | None, params: GateParams) -> Ver
     tracker = Tracker.of(ours.run)
     registry = tracker.registry()
     registered = _registered(ours, registry)
-    check_is_champion(registry.champion(), ours, theirs)
+    stood = registry.champion()
+    check_is_champion(stood, ours, theirs)
     rows = rows_to_judge_on(ours, theirs, params.fewest_rows)
     with tracker.start("gate", params.model_dump()):
         tracker.set_tags({"test_rows": rows.name, **_model_versions(ours, theirs)})
         gate = _judged(rows.examples, ours, theirs, params)
         uses = tracker.count_runs("test_rows", rows.name)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        verdict = Verdict(gate, ours, theirs, rows, uses, registered.number, now)
+        verdict = Verdict(gate, ours, theirs, rows, uses, registered.number, stood, now)
         _write(verdict)
         _log(tracker, verdict)
     tracker.tag_run(ours.run.run_id, _tags(gate))
