@@ -4,9 +4,22 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from querytier.classifier.artifact import CARD, GOLDEN, MANIFEST, artifact_files, file_sha256
+from querytier.classifier.artifact import (
+    CARD,
+    GOLDEN,
+    MANIFEST,
+    MODEL,
+    artifact_files,
+    file_sha256,
+)
 from querytier.classifier.card import model_card
+from querytier.classifier.certificate import (
+    CERTIFICATE_KEY,
+    certificate_text,
+    certified_hashes,
+)
 from querytier.classifier.golden import write_golden
+from querytier.classifier.graph_metadata import write_metadata
 from querytier.classifier.manifest import Certificate, Manifest, dump_manifest
 from querytier.classifier.runtime import Classifier
 from querytier.data.atomic import atomic_folder
@@ -17,7 +30,9 @@ __all__ = ["write_certificate"]
 def write_certificate(
     folder: Path, certificate: Certificate, threshold: float | None = None
 ) -> Manifest:
-    """Write a certificate into an artifact; graph and tokenizer stay as they are.
+    """Write a certificate into manifest and graph of an artifact; what the graph computes stays.
+
+    The certificate gets the threshold and the hashes of what it depends on.
 
     Parameters
     ----------
@@ -33,14 +48,16 @@ def write_certificate(
         If the folder is no artifact, or was changed.
     """
     classifier = Classifier.load(folder)
-    manifest = replace(
-        classifier.manifest,
-        certificate=certificate,
-        threshold=classifier.manifest.threshold if threshold is None else threshold,
-    )
+    if threshold is None:
+        threshold = classifier.manifest.threshold
+    hashes = certified_hashes(folder, classifier.manifest)
+    details = {**certificate.details, "threshold": threshold, "hashes": hashes}
+    certificate = replace(certificate, details=details)
+    manifest = replace(classifier.manifest, certificate=certificate, threshold=threshold)
     with atomic_folder(folder) as new:
         for name in artifact_files(manifest.input):
             shutil.copy2(folder / name, new / name)
+        write_metadata(new / MODEL, CERTIFICATE_KEY, certificate_text(certificate))
         write_golden(replace(classifier, manifest=manifest), new / GOLDEN)
         (new / CARD).write_text(model_card(manifest), "utf-8")
         files = {name: file_sha256(new / name) for name in artifact_files(manifest.input)}

@@ -7,6 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from querytier.classifier.artifact import (
     CARD,
     GOLDEN,
@@ -20,6 +23,7 @@ from querytier.classifier.card import model_card
 from querytier.classifier.features import Features
 from querytier.classifier.golden import replay_golden, write_golden
 from querytier.classifier.graph import OPSET, trace, write_graph
+from querytier.classifier.graph_metadata import graph_sha256
 from querytier.classifier.manifest import (
     Certificate,
     Manifest,
@@ -27,18 +31,41 @@ from querytier.classifier.manifest import (
     Tolerance,
     dump_manifest,
 )
-from querytier.classifier.parity import check_parity, tolerance_for
-from querytier.classifier.precision import Calibrated, Encoded, Quantising, choose_precision
+from querytier.classifier.parity import check_parity, check_typicality, tolerance_for
+from querytier.classifier.precision import (
+    Calibrated,
+    Encoded,
+    Quantising,
+    choose_precision,
+    traced_embeddings,
+)
 from querytier.classifier.runtime import Classifier, open_session
 from querytier.classifier.threshold import Tier
+from querytier.classifier.typicality import FEWEST_TYPICAL, Typicality
 from querytier.classifier.words import cuts_words
 from querytier.data.atomic import atomic_folder
 from querytier.data.text_view import VIEW_VERSION, view_fingerprint
 
-__all__ = ["Lineage", "export_artifact"]
+__all__ = ["Lineage", "TypicalQueries", "export_artifact"]
 
 # Where a processor's floats differ in the last bit, some rounds to another whole number.
 _QUANTISED_TOLERANCE = Tolerance(difference=0.005, exceptions=0.02, largest=0.05)
+
+
+@dataclass(frozen=True, eq=False)
+class TypicalQueries:
+    """What the graph learns typical queries from.
+
+    Attributes
+    ----------
+    training : ndarray of float32, shape (n, dimension)
+        Embeddings of training queries.
+    views : sequence of str
+        Text views of other queries of the same traffic.
+    """
+
+    training: NDArray[np.float32]
+    views: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -67,6 +94,7 @@ def export_artifact(
     certificate: Certificate,
     lineage: Lineage,
     quantising: Quantising | None = None,
+    typical: TypicalQueries | None = None,
 ) -> Manifest:
     """Write an artifact; nothing is left, and what stood there before stays, if a gate fails.
 
@@ -86,6 +114,8 @@ def export_artifact(
     quantising : Quantising, optional
         Without, the encoder stays as it is. An encoder that cuts words always does: it has nothing
         to quantise that takes time.
+    typical : TypicalQueries, optional
+        Without, the graph cannot tell how typical a query is.
 
     Raises
     ------
@@ -100,11 +130,12 @@ def export_artifact(
         trace(features, traced)
         encoded = choose_precision(traced, features, fitted, None if cut else quantising)
         heads = encoded.calibrated.heads
-        write_graph(encoded.traced, features, heads, new / MODEL)
+        typicality = _typicality(encoded.traced, features, typical)
+        write_graph(encoded.traced, features, heads, new / MODEL, typicality)
         if not cut:
             (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
         manifest = Manifest(
-            model_version=file_sha256(new / MODEL)[:12],
+            model_version=graph_sha256(new / MODEL)[:12],
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             input="text" if cut else "token_ids",
             precision=encoded.precision,
@@ -129,6 +160,8 @@ def export_artifact(
         tokenizer = None if cut else encoder.tokenizer
         classifier = Classifier(manifest, tokenizer, open_session(new / MODEL))
         parity = check_parity(classifier, features, heads, views, tolerance)
+        if typicality is not None:
+            check_typicality(classifier, typicality, views)
         write_golden(classifier, new / GOLDEN)
         (new / CARD).write_text(model_card(manifest), "utf-8")
         files = {name: file_sha256(new / name) for name in artifact_files(manifest.input)}
@@ -138,6 +171,15 @@ def export_artifact(
         (new / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
         replay_golden(Classifier.load(new), new / GOLDEN)
     return manifest
+
+
+def _typicality(
+    traced: Path, features: Features, typical: TypicalQueries | None
+) -> Typicality | None:
+    if typical is None or len(typical.views) < FEWEST_TYPICAL:
+        return None
+    served = traced_embeddings(traced, features, typical.views)
+    return Typicality.fitted_to(typical.training, served)
 
 
 def _replay_tolerance(encoded: Encoded, tolerance: float) -> Tolerance:

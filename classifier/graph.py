@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from querytier.classifier.features import Features
 from querytier.classifier.head import Heads
 from querytier.classifier.nodes import Nodes
+from querytier.classifier.typicality import Typicality
 from querytier.classifier.words import add_words, cuts_words
 
 if TYPE_CHECKING:
@@ -63,13 +64,20 @@ def trace(features: Features, path: Path) -> None:
         )
 
 
-def write_graph(traced: Path, features: Features, heads: Heads, path: Path) -> None:
+def write_graph(
+    traced: Path,
+    features: Features,
+    heads: Heads,
+    path: Path,
+    typicality: Typicality | None = None,
+) -> None:
     """Write `model.onnx`.
 
     Its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1], `gain`, the same in [-1, 1],
-    where it ranks queries, and `sentence_embedding`, float32 of shape (batch, dimension). Its input
-    is `token_ids`, as in `trace`; or, where the encoder cuts words, `text`, text views of shape
-    (batch,), and `token_ids` is an output.
+    where it ranks queries, `typicality`, the same in (0, 1], where there is one, and
+    `sentence_embedding`, float32 of shape (batch, dimension). Its input is `token_ids`, as in
+    `trace`; or, where the encoder cuts words, `text`, text views of shape (batch,), and `token_ids`
+    is an output.
 
     Parameters
     ----------
@@ -78,6 +86,7 @@ def write_graph(traced: Path, features: Features, heads: Heads, path: Path) -> N
     features : Features
     heads : Heads
     path : Path
+    typicality : Typicality, optional
     """
     import onnx
 
@@ -91,6 +100,8 @@ def write_graph(traced: Path, features: Features, heads: Heads, path: Path) -> N
     if features.terms is not None:
         names[f"{features.name}-terms"] = features.terms.add_to(nodes, "token_ids")
     outputs = heads.add_to(nodes, names)
+    if typicality is not None:
+        outputs["typicality"] = typicality.add_to(nodes, "sentence_embedding")
     del model.graph.output[:]
     nodes.append_to(model, outputs)
     model.graph.output.append(embedding)

@@ -1,15 +1,13 @@
 """What a graph may hold: operators that stock ONNX Runtime ships, and all of its weights.
 
 The graph is read without the onnx package, which is not there in the path of a request: a walk over
-the fields of its protocol buffer (https://protobuf.dev/programming-guides/encoding), by the field
-numbers of ONNX's own `onnx.proto`.
+the fields of its protocol buffer, by the field numbers of ONNX's own `onnx.proto`.
 """
 
 import mmap
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
+from querytier.classifier.protobuf import BYTES, VARINT, fields
 from querytier.errors import ArtifactError
 
 __all__ = ["DOMAINS", "MAX_GRAPH_BYTES", "check_graph"]
@@ -17,19 +15,12 @@ __all__ = ["DOMAINS", "MAX_GRAPH_BYTES", "check_graph"]
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_GRAPH_BYTES = 1 << 30
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Runs of what attributes list, floats, ints and short strings: trees have hundreds of thousands.
-_STRINGS = b"|".join(re.escape(bytes([n])) + rb"[\s\S]{%d}" % n for n in range(32))
-_LISTED = re.compile(rb"(?:\x3d[\s\S]{4}|\x40[\x80-\xff]*[\x00-\x7f]|\x4a(?:" + _STRINGS + rb"))++")
-
 # Field numbers, by message.
 _GRAPH, _FUNCTIONS = 7, 25
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
 _OPERATOR, _ATTRIBUTE, _DOMAIN = 4, 5, 7
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS, _SPARSE_TENSOR, _SPARSE_TENSORS = 5, 6, 10, 11, 22, 23
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-
-Field = tuple[int, int, int, int]
 
 
 def check_graph(path: Path) -> None:
@@ -64,7 +55,7 @@ class _Walk:
 
     def model(self, start: int, end: int) -> None:
         graphs = 0
-        for number, _, first, last in self.fields(start, end):
+        for number, _, first, last in fields(self.content, start, end):
             if number == _GRAPH:
                 graphs += 1
                 self.graph(first, last)
@@ -74,7 +65,7 @@ class _Walk:
             raise IndexError
 
     def graph(self, start: int, end: int) -> None:
-        for number, _, first, last in self.fields(start, end):
+        for number, _, first, last in fields(self.content, start, end):
             if number == _NODE:
                 self.node(first, last)
             elif number == _INITIALIZER:
@@ -84,7 +75,7 @@ class _Walk:
 
     def node(self, start: int, end: int) -> None:
         operator = domain = ""
-        for number, _, first, last in self.fields(start, end):
+        for number, _, first, last in fields(self.content, start, end):
             if number == _OPERATOR:
                 operator = self.text(first, last)
             elif number == _DOMAIN:
@@ -106,62 +97,23 @@ class _Walk:
             _SPARSE_TENSOR: self.sparse,
             _SPARSE_TENSORS: self.sparse,
         }
-        for number, kind, first, last in self.fields(start, end):
-            if kind == _BYTES and number in parts:
+        for number, kind, first, last in fields(self.content, start, end):
+            if kind == BYTES and number in parts:
                 parts[number](first, last)
 
     def sparse(self, start: int, end: int) -> None:
-        for _, kind, first, last in self.fields(start, end):
-            if kind == _BYTES:
+        for _, kind, first, last in fields(self.content, start, end):
+            if kind == BYTES:
                 self.tensor(first, last)
 
     def tensor(self, start: int, end: int) -> None:
-        for number, kind, first, _ in self.fields(start, end):
+        for number, kind, first, _ in fields(self.content, start, end):
             if number == _EXTERNAL_DATA or (
-                number == _DATA_LOCATION and kind == _VARINT and self.content[first]
+                number == _DATA_LOCATION and kind == VARINT and self.content[first]
             ):
                 raise ArtifactError(
                     f"{self.path} keeps weights in other files; save it without external data"
                 )
-
-    def fields(self, start: int, end: int) -> Iterator[Field]:
-        """Yield number, wire type, and where the content starts and ends, of a message's fields."""
-        at = start
-        while at < end:
-            run = _LISTED.match(self.content, at, end)
-            if run:
-                at = run.end()
-                continue
-            tag, first = self.varint(at)
-            number, kind = tag >> 3, tag & 7
-            last = self.end_of(kind, first)
-            if kind == _BYTES:
-                length, first = self.varint(first)
-                last = first + length
-            if last > end:
-                raise IndexError
-            yield number, kind, first, last
-            at = last
-
-    def end_of(self, kind: int, start: int) -> int:
-        if kind in (_VARINT, _BYTES):
-            return self.varint(start)[1]
-        if kind in (_FIXED64, _FIXED32):
-            return start + (8 if kind == _FIXED64 else 4)
-        raise IndexError
-
-    def varint(self, at: int) -> tuple[int, int]:
-        """Return the number that starts here, and where the next field does."""
-        value = shift = 0
-        while True:
-            byte = self.content[at]
-            value |= (byte & 0x7F) << shift
-            at += 1
-            if byte < 0x80:
-                return value, at
-            shift += 7
-            if shift > 63:
-                raise IndexError
 
     def text(self, start: int, end: int) -> str:
         return self.content[start:end].decode("utf-8", "replace")

@@ -43,7 +43,8 @@ class Certificate:
     status : {"granted", "refused"}
     reason : str
     details : mapping
-        Risk, alpha, delta, rows, bound, coverage and what the promise was proved on, for people.
+        Risk, alpha, delta, rows, bound and coverage; `hashes` of what the promise was proved for,
+        `date` and `expires`, days in UTC.
     """
 
     status: Literal["granted", "refused"]
@@ -93,7 +94,7 @@ class Manifest:
     Attributes
     ----------
     model_version : str
-        The first twelve digits of the graph's sha256.
+        The first twelve digits of the graph's sha256, without its metadata.
     input : {"token_ids", "text"}
         Name of the graph's input; a graph that reads text needs no tokenizer beside it.
     precision : {"fp32", "int8", "int8-weights"}

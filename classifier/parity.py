@@ -11,15 +11,18 @@ from querytier.classifier.golden import golden_queries
 from querytier.classifier.head import Heads
 from querytier.classifier.manifest import Tolerance
 from querytier.classifier.runtime import Classifier
+from querytier.classifier.typicality import Typicality
 from querytier.data.text_view import text_view
 from querytier.errors import ExportError
 
-__all__ = ["Parity", "check_parity", "parity_views", "tolerance_for"]
+__all__ = ["Parity", "check_parity", "check_typicality", "parity_views", "tolerance_for"]
 
 Floats = NDArray[np.floating]
 
 _ON_A_SPLIT = 0.01
 _LARGEST_STEP = 0.01
+# A typicality is a share of some hundred distances: rounding takes it past a few of them.
+_TYPICALITY_APART = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +123,22 @@ def check_parity(
             f"{tolerance:g} apart, on {parity.worst_text!r}; no artifact was written"
         )
     return parity
+
+
+def check_typicality(classifier: Classifier, typicality: Typicality, views: Sequence[str]) -> None:
+    """Compare the graph's typicality of its own embeddings with what was fitted.
+
+    Raises
+    ------
+    ExportError
+        If they are further apart than rounding takes them, with the worst text.
+    """
+    fitted = typicality.of(np.array([classifier.embedding(view) for view in views]))
+    served = np.array([classifier.scores(view, typicality=True).typicality for view in views])
+    apart = np.abs(served - fitted)
+    worst = int(apart.argmax())
+    if not apart[worst] <= _TYPICALITY_APART:
+        raise ExportError(
+            f"the graph's typicality strays from the fitted one: {served[worst]:.4f} against "
+            f"{fitted[worst]:.4f} on {views[worst][:200]!r}; no artifact was written"
+        )

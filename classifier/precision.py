@@ -18,7 +18,14 @@ from querytier.classifier.quantising import write_quantised
 from querytier.classifier.runtime import open_session
 from querytier.errors import ExportError
 
-__all__ = ["QUANTISED", "Calibrated", "Encoded", "Quantising", "choose_precision"]
+__all__ = [
+    "QUANTISED",
+    "Calibrated",
+    "Encoded",
+    "Quantising",
+    "choose_precision",
+    "traced_embeddings",
+]
 
 # The faster one first.
 QUANTISED: tuple[Precision, ...] = ("int8", "int8-weights")
@@ -132,7 +139,7 @@ def _tried(
     path: Path, features: Features, fitted: Calibrated, quantising: Quantising
 ) -> tuple[Calibrated, Drift]:
     before = features.beside(quantising.embeddings, quantising.views)
-    after = features.beside(_embeddings(path, features, quantising.views), quantising.views)
+    after = features.beside(traced_embeddings(path, features, quantising.views), quantising.views)
     calibrated = quantising.recalibrated(after)
     drift = measure_drift(_said(fitted, before), _said(calibrated, after))
     return calibrated, drift
@@ -143,8 +150,8 @@ def _said(calibrated: Calibrated, blocks: Blocks) -> Said:
     return Said(heads.p_frontier(blocks), heads.decision_scores(blocks), calibrated.threshold)
 
 
-def _embeddings(path: Path, features: Features, views: Sequence[str]) -> NDArray[np.float32]:
-    """Return the embeddings of views, one by one on all cores; shape (n, dimension)."""
+def traced_embeddings(path: Path, features: Features, views: Sequence[str]) -> NDArray[np.float32]:
+    """Return the embeddings of views by a traced graph, one by one; shape (n, dimension)."""
     session, tokenizer = open_session(path), features.encoder.tokenizer
 
     def embedding(view: str) -> NDArray[np.float32]:

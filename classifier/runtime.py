@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,11 +33,15 @@ class Scores:
         P(frontier better) - P(cheap better); None where the graph has no such output.
     decision_score : float
         The one of them that is compared with the threshold.
+    typicality : float or None
+        Of typical queries, a share of at most this much has a lower one; None where it was not
+        asked for.
     """
 
     p_frontier: float
     gain: float | None
     decision_score: float
+    typicality: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,23 @@ class Classifier:
             tokenizer = ViewTokenizer((folder / TOKENIZER).read_text("utf-8"), manifest.max_tokens)
         return cls(manifest, tokenizer, open_session(folder / MODEL))
 
-    def scores(self, view: str) -> "Scores":
-        """Return what the graph says of a text view."""
+    @cached_property
+    def tells_typicality(self) -> bool:
+        """Whether the graph can tell how typical a query is."""
+        return "typicality" in {output.name for output in self.session.get_outputs()}
+
+    def scores(self, view: str, *, typicality: bool = False) -> "Scores":
+        """Return what the graph says of a text view; how typical it is where that is asked for."""
         by_gain = self.manifest.decision_score == "gain"
-        values = self._run(["p_frontier", "gain"] if by_gain else ["p_frontier"], view)
-        p_frontier, decision_score = float(values[0][0]), float(values[-1][0])
-        return Scores(p_frontier, decision_score if by_gain else None, decision_score)
+        asked = ["p_frontier", *(["gain"] if by_gain else [])]
+        values = self._run([*asked, *(["typicality"] if typicality else [])], view)
+        p_frontier, decision_score = float(values[0][0]), float(values[len(asked) - 1][0])
+        return Scores(
+            p_frontier,
+            decision_score if by_gain else None,
+            decision_score,
+            float(values[-1][0]) if typicality else None,
+        )
 
     def embedding(self, view: str) -> NDArray[np.float32]:
         """Return the sentence embedding of a text view, of shape (dimension,)."""

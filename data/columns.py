@@ -31,6 +31,10 @@ FIELDS = (
     "cost",
     "propensity",
     "policy",
+    "input_tokens",
+    "output_tokens",
+    "cheap_output_tokens",
+    "frontier_output_tokens",
 )
 
 _MISSING = object()

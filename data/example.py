@@ -41,6 +41,9 @@ class Example:
         The score from which either answer counts as success.
     cheap_cost, frontier_cost : float
         Cost of the two answers, in any one currency; NaN where the log does not tell.
+    input_tokens, cheap_output_tokens, frontier_output_tokens : float
+        Tokens that either model reads, and that each of the two writes; NaN where the log does not
+        tell.
     tier : {"cheap", "frontier", ""}
         Which tier answered, where the log is one-sided.
     outcome : float
@@ -73,6 +76,9 @@ class Example:
     ok_threshold: float
     cheap_cost: float
     frontier_cost: float
+    input_tokens: float
+    cheap_output_tokens: float
+    frontier_output_tokens: float
     tier: str
     outcome: float
     feedback: str
@@ -133,8 +139,11 @@ def example_from(
         cheap_score=cheap_score,
         frontier_score=frontier_score,
         ok_threshold=ok_threshold,
-        cheap_cost=_cost(values, "cheap", outcomes.tier),
-        frontier_cost=_cost(values, "frontier", outcomes.tier),
+        cheap_cost=_of_answer(values, "cost", "cheap", outcomes.tier),
+        frontier_cost=_of_answer(values, "cost", "frontier", outcomes.tier),
+        input_tokens=_not_below_zero(number_of(values, "input_tokens"), "input_tokens"),
+        cheap_output_tokens=_of_answer(values, "output_tokens", "cheap", outcomes.tier),
+        frontier_output_tokens=_of_answer(values, "output_tokens", "frontier", outcomes.tier),
         tier=outcomes.tier,
         outcome=outcomes.outcome,
         feedback=outcomes.feedback,
@@ -220,7 +229,15 @@ def _propensity(values: Mapping[str, object]) -> float:
     return propensity
 
 
-def _cost(values: Mapping[str, object], tier: str, answered: str) -> float:
-    """Return the cost of a tier's answer; `cost` is that of the tier that answered."""
-    cost = number_of(values, f"{tier}_cost")
-    return number_of(values, "cost") if math.isnan(cost) and tier == answered else cost
+def _of_answer(values: Mapping[str, object], name: str, tier: str, answered: str) -> float:
+    """Return what a tier's answer took; without a tier in its name, it is that which answered."""
+    taken = number_of(values, f"{tier}_{name}")
+    if math.isnan(taken) and tier == answered:
+        taken = number_of(values, name)
+    return _not_below_zero(taken, name)
+
+
+def _not_below_zero(number: float, name: str) -> float:
+    if number < 0:
+        raise BadRecordError(f"{name} below 0: {number:g}")
+    return number

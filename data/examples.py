@@ -37,7 +37,8 @@ class Examples:
 time, role : ndarray of object, shape (n,)
         Texts, as in `Example`.
     needs_frontier, weight, cheap_score, frontier_score, ok_threshold, cheap_cost, frontier_cost, \
-outcome, propensity : ndarray of float64, shape (n,)
+input_tokens, cheap_output_tokens, frontier_output_tokens, outcome, propensity : ndarray of \
+float64, shape (n,)
         Numbers, as in `Example`; NaN where the log does not tell.
     """
 
@@ -56,6 +57,9 @@ outcome, propensity : ndarray of float64, shape (n,)
     ok_threshold: Floats
     cheap_cost: Floats
     frontier_cost: Floats
+    input_tokens: Floats
+    cheap_output_tokens: Floats
+    frontier_output_tokens: Floats
     tier: Strings
     outcome: Floats
     feedback: Strings

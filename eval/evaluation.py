@@ -170,6 +170,7 @@ def evaluate_rankings(
     threshold: float,
     replicates: int,
     seed: int,
+    routing_cost: float = 0.0,
 ) -> Evaluation:
     """Compare rankings of the same examples.
 
@@ -183,9 +184,15 @@ def evaluate_rankings(
         The classifier's; every row is taken at the frontier rate that it gives.
     replicates, seed : int
         Of the bootstrap over groups.
+    routing_cost : float
+        What deciding costs for each query, in the currency of the costs.
     """
     rows = _Rows(
-        examples, Resampling(examples.group.tolist(), replicates, seed), classifier, threshold
+        examples,
+        Resampling(examples.group.tolist(), replicates, seed),
+        classifier,
+        threshold,
+        routing_cost,
     )
     first = rows.row(classifier, None)
     return Evaluation(
@@ -201,6 +208,7 @@ class _Rows:
     resampling: Resampling
     classifier: Ranking
     threshold: float
+    routing_cost: float
 
     def row(self, ranking: Ranking, classifier_row: Row | None) -> Row:
         labels, scores = self.examples.needs_frontier, ranking.scores
@@ -306,7 +314,7 @@ class _Rows:
         def statistic(weights: Floats) -> Floats:
             spent, _ = self._gained(ranking, extra, weights)
             frontier = _mean_of(examples.frontier_cost)(weights)
-            routed = _mean_of(examples.cheap_cost)(weights) + spent
+            routed = _mean_of(examples.cheap_cost)(weights) + spent + self.routing_cost
             return 1 - routed / np.where(frontier > 0, frontier, np.nan)
 
         return self._estimate(statistic, "always-frontier costs nothing")

@@ -13,6 +13,9 @@ Floats = NDArray[np.float64]
 Fit = Callable[[Floats, Floats, Floats], Floats]
 
 _FEWEST_ROWS = 10
+# A tier that was explored on few rows has fewer of them than an embedding has columns: a fixed,
+# weak penalty would then learn noise, and the doubly robust estimate be wider than plain IPS.
+_STRENGTHS = np.logspace(0, 7, 15)
 
 
 class Estimator(Protocol):
@@ -70,8 +73,9 @@ def cross_fitted(
         Rows of one group are in one fold.
     model : callable or scikit-learn estimator, optional
         The callable takes features and outcomes to learn from and features to predict. An estimator
-        is cloned for every fit; a classifier's probability of the outcome 1 counts. Ridge
-        regression on standardised features by default.
+        is cloned for every fit; a classifier's probability of the outcome 1 counts. By default
+        ridge regression on standardised features, its strength chosen by leaving one row out: from
+        next to none up to where each tier's mean is all that is left.
     folds, seed : int
 
     Raises
@@ -135,8 +139,9 @@ def _estimated(model: Any, features: Floats, outcomes: Floats, held: Floats) -> 
 
 
 def _ridge(features: Floats, outcomes: Floats, held: Floats) -> Floats:
-    from sklearn.linear_model import Ridge
+    from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return _estimated(make_pipeline(StandardScaler(), Ridge()), features, outcomes, held)
+    model = make_pipeline(StandardScaler(), RidgeCV(alphas=_STRENGTHS))
+    return _estimated(model, features, outcomes, held)

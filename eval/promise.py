@@ -24,7 +24,10 @@ _ROWS = ("classifier", "keyword_heuristic", "shuffled_decisions", "oracle")
 
 
 def promise_record(
-    examples: Examples, rankings: Sequence[Ranking], resampling: Resampling
+    examples: Examples,
+    rankings: Sequence[Ranking],
+    resampling: Resampling,
+    routing_cost: float = 0.0,
 ) -> dict[str, Any] | None:
     """Put the promise to the test; None where the rows have no scores of both tiers.
 
@@ -35,13 +38,21 @@ def promise_record(
         Of these examples; those of the table are picked by name.
     resampling : Resampling
         Over the groups of the examples.
+    routing_cost : float
+        What deciding costs for each query, in the currency of the costs.
     """
     answers = Answers.of(examples)
     if not answers.scored:
         return None
     by_name = {ranking.name: ranking for ranking in rankings}
     named = [(name, by_name[name].scores) for name in _ROWS if name in by_name]
-    table = budget_table(named, answers, resampling, cheap_share=PROMISED_CHEAP_SHARE)
+    table = budget_table(
+        named,
+        answers,
+        resampling,
+        cheap_share=PROMISED_CHEAP_SHARE,
+        decision_cost=routing_cost,
+    )
     return {
         "cheap_share": PROMISED_CHEAP_SHARE,
         "rows": [

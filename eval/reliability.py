@@ -6,7 +6,8 @@ that of the binned probabilities, and the true one may be larger (Kumar, Liang &
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,10 @@ class CalibrationScores:
     resolution: Estimate
     uncertainty: Estimate
     calibration_error: Estimate
+
+    def record(self) -> dict[str, Any]:
+        """Return the scores for JSON."""
+        return {field.name: getattr(self, field.name).record() for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,5 +9,6 @@ querytier.errors.ArtifactError: no/such/folder is not a querytier artifact: ...
 
 from querytier.serve.decision import Decision
 from querytier.serve.router import Router
+from querytier.serve.settings import Exploration, RouterSettings
 
-__all__ = ["Decision", "Router"]
+__all__ = ["Decision", "Exploration", "Router", "RouterSettings"]

@@ -7,7 +7,17 @@ from querytier.classifier.threshold import Tier
 
 __all__ = ["Decision", "Reason"]
 
-Reason = Literal["classifier", "fallback:empty", "fallback:error"]
+Reason = Literal[
+    "classifier",
+    "explore",
+    "override",
+    "conversation",
+    "fallback:empty",
+    "fallback:error",
+    "fallback:timeout",
+    "fallback:out_of_distribution",
+    "fallback:certificate",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +36,12 @@ class Decision:
     decision_score : float or None
         What was compared with the threshold.
     threshold : float
-    reason : {"classifier", "fallback:empty", "fallback:error"}
+    reason : str
+        `classifier`; `explore`, where the other tier was drawn; `override`, where the caller left
+        only this one; `conversation`, where the conversation had gone to the frontier tier before;
+        or `fallback:` with what kept the classifier from answering.
+    propensity : float
+        Probability with which this tier was taken, in (0, 1]: what off-policy evaluation needs.
     model_version : str
     latency_ms : float
         From the query to the decision.
@@ -38,6 +53,7 @@ class Decision:
     decision_score: float | None
     threshold: float
     reason: Reason
+    propensity: float
     model_version: str
     latency_ms: float
 

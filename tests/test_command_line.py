@@ -61,7 +61,7 @@ def test_metrics_have_their_stable_keys_and_intervals(metrics):
                 assert interval["low"] <= interval["high"]
         assert row["frontier_rate"] == metrics["rows"][0]["frontier_rate"]
     assert metrics["certificate"]["status"] == "refused"
-    assert "promises nothing about risk" in metrics["certificate"]["reason"]
+    assert "not asked for" in metrics["certificate"]["reason"]
     latency = metrics["latency_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
     n = metrics["n"]
@@ -116,7 +116,8 @@ def test_decide_prints_one_json_line(call, artifact):
     assert code == 0
     decision = json.loads(out)
     assert out.count("\n") == 1
-    keys = ["tier", "p_frontier", "gain", "decision_score", "threshold", "reason", "model_version"]
+    keys = ["tier", "p_frontier", "gain", "decision_score", "threshold", "reason"]
+    keys += ["propensity", "model_version"]
     assert list(decision) == [*keys, "latency_ms"]
     same = Router.load(artifact).decide("Prove it.").record()
     assert {key: decision[key] for key in keys} == {key: same[key] for key in keys}

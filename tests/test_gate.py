@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from querytier.classifier.calibrator import Calibrator
+from querytier.classifier.certified import write_certificate
+from querytier.classifier.manifest import Certificate
 from querytier.data.example import Example
 from querytier.data.examples import Examples
 from querytier.data.held_out import met_before, rows_name
@@ -29,6 +31,7 @@ from querytier.eval.matched import frontier_shares, rates_at_cost
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender, Pair
 from querytier.params import EvaluateParams, Params
+from querytier.serve import Router
 from querytier.stages import evaluate_stage, export_stage
 from querytier.tracking import REGISTERED_NAME, RunReference, Tracker
 from querytier.training.fitted import Fitted
@@ -473,6 +476,14 @@ def test_an_artifact_trained_on_other_data_is_said_to_be(store):
     champion = load_champion(store / "weak" / "model", replace(challenger, router=other))
     assert champion.learned is None
     assert champion.known.startswith("not known: these rows may be among it (fingerprint")
+
+
+def test_a_champion_whose_certificate_has_lapsed_is_judged_by_its_classifier(store):
+    lapsed = Certificate("granted", "long ago", {"expires": "2020-01-01"})
+    write_certificate(store / "weak" / "model", lapsed, None)
+    assert Router.load(store / "weak" / "model").decide("Hi").reason == "fallback:certificate"
+    champion = load_champion(store / "weak", load_challenger(store / "strong"))
+    assert champion.router.decide("Hi").reason == "classifier"
 
 
 def test_too_few_rows_are_refused_before_they_are_looked_at(call, store):

@@ -32,6 +32,7 @@ def test_every_room_imports_as_a_subpackage(room):
 def test_data_files_are_installed():
     assert files("querytier").joinpath("py.typed").is_file()
     assert files("querytier.eval").joinpath("report.html.jinja").is_file()
+    assert files("querytier.eval").joinpath("off_policy.html.jinja").is_file()
 
 
 @pytest.mark.checkout
@@ -40,7 +41,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["include-package-data"] is False
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
-        "querytier.eval": ["report.html.jinja"],
+        "querytier.eval": ["*.jinja"],
     }
 
 
@@ -108,13 +109,12 @@ def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
     assert list(stages) == ["prepare", "train", "export", "evaluate"]
     for name, stage in stages.items():
         assert stage["cmd"] == f"querytier {name} --params params.yaml --out artifacts"
-        assert stage["params"] == [name]
+        assert stage["params"] == [name, *(["certify"] if name == "export" else [])]
 
 
 @pytest.mark.checkout
 def test_constraints_pin_every_declared_dependency(pyproject):
-    files = ("constraints.txt", "constraints-distributed.txt")
-    text = "".join((ROOT / name).read_text() for name in files)
+    text = "".join(path.read_text() for path in ROOT.glob("constraints*.txt"))
     pinned = {line.split("==")[0].lower() for line in text.splitlines() if "==" in line}
     project = pyproject["project"]
     declared = list(project["dependencies"])

@@ -9,7 +9,7 @@ import { textView } from "./text_view.mjs";
  * @property {number | null} gain Null where the artifact does not rank by it.
  * @property {number | null} decision_score What was compared with the threshold.
  * @property {number} threshold
- * @property {"classifier" | "fallback:empty" | "fallback:error"} reason
+ * @property {"classifier" | "fallback:empty" | "fallback:error" | "fallback:certificate"} reason
  * @property {string} model_version
  * @property {number} latency_ms From the query to the decision.
  */
@@ -42,8 +42,11 @@ export function tierOf(decisionScore, threshold) {
 }
 
 async function answer(classifier, query) {
-  const { fallback_tier: fallbackTier, threshold } = classifier.manifest;
+  const { fallback_tier: fallbackTier, threshold, certificate } = classifier.manifest;
   try {
+    if (Date.now() >= lapses(certificate)) {
+      return { tier: fallbackTier, reason: "fallback:certificate" };
+    }
     const view = textView(query);
     if (!view) {
       return { tier: fallbackTier, reason: "fallback:empty" };
@@ -56,4 +59,14 @@ async function answer(classifier, query) {
     console.error("the classifier failed; the fallback tier answers:", error);
   }
   return { tier: fallbackTier, reason: "fallback:error" };
+}
+
+/** When a certificate lapses, in milliseconds since 1970; infinity for one that promises nothing. */
+export function lapses(certificate) {
+  const expires = certificate?.details?.expires;
+  if (certificate?.status !== "granted" || expires === undefined || expires === null) {
+    return Infinity;
+  }
+  const day = Date.parse(`${expires}T00:00:00Z`);
+  return Number.isNaN(day) ? -Infinity : day;
 }

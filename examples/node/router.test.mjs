@@ -86,6 +86,18 @@ test("what cannot be answered falls back, with the reason", async (t) => {
   }
 });
 
+test("a certificate that has lapsed is worth the fallback tier", async () => {
+  const days = { "2020-02-02": "fallback:certificate", "9999-01-01": "classifier", soon: "fallback:certificate" };
+  for (const [expires, expected] of Object.entries(days)) {
+    const certificate = { status: "granted", reason: "a test", details: { expires } };
+    const router = await Router.load(await tinyArtifact("text", { certificate }));
+    assert.equal((await router.decide("hello")).reason, expected);
+    const refused = { ...certificate, status: "refused" };
+    const other = await Router.load(await tinyArtifact("text", { certificate: refused }));
+    assert.equal((await other.decide("hello")).reason, "classifier");
+  }
+});
+
 test("a changed file is refused", async () => {
   for (const name of [MANIFEST, MODEL, GOLDEN]) {
     const folder = await tinyArtifact("text");

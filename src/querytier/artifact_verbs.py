@@ -27,6 +27,7 @@ def verify(
 ) -> None:
     """Check files, graph and golden vectors on this machine; expiry is not looked at."""
     from querytier.classifier.artifact import GOLDEN
+    from querytier.classifier.certificate import mismatch
     from querytier.classifier.golden import replay_golden
     from querytier.classifier.runtime import Classifier
 
@@ -42,3 +43,8 @@ def verify(
         f"{replay.max_difference:.1e}, {replay.beyond} of them by more than "
         f"{manifest.tolerance.difference:g}"
     )
+    certificate = manifest.certificate
+    expires = certificate.details.get("expires")
+    until = f", until {expires}" if certificate.status == "granted" and expires else ""
+    wrong = mismatch(folder, manifest)
+    say(f"certificate {certificate.status}{until}{f'; {wrong}' if wrong else ''}")

@@ -1,4 +1,4 @@
-"""An artifact's decisions on labelled rows, beside the baselines: metrics.json and report.html."""
+"""An artifact's decisions on labelled rows, beside the baselines: metrics and reports."""
 
 import json
 from collections import Counter
@@ -32,14 +32,21 @@ from querytier.eval.heuristics import (
     keyword_scores,
     length_scores,
 )
+from querytier.eval.mistakes import Neighbourhood, mistakes_record
 from querytier.eval.plots import gain_plot, reliability_plot, score_plot
 from querytier.eval.promise import promise_record
-from querytier.eval.report import render_report
+from querytier.eval.reliability import calibration_scores
+from querytier.eval.report import render_markdown, render_model_card, render_report
+from querytier.eval.slice_record import slice_record
 from querytier.params import EvaluateParams
+from querytier.pricing import Pricing, routing_cost_of
 from querytier.scoring import decide_all
 from querytier.serve import Decision, Router
+from querytier.training.baselines import Labelled
 
-__all__ = ["Assessment", "assess", "row_counts", "unfitted_rankings"]
+__all__ = ["REPORT_FILES", "Assessment", "assess", "row_counts", "unfitted_rankings"]
+
+REPORT_FILES = ("metrics.json", "report.html", "report.md", "model_card.md")
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +67,12 @@ class Assessment:
         The classifier's, then the baselines', as in `evaluation.rows`.
     rows_left_out : dict of str to str
         Baselines that could not be had, and why.
+    neighbourhood : Neighbourhood
+        Where the neighbours of mistakes are looked for.
+    pricing : Pricing or None
+        None where no price table was given.
+    champion : Router or None
+        The classifier that stands beside this one.
     params : EvaluateParams
     """
 
@@ -69,6 +82,9 @@ class Assessment:
     evaluation: Evaluation
     rankings: Sequence[Ranking]
     rows_left_out: Mapping[str, str]
+    neighbourhood: Neighbourhood
+    pricing: Pricing | None
+    champion: Router | None
     params: EvaluateParams
 
     def metrics(
@@ -117,9 +133,9 @@ class Assessment:
             "certificate": {
                 "status": manifest.certificate.status,
                 "reason": manifest.certificate.reason,
+                **manifest.certificate.details,
             },
             "gate": gate.record() if gate else None,
-            "test_uses": test_uses,
             "candidates": list(candidates),
             "latency_ms": {
                 "p50": float(p50),
@@ -128,7 +144,31 @@ class Assessment:
                 "decisions": len(latencies),
             },
             "reasons": dict(Counter(decision.reason for decision in self.decisions)),
-            "promise": promise_record(self.examples, self.rankings, self._resampling),
+            "promise": promise_record(
+                self.examples, self.rankings, self._resampling, routing_cost_of(self.pricing)
+            ),
+            "prices": self.pricing.record() if self.pricing else None,
+            "champion": _champion(self.champion),
+            "test_uses": test_uses,
+            **self._evidence(),
+        }
+
+    def _evidence(self) -> dict[str, Any]:
+        """Return what a sceptic asks for: calibration, slices, mistakes."""
+        probabilities = self.rankings[0].probabilities
+        assert probabilities is not None
+        frontier = np.array([decision.tier == "frontier" for decision in self.decisions])
+        labels = self.examples.needs_frontier
+        return {
+            "calibration": calibration_scores(probabilities, labels, self._resampling).record(),
+            "slices": slice_record(self.examples, frontier),
+            "mistakes": mistakes_record(
+                self.examples,
+                self.rankings[0],
+                frontier,
+                self.neighbourhood,
+                self.params.mistakes,
+            ),
         }
 
     def plots(self) -> dict[str, str]:
@@ -147,16 +187,21 @@ class Assessment:
                 replicates=self.params.bootstrap,
                 seed=self.params.seed,
             ),
-            "reliability": reliability_plot(probabilities, labels),
+            "reliability": reliability_plot(probabilities, labels, self.examples.group),
             "scores": score_plot(self.rankings[0].scores, labels, threshold),
         }
 
     def write(self, metrics: Mapping[str, Any], out: Path, artifact: Path) -> dict[str, str]:
-        """Write `metrics.json` and `report.html`; return the plots in it."""
+        """Write the files of `REPORT_FILES`; return the plots of the report."""
         plots = self.plots()
-        report = render_report(metrics, plots, str(artifact))
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        for name, content in (("metrics.json", text + "\n"), ("report.html", report)):
+        contents = (
+            text + "\n",
+            render_report(metrics, plots, str(artifact)),
+            render_markdown(metrics),
+            render_model_card(metrics),
+        )
+        for name, content in zip(REPORT_FILES, contents, strict=True):
             with atomic_file(out / name) as scratch:
                 scratch.write_text(content, "utf-8")
         return plots
@@ -173,19 +218,24 @@ class Assessment:
 
 def assess(
     router: Router,
-    examples: Examples,
+    asked: Labelled,
+    known: Labelled,
     learned: Sequence[Ranking],
     rows_left_out: Mapping[str, str],
     *,
     base_rate: float,
     params: EvaluateParams,
+    champion: Router | None = None,
 ) -> Assessment:
     """Let an artifact decide labelled rows, and compare it with the baselines.
 
     Parameters
     ----------
     router : Router
-    examples : Examples, length n
+    asked : Labelled, length n
+        The rows, with embeddings.
+    known : Labelled
+        Where neighbours of the worst mistakes are looked for; from the same encoder.
     learned : sequence of Ranking
         The baselines that were fitted.
     rows_left_out : mapping of str to str
@@ -193,13 +243,16 @@ def assess(
     base_rate : float
         Mean label of the training rows, what a constant predicts.
     params : EvaluateParams
+    champion : Router, optional
+        Gets a row of its own.
     """
+    pricing = Pricing.of(asked.examples, params.prices)
+    examples = asked.examples if pricing is None else pricing.examples
     decisions = decide_all(router, examples.query.tolist())
-    scores = np.array([_or_tier(decision.decision_score, decision) for decision in decisions])
-    probabilities = np.array([_or_tier(decision.p_frontier, decision) for decision in decisions])
-    classifier = Ranking("classifier", scores, probabilities, "its training rows")
+    classifier = _ranking("classifier", decisions, "its training rows")
     rankings = [
         classifier,
+        *_champion_rankings(champion, examples),
         *unfitted_rankings(examples, classifier, base_rate, params.seed),
         *learned,
         oracle(examples),
@@ -211,8 +264,33 @@ def assess(
         threshold=router.classifier.manifest.threshold,
         replicates=params.bootstrap,
         seed=params.seed,
+        routing_cost=routing_cost_of(pricing),
     )
-    return Assessment(examples, router, decisions, evaluation, rankings, rows_left_out, params)
+    return Assessment(
+        examples,
+        router,
+        decisions,
+        evaluation,
+        rankings,
+        rows_left_out,
+        Neighbourhood(known.examples, known.embeddings, asked.embeddings),
+        pricing,
+        champion,
+        params,
+    )
+
+
+def _ranking(name: str, decisions: Sequence[Decision], fitted_on: str) -> Ranking:
+    scores = np.array([_or_tier(decision.decision_score, decision) for decision in decisions])
+    probabilities = np.array([_or_tier(decision.p_frontier, decision) for decision in decisions])
+    return Ranking(name, scores, probabilities, fitted_on)
+
+
+def _champion_rankings(champion: Router | None, examples: Examples) -> list[Ranking]:
+    if champion is None:
+        return []
+    decisions = decide_all(champion, examples.query.tolist())
+    return [_ranking("champion", decisions, "its own training rows")]
 
 
 def unfitted_rankings(
@@ -256,6 +334,13 @@ def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
         "evaluated": len(evaluated),
         "evaluated_groups": len(set(evaluated.group)),
     }
+
+
+def _champion(champion: Router | None) -> dict[str, Any] | None:
+    if champion is None:
+        return None
+    manifest = champion.classifier.manifest
+    return {"model_version": manifest.model_version, "threshold": manifest.threshold}
 
 
 def _model(manifest: Manifest) -> dict[str, Any]:

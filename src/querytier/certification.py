@@ -1,11 +1,12 @@
 """What an artifact's threshold promises, and what more labels would let it promise."""
 
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from querytier.attempts import Attempts
 from querytier.classifier.certified import write_certificate
 from querytier.classifier.manifest import Certificate
 from querytier.data.examples import Examples
@@ -18,10 +19,48 @@ from querytier.params import CertifyParams
 from querytier.scoring import decide_all
 from querytier.serve import Router
 
-__all__ = ["certify_artifact", "plan_labels"]
+__all__ = ["Certified", "certify_artifact", "plan_labels"]
 
 
-def certify_artifact(out: Path, params: CertifyParams) -> Certification:
+@dataclass(frozen=True)
+class Certified:
+    """What came of asking for a promise.
+
+    Attributes
+    ----------
+    certification : Certification
+    attempts : int
+        Different questions that these certification rows were asked, this one included.
+    artifact : Path
+        What the certificate was written into.
+    """
+
+    certification: Certification
+    attempts: int
+    artifact: Path
+
+    def lines(self) -> list[str]:
+        """Return what there is to say of it."""
+        found = self.certification
+        lines = [f"certificate {found.status}: {found.reason}"]
+        if found.granted:
+            lines.append(
+                f"threshold {found.threshold:.4f} sends {found.coverage:.0%} "
+                f"({found.coverage_low:.0%} to {found.coverage_high:.0%}) of the queries to the "
+                f"cheap model; written into {self.artifact}"
+            )
+        lines += [f"slice {one.name}: {one.status}, {one.reason}" for one in found.slices]
+        if self.attempts > 1:
+            chance = min(1.0, self.attempts * found.delta)
+            lines.append(
+                f"attempt {self.attempts} on these certification rows: each promise may be wrong "
+                f"with a chance of {found.delta:g}, the best of {self.attempts} with up to "
+                f"{chance:.2g}"
+            )
+        return lines
+
+
+def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     """Certify the artifact of a run, and write the certificate into it.
 
     Granted, the certified threshold takes the place of the one that only met a frontier rate.
@@ -35,27 +74,39 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certification:
     Raises
     ------
     UsageError
-        If the folder has no prepared data, or its labels lack what the risk is measured by.
+        If the folder has no prepared data, its labels lack what the risk is measured by, or no
+        alpha is given.
     ArtifactError
         If it has no artifact.
     """
+    alpha = _alpha(params)
     examples, data = read_prepared(out)
     router = Router.load(out / "model")
     found = certify(
         _losses(router, examples.of_role("calibration"), params.risk),
         _losses(router, examples.of_role("certification"), params.risk),
-        alpha=params.alpha,
+        alpha=alpha,
         delta=params.delta,
         seed=params.seed,
         slices=params.slices,
         annotations_only=not (examples.scored or params.labels_are_outcomes),
     )
-    record: dict[str, Any] = found.record()
-    details = {name: record[name] for name in record if name not in ("status", "reason")}
-    origin = {"date": datetime.now(UTC).date().isoformat(), "data": data.fingerprint}
-    certificate = Certificate(found.status, found.reason, {**details, **origin})
+    asked = {"model_version": router.classifier.manifest.model_version, **params.model_dump()}
+    attempts = Attempts(out).counted(data.fingerprint, asked)
+    certificate = _certificate(found, attempts, params.valid_days)
     write_certificate(out / "model", certificate, found.threshold)
-    return found
+    return Certified(found, attempts, out / "model")
+
+
+def _certificate(found: Certification, attempts: int, valid_days: int) -> Certificate:
+    record = found.record()
+    details = {name: record[name] for name in record if name not in ("status", "reason")}
+    today = datetime.now(UTC).date()
+    dates = {
+        "date": today.isoformat(),
+        "expires": (today + timedelta(days=valid_days)).isoformat() if found.granted else None,
+    }
+    return Certificate(found.status, found.reason, {**details, **dates, "attempts": attempts})
 
 
 def plan_labels(
@@ -68,12 +119,20 @@ def plan_labels(
     return plan(
         _losses(router, examples.of_role("calibration"), "needs_frontier"),
         target_cheap_share=target_cheap_share,
-        alpha=params.alpha,
+        alpha=_alpha(params),
         delta=params.delta,
         labelled=len(np.unique(certification.group.astype(str))),
         seed=params.seed,
         price_per_label=price_per_label,
     )
+
+
+def _alpha(params: CertifyParams) -> float:
+    if params.alpha is None:
+        raise UsageError(
+            "no risk to promise: give --alpha, such as 0.1, or set certify.alpha in a params file"
+        )
+    return params.alpha
 
 
 def _losses(router: Router, examples: Examples, risk: RiskName) -> Losses:

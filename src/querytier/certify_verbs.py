@@ -8,7 +8,7 @@ import typer
 
 from querytier.log_options import say
 
-__all__ = ["certify", "plan"]
+__all__ = ["Alpha", "Delta", "certify", "plan"]
 
 Run = Annotated[Path, typer.Argument(metavar="DIR", help="What --out of a run was.")]
 Alpha = Annotated[
@@ -35,19 +35,13 @@ def certify(
     from querytier.params import read_params, with_section
 
     section = with_section(read_params(params), "certify", alpha=alpha, delta=delta).certify
-    found = certify_artifact(out, section)
+    made = certify_artifact(out, section)
+    found = made.certification
     if as_json:
-        typer.echo(json.dumps(found.record()))
+        typer.echo(json.dumps({**found.record(), "attempts": made.attempts}))
     else:
-        say(f"{found.status}: {found.reason}")
-        if found.granted:
-            say(
-                f"threshold {found.threshold:.4f} sends {found.coverage:.0%} "
-                f"({found.coverage_low:.0%} to {found.coverage_high:.0%}) of the queries to the "
-                f"cheap model; written into {out / 'model'}"
-            )
-        for one in found.slices:
-            say(f"slice {one.name}: {one.status}, {one.reason}")
+        for line in made.lines():
+            say(line)
     if not found.granted:
         raise typer.Exit(1)
 

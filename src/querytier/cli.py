@@ -4,17 +4,21 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from querytier import __version__
 from querytier.artifact_verbs import artifact_app
-from querytier.certify_verbs import certify, plan
+from querytier.certify_verbs import Alpha, Delta, certify, plan
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.gate_verbs import gate
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.off_policy_verbs import off_policy
+
+if TYPE_CHECKING:
+    from querytier.stages import Exported
 
 __all__ = ["app", "main"]
 
@@ -50,6 +54,10 @@ app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
+app.command(
+    epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
+    "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
+)(off_policy)
 
 OptionalLogs = Annotated[
     list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
@@ -64,6 +72,10 @@ Corrections = Annotated[
 ]
 Artifact = Annotated[
     Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
+]
+Champion = Annotated[
+    Path | None,
+    typer.Option("--champion", metavar="DIR", help="A classifier to stand beside in the report."),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for all results.")]
 EngineName = Annotated[
@@ -122,25 +134,32 @@ def run(
     budget: BudgetName = None,
     engine: EngineName = "local",
     cluster: Cluster = None,
+    champion: Champion = None,
+    alpha: Alpha = None,
+    delta: Delta = None,
 ) -> None:
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
     from querytier.data.engines import engine as engine_named
     from querytier.params import with_section
+    from querytier.serve import Router
     from querytier.summary import print_data
     from querytier.tracking import Tracker
 
     settings = with_section(reading.params(logs=logs), "train", budget=budget)
+    settings = with_section(settings, "certify", alpha=alpha, delta=delta)
     sources = reading.sources(logs, settings)
+    if champion is not None:
+        Router.load(champion)  # what is no artifact is to be heard of before the training
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
     print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
     say("2/4 train")
     stages.train_stage(out, settings, tracker)
     say("3/4 export")
-    stages.export_stage(out, settings, tracker)
+    _say_certified(stages.export_stage(out, settings, tracker))
     say("4/4 evaluate")
-    stages.evaluate_stage(out, settings, tracker)
+    stages.evaluate_stage(out, settings, tracker, champion)
     _show(out, out)
 
 
@@ -207,12 +226,13 @@ def crossval(
 
 @app.command(epilog="Example: querytier export --params params.yaml --out artifacts")
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
-    """Stage 3: build the artifact, past the parity gate."""
+    """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
     from querytier import stages
     from querytier.params import read_params
     from querytier.tracking import Tracker
 
-    manifest = stages.export_stage(out, read_params(params), Tracker(_project(params)))
+    exported = stages.export_stage(out, read_params(params), Tracker(_project(params)))
+    manifest = exported.manifest
     say(
         f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
         f"and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
@@ -224,6 +244,7 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
             f"{trial['precision']}: {drift['flips']} of {drift['texts']} decisions changed; "
             f"{trial['refusal'] or 'within the budget'}"
         )
+    _say_certified(exported)
 
 
 @app.command(
@@ -238,12 +259,13 @@ def evaluate(
     artifact: Annotated[
         Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
     ] = None,
+    champion: Champion = None,
 ) -> None:
     """Judge an artifact on labelled logs; without LOGS, stage 4 of the pipeline in --out."""
     if logs is None:
         if artifact or reading.map_text:
             raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
-        _evaluate_run(out, reading.params_file or Path("params.yaml"))
+        _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
         return
     if artifact is None:
         raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
@@ -257,6 +279,7 @@ def evaluate(
         out,
         rules=reading_of(settings.prepare).rules if reading.names_rules else None,
         params=settings,
+        champion=champion,
     )
     _show(out, out)
 
@@ -322,12 +345,17 @@ def show(
         _compare(query, out / "model")
 
 
-def _evaluate_run(out: Path, params: Path) -> None:
+def _say_certified(exported: "Exported") -> None:
+    for line in exported.certified.lines() if exported.certified else ():
+        say(line)
+
+
+def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
     from querytier import stages
     from querytier.params import read_params
     from querytier.tracking import Tracker
 
-    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)))
+    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
     say(f"report: {out / 'report.html'}")
 
 
@@ -338,7 +366,7 @@ def _project(params: Path) -> Path:
 
 
 def _show(out: Path, project: Path) -> None:
-    from querytier.eval.report import headline
+    from querytier.eval.result_table import beside_baselines, headline
     from querytier.summary import print_table
     from querytier.tracking import ui_command
 
@@ -347,7 +375,10 @@ def _show(out: Path, project: Path) -> None:
         raise UsageError(f"{out} has no metrics.json; run `querytier run` with --out {out} first")
     metrics = json.loads(path.read_text("utf-8"))
     print_table(metrics)
-    typer.echo(f"\n{headline(metrics)}\n")
+    typer.echo(f"\n{headline(metrics)} {beside_baselines(metrics)}\n")
+    if metrics["gate"]:
+        verdict = "passed" if metrics["gate"]["passed"] else "failed"
+        typer.echo(f"gate {verdict}: {metrics['gate']['reason']}")
     typer.echo(f"report:   {out / 'report.html'}")
     if (out / "model").is_dir():
         typer.echo(f"artifact: {out / 'model'}")

@@ -35,6 +35,7 @@ def evaluate_artifact(
     *,
     rules: LabelRules | None,
     params: Params,
+    champion: Path | None = None,
 ) -> Assessment:
     """Judge an existing artifact on other labelled logs; its baselines are cross-fitted on them.
 
@@ -45,6 +46,8 @@ def evaluate_artifact(
     rules : LabelRules or None
         None takes the artifact's, and the automatic ones beside them.
     params : Params
+    champion : Path, optional
+        Gets a row of its own.
     """
     router = Router.load(artifact)
     trained_on = LabelRules(**router.classifier.manifest.label_rule)
@@ -53,10 +56,17 @@ def evaluate_artifact(
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
     tracker = Tracker(out)
     with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):
-        learned, left_out = _cross_fitted_baselines(embedded(router, examples), params)
-        base_rate = router.classifier.manifest.data["needs_frontier"]
+        asked = embedded(router, examples)
+        learned, left_out = _cross_fitted_baselines(asked, params)
         assessment = assess(
-            router, examples, learned, left_out, base_rate=base_rate, params=params.evaluate
+            router,
+            asked,
+            asked,
+            learned,
+            left_out,
+            base_rate=router.classifier.manifest.data["needs_frontier"],
+            params=params.evaluate,
+            champion=None if champion is None else Router.load(champion),
         )
         plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
         log_evaluation(tracker, assessment, plots, out)

@@ -18,6 +18,8 @@ __all__ = [
     "GateParams",
     "Params",
     "PrepareParams",
+    "PricesParams",
+    "TierPriceParams",
     "TrainParams",
     "read_params",
     "validated",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Budget = Literal["quick", "standard", "thorough"]
 Section = TypeVar("Section", bound=BaseModel)
@@ -122,11 +125,30 @@ class CertifyParams(_Section):
     """What the threshold is to promise."""
 
     risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
-    alpha: Share = 0.1
+    alpha: Share | None = None
     delta: Share = 0.1
     slices: tuple[str, ...] = ()
     labels_are_outcomes: bool = False
+    valid_days: Annotated[int, Field(ge=1)] = 180
     seed: Seed = 17
+
+
+class TierPriceParams(_Section):
+    """What a tier's model charges."""
+
+    per_million_in: NotNegative
+    per_million_out: NotNegative
+    output_tokens: NotNegative | None = None
+
+
+class PricesParams(_Section):
+    """A price table, in dollars."""
+
+    cheap: TierPriceParams
+    frontier: TierPriceParams
+    decision: NotNegative = 0.0
+    lost_cache_discount: NotNegative = 0.0
+    source: str = ""
 
 
 class EvaluateParams(_Section):
@@ -134,6 +156,8 @@ class EvaluateParams(_Section):
 
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     latency_decisions: Annotated[int, Field(ge=1)] = 200
+    mistakes: Annotated[int, Field(ge=0, le=100)] = 10
+    prices: PricesParams | None = None
     seed: Seed = 17
 
 

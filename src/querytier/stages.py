@@ -17,16 +17,17 @@ MLflow run says so.
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from querytier.assessment import Assessment, assess
+from querytier.certification import Certified, certify_artifact
 from querytier.classifier.artifact import MODEL
 from querytier.classifier.drift import DriftBudget
-from querytier.classifier.exporting import Lineage, export_artifact
+from querytier.classifier.exporting import Lineage, TypicalQueries, export_artifact
 from querytier.classifier.features import Features
 from querytier.classifier.head import Blocks
 from querytier.classifier.manifest import Certificate, Manifest, Precision
@@ -58,6 +59,7 @@ from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fitted import Fitted, fit_classifier, recalibrated
 
 __all__ = [
+    "Exported",
     "evaluate_stage",
     "export_stage",
     "prepare_stage",
@@ -68,9 +70,24 @@ __all__ = [
 _TIMED_QUERIES = 20
 _NO_CERTIFICATE = Certificate(
     "refused",
-    "not asked for yet (`querytier certify`); the threshold meets a frontier rate and promises "
-    "nothing about risk",
+    "not asked for (certify.alpha, or querytier certify); the threshold meets a frontier rate",
 )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_stage` left.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        As exported; the certificate is in `certified`, and in the folder.
+    certified : Certified or None
+        None where no promise was asked for.
+    """
+
+    manifest: Manifest
+    certified: Certified | None
 
 
 def prepare_stage(
@@ -151,8 +168,10 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     return fitted
 
 
-def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
-    """Build the artifact of what `train_stage` left, and register it as challenger.
+def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
+    """Build the artifact of what `train_stage` left; certify its threshold where alpha is given.
+
+    Where the certificate is refused, the threshold stays that of the target frontier rate.
 
     Raises
     ------
@@ -177,19 +196,26 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Manifest:
             certificate=_NO_CERTIFICATE,
             lineage=_lineage(fitted, data),
             quantising=_quantising(features, fitted, examples, params),
+            typical=_typical(out, examples),
         )
-        log_export(tracker, manifest)
+        asked = params.certify.alpha is not None
+        certified = certify_artifact(out, params.certify) if asked else None
+        log_export(tracker, manifest, certified.certification if certified else None)
         tracker.log_files(
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
-    return manifest
+    return Exported(manifest, certified)
 
 
-def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
+def evaluate_stage(
+    out: Path, params: Params, tracker: Tracker, champion: Path | None = None
+) -> Assessment:
     """Judge the artifact on the test role, write metrics and report, and check it by itself.
 
     Where the registry has no champion, one that passes the checks becomes it; where it has one,
     `querytier.gating` compares the two.
+
+    An artifact that is the champion gets a row of its own beside it.
 
     Raises
     ------
@@ -200,17 +226,25 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
     fitted, run = _trained(out)
     with tracker.resume(run):
         router = Router.load(out / "model")
-        known, asked = examples.of_role("train", "calibration"), examples.of_role("test")
-        test_rows = rows_name(asked)
+        known, held_out = examples.of_role("train", "calibration"), examples.of_role("test")
+        test_rows = rows_name(held_out)
         tracker.set_tags({"test_rows": test_rows})
-        train = Labelled(known, {"minilm": np.load(out / "train" / "embeddings.npy")})
+        train = Labelled(known, {fitted.recipe.encoder: np.load(out / "train" / "embeddings.npy")})
         train = train.where(known.role == "train")
-        learned = _baselines_from(train, embedded(router, asked))
-        base_rate = float(train.examples.needs_frontier.mean())
-        assessment = assess(router, asked, learned, {}, base_rate=base_rate, params=params.evaluate)
+        asked = embedded(router, held_out)
+        assessment = assess(
+            router,
+            asked,
+            train,
+            _baselines_from(train, asked),
+            {},
+            base_rate=float(train.examples.needs_frontier.mean()),
+            params=params.evaluate,
+            champion=None if champion is None else Router.load(champion),
+        )
         model_version = router.classifier.manifest.model_version
-        champion = tracker.registry().champion_besides(model_version)
-        gate = absolute_gate(assessment.evaluation, _stays(champion, out))
+        stands = tracker.registry().champion_besides(model_version)
+        gate = absolute_gate(assessment.evaluation, _stays(stands, out))
         uses = tracker.count_runs("test_rows", test_rows)
         metrics = assessment.metrics(data, gate, fitted.candidates, test_uses=uses)
         plots = assessment.write(metrics, out, out / "model")
@@ -221,7 +255,7 @@ def evaluate_stage(out: Path, params: Params, tracker: Tracker) -> Assessment:
             router.classifier.feed("an example"),
             tags,
         )
-        promoted = gate.passed and champion is None
+        promoted = gate.passed and stands is None
         tracker.registry().judge(registered, gate.passed, gate.reason, promoted=promoted)
     return assessment
 
@@ -275,6 +309,13 @@ def _quantising(
         DriftBudget(**params.export.drift.model_dump()),
         required=wanted != "auto",
     )
+
+
+def _typical(out: Path, examples: Examples) -> TypicalQueries:
+    known = examples.of_role("train", "calibration")
+    embeddings = np.load(out / "train" / "embeddings.npy")
+    views = [text_view(query) for query in examples.of_role("calibration").query]
+    return TypicalQueries(embeddings[known.role == "train"], views)
 
 
 def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:

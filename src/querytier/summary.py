@@ -6,7 +6,7 @@ from typing import Any
 from querytier.data.data_summary import FEWEST_ROWS, DataSummary, OneSided, counted
 from querytier.data.inspecting import Inspection
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
-from querytier.eval.report import COLUMNS, table_cells
+from querytier.eval.result_table import COLUMNS, table_cells
 from querytier.log_options import say
 from querytier.serve import Router
 

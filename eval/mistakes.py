@@ -1,0 +1,139 @@
+"""The worst mistakes both ways, each beside the labelled queries that are nearest to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.examples import Examples
+from querytier.eval.evaluation import Ranking
+
+__all__ = ["Neighbourhood", "mistakes_record", "worst_mistakes"]
+
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+Places = NDArray[np.intp]
+
+_EXCERPT = 300
+_NEAREST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """Labelled queries, and the queries that look for neighbours among them.
+
+    Attributes
+    ----------
+    known : Examples, length k
+        Where neighbours are looked for.
+    known_vectors : ndarray of float32, shape (k, d)
+        Their embeddings.
+    asked_vectors : ndarray of float32, shape (n, d)
+        Embeddings, from the same encoder, of the queries that ask.
+    """
+
+    known: Examples
+    known_vectors: Vectors
+    asked_vectors: Vectors
+
+    def nearest(self, asked: int, group: str, count: int = _NEAREST) -> list[dict[str, Any]]:
+        """Return the labelled queries nearest to a query by cosine, none of its own group."""
+        known, vector = _unit(self.known_vectors), _unit(self.asked_vectors[asked])
+        similarities = np.where(self.known.group == group, -np.inf, known @ vector)
+        places = np.argsort(-similarities, kind="stable")[:count]
+        return [
+            {
+                "query": _excerpt(str(self.known.query[place])),
+                "similarity": float(similarities[place]),
+                "needs_frontier": float(self.known.needs_frontier[place]),
+            }
+            for place in places
+            if np.isfinite(similarities[place])
+        ]
+
+
+def worst_mistakes(
+    examples: Examples, decision_scores: Floats, frontier: NDArray[np.bool_]
+) -> dict[str, Places]:
+    """Return the wrong decisions, the worst first.
+
+    The more was lost the worse, and where as much was lost, the surer the classifier was. With
+    scores of both answers the loss is in those, without in labels.
+
+    Parameters
+    ----------
+    examples : Examples, length n
+    decision_scores : ndarray of float64, shape (n,)
+    frontier : ndarray of bool, shape (n,)
+        Where the classifier decided for the frontier tier.
+
+    Returns
+    -------
+    dict of str to ndarray of intp
+        `sent_cheap`: queries that needed the frontier model; `sent_frontier`: queries that did not.
+    """
+    labels = examples.needs_frontier
+    gain = examples.frontier_score - examples.cheap_score if examples.scored else labels
+    return {
+        "sent_cheap": _first(np.lexsort((decision_scores, -gain)), ~frontier & (labels > 0.5)),
+        "sent_frontier": _first(np.lexsort((-decision_scores, gain)), frontier & (labels < 0.5)),
+    }
+
+
+def mistakes_record(
+    examples: Examples,
+    classifier: Ranking,
+    frontier: NDArray[np.bool_],
+    neighbourhood: Neighbourhood,
+    count: int,
+) -> Mapping[str, list[dict[str, Any]]]:
+    """Return the worst mistakes of either kind for JSON, at most `count` each.
+
+    Parameters
+    ----------
+    examples : Examples, length n
+    classifier : Ranking
+        With probabilities.
+    frontier : ndarray of bool, shape (n,)
+    neighbourhood : Neighbourhood
+        Its `asked_vectors` are those of the examples.
+    count : int
+        0 keeps texts of the log out of the record.
+    """
+    probabilities = classifier.probabilities
+    if probabilities is None:
+        raise ValueError(f"{classifier.name} claims no probabilities, and the classifier has to")
+
+    def record(place: int) -> dict[str, Any]:
+        return {
+            "query": _excerpt(str(examples.query[place])),
+            "p_frontier": float(probabilities[place]),
+            "decision_score": float(classifier.scores[place]),
+            "needs_frontier": float(examples.needs_frontier[place]),
+            "cheap_score": _known(examples.cheap_score[place]),
+            "frontier_score": _known(examples.frontier_score[place]),
+            "neighbours": neighbourhood.nearest(place, str(examples.group[place])),
+        }
+
+    found = worst_mistakes(examples, classifier.scores, frontier)
+    return {kind: [record(place) for place in places[:count]] for kind, places in found.items()}
+
+
+def _first(order: Places, wrong: NDArray[np.bool_]) -> Places:
+    return order[wrong[order]]
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
+
+
+def _excerpt(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _EXCERPT else f"{words[: _EXCERPT - 1]}…"
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""How a router decides beyond its threshold: deadline, exploration, what is too strange, memory."""
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Exploration", "RouterSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """How often the tier is taken that the classifier did not choose, so that logs tell of both.
+
+    Attributes
+    ----------
+    epsilon : float
+        Probability of the other tier, in (0, 1/2].
+    band : float or None
+        Only queries whose decision score lies at most so far from the threshold are explored; None
+        explores all that the classifier decides.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range.
+    """
+
+    epsilon: float
+    band: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon <= 0.5:
+            raise ValueError(
+                f"epsilon is {self.epsilon}; the other tier is taken with a probability in "
+                "(0, 0.5], and without exploration there is none"
+            )
+        if self.band is not None and not 0 < self.band < math.inf:
+            raise ValueError(f"band is {self.band}; it has to be above 0, or None for all queries")
+
+    def reaches(self, decision_score: float, threshold: float) -> bool:
+        """Tell whether a decision with this score may be explored."""
+        return self.band is None or abs(decision_score - threshold) <= self.band
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """How a router decides.
+
+    Attributes
+    ----------
+    deadline_ms : float or None
+        After so many milliseconds the fallback tier answers; None waits for the classifier, whose
+        time the text view bounds.
+    least_typicality : float
+        Queries less typical of the training traffic than this get the fallback tier; it is the
+        share of typical queries that get it too. In [0, 1); 0 lets all pass.
+    exploration : Exploration or None
+    conversations : int
+        So many conversations that went to the frontier tier stay there, the longest unseen are
+        forgotten first; 0 remembers none.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range.
+    """
+
+    deadline_ms: float | None = None
+    least_typicality: float = 0.0
+    exploration: Exploration | None = None
+    conversations: int = 0
+
+    def __post_init__(self) -> None:
+        if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
+            raise ValueError(
+                f"deadline_ms is {self.deadline_ms}; it has to be above 0, or None for no deadline"
+            )
+        if not 0 <= self.least_typicality < 1:
+            raise ValueError(
+                f"least_typicality is {self.least_typicality}; it is a share in [0, 1), and 0.01 "
+                "turns away one typical query in a hundred"
+            )
+        if self.conversations < 0:
+            raise ValueError(f"conversations is {self.conversations}; it has to be 0 or more")

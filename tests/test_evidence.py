@@ -1,0 +1,178 @@
+"""What a sceptic asks a report for: the worst mistakes, the slices, the prices behind a saving."""
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from querytier.data.example import Example
+from querytier.data.examples import Examples
+from querytier.eval.answers import ModelPrice
+from querytier.eval.evaluation import Ranking
+from querytier.eval.mistakes import Neighbourhood, mistakes_record, worst_mistakes
+from querytier.eval.pricing import Prices, TierPrice, priced
+from querytier.eval.slice_record import slice_record
+
+PRICES = Prices(TierPrice(ModelPrice(1.0, 2.0), 100.0), TierPrice(ModelPrice(10.0, 20.0)))
+
+
+def examples_of(**columns):
+    empty = {field.name: "" if field.type is str else np.nan for field in fields(Example)}
+    return Examples.of(
+        [
+            Example(
+                **{**empty, "query": "q", "group": f"g{n}", **dict(zip(columns, row, strict=True))}
+            )
+            for n, row in enumerate(zip(*columns.values(), strict=True))
+        ]
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.integers(0, 8)).map(
+            lambda row: (float(row[0]), row[1], row[2] / 8)
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_mistakes_are_all_the_wrong_decisions_and_the_surest_come_first(rows):
+    labels, frontier, scores = map(np.array, zip(*rows, strict=True))
+    found = worst_mistakes(examples_of(needs_frontier=labels.tolist()), scores, frontier)
+    missed, wasted = found["sent_cheap"], found["sent_frontier"]
+    assert set(missed) == set(np.flatnonzero(~frontier & (labels == 1)))
+    assert set(wasted) == set(np.flatnonzero(frontier & (labels == 0)))
+    assert (np.diff(scores[missed]) >= 0).all()
+    assert (np.diff(scores[wasted]) <= 0).all()
+
+
+def test_what_loses_more_is_the_worse_mistake():
+    examples = examples_of(
+        needs_frontier=[1.0, 1.0], cheap_score=[0.4, 0.0], frontier_score=[0.6, 1.0]
+    )
+    found = worst_mistakes(examples, np.array([0.1, 0.3]), np.zeros(2, bool))
+    assert found["sent_cheap"].tolist() == [1, 0]
+
+
+def test_neighbours_are_the_nearest_by_angle_and_never_of_the_same_group():
+    known = examples_of(
+        query=["same group", "near", "far", "opposite"],
+        group=["g0", "a", "b", "c"],
+        needs_frontier=[1.0, 0.0, 1.0, 0.0],
+    )
+    vectors = np.array([[1, 0], [8, 1], [1, 1], [-1, 0]], np.float32)
+    asked = Neighbourhood(known, vectors, np.array([[5, 0]], np.float32))
+    nearest = asked.nearest(0, "g0")
+    assert [one["query"] for one in nearest] == ["near", "far", "opposite"]
+    assert [one["needs_frontier"] for one in nearest] == [0.0, 1.0, 0.0]
+    assert nearest[1]["similarity"] == pytest.approx(2**-0.5)
+
+
+def test_mistakes_hold_at_most_so_many_texts_and_long_ones_are_cut():
+    examples = examples_of(query=["word " * 500] * 4, needs_frontier=[1.0] * 4)
+    vectors = np.ones((4, 2), np.float32)
+    ranking = Ranking("classifier", np.zeros(4), np.zeros(4), "rows")
+    neighbourhood = Neighbourhood(examples, vectors, vectors)
+    found = mistakes_record(examples, ranking, np.zeros(4, bool), neighbourhood, 2)
+    assert len(found["sent_cheap"]) == 2
+    assert all(len(one["query"]) <= 300 for one in found["sent_cheap"])
+    assert found["sent_cheap"][0]["cheap_score"] is None
+    none = mistakes_record(examples, ranking, np.zeros(4, bool), neighbourhood, 0)
+    assert none == {"sent_cheap": [], "sent_frontier": []}
+    assert json.dumps(found, allow_nan=False)
+
+
+def test_a_slice_sent_the_wrong_way_is_worse_than_a_coin_and_others_are_not():
+    random = np.random.default_rng(3)
+    needed = (random.random(1200) < 0.4).astype(float)
+    domain = random.choice(["turned", "right", "blind"], 1200)
+    right, coin = needed > 0.5, random.random(1200) < 0.4
+    frontier = np.select([domain == "turned", domain == "right"], [~right, right], coin)
+    examples = examples_of(needs_frontier=needed.tolist(), domain=domain.tolist())
+    found = slice_record(examples, frontier)
+    assert [result["name"] for result in found["results"] if result["worse"]] == ["domain: turned"]
+    first = found["results"][0]
+    assert first["missed"] == pytest.approx(needed[domain == "turned"].mean())
+    assert first["rows"] == (domain == "turned").sum()
+
+
+def test_a_slice_that_needs_little_and_gets_little_is_not_worse():
+    """Money that is spent where it is needed is not spent elsewhere: no fault of the ranking."""
+    random = np.random.default_rng(4)
+    easy = np.arange(2000) % 2 == 0
+    needed = (random.random(2000) < np.where(easy, 0.05, 0.6)).astype(float)
+    frontier = random.random(2000) < np.where(easy, 0.05, 0.9)
+    domain = np.where(easy, "easy", "hard").tolist()
+    found = slice_record(examples_of(needs_frontier=needed.tolist(), domain=domain), frontier)
+    assert not [result["name"] for result in found["results"] if result["worse"]]
+
+
+def test_logged_costs_stay_and_tokens_are_taken_before_estimates():
+    examples = examples_of(
+        query=["a" * 400, "a" * 400, "a" * 400],
+        cheap_cost=[0.5, np.nan, np.nan],
+        frontier_cost=[0.7, np.nan, np.nan],
+        input_tokens=[np.nan, 1000.0, np.nan],
+        cheap_output_tokens=[np.nan, 500.0, np.nan],
+        frontier_output_tokens=[np.nan, 500.0, np.nan],
+    )
+    with_costs, estimated = priced(examples, PRICES)
+    assert with_costs.cheap_cost == pytest.approx([0.5, 2000e-6, (100 + 200) * 1e-6])
+    assert with_costs.frontier_cost[:2] == pytest.approx([0.7, 20_000e-6])
+    assert np.isnan(with_costs.frontier_cost[2]), "nothing is assumed of what frontier writes"
+    assert estimated == 1
+
+
+def test_a_log_tells_tokens_of_both_answers_or_of_the_one_that_was_given():
+    from querytier.data.example import example_from
+    from querytier.data.labelling import LabelRules
+    from querytier.data.mapped_values import BadRecordError
+
+    both = {"query": "q", "input_tokens": "12", "cheap_output_tokens": 3}
+    example = example_from(both, LabelRules(), "line-1")
+    assert (example.input_tokens, example.cheap_output_tokens) == (12, 3)
+    assert np.isnan(example.frontier_output_tokens)
+    given_one = {"query": "q", "tier": "frontier", "output_tokens": 40, "cost": 0.1}
+    example = example_from(given_one, LabelRules(), "line-1")
+    assert (example.frontier_output_tokens, example.frontier_cost) == (40, 0.1)
+    assert np.isnan(example.cheap_output_tokens)
+    with pytest.raises(BadRecordError, match="input_tokens below 0: -1"):
+        example_from({"query": "q", "input_tokens": -1}, LabelRules(), "line-1")
+
+
+def test_the_metrics_hold_the_evidence(run_dir):
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    parts = {name: estimate["value"] for name, estimate in metrics["calibration"].items()}
+    assert parts["brier"] == pytest.approx(metrics["rows"][0]["brier"])
+    assert metrics["slices"]["results"] or metrics["slices"]["untested"]
+    assert metrics["mistakes"]["sent_cheap"], "a classifier on two hundred rows misses some"
+    assert len(metrics["mistakes"]["sent_cheap"][0]["neighbours"]) == 3
+    assert (metrics["prices"], metrics["champion"]) == (None, None)
+
+
+def test_a_champion_and_prices_are_seen_in_another_evaluation(call, scored_log, artifact, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(
+        "evaluate:\n  bootstrap: 100\n  latency_decisions: 5\n  mistakes: 0\n  prices:\n"
+        "    cheap: {per_million_in: 1, per_million_out: 1, output_tokens: 100}\n"
+        "    frontier: {per_million_in: 9, per_million_out: 9, output_tokens: 100}\n"
+        "    decision: 0.0001\n    source: invented for this test\n"
+    )
+    columns = "query=prompt,cheap_score=score.cheap,frontier_score=score.frontier"
+    code, _, errors = call(
+        "evaluate", scored_log, "--map", columns, "--artifact", artifact,
+        "--champion", artifact, "--params", params, "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, errors
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    ours, champion = metrics["rows"][:2]
+    assert champion["name"] == "champion"
+    assert champion["auroc"] == ours["auroc"]
+    assert champion["behind_classifier"]["apgr"]["low"] == 0
+    assert metrics["prices"]["estimated_rows"] == metrics["n"]["evaluated"]
+    assert ours["cost_saved"] < 1 - metrics["operating_point"]["frontier_rate"]
+    assert metrics["mistakes"] == {"sent_cheap": [], "sent_frontier": []}
