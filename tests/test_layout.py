@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -88,6 +89,13 @@ def test_all_names_what_every_module_offers():
 
 
 @pytest.mark.checkout
+def test_one_module_imports_mlflow():
+    files = [file for room in [*ROOMS, "src"] for file in (ROOT / room).rglob("*.py")]
+    importing = re.compile(r"^\s*(import|from) mlflow\b", re.MULTILINE)
+    assert [file.name for file in files if importing.search(file.read_text())] == ["tracking.py"]
+
+
+@pytest.mark.checkout
 def test_params_yaml_states_the_defaults():
     from querytier.params import Params, read_params
 
@@ -106,8 +114,6 @@ def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
 
 @pytest.mark.checkout
 def test_constraints_pin_every_declared_dependency(pyproject):
-    import re
-
     text = "".join(path.read_text() for path in ROOT.glob("constraints*.txt"))
     pinned = {line.split("==")[0].lower() for line in text.splitlines() if "==" in line}
     project = pyproject["project"]

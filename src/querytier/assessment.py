@@ -88,7 +88,11 @@ class Assessment:
     params: EvaluateParams
 
     def metrics(
-        self, data: DataSummary, gate: Gate | None, candidates: Sequence[Mapping[str, Any]]
+        self,
+        data: DataSummary,
+        gate: Gate | None,
+        candidates: Sequence[Mapping[str, Any]],
+        test_uses: int | None = None,
     ) -> dict[str, Any]:
         """Return the content of `metrics.json`.
 
@@ -99,6 +103,8 @@ class Assessment:
             None where no gate was asked.
         candidates : sequence of mapping
             What training tried; empty where an existing artifact is judged on other rows.
+        test_uses : int or None
+            How often these rows were used for a choice or shown, this time included, where counted.
         """
         manifest = self.router.classifier.manifest
         latencies = self._latencies()
@@ -143,7 +149,7 @@ class Assessment:
             ),
             "prices": self.pricing.record() if self.pricing else None,
             "champion": _champion(self.champion),
-            "test_uses": None,
+            "test_uses": test_uses,
             **self._evidence(),
         }
 

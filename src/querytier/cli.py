@@ -13,6 +13,7 @@ from querytier.artifact_verbs import artifact_app
 from querytier.certify_verbs import Alpha, Delta, certify, plan
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
+from querytier.gate_verbs import gate
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
 from querytier.off_policy_verbs import off_policy
 
@@ -52,6 +53,7 @@ app.add_typer(artifact_app, name="artifact")
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.add_typer(data_app, name="data")
+app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
