@@ -93,7 +93,8 @@ class Service:
     def classify(self, state: State) -> State:
         """Decide the tier; never fails, as a classifier that cannot answer says frontier."""
         decision = self.router.decide(state["query"]).record()
-        return {"decision": decision, "steps": [("classify", decision["reason"] == "classifier")]}
+        answered = not decision["reason"].startswith("fallback")
+        return {"decision": decision, "steps": [("classify", answered)]}
 
     def after_classify(self, state: State) -> str:
         """Look something up only where there are documents."""

@@ -9,6 +9,7 @@ token probabilities tell; `broken-model` answers 503.
 import argparse
 import json
 import math
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +23,7 @@ class ChatCompletions(BaseHTTPRequestHandler):
     """Answers `POST /v1/chat/completions`."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every answer waits 40 ms for an acknowledgement
     server: "StubModels"
 
     def do_POST(self) -> None:
@@ -29,10 +31,15 @@ class ChatCompletions(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers["authorization"] != f"Bearer {self.server.key}":
             return self._reply(401, {"error": {"message": "wrong key"}})
-        request = json.loads(body)
+        try:
+            request = json.loads(body)
+            answer = completion(self.server.name, request)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            return self._reply(400, {"error": {"message": f"no chat: {error!r}"}})
         if request["model"] == "broken-model":
             return self._reply(503, {"error": {"message": "overloaded"}})
-        return self._reply(200, completion(self.server.name, request))
+        time.sleep(self.server.delay)
+        return self._reply(200, answer)
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
@@ -56,13 +63,15 @@ class StubModels(ThreadingHTTPServer):
         What clients must send as their bearer token.
     name : str
         What its answers begin with.
+    delay : float
+        Seconds that it takes over an answer.
     """
 
     daemon_threads = True
 
-    def __init__(self, port: int, key: str, name: str) -> None:
+    def __init__(self, port: int, key: str, name: str, delay: float) -> None:
         super().__init__(("127.0.0.1", port), ChatCompletions)
-        self.key, self.name = key, name
+        self.key, self.name, self.delay = key, name, delay
 
 
 def completion(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +104,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8901)
     parser.add_argument("--key", default="sk-stub")
     parser.add_argument("--name", default="stub")
+    parser.add_argument("--delay", type=float, default=0.0)
     given = parser.parse_args()
-    with StubModels(given.port, given.key, given.name) as server:
+    with StubModels(given.port, given.key, given.name, given.delay) as server:
         server.serve_forever()
 
 

@@ -12,7 +12,8 @@ In the proxy's configuration (`examples/litellm/config.yaml` is a whole one)::
 
 The artifact's folder is in the environment variable `QUERYTIER_ARTIFACT`; it is loaded when LiteLLM
 looks `classifier` up, so that a proxy whose artifact is missing or damaged does not start. Programs
-that call `litellm.Router` themselves pass `TierClassifier(Router.load(path))` as the plugin.
+that call `litellm.Router` themselves pass `TierClassifier(Router.load(path))`; a module beside the
+proxy's configuration may hold the same under a name of its own.
 
 LiteLLM is not imported here: a plugin is whatever has an async `classify`.
 """

@@ -49,7 +49,7 @@ def free_port():
 
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory):
-    """Start a program of this environment, wait for its port, end it with the session."""
+    """Start a program of this environment and wait for its port; it ends with the session."""
     with ExitStack() as servers:
 
         def started(command, port, *, folder=ROOT, **environment):
