@@ -107,7 +107,7 @@ def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
 def test_constraints_pin_every_declared_dependency(pyproject):
     import re
 
-    files = ("constraints.txt", "constraints-distributed.txt")
+    files = ("constraints.txt", "constraints-distributed.txt", "constraints-gateways.txt")
     text = "".join((ROOT / name).read_text() for name in files)
     pinned = {line.split("==")[0].lower() for line in text.splitlines() if "==" in line}
     project = pyproject["project"]

@@ -99,6 +99,12 @@ def test_a_body_of_several_megabytes_arrives_whole(envoy, ask, queries):
     assert ask(envoy, query)
 
 
+def test_a_body_sent_in_chunks_is_decided_too(envoy, ask, queries):
+    body = {"model": "large-model", "messages": [{"role": "user", "content": queries["cheap"]}]}
+    status, answer = ask.send(envoy, iter([json.dumps(body).encode()]))
+    assert (status, answer["model"]) == (200, "small-model")
+
+
 @pytest.mark.parametrize(
     "body", [b"no JSON", b"[]", b"{}", b'{"model": "large-model"}', b"[" * 9999]
 )
