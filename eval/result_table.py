@@ -89,13 +89,13 @@ def headline(metrics: Metrics) -> str:
             "quality and cost is not known."
         )
     if classifier["apgr"]["value"] is None:
-        return f"{_no_gap(metrics)} {cheap} and {caught}. {_saving(classifier)}"
+        return f"{_no_gap(metrics)} {cheap} and {caught}. {_saving(metrics)}"
     keyword = next(row for row in metrics["rows"] if row["name"] == "keyword_heuristic")
     kept = (
         f"keeps {_percent(classifier, 'quality_retained')} of always-frontier's quality "
         f"({_percent(keyword, 'quality_retained')} with the keyword heuristic at the same rate)"
     )
-    return f"{cheap}, {kept}, and {caught}. {_saving(classifier)}"
+    return f"{cheap}, {kept}, and {caught}. {_saving(metrics)}"
 
 
 def _no_gap(metrics: Metrics) -> str:
@@ -112,10 +112,16 @@ def _no_gap(metrics: Metrics) -> str:
     )
 
 
-def _saving(row: Metrics) -> str:
-    if row["cost_saved"] is None:
+def _saving(metrics: Metrics) -> str:
+    row, costs = metrics["rows"][0], metrics["mean_costs"]
+    if row["cost_saved"] is None or not costs:
         return "What it saves in money is not known: the log has no costs."
-    return f"It saves {_percent(row, 'cost_saved')} of always-frontier's cost."
+    routed, frontier = (1000 * costs[name]["value"] for name in ("as_routed", "always_frontier"))
+    money = metrics["prices"]["currency"] if metrics["prices"] else "in the log's currency"
+    return (
+        f"It saves {_percent(row, 'cost_saved')} of always-frontier's cost: a thousand queries "
+        f"cost {routed:.3g} instead of {frontier:.3g} {money}."
+    )
 
 
 def beside_baselines(metrics: Metrics) -> str:

@@ -14,6 +14,7 @@ from querytier.eval.answers import ModelPrice
 from querytier.eval.evaluation import Ranking
 from querytier.eval.mistakes import Neighbourhood, mistakes_record, worst_mistakes
 from querytier.eval.pricing import Prices, TierPrice, priced
+from querytier.eval.result_table import headline
 from querytier.eval.slice_record import slice_record
 
 PRICES = Prices(TierPrice(ModelPrice(1.0, 2.0), 100.0), TierPrice(ModelPrice(10.0, 20.0)))
@@ -175,4 +176,8 @@ def test_a_champion_and_prices_are_seen_in_another_evaluation(call, scored_log, 
     assert champion["behind_classifier"]["apgr"]["low"] == 0
     assert metrics["prices"]["estimated_rows"] == metrics["n"]["evaluated"]
     assert ours["cost_saved"] < 1 - metrics["operating_point"]["frontier_rate"]
+    means = {name: estimate["value"] for name, estimate in metrics["mean_costs"].items()}
+    assert 1 - means["as_routed"] / means["always_frontier"] == pytest.approx(ours["cost_saved"])
+    assert means["always_cheap"] < means["as_routed"] < means["always_frontier"]
+    assert " USD." in headline(metrics)
     assert metrics["mistakes"] == {"sent_cheap": [], "sent_frontier": []}

@@ -122,6 +122,9 @@ class Assessment:
             "mean_scores": {
                 name: estimate.record() for name, estimate in self.evaluation.mean_scores.items()
             },
+            "mean_costs": {
+                name: estimate.record() for name, estimate in self.evaluation.mean_costs.items()
+            },
             "operating_point": {
                 "threshold": manifest.threshold,
                 "frontier_rate": self.evaluation.rows[0].frontier_rate.value,
