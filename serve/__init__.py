@@ -8,15 +8,7 @@ querytier.errors.ArtifactError: no/such/folder is not a querytier artifact: ...
 """
 
 from querytier.serve.decision import Decision
-from querytier.serve.decision_log import DecisionLog, LogSettings
 from querytier.serve.router import Router
 from querytier.serve.settings import Exploration, RouterSettings
 
-__all__ = [
-    "Decision",
-    "DecisionLog",
-    "Exploration",
-    "LogSettings",
-    "Router",
-    "RouterSettings",
-]
+__all__ = ["Decision", "Exploration", "Router", "RouterSettings"]
