@@ -25,7 +25,7 @@ cheap one will do.
 | | |
 |---|---|
 | decision | frontier where {manifest.decision_score} >= {manifest.threshold:.6f}, else cheap |
-| threshold | sends {metrics["target_frontier_rate"]:.0%} of the calibration rows to the frontier tier |
+| threshold | {_chosen(manifest)} |
 | when it cannot answer | {manifest.fallback_tier} |
 | certificate | {manifest.certificate.status}: {manifest.certificate.reason} |
 | encoder | {manifest.encoder["name"]}, {manifest.precision}, first and last tokens up to {manifest.max_tokens} |
@@ -56,3 +56,12 @@ It knows the traffic and the pair of models that it was trained on, and nothing 
 or another kind of traffic, needs new labels. Where labels are annotations instead of outcomes, it
 predicts the annotators. Cost and quality on held-out rows stand in the report of its run.
 """
+
+
+def _chosen(manifest: Manifest) -> str:
+    """Say what the threshold was chosen by."""
+    certificate, rate = manifest.certificate, manifest.metrics["target_frontier_rate"]
+    coverage = certificate.details.get("coverage")
+    if certificate.status == "granted" and coverage is not None:
+        return f"certified; sends {coverage:.0%} of the certification rows to the cheap tier"
+    return f"sends {rate:.0%} of the calibration rows to the frontier tier"

@@ -32,7 +32,7 @@ def write_certificate(
 ) -> Manifest:
     """Write a certificate into manifest and graph of an artifact; what the graph computes stays.
 
-    The certificate gets the threshold and the hashes of what it depends on.
+    The certificate gets the hashes of what it depends on and, where it is granted, the threshold.
 
     Parameters
     ----------
@@ -51,7 +51,9 @@ def write_certificate(
     if threshold is None:
         threshold = classifier.manifest.threshold
     hashes = certified_hashes(folder, classifier.manifest)
-    details = {**certificate.details, "threshold": threshold, "hashes": hashes}
+    details = {**certificate.details, "hashes": hashes}
+    if certificate.status == "granted":
+        details["threshold"] = threshold
     certificate = replace(certificate, details=details)
     manifest = replace(classifier.manifest, certificate=certificate, threshold=threshold)
     with atomic_folder(folder) as new:

@@ -5,7 +5,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from querytier.classifier.protobuf import BYTES, Content, fields, length_prefixed
+from querytier.classifier.protobuf import BYTES, Content, field_at, fields, length_prefixed
 from querytier.errors import ArtifactError
 
 __all__ = ["graph_sha256", "read_metadata", "write_metadata"]
@@ -57,10 +57,14 @@ def write_metadata(path: Path, key: str, value: str) -> None:
 
 
 def _spans(content: Content, path: Path) -> Iterator[Span]:
-    """Yield where the fields of a model start and end, and the entry where one is of metadata."""
+    """Yield where the fields of a model start and end, and the entry where one is of metadata.
+
+    Every byte is in one of them: none is passed over, whatever field it belongs to.
+    """
     at = 0
     try:
-        for number, kind, first, last in fields(content, 0, len(content)):
+        while at < len(content):
+            number, kind, first, last = field_at(content, at, len(content))
             is_entry = number == _METADATA and kind == BYTES
             yield at, last, _entry(content, first, last) if is_entry else None
             at = last

@@ -7,7 +7,7 @@ import mmap
 import re
 from collections.abc import Iterator
 
-__all__ = ["BYTES", "VARINT", "Content", "Field", "fields", "length_prefixed"]
+__all__ = ["BYTES", "VARINT", "Content", "Field", "field_at", "fields", "length_prefixed"]
 
 Content = mmap.mmap | bytes
 Field = tuple[int, int, int, int]
@@ -35,16 +35,22 @@ def fields(content: Content, start: int, end: int) -> Iterator[Field]:
         if run:
             at = run.end()
             continue
-        tag, first = _varint(content, at)
-        number, kind = tag >> 3, tag & 7
-        last = _end_of(content, kind, first)
-        if kind == BYTES:
-            length, first = _varint(content, first)
-            last = first + length
-        if last > end:
-            raise IndexError
-        yield number, kind, first, last
-        at = last
+        field = field_at(content, at, end)
+        yield field
+        at = field[-1]
+
+
+def field_at(content: Content, at: int, end: int) -> Field:
+    """Return the field that starts at `at`, as `fields` yields it; errors are the same."""
+    tag, first = _varint(content, at)
+    number, kind = tag >> 3, tag & 7
+    last = _end_of(content, kind, first)
+    if kind == BYTES:
+        length, first = _varint(content, first)
+        last = first + length
+    if last > end:
+        raise IndexError
+    return number, kind, first, last
 
 
 def length_prefixed(number: int, content: bytes) -> bytes:

@@ -1,18 +1,21 @@
 """The certificate's contract: in manifest and graph, for this artifact alone, until it lapses."""
 
+import hashlib
 import json
 import logging
 import shutil
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.attempts import Attempts
+from querytier.attempts import Attempt, Attempts
 from querytier.classifier.artifact import MODEL, file_sha256
 from querytier.classifier.certificate import CERTIFICATE_KEY, expiry, mismatch
 from querytier.classifier.certified import write_certificate
@@ -21,8 +24,10 @@ from querytier.classifier.manifest import Certificate, dump_manifest
 from querytier.classifier.protobuf import length_prefixed
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError
+from querytier.scoring import load_to_judge
 from querytier.serve import Router
 
+FORMATS = Path(__file__).parent / "fixtures" / "artifacts"
 TODAY = datetime.now(UTC).date()
 
 
@@ -70,6 +75,28 @@ def test_every_other_byte_is_hashed(tmp_path):
         path.write_bytes(bytes(changed))
         hashes.add(graph_sha256(path))
     assert len(hashes) == 21
+
+
+FIELDS = st.one_of(
+    st.builds(length_prefixed, st.sampled_from([1, 7, 8, 9]), st.binary(max_size=40)),
+    # What attributes list, in long runs that the walk over a graph passes over.
+    st.sampled_from([b"\x3d\x00\x01\x02\x03", b"\x40\x05", b"\x4a\x02ab"]),
+)
+ENTRIES = st.builds(
+    lambda key: length_prefixed(14, length_prefixed(1, key.encode())), st.text(max_size=9)
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), FIELDS, ENTRIES), min_size=1, max_size=9))
+def test_the_hash_is_that_of_all_bytes_but_the_metadata_wherever_it_stands(fields):
+    parts = [(entry, b"") if is_entry else (field, field) for is_entry, field, entry in fields]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "g.onnx")
+        path.write_bytes(length_prefixed(7, b"graph") + b"".join(whole for whole, _ in parts))
+        expected = length_prefixed(7, b"graph") + b"".join(hashed for _, hashed in parts)
+        assert graph_sha256(path) == hashlib.sha256(expected).hexdigest()
+        write_metadata(path, "key", "value")
+        assert graph_sha256(path) == hashlib.sha256(expected).hexdigest()
 
 
 def test_what_is_no_graph_has_no_hash(tmp_path):
@@ -158,13 +185,61 @@ def test_verify_says_what_is_promised_until_when_and_ignores_that_it_has_passed(
     granted(artifact_copy, expires="2020-02-02")
     code, out, _ = call("artifact", "verify", artifact_copy)
     assert code == 0
-    assert "certificate granted, until 2020-02-02" in out
+    assert "certificate granted, expired since 2020-02-02" in out
+    granted(artifact_copy, expires="2999-02-02")
+    assert (
+        "certificate granted, valid until 2999-02-02"
+        in call("artifact", "verify", artifact_copy)[1]
+    )
+    write_certificate(artifact_copy, Certificate("refused", "a test"))
+    assert "certificate refused: a test" in call("artifact", "verify", artifact_copy)[1]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_artifacts_of_older_formats_decide_and_can_be_certified(version, tmp_path, caplog):
+    folder = shutil.copytree(FORMATS / f"format-{version}", tmp_path / "model")
+    before = Router.load(folder).decide("Where is my order?")
+    assert (before.reason, caplog.text) == ("classifier", "")
+    manifest = granted(folder)
+    assert manifest.model_version == before.model_version
+    after = Router.load(folder).decide("Where is my order?")
+    assert (after.reason, after.decision_score) == ("classifier", before.decision_score)
+
+
+def test_a_granted_certificate_of_before_hashes_and_expiry_is_taken_at_its_word(
+    artifact_copy, caplog
+):
+    manifest = Classifier.load(artifact_copy).manifest
+    old = replace(manifest, certificate=Certificate("granted", "a test", {"threshold": 0.1}))
+    (artifact_copy / "manifest.json").write_text(dump_manifest(old))
+    assert Router.load(artifact_copy).decide("Hi").reason == "classifier"
+    assert not caplog.text
+
+
+def test_an_artifact_whose_certificate_has_lapsed_is_judged_by_its_classifier(artifact_copy):
+    granted(artifact_copy, expires="2020-02-02")
+    assert Router.load(artifact_copy).decide("Hi").reason == "fallback:certificate"
+    assert load_to_judge(artifact_copy).decide("Hi").reason == "classifier"
+
+
+def question(**changes):
+    asked = {"data": "rows", "model_version": "a", "risk": "needs_frontier", "alpha": 0.1}
+    return {**asked, "delta": 0.1, "slices": (), "seed": 17, **changes}
 
 
 def test_different_questions_of_the_same_rows_are_counted_and_the_same_one_once(tmp_path):
     attempts = Attempts(tmp_path)
-    assert attempts.counted("rows", {"alpha": 0.1}) == 1
-    assert attempts.counted("rows", {"alpha": 0.1}) == 1
-    assert attempts.counted("rows", {"alpha": 0.05}) == 2
-    assert attempts.counted("other rows", {"alpha": 0.05}) == 1
-    assert Attempts(tmp_path).counted("rows", {"alpha": 0.2}) == 3
+    assert attempts.recorded(question(), {"date": "2026-01-01"}).number == 1
+    assert attempts.recorded(question(), {"date": "2026-01-02"}).number == 1
+    assert attempts.recorded(question(alpha=0.05), {}).number == 2
+    assert attempts.recorded(question(data="other rows"), {}).number == 1
+    assert Attempts(tmp_path).recorded(question(model_version="b"), {}).number == 3
+    assert len((tmp_path / "certifications.jsonl").read_text().splitlines()) == 5
+
+
+@given(st.lists(st.floats(0.001, 0.5), min_size=1, max_size=6, unique=True))
+def test_the_chance_that_any_promise_is_wrong_is_the_sum_of_their_deltas(deltas):
+    with TemporaryDirectory() as folder:
+        for delta in deltas:
+            found = Attempts(Path(folder)).recorded(question(delta=delta), {})
+        assert found == Attempt(len(deltas), min(1.0, sum(deltas)))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +48,9 @@ def test_a_granted_certificate_and_its_threshold_are_in_the_artifact(certifiable
     assert found["attempts"] == details["attempts"] == 1
     code, out, _ = call("certify", certifiable, "--alpha", "0.65", "--delta", "0.1")
     assert "attempt 2 on these certification rows" in out
+    again = manifest_of(certifiable).certificate
+    assert again.reason.endswith("that any of the 2 is wrong has a chance of up to 0.2")
+    assert again.details["any_wrong"] == pytest.approx(0.2)
     replayed = replay_golden(
         Classifier.load(certifiable / "model"), certifiable / "model" / "golden.jsonl"
     )
@@ -63,6 +67,38 @@ def test_a_refusal_is_an_exit_code_and_leaves_the_threshold(certifiable, call):
     assert (manifest.certificate.status, manifest.threshold) == ("refused", before.threshold)
     assert manifest.certificate.reason in out
     assert manifest.model_version == before.model_version
+
+
+def test_what_has_lapsed_is_certified_again_by_the_same_question(certifiable, call):
+    """Its router sends everything to the fallback tier; its classifier still has scores."""
+    asked = ("certify", certifiable, "--alpha", "0.6", "--delta", "0.2")
+    assert call(*asked)[0] == 0
+    first = manifest_of(certifiable)
+    details = {**first.certificate.details, "expires": "2020-02-02"}
+    lapsed = replace(first.certificate, details=details)
+    write_certificate(certifiable / "model", lapsed, first.threshold)
+    assert Router.load(certifiable / "model").decide("Hi").reason == "fallback:certificate"
+    assert call(*asked)[0] == 0
+    second = manifest_of(certifiable)
+    assert (second.threshold, second.certificate) == (first.threshold, first.certificate)
+    assert Router.load(certifiable / "model").decide("Hi").reason == "classifier"
+
+
+def test_rows_that_the_artifact_may_have_learned_from_certify_nothing(certifiable, call):
+    path = certifiable / "data" / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "0" * 64}))
+    for verb in (("certify",), ("plan", "--target-cheap-share", "0.5")):
+        code, _, err = call(*verb, certifiable, "--alpha", "0.6")
+        assert code == 2
+        assert "was not trained on what" in err
+    assert not (certifiable / "certifications.jsonl").exists()
+
+
+def test_the_card_says_what_the_threshold_was_chosen_by(certifiable, call):
+    card = certifiable / "model" / "README.md"
+    assert "of the calibration rows to the frontier tier" in card.read_text()
+    call("certify", certifiable, "--alpha", "0.6")
+    assert "of the certification rows to the cheap tier" in card.read_text()
 
 
 def test_a_run_without_rows_to_certify_on_is_told_so(run_dir, tmp_path, call):

@@ -1,11 +1,16 @@
 """The verbs `querytier artifact ...`: what to do with an artifact that came from elsewhere."""
 
+import math
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from querytier.log_options import say
+
+if TYPE_CHECKING:
+    from querytier.classifier.manifest import Manifest
 
 __all__ = ["artifact_app"]
 
@@ -27,7 +32,6 @@ def verify(
 ) -> None:
     """Check files, graph and golden vectors on this machine; expiry is not looked at."""
     from querytier.classifier.artifact import GOLDEN
-    from querytier.classifier.certificate import mismatch
     from querytier.classifier.golden import replay_golden
     from querytier.classifier.runtime import Classifier
 
@@ -43,8 +47,22 @@ def verify(
         f"{replay.max_difference:.1e}, {replay.beyond} of them by more than "
         f"{manifest.tolerance.difference:g}"
     )
+    say(_standing(folder, manifest))
+
+
+def _standing(folder: Path, manifest: "Manifest") -> str:
+    """Say whether the artifact's certificate stands, and until when."""
+    from querytier.classifier.certificate import expiry, mismatch
+
     certificate = manifest.certificate
-    expires = certificate.details.get("expires")
-    until = f", until {expires}" if certificate.status == "granted" and expires else ""
-    wrong = mismatch(folder, manifest)
-    say(f"certificate {certificate.status}{until}{f'; {wrong}' if wrong else ''}")
+    if certificate.status != "granted":
+        return f"certificate {certificate.status}: {certificate.reason}"
+    wrong, until = mismatch(folder, manifest), expiry(certificate)
+    if wrong is not None:
+        return f"certificate granted, but {wrong}: the fallback tier answers"
+    if until == math.inf:
+        return "certificate granted, without an end"
+    day = certificate.details["expires"]
+    if time.time() >= until:
+        return f"certificate granted, expired since {day}: the fallback tier answers"
+    return f"certificate granted, valid until {day}"

@@ -1,12 +1,12 @@
 """What an artifact's threshold promises, and what more labels would let it promise."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from querytier.attempts import Attempts
+from querytier.attempts import Attempt, Attempts
 from querytier.classifier.certified import write_certificate
 from querytier.classifier.manifest import Certificate
 from querytier.data.examples import Examples
@@ -16,7 +16,7 @@ from querytier.eval.certifying import Certification, certify
 from querytier.eval.losses import Losses, RiskName
 from querytier.eval.planning import Plan, plan
 from querytier.params import CertifyParams
-from querytier.scoring import decide_all
+from querytier.scoring import decide_all, load_trained_on
 from querytier.serve import Router
 
 __all__ = ["Certified", "certify_artifact", "plan_labels"]
@@ -29,14 +29,14 @@ class Certified:
     Attributes
     ----------
     certification : Certification
-    attempts : int
-        Different questions that these certification rows were asked, this one included.
+    attempt : Attempt
+        Among all on these certification rows.
     artifact : Path
         What the certificate was written into.
     """
 
     certification: Certification
-    attempts: int
+    attempt: Attempt
     artifact: Path
 
     def lines(self) -> list[str]:
@@ -50,13 +50,8 @@ class Certified:
                 f"cheap model; written into {self.artifact}"
             )
         lines += [f"slice {one.name}: {one.status}, {one.reason}" for one in found.slices]
-        if self.attempts > 1:
-            chance = min(1.0, self.attempts * found.delta)
-            lines.append(
-                f"attempt {self.attempts} on these certification rows: each promise may be wrong "
-                f"with a chance of {found.delta:g}, the best of {self.attempts} with up to "
-                f"{chance:.2g}"
-            )
+        if self.attempt.number > 1:
+            lines.append(self.attempt.sentence())
         return lines
 
 
@@ -74,14 +69,15 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     Raises
     ------
     UsageError
-        If the folder has no prepared data, its labels lack what the risk is measured by, or no
-        alpha is given.
+        If the folder has no prepared data, or others than the artifact was trained on, its labels
+        lack what the risk is measured by, or no alpha is given.
     ArtifactError
         If it has no artifact.
     """
     alpha = _alpha(params)
     examples, data = read_prepared(out)
-    router = Router.load(out / "model")
+    # Whether an earlier certificate has lapsed is no matter here: a new one is asked for.
+    router = load_trained_on(out, data.fingerprint)
     found = certify(
         _losses(router, examples.of_role("calibration"), params.risk),
         _losses(router, examples.of_role("certification"), params.risk),
@@ -91,30 +87,41 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
         slices=params.slices,
         annotations_only=not (examples.scored or params.labels_are_outcomes),
     )
-    asked = {"model_version": router.classifier.manifest.model_version, **params.model_dump()}
-    attempts = Attempts(out).counted(data.fingerprint, asked)
-    certificate = _certificate(found, attempts, params.valid_days)
-    write_certificate(out / "model", certificate, found.threshold)
-    return Certified(found, attempts, out / "model")
+    today = datetime.now(UTC).date()
+    question = {
+        "data": data.fingerprint,
+        "model_version": router.classifier.manifest.model_version,
+        **params.model_dump(include={"risk", "alpha", "delta", "slices", "seed"}),
+    }
+    answer = {"date": today.isoformat(), "status": found.status, "threshold": found.threshold}
+    attempt = Attempts(out).recorded(question, answer)
+    expires = today + timedelta(days=params.valid_days) if found.granted else None
+    write_certificate(out / "model", _certificate(found, attempt, today, expires), found.threshold)
+    return Certified(found, attempt, out / "model")
 
 
-def _certificate(found: Certification, attempts: int, valid_days: int) -> Certificate:
+def _certificate(
+    found: Certification, attempt: Attempt, today: date, expires: date | None
+) -> Certificate:
     record = found.record()
     details = {name: record[name] for name in record if name not in ("status", "reason")}
-    today = datetime.now(UTC).date()
-    dates = {
+    added = {
         "date": today.isoformat(),
-        "expires": (today + timedelta(days=valid_days)).isoformat() if found.granted else None,
+        "expires": None if expires is None else expires.isoformat(),
+        "attempts": attempt.number,
+        "any_wrong": attempt.any_wrong,
     }
-    return Certificate(found.status, found.reason, {**details, **dates, "attempts": attempts})
+    again = found.granted and attempt.number > 1
+    reason = f"{found.reason}; {attempt.sentence()}" if again else found.reason
+    return Certificate(found.status, reason, {**details, **added})
 
 
 def plan_labels(
     out: Path, params: CertifyParams, target_cheap_share: float, price_per_label: float | None
 ) -> Plan:
     """Say how many more labels would certify a cheap share; errors as in `certify_artifact`."""
-    examples, _ = read_prepared(out)
-    router = Router.load(out / "model")
+    examples, data = read_prepared(out)
+    router = load_trained_on(out, data.fingerprint)
     certification = examples.of_role("certification")
     return plan(
         _losses(router, examples.of_role("calibration"), "needs_frontier"),

@@ -38,7 +38,7 @@ def certify(
     made = certify_artifact(out, section)
     found = made.certification
     if as_json:
-        typer.echo(json.dumps({**found.record(), "attempts": made.attempts}))
+        typer.echo(json.dumps({**found.record(), "attempts": made.attempt.number}))
     else:
         for line in made.lines():
             say(line)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from querytier.classifier.artifact import MANIFEST
 from querytier.classifier.manifest import Manifest
-from querytier.classifier.runtime import Classifier
 from querytier.data.examples import Examples
 from querytier.data.held_out import met_before, rows_name
 from querytier.data.preparing import SUMMARY, read_prepared
@@ -17,7 +16,7 @@ from querytier.data.roles import ROLES
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking
 from querytier.registry import RegisteredVersion
-from querytier.scoring import decide_all
+from querytier.scoring import data_fingerprint, decide_all, load_to_judge, load_trained_on
 from querytier.serve import Decision, Router
 from querytier.tracking import RunReference
 
@@ -127,7 +126,7 @@ def load_challenger(folder: Path) -> Challenger:
     if not path.is_file():
         raise UsageError(f"{path} is missing; the challenger has to be what --out of a run was")
     examples, data = read_prepared(folder)
-    router = _trained_on(folder, data.fingerprint)
+    router = load_trained_on(folder, data.fingerprint)
     return Challenger(folder, router, examples.of_role("test"), RunReference.read(path))
 
 
@@ -144,10 +143,11 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
     if (folder / "data" / SUMMARY).is_file():
         examples, data = read_prepared(folder)
         learned = examples.of_role(*(role for role in ROLES if role != "test"))
-        return Champion(folder, _trained_on(folder, data.fingerprint), learned, "its run's data")
+        router = load_trained_on(folder, data.fingerprint)
+        return Champion(folder, router, learned, "its run's data")
     artifact = folder if (folder / MANIFEST).is_file() else folder / "model"
-    router = _loaded(artifact)
-    theirs, ours = (_fingerprint(one) for one in (router, challenger.router))
+    router = load_to_judge(artifact)
+    theirs, ours = (data_fingerprint(one) for one in (router, challenger.router))
     if theirs == ours:
         return Champion(folder, router, None, "the challenger's data, in the same roles")
     known = (
@@ -238,26 +238,6 @@ def interleaved_latencies(
         for which in (0, 1) if place % 2 == 0 else (1, 0):
             times[which, place] = routers[which].decide(query).latency_ms
     return times[0], times[1]
-
-
-def _trained_on(folder: Path, fingerprint: str) -> Router:
-    """Load the artifact of a run whose data have to be those that it was trained on."""
-    router = _loaded(folder / "model")
-    if _fingerprint(router) != fingerprint:
-        raise UsageError(
-            f"{folder / 'model'} was not trained on what {folder / 'data'} holds, which was "
-            "prepared anew since: which rows it has seen is not known. Run train and export again"
-        )
-    return router
-
-
-def _loaded(artifact: Path) -> Router:
-    """Load an artifact to be judged by its classifier, its certificate lapsed or not."""
-    return Router(Classifier.load(artifact))
-
-
-def _fingerprint(router: Router) -> str:
-    return str(router.classifier.manifest.data.get("fingerprint"))
 
 
 def _score(decision: Decision) -> float:

@@ -14,8 +14,7 @@ from querytier.data.text_view import text_view
 from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.params import Params
 from querytier.run_records import log_evaluation
-from querytier.scoring import embedded
-from querytier.serve import Router
+from querytier.scoring import embedded, load_to_judge
 from querytier.tracking import Tracker
 from querytier.training.auditing import Suspect, audit_labels, write_suspects
 from querytier.training.baselines import (
@@ -49,7 +48,7 @@ def evaluate_artifact(
     champion : Path, optional
         Gets a row of its own.
     """
-    router = Router.load(artifact)
+    router = load_to_judge(artifact)
     trained_on = LabelRules(**router.classifier.manifest.label_rule)
     reading = Reading(rules or trained_on.with_automatic(), params.prepare.max_bad_share)
     out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +65,7 @@ def evaluate_artifact(
             left_out,
             base_rate=router.classifier.manifest.data["needs_frontier"],
             params=params.evaluate,
-            champion=None if champion is None else Router.load(champion),
+            champion=None if champion is None else load_to_judge(champion),
         )
         plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
         log_evaluation(tracker, assessment, plots, out)

@@ -29,7 +29,7 @@ from querytier.eval.off_policy_page import render_page
 from querytier.eval.overlap import overlap_bins
 from querytier.eval.overlap_plot import overlap_plot
 from querytier.params import EvaluateParams, Params
-from querytier.scoring import decide_all, embed_all
+from querytier.scoring import decide_all, embed_all, load_to_judge
 from querytier.serve import Decision, Router
 
 __all__ = ["ARTIFACT", "PolicyComparison", "compare_policies"]
@@ -194,7 +194,7 @@ def compare_policies(
     ArtifactError
         If the artifact does not load.
     """
-    router = Router.load(artifact)
+    router = load_to_judge(artifact)
     out.mkdir(parents=True, exist_ok=True)
     read, data = read_all(sources, _reading(params), out / "quarantine.jsonl")
     examples = _judged(read, data.source)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.classifier.runtime import Classifier
 from querytier.data.atomic import atomic_file
 from querytier.data.columns import ColumnMap
 from querytier.data.engines import Engine, LocalEngine
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
 
     from querytier.training.baselines import Labelled
 
-__all__ = ["Scored", "decide_all", "embed_all", "embedded", "score_logs"]
+__all__ = [
+    "Scored",
+    "data_fingerprint",
+    "decide_all",
+    "embed_all",
+    "embedded",
+    "load_to_judge",
+    "load_trained_on",
+    "score_logs",
+]
 
 Answer = TypeVar("Answer")
 
@@ -54,6 +64,48 @@ class Scored:
     quarantined: dict[str, int]
     tiers: dict[str, int]
     reasons: dict[str, int]
+
+
+def load_to_judge(artifact: Path) -> Router:
+    """Load an artifact to be judged by its classifier, its certificate lapsed or not.
+
+    Raises
+    ------
+    ArtifactError
+        If the artifact does not load.
+    """
+    return Router(Classifier.load(artifact))
+
+
+def load_trained_on(out: Path, fingerprint: str) -> Router:
+    """Load the artifact of a run whose data have to be those that it was trained on.
+
+    Parameters
+    ----------
+    out : Path
+        What `--out` of the run was.
+    fingerprint : str
+        Of its data.
+
+    Raises
+    ------
+    UsageError
+        If they are others.
+    ArtifactError
+        If the artifact does not load.
+    """
+    router = load_to_judge(out / "model")
+    if data_fingerprint(router) != fingerprint:
+        raise UsageError(
+            f"{out / 'model'} was not trained on what {out / 'data'} holds, which was prepared "
+            "anew since: which rows it has seen is not known. Run train and export again"
+        )
+    return router
+
+
+def data_fingerprint(router: Router) -> str:
+    """Return the fingerprint of the data that an artifact was trained on."""
+    return str(router.classifier.manifest.data.get("fingerprint"))
 
 
 def decide_all(router: Router, queries: Sequence[str]) -> list[Decision]:

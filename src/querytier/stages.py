@@ -51,8 +51,7 @@ from querytier.params import Params, PrepareParams
 from querytier.registry import RegisteredVersion
 from querytier.resuming import CHECKPOINTS, search_of, unfinished
 from querytier.run_records import log_candidates, log_evaluation, log_export
-from querytier.scoring import embedded
-from querytier.serve import Router
+from querytier.scoring import embedded, load_to_judge
 from querytier.tracking import RunReference, Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled
 from querytier.training.embedding_cache import EmbeddingCache
@@ -225,7 +224,7 @@ def evaluate_stage(
     examples, data = read_prepared(out)
     fitted, run = _trained(out)
     with tracker.resume(run):
-        router = Router.load(out / "model")
+        router = load_to_judge(out / "model")
         known, held_out = examples.of_role("train", "calibration"), examples.of_role("test")
         test_rows = rows_name(held_out)
         tracker.set_tags({"test_rows": test_rows})
@@ -240,7 +239,7 @@ def evaluate_stage(
             {},
             base_rate=float(train.examples.needs_frontier.mean()),
             params=params.evaluate,
-            champion=None if champion is None else Router.load(champion),
+            champion=None if champion is None else load_to_judge(champion),
         )
         model_version = router.classifier.manifest.model_version
         stands = tracker.registry().champion_besides(model_version)
