@@ -31,6 +31,7 @@ def test_every_room_imports_as_a_subpackage(room):
 def test_data_files_are_installed():
     assert files("querytier").joinpath("py.typed").is_file()
     assert files("querytier.eval").joinpath("report.html.jinja").is_file()
+    assert files("querytier.serve").joinpath("page.html").is_file()
 
 
 @pytest.mark.checkout
@@ -40,6 +41,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
         "querytier.eval": ["report.html.jinja"],
+        "querytier.serve": ["page.html"],
     }
 
 

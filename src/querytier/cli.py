@@ -14,6 +14,7 @@ from querytier.certify_verbs import certify, plan
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.serve_verbs import serve
 
 __all__ = ["app", "main"]
 
@@ -47,6 +48,7 @@ _OFFLINE_PACKAGES = frozenset(
 app.add_typer(artifact_app, name="artifact")
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
+app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
 app.add_typer(data_app, name="data")
 
 OptionalLogs = Annotated[

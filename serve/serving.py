@@ -1,0 +1,208 @@
+"""Running the service: a socket, a server that ends gently, and connections that may not dawdle."""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from querytier.errors import ArtifactError, UsageError
+from querytier.serve.service import application
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from querytier.serve.decision_service import DecisionService, ServiceSettings
+
+__all__ = ["Address", "serve"]
+
+_log = logging.getLogger(__name__)
+_HEADER_BYTES = 32_768
+_HEADER_SECONDS = 10.0
+# Longer than the pools of usual clients keep a connection: else one of them sends into its end.
+_KEEP_ALIVE_SECONDS = 75
+_DRAIN_SECONDS = 1.0
+_END_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the service listens; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8321
+
+
+def serve(
+    settings: "ServiceSettings", address: Address, announce: Callable[[str, str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads the artifact.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+    address : Address
+    announce : callable
+        Gets the URL and the model's version once requests are taken.
+
+    Raises
+    ------
+    UsageError
+        If the port cannot be had, or others than this machine could ask without a token.
+    ArtifactError
+        If the artifact cannot be taken.
+    """
+    if settings.token is None and not _is_loopback(address.host):
+        raise UsageError(
+            f"--host {address.host} can be reached from other machines, and there is no token; "
+            "set QUERYTIER_TOKEN, give --token-file FILE, or stay with --host 127.0.0.1"
+        )
+    listener = _listener(address)
+    with listener:
+        app = application(settings)
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_END_SECONDS,
+        )
+        url = _url(listener)
+        version = app.state.service.manifest.model_version
+        _Server(config, app, lambda: announce(url, version)).run(sockets=[listener])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listener(address: Address) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(f"--host {address.host} is no address of this machine: {error}") from error
+    family, place = found[0][0], found[0][4]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+    except OSError as error:
+        listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        why = "another program listens there" if taken else error.strerror
+        raise UsageError(
+            f"cannot listen on {address.host}:{address.port}: {why}; give another --port, "
+            "0 takes a free one"
+        ) from error
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Ends in three steps: no new connections; answers end theirs; what is still idle is closed.
+
+    A server that closes idle connections at once may cut off a request that is already on its way.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, app: "Starlette", announce: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._service: DecisionService = app.state.service
+        self._announce = announce
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets)
+        self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Act upon signals while the server runs; only a main thread gets any."""
+        loop = asyncio.get_running_loop()
+        actions = {
+            signal.SIGTERM: self._drain,
+            signal.SIGINT: self._drain,
+            signal.SIGHUP: self._reload,
+        }
+        for name, action in actions.items():
+            loop.add_signal_handler(name, action)
+        try:
+            yield
+        finally:
+            for name in actions:
+                loop.remove_signal_handler(name)
+
+    def _drain(self) -> None:
+        if self._service.draining:
+            self.should_exit = True
+            return
+        _log.info("ending: no new connections are taken")
+        self._service.draining = True
+        for server in self.servers:
+            server.close()
+        asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+    def _reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reloaded())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reloaded(self) -> None:
+        with contextlib.suppress(ArtifactError):  # it is logged and counted
+            await self._service.reload()
+
+
+class _Connection(H11Protocol):
+    """A connection whose request headers have to arrive in time; uvicorn itself waits forever."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._wait_no_more()
+        elif self._waiting is None:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
