@@ -44,6 +44,7 @@ _UNREADABLE = {
     415: "compressed",
     422: "not as described here, or more than the service takes at once",
 }
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _JSON_LENGTH = "inference-header-content-length"
 _ERROR = TypeAdapter(ErrorAnswer)
 _PROTOCOL_ERROR = TypeAdapter(dict[str, str])
@@ -58,8 +59,7 @@ def is_of_protocol(path: str) -> bool:
 
 def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
     """Return an answer in JSON."""
-    body = json.dumps(content, separators=(",", ":"))
-    return Response(body, status, media_type="application/json")
+    return Response(_ENCODER.encode(content), status, media_type="application/json")
 
 
 async def _decide(request: Request) -> Response:

@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     TypeAdapter,
     ValidationError,
     model_validator,
@@ -43,6 +45,32 @@ Tiers = Annotated[list[Tier], Field(min_length=1, max_length=2)]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
+# The same rules as the validators', for those who read /openapi.json.
+_LEAVES_A_TIER: dict[str, Any] = {
+    "anyOf": [
+        {
+            "properties": {
+                "allow": {"anyOf": [{"type": "null"}, {"contains": {"const": tier}}]},
+                "deny": {"anyOf": [{"type": "null"}, {"not": {"contains": {"const": tier}}}]},
+            }
+        }
+        for tier in get_args(Tier)
+    ]
+}
+_ASKS_ONCE: dict[str, Any] = {
+    "oneOf": [
+        {"required": [name], "properties": {name: {"type": kind}, other: {"type": "null"}}}
+        for name, kind, other in (("query", "string", "messages"), ("messages", "array", "query"))
+    ]
+}
+_SAYS_SOMETHING: dict[str, Any] = {
+    "anyOf": [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+        for name in ("outcome", "feedback", "cost")
+    ]
+}
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -59,6 +87,8 @@ class _Free(_Body):
 
 class Decide(_Free):
     """One query, or chat messages of which the last user turn is the query."""
+
+    model_config = ConfigDict(json_schema_extra={**_LEAVES_A_TIER, **_ASKS_ONCE})
 
     query: str | None = None
     messages: Messages | None = Field(None, description="Objects with role and content.")
@@ -80,11 +110,15 @@ class Decide(_Free):
 class Batch(_Free):
     """Many queries, each text or chat messages."""
 
+    model_config = ConfigDict(json_schema_extra=_LEAVES_A_TIER)
+
     queries: list[str | Messages]
 
 
 class Outcome(_Body):
     """What came of a decision."""
+
+    model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
 
     id: Name = Field(description="The id of the decision.")
     outcome: Finite | None = Field(None, description="How good the answer was; higher is better.")
@@ -144,7 +178,19 @@ class ErrorAnswer:
 
 DECIDE = TypeAdapter(Decide)
 BATCH = TypeAdapter(Batch)
-OUTCOMES: TypeAdapter[Outcome | list[Outcome]] = TypeAdapter(Outcome | list[Outcome])
+OUTCOMES: TypeAdapter[Outcome | list[Outcome]] = TypeAdapter(
+    Annotated[
+        Annotated[Outcome, Tag("outcome")] | Annotated[list[Outcome], Tag("outcomes")],
+        Discriminator(lambda body: "outcomes" if isinstance(body, list) else "outcome"),
+    ]
+)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def parsed(adapter: TypeAdapter[_Any], body: bytes) -> _Any:
@@ -158,7 +204,7 @@ def parsed(adapter: TypeAdapter[_Any], body: bytes) -> _Any:
         If the body is not JSON (400), or not as the adapter wants it (422).
     """
     try:
-        content = json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
+        content = _DECODER.decode(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise Refusal(
             400, "not_json", f"the body is not JSON in UTF-8 ({error}); send an object"
@@ -169,15 +215,12 @@ def parsed(adapter: TypeAdapter[_Any], body: bytes) -> _Any:
         raise Refusal(422, "not_as_described", _explained(error)) from error
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
 def _explained(error: ValidationError) -> str:
     """Return the first mistakes, without the values: they may be queries."""
     mistakes = error.errors(include_url=False, include_input=False, include_context=False)
     places = (
-        f"{'.'.join(str(part)[:40] for part in mistake['loc']) or 'body'}: {mistake['msg']}"
+        f"{'.'.join(str(part)[:40] for part in mistake['loc']) or 'body'}: "
+        f"{mistake['msg'].removeprefix('Value error, ')}"
         for mistake in mistakes[:3]
     )
     return f"{'; '.join(places)}; /openapi.json describes what is read here"
