@@ -39,9 +39,9 @@ class Limits:
     batch : int
         Queries, or outcomes, of one request.
     concurrency : int
-        Requests at once; more are refused, not queued.
-    body_s : float
-        Seconds for a request's body to arrive.
+        Requests with a body at once; more are refused, not queued.
+    arrival_s : float
+        Seconds for a request's headers, and again for its body, to arrive.
 
     Raises
     ------
@@ -52,7 +52,7 @@ class Limits:
     body_bytes: int = 1 << 20
     batch: int = 256
     concurrency: int = 512
-    body_s: float = 10.0
+    arrival_s: float = 10.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -82,14 +82,14 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(415, "compressed", "compressed bodies are not read; send it as it is")
     try:
-        async with asyncio.timeout(limits.body_s):
+        async with asyncio.timeout(limits.arrival_s):
             return await _collected(request, limits.body_bytes)
     except TimeoutError as error:
         raise Refusal(
             408,
             "slow_body",
-            f"the body did not arrive within {limits.body_s:g} s; send it faster, or start the "
-            "service with a larger --body-timeout",
+            f"the body did not arrive within {limits.arrival_s:g} s; send it faster, or start the "
+            "service with a larger --arrival-timeout",
             close=True,
         ) from error
     except ClientDisconnect as error:
@@ -164,23 +164,24 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            self._check(Headers(scope=scope))
+            self._check(Headers(scope=scope), scope["method"])
         except Refusal as refusal:
             await self._answer(refusal, scope["path"])(scope, receive, send)
             return
-        self._service.in_flight += 1
+        asks = scope["method"] == "POST"
+        self._service.in_flight += asks
         try:
             await self._app(scope, receive, send)
         finally:
-            self._service.in_flight -= 1
+            self._service.in_flight -= asks
 
-    def _check(self, headers: Mapping[str, str]) -> None:
+    def _check(self, headers: Mapping[str, str], method: str) -> None:
         settings = self._service.settings
         if settings.token is None:
             _check_origin(headers)
         else:
             _check_token(headers, settings.token)
-        if self._service.in_flight >= settings.limits.concurrency:
+        if method == "POST" and self._service.in_flight >= settings.limits.concurrency:
             raise Refusal(
                 503,
                 "overloaded",
@@ -222,7 +223,7 @@ def _check_origin(headers: Mapping[str, str]) -> None:
     with suppress(ValueError):
         name = urlsplit(f"//{host}").hostname or ""
     origin = headers.get("origin")
-    if not is_loopback_name(name) or (origin is not None and urlsplit(origin).netloc != host):
+    if not is_loopback_name(name) or (origin is not None and not origin.endswith(f"://{host}")):
         raise Refusal(
             403,
             "foreign",

@@ -6,7 +6,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["JsonLines", "log_to_stderr"]
+__all__ = ["LEVELS", "JsonLines", "log_to_stderr"]
+
+LEVELS = ("debug", "info", "warning", "error")
 
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
@@ -29,16 +31,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Have everything logged as JSON lines, from a level on.
-
-    Raises
-    ------
-    ValueError
-        If the level is none of debug, info, warning and error.
-    """
-    levels = ("debug", "info", "warning", "error")
-    if level not in levels:
-        raise ValueError(f"the log level is {level!r}; it is one of {', '.join(levels)}")
+    """Have everything logged as JSON lines, from one of `LEVELS` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -9,13 +9,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from querytier.errors import ArtifactError, UsageError
+from querytier.serve.json_logs import LEVELS, log_to_stderr
 from querytier.serve.service import application
 
 if TYPE_CHECKING:
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 
     from querytier.serve.decision_service import DecisionService, ServiceSettings
 
-__all__ = ["Address", "serve"]
+__all__ = ["Listening", "serve"]
 
 _log = logging.getLogger(__name__)
 _HEADER_BYTES = 32_768
-_HEADER_SECONDS = 10.0
 # Longer than the pools of usual clients keep a connection: else one of them sends into its end.
 _KEEP_ALIVE_SECONDS = 75
 _DRAIN_SECONDS = 1.0
@@ -35,22 +35,42 @@ _END_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where the service listens; port 0 takes a free one."""
+class Listening:
+    """Where the service listens, and what it tells on standard error.
+
+    Attributes
+    ----------
+    host : str
+    port : int
+        0 takes a free one.
+    log_level : {"debug", "info", "warning", "error"}
+
+    Raises
+    ------
+    ValueError
+        If the level is none of these.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8321
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if self.log_level not in LEVELS:
+            raise ValueError(
+                f"the log level is {self.log_level!r}; it is one of {', '.join(LEVELS)}"
+            )
 
 
 def serve(
-    settings: "ServiceSettings", address: Address, announce: Callable[[str, str], None]
+    settings: "ServiceSettings", listening: Listening, announce: Callable[[str, str], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reloads the artifact.
 
     Parameters
     ----------
     settings : ServiceSettings
-    address : Address
+    listening : Listening
     announce : callable
         Gets the URL and the model's version once requests are taken.
 
@@ -61,14 +81,15 @@ def serve(
     ArtifactError
         If the artifact cannot be taken.
     """
-    if settings.token is None and not _is_loopback(address.host):
+    if settings.token is None and not _is_loopback(listening.host):
         raise UsageError(
-            f"--host {address.host} can be reached from other machines, and there is no token; "
+            f"--host {listening.host} can be reached from other machines, and there is no token; "
             "set QUERYTIER_TOKEN, give --token-file FILE, or stay with --host 127.0.0.1"
         )
-    listener = _listener(address)
+    listener = _listener(listening)
     with listener:
         app = application(settings)
+        log_to_stderr(listening.log_level)
         config = uvicorn.Config(
             app,
             http=_Connection,
@@ -94,11 +115,13 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listener(address: Address) -> socket.socket:
+def _listener(listening: Listening) -> socket.socket:
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(listening.host, listening.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise UsageError(f"--host {address.host} is no address of this machine: {error}") from error
+        raise UsageError(
+            f"--host {listening.host} is no address of this machine: {error}"
+        ) from error
     family, place = found[0][0], found[0][4]
     # asyncio switches Nagle's algorithm off only where the protocol is named: 40 ms an answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -110,7 +133,7 @@ def _listener(address: Address) -> socket.socket:
         taken = error.errno == errno.EADDRINUSE
         why = "another program listens there" if taken else error.strerror
         raise UsageError(
-            f"cannot listen on {address.host}:{address.port}: {why}; give another --port, "
+            f"cannot listen on {listening.host}:{listening.port}: {why}; give another --port, "
             "0 takes a free one"
         ) from error
     return listener
@@ -165,7 +188,8 @@ class _Server(uvicorn.Server):
         self._service.draining = True
         for server in self.servers:
             server.close()
-        asyncio.get_running_loop().call_later(_DRAIN_SECONDS, self._end)
+        seconds = _DRAIN_SECONDS if self.server_state.connections else 0
+        asyncio.get_running_loop().call_later(seconds, self._end)
 
     def _end(self) -> None:
         self.should_exit = True
@@ -181,7 +205,7 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """A connection whose request headers have to arrive in time; uvicorn itself waits forever."""
+    """A connection whose requests have to arrive in time; uvicorn itself waits forever."""
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -201,7 +225,9 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._waiting = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+        app: Any = self.config.app
+        seconds = app.state.service.settings.limits.arrival_s
+        self._waiting = self.loop.call_later(seconds, self.transport.close)
 
     def _wait_no_more(self) -> None:
         if self._waiting is not None:

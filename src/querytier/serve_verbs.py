@@ -48,8 +48,8 @@ MaxBatch = Annotated[int, typer.Option("--max-batch", help="Queries of one reque
 MaxConcurrency = Annotated[
     int, typer.Option("--max-concurrency", help="Requests at once; more are refused.")
 ]
-BodyTimeout = Annotated[
-    float, typer.Option("--body-timeout", metavar="SECONDS", help="For a request to arrive.")
+ArrivalTimeout = Annotated[
+    float, typer.Option("--arrival-timeout", metavar="SECONDS", help="For a request to arrive.")
 ]
 Deadline = Annotated[
     float | None,
@@ -86,7 +86,7 @@ def serve(
     max_body: MaxBody = 1 << 20,
     max_batch: MaxBatch = 256,
     max_concurrency: MaxConcurrency = 512,
-    body_timeout: BodyTimeout = 10.0,
+    arrival_timeout: ArrivalTimeout = 10.0,
     deadline_ms: Deadline = None,
     explore: Explore = None,
     explore_band: Band = None,
@@ -98,8 +98,7 @@ def serve(
     try:
         from querytier.serve.access import Limits
         from querytier.serve.decision_service import ServiceSettings
-        from querytier.serve.json_logs import log_to_stderr
-        from querytier.serve.serving import Address
+        from querytier.serve.serving import Listening
         from querytier.serve.serving import serve as serve_until_ended
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
@@ -109,14 +108,14 @@ def serve(
 
     router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
     try:
-        limits = Limits(max_body, max_batch, max_concurrency, body_timeout)
+        limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
         settings = ServiceSettings(
             artifact, router, _token(token_file), limits, watch, _log_opener(log)
         )
-        log_to_stderr(log_level)
+        listening = Listening(host, port, log_level)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    serve_until_ended(settings, Address(host, port), _announce)
+    serve_until_ended(settings, listening, _announce)
 
 
 def _announce(url: str, model_version: str) -> None:
