@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test distributed-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty clean
+.PHONY: demo test lint types contract unit wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics clean
 
 demo: .venv/installed
 	dvc repro
@@ -56,6 +56,15 @@ distributed-test: .venv-distributed/installed
 	.venv-distributed/bin/pip install --quiet -c constraints-distributed.txt -e ".[distributed]" pytest hypothesis
 	touch $@
 
+# The gateways themselves, on loopback: LiteLLM's proxy, LangGraph, an MCP client, Envoy.
+gateway-test: .venv-gateways/installed
+	.venv-gateways/bin/python -m pytest tests/gateways tests/test_litellm_plugin.py
+
+.venv-gateways/installed: pyproject.toml constraints-gateways.txt
+	$(PYTHON) -m venv .venv-gateways
+	.venv-gateways/bin/pip install --quiet -c constraints-gateways.txt -e ".[gateways]" pytest hypothesis
+	touch $@
+
 # The ports prove themselves by the golden vectors of small artifacts, and of the demo's, where it has run.
 port-test:
 	cd examples/node && npm ci --silent && node --test
@@ -85,5 +94,19 @@ bench-engines: .venv-distributed/installed
 bench-difficulty: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/difficulty_transfer.py
 
+# Certificates on real outcomes: about ten minutes, most of them for the runs. RUNS=DIR keeps these,
+# and takes those that lie there.
+bench-certify: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificates.py $(if $(RUNS),--runs $(RUNS))
+
+# LiteLLM wants an older huggingface_hub than .venv has, so its scorers run beside it.
+bench-heuristics: .venv/installed .venv-litellm/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/heuristics.py $(if $(RUNS),--runs $(RUNS))
+
+.venv-litellm/installed: pyproject.toml constraints-litellm.txt
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/pip install --quiet -c constraints-litellm.txt -e ".[litellm]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-wheel .venv-distributed build dist artifacts mlartifacts mlflow.db
+	rm -rf .venv .venv-wheel .venv-distributed .venv-litellm .venv-gateways build dist artifacts mlartifacts mlflow.db

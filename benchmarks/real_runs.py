@@ -16,7 +16,7 @@ from typing import Any
 from sections import write_section
 
 from querytier.data.roles import ROLES
-from querytier.eval.report import COLUMNS, table_cells
+from querytier.eval.result_table import COLUMNS, table_cells
 
 ROOT = Path(__file__).parents[1]
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))
@@ -26,11 +26,15 @@ RUNS = {
     "routellm_mmlu": (
         f"$QUERYTIER_OUTCOMES/routellm_mmlu.jsonl.gz --map {SCORES},domain=meta.subject"
     ),
+    "llmrouter_mix": f"$QUERYTIER_OUTCOMES/llmrouter_mix.jsonl.gz --map {SCORES},domain=domain",
+    "llmdrift": f"$QUERYTIER_OUTCOMES/llmdrift.jsonl.gz --map {SCORES},domain=domain",
     "seed": "data/seed/seed.jsonl",
 }
 TITLES = {
     "routellm_gsm8k": "GSM8K, mixtral-8x7b against gpt-4-1106 (real outcomes)",
     "routellm_mmlu": "MMLU, mixtral-8x7b against gpt-4-1106 (real outcomes)",
+    "llmrouter_mix": "mix of 14 tasks, mistral-7b against nemotron-51b (real outcomes)",
+    "llmdrift": "primes and happy numbers, gpt-3.5 against gpt-4 of June 2023 (real outcomes)",
     "seed": "Seed log (annotations by rubric, no outcomes)",
 }
 PREFACE = """Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date},
@@ -103,6 +107,7 @@ def facts(metrics: dict[str, Any]) -> str:
     return (
         f"- {n['usable']} of {n['rows']} rows usable; {roles}\n"
         f"- {strata}\n"
+        f"{mean_scores(metrics)}"
         f"- chosen {metrics['model']['chosen']}; frontier rate on the test role "
         f"{metrics['operating_point']['frontier_rate']:.1%} "
         f"(asked for: {metrics['operating_point']['target_frontier_rate']:.0%})\n"
@@ -116,6 +121,14 @@ def facts(metrics: dict[str, Any]) -> str:
         f"p99 {latency['p99']:.1f} ms; graph against fitted classifier: at most "
         f"{metrics['model']['parity_max_difference']:.1e} apart\n"
     )
+
+
+def mean_scores(metrics: dict[str, Any]) -> str:
+    """Return what both tiers score, and why there is no APGR; nothing where a log has no scores."""
+    means = [f"{name} {one['value']:.3f}" for name, one in metrics["mean_scores"].items()]
+    reason = metrics["rows"][0]["apgr"].get("reason")
+    facts = {"mean score": ", ".join(means), "no APGR": reason} if means else {}
+    return "".join(f"- {name}: {text}\n" for name, text in facts.items() if text)
 
 
 def markdown_table(metrics: dict[str, Any], keys: tuple[str, ...]) -> str:

@@ -16,8 +16,11 @@ from querytier.data.text_view import last_user_text
 
 __all__ = [
     "CANONICAL_FIELDS",
+    "EMPTY_QUERY",
+    "HASHED_QUERY",
     "NESTED_TOO_DEEPLY",
     "NOT_A_CALL",
+    "NO_DECISION",
     "OTHER_MODEL",
     "UnusableRecordError",
     "canonical_fields",
@@ -46,6 +49,7 @@ CANONICAL_FIELDS = (
     "propensity",
     "policy",
     "outcomes",
+    "outcome",
     "feedback",
     "cheap_score",
     "frontier_score",
@@ -58,6 +62,11 @@ CANONICAL_FIELDS = (
 NOT_A_CALL = "not an LLM call"
 NESTED_TOO_DEEPLY = "nested too deeply"
 OTHER_MODEL = "a model outside the pair"
+HASHED_QUERY = "query kept as a hash only"
+EMPTY_QUERY = "decision without a query"
+NO_DECISION = "outcome of no decision in these logs"
+
+_NONE_OF_OURS = (NOT_A_CALL, OTHER_MODEL, HASHED_QUERY, EMPTY_QUERY, NO_DECISION)
 
 _QUERY_HOLDERS = ("messages", "input", "contents", "prompt")
 
@@ -119,10 +128,10 @@ def unusable(record: Record, problem: str) -> Record:
 def is_passed_over(record: Record) -> bool:
     """Tell whether a record's problem is that it is none of ours, and not that it is bad.
 
-    Traces hold tool calls, and score tables hold further models: such records are counted, but no
-    sign of a damaged log.
+    Traces hold tool calls, score tables hold further models, and our own log holds decisions whose
+    text it was told not to keep: such records are counted, but no sign of a damaged log.
     """
-    return (record.problem or "").split(":", 1)[0] in (NOT_A_CALL, OTHER_MODEL)
+    return (record.problem or "").split(":", 1)[0] in _NONE_OF_OURS
 
 
 def logged_query(*contents: object) -> str:

@@ -18,7 +18,7 @@ from querytier.data.mapped_values import (
 )
 from querytier.data.model_pair import ModelPair
 
-__all__ = ["Example", "example_from", "outcomes_in"]
+__all__ = ["Example", "example_from", "feedback_of", "outcomes_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +172,33 @@ def outcomes_in(values: Mapping[str, object], pair: ModelPair | None) -> Outcome
         winner=cast("Winner", _winner(values, pair)),
         tier=cast("Any", _tier(values, pair)),
         outcome=number_of(values, "outcome"),
-        feedback=cast("Feedback", _feedback(values)),
+        feedback=cast("Feedback", feedback_of(values)),
     )
+
+
+def feedback_of(values: Mapping[str, object]) -> str:
+    """Return the feedback of a log record's mapped values, in our word; empty without.
+
+    Raises
+    ------
+    BadRecordError
+        If it is none of the known words, and neither true nor false.
+
+    Examples
+    --------
+    >>> feedback_of({"feedback": "Thumbs-Up"}), feedback_of({"feedback": False})
+    ('thumbs_up', 'thumbs_down')
+    """
+    word = word_of(values, "feedback")
+    if not word or word in _FEEDBACK:
+        return word
+    try:
+        return _VOTES[number_of(values, "feedback")]
+    except (BadRecordError, KeyError):
+        raise BadRecordError(
+            f"feedback is none of {', '.join(_FEEDBACK)}, nor true or false (map a rating as "
+            f"outcome): {text_of(values, 'feedback')}"
+        ) from None
 
 
 def _tier(values: Mapping[str, object], pair: ModelPair | None) -> str:
@@ -200,19 +225,6 @@ def _winner(values: Mapping[str, object], pair: ModelPair | None) -> str:
             f"winner is none of {known}, or of the pair of models: {text_of(values, 'winner')}"
         )
     return tier
-
-
-def _feedback(values: Mapping[str, object]) -> str:
-    word = word_of(values, "feedback")
-    if not word or word in _FEEDBACK:
-        return word
-    try:
-        return _VOTES[number_of(values, "feedback")]
-    except (BadRecordError, KeyError):
-        raise BadRecordError(
-            f"feedback is none of {', '.join(_FEEDBACK)}, nor true or false (map a rating as "
-            f"outcome): {text_of(values, 'feedback')}"
-        ) from None
 
 
 def _weight(values: Mapping[str, object]) -> float:

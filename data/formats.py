@@ -1,11 +1,12 @@
 """Log formats: which one a record is of, and how records of it become canonical ones."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import partial
 
 from querytier.data.arena import are_arena_fields, arena_fields
 from querytier.data.canonical import converted
+from querytier.data.decisions import are_decisions, decision_records
 from querytier.data.gateways import helicone_fields, litellm_fields, litellm_spend_fields
 from querytier.data.langfuse import are_observations, langfuse_records
 from querytier.data.model_matrices import (
@@ -30,6 +31,7 @@ class Format(StrEnum):
     """A schema of log records; `OTEL` covers OpenInference, whose spans come in the same files."""
 
     PLAIN = "plain"
+    QUERYTIER = "querytier"
     OTEL = "otel"
     LITELLM = "litellm"
     LITELLM_SPEND = "litellm_spend"
@@ -59,13 +61,14 @@ def canonical_records(
     format: Format,  # noqa: A002 the word of the command line
     pair: ModelPair | None,
     scores: Iterator[Record] | None = None,
+    elsewhere: Iterable[Record] | None = (),
 ) -> Iterator[Record]:
     """Yield records whose fields have the names of `querytier.data.canonical`.
 
-    Streams; `llmrouter_records`, `langfuse_records` and `span_records` say what they hold. Nothing
-    vanishes: each input record gives at least one (two halves of LLMRouter's give one together),
-    and what is of no use comes with a problem, its line number and its text. Plain records pass as
-    they are.
+    Streams; `llmrouter_records`, `langfuse_records`, `span_records` and `decision_records` say what
+    they hold. Nothing vanishes: each input record gives at least one (two halves of LLMRouter's
+    give one together), and what is of no use comes with a problem, its line number and its text.
+    Plain records pass as they are.
 
     Parameters
     ----------
@@ -77,7 +80,9 @@ def canonical_records(
         served model.
     scores : iterator of Record, optional
         Langfuse's scores, from the second file of its export; OpenTelemetry's evaluations, where
-        log records are exported to a file of their own.
+        log records are exported to a file of their own; the outcomes of our own decisions.
+    elsewhere : iterable of Record or None
+        The other files of our own decisions; as `decision_records`.
 
     Raises
     ------
@@ -85,13 +90,16 @@ def canonical_records(
         If scores come with another format, or a table of models' scores or votes without a pair of
         its models.
     """
-    if scores is not None and format not in (Format.LANGFUSE, Format.OTEL):
+    if scores is not None and format not in (Format.LANGFUSE, Format.OTEL, Format.QUERYTIER):
         raise UsageError(
-            f"scores are joined with langfuse observations and otel spans, not with {format.value}"
+            "scores are joined with querytier decisions, langfuse observations and otel spans, not "
+            f"with {format.value}"
         )
     match format:
         case Format.PLAIN:
             return records
+        case Format.QUERYTIER:
+            return decision_records(records, scores, elsewhere)
         case Format.OTEL:
             return span_records(records, pair, scores)
         case Format.LANGFUSE:
@@ -117,6 +125,7 @@ def _are_helicone(fields: Fields) -> bool:
 
 
 _MARKS: tuple[tuple[Format, Callable[[Fields], bool]], ...] = (
+    (Format.QUERYTIER, are_decisions),
     (Format.OTEL, are_spans),
     (Format.LITELLM, _are_litellm),
     (Format.LITELLM_SPEND, _are_litellm_spend),

@@ -158,9 +158,9 @@ class LogAccount:
         """
         counts = counted(self.quarantined)
         if not self.usable:
+            why = counts or counted(self.passed_over) or "the file is empty"
             raise LogError(
-                f"{name} has no usable row among its {self.rows} "
-                f"({counts or 'the file is empty'}); see {self.quarantine}"
+                f"{name} has no usable row among its {self.rows} ({why}); see {self.quarantine}"
             )
         if self.quarantined.total() > self._max_bad_share * self.rows:
             raise LogError(

@@ -34,6 +34,7 @@ __all__ = [
     "UNLABELLED",
     "Splitting",
     "prepare",
+    "read_all",
     "read_prepared",
     "read_unsplit",
 ]
@@ -135,6 +136,17 @@ def read_unsplit(
     sources: Sequence[LogSource], reading: Reading, quarantine: Path
 ) -> tuple[Examples, DataSummary]:
     """Read the labelled examples of logs into memory, all in the test role; as `prepare`."""
+    examples, summary = read_all(sources, reading, quarantine)
+    examples = examples.where(examples.labelled)
+    if not len(examples):
+        raise LogError(f"{summary.source} has no labelled row ({counted(summary.unlabelled)})")
+    return examples, replace(summary, fingerprint=examples.fingerprint())
+
+
+def read_all(
+    sources: Sequence[LogSource], reading: Reading, quarantine: Path
+) -> tuple[Examples, DataSummary]:
+    """Read the examples of logs into memory, labelled or not; else as `read_unsplit`."""
     log, ledger = LabelledLog(sources, reading, quarantine), Ledger()
     batches = []
     for batch in log:
@@ -143,9 +155,6 @@ def read_unsplit(
     groups = ledger.groups()
     roles = np.full(len(ledger), "test", dtype=object)
     examples = Examples.concatenated(batches).with_roles(groups, roles)
-    examples = examples.where(examples.labelled)
-    if not len(examples):
-        raise LogError(f"{log.name} has no labelled row ({counted(ledger.unlabelled)})")
     summary = _summary(log, ledger, groups, roles)
     return examples, replace(summary, fingerprint=examples.fingerprint())
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from querytier.data.columns import ColumnMap
+from querytier.data.decisions import DECISION_FIELDS
 from querytier.data.evaluations import are_log_records
 from querytier.data.formats import Format, canonical_records, recognise
 from querytier.data.model_pair import ModelPair
@@ -30,13 +31,16 @@ class LogSource:
     pair : ModelPair or None
         Needed where the log holds many models' scores; elsewhere it tells the tier that answered.
     scores : Path or None
-        Judgements of the log's answers in a file of their own: the scores of a Langfuse export, or
-        OpenTelemetry's log records.
+        Judgements of the log's answers in a file of their own: the scores of a Langfuse export,
+        OpenTelemetry's log records, or the outcomes of our own decisions.
     paths : mapping of str to str
         Columns by field, as `ColumnMap` has them. Of a plain log they are the whole map; of another
         format they go before the columns of the fields' own names.
     id_prefix : str
         Begins the ids that are made of line numbers; keeps those of several files apart.
+    parts : tuple of Path
+        Where our own decisions are in several files, all of them, in order: outcomes that judge
+        none of their decisions are told once, by the last.
     """
 
     path: Path
@@ -45,6 +49,7 @@ class LogSource:
     scores: Path | None = None
     paths: Mapping[str, str] = field(default_factory=dict)
     id_prefix: str = ""
+    parts: tuple[Path, ...] = ()
 
     def records(self) -> Iterator[Record]:
         """Yield the log's records: those of a plain log as they are, others in canonical fields.
@@ -87,6 +92,8 @@ class LogSource:
         schema = self.recognised()
         if self.paths and schema is Format.PLAIN:
             return ColumnMap(self.paths)
+        if schema is Format.QUERYTIER:
+            return same_name_columns(dict.fromkeys(DECISION_FIELDS), self.paths)
         names: dict[str, object] = {}
         records = self._canonical(read_records(self.path), schema)
         readable = (record.fields for record in records if record.fields is not None)
@@ -98,7 +105,14 @@ class LogSource:
 
     def _canonical(self, records: Iterator[Record], schema: Format) -> Iterator[Record]:
         scores = read_records(self.scores) if self.scores else None
-        return canonical_records(records, schema, self.pair, scores)
+        return canonical_records(records, schema, self.pair, scores, self._elsewhere())
+
+    def _elsewhere(self) -> Iterator[Record] | None:
+        """Return the records of the other parts; None where another part is the last."""
+        if self.parts and self.parts[-1] != self.path:
+            return None
+        others = (path for path in self.parts if path != self.path)
+        return chain.from_iterable(map(read_records, others))
 
 
 def same_name_columns(

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "Resampling", "difference", "undefined"]
+__all__ = ["Estimate", "Resampling", "difference", "one_sided", "undefined"]
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
@@ -60,6 +60,17 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
         return undefined(first.reason or second.reason or "no value")
     replicates = first.replicates - second.replicates
     return _estimate(first.value - second.value, replicates, "no replicate has a value")
+
+
+def one_sided(estimate: Estimate) -> Estimate:
+    """Return the estimate between the ends of its two one-sided 95% intervals.
+
+    Each end alone is exceeded by chance in 5% of the cases, so that the two make a 90% interval.
+    """
+    if estimate.value is None:
+        return estimate
+    low, high = _ends(estimate.replicates, 1 - _LEVEL)
+    return replace(estimate, low=low, high=high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +132,13 @@ class Resampling:
 def _estimate(value: float, replicates: Floats, undefined_reason: str) -> Estimate:
     if not math.isfinite(value):
         return undefined(undefined_reason)
-    defined = replicates[np.isfinite(replicates)]
-    if not len(defined):
+    if not np.isfinite(replicates).any():
         return undefined(undefined_reason)
-    tail = 100 * (1 - _LEVEL) / 2
-    low, high = np.percentile(defined, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high), None, replicates)
+    low, high = _ends(replicates, (1 - _LEVEL) / 2)
+    return Estimate(value, low, high, None, replicates)
+
+
+def _ends(replicates: Floats, tail: float) -> tuple[float, float]:
+    """Return what a share `tail` of the replicates lies below, and above."""
+    low, high = np.percentile(replicates[np.isfinite(replicates)], [100 * tail, 100 * (1 - tail)])
+    return float(low), float(high)

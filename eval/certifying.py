@@ -135,7 +135,7 @@ def certify(
     reason = _unfit(calibration, certification, rows, tests, annotations_only=annotations_only)
     if reason is not None:
         return _refused(reason, rows, tests)
-    thresholds = sequence_of_thresholds(calibration, tests, first_share)
+    thresholds = sequence_of_thresholds(calibration, tests, len(rows), first_share)
     passed = tests.passed(rows, thresholds)
     if not passed:
         return _none_qualifies(rows, tests, float(thresholds[0]))

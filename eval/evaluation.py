@@ -123,11 +123,14 @@ class Evaluation:
     mean_scores : dict of str to Estimate
         Mean score of always-cheap, of always-frontier, and as the classifier routes; empty without
         scores.
+    mean_costs : dict of str to Estimate
+        The same of costs, for a query, with what deciding costs where the classifier routes.
     """
 
     rows: list[Row]
     ece_when_calibrated: float
     mean_scores: dict[str, Estimate]
+    mean_costs: dict[str, Estimate]
 
     def row(self, name: str) -> Row:
         """Return the row of that name."""
@@ -199,6 +202,7 @@ def evaluate_rankings(
         rows=[first, *(rows.row(baseline, first) for baseline in baselines)],
         ece_when_calibrated=ece_when_calibrated(_probabilities_of(classifier), seed),
         mean_scores=rows.mean_scores(),
+        mean_costs=rows.mean_costs(),
     )
 
 
@@ -241,15 +245,20 @@ class _Rows:
         examples = self.examples
         if not examples.scored:
             return {}
-        routed = np.where(
-            goes_to_frontier(self.classifier.scores, self.threshold),
-            examples.frontier_score,
-            examples.cheap_score,
-        )
+        return self._means(examples.cheap_score, examples.frontier_score, 0.0)
+
+    def mean_costs(self) -> dict[str, Estimate]:
+        examples = self.examples
+        if not examples.priced:
+            return {}
+        return self._means(examples.cheap_cost, examples.frontier_cost, self.routing_cost)
+
+    def _means(self, cheap: Floats, frontier: Floats, routing: float) -> dict[str, Estimate]:
+        goes = goes_to_frontier(self.classifier.scores, self.threshold)
         columns = {
-            "always_cheap": examples.cheap_score,
-            "as_routed": routed,
-            "always_frontier": examples.frontier_score,
+            "always_cheap": cheap,
+            "as_routed": np.where(goes, frontier, cheap) + routing,
+            "always_frontier": frontier,
         }
         return {name: self._estimate(_mean_of(column), "") for name, column in columns.items()}
 

@@ -1,4 +1,7 @@
-"""The gate: whether a classifier may become champion. The one use of test rows for a choice."""
+"""The gate: whether a classifier may become champion. The one use of test rows for a choice.
+
+Here are its checks of a classifier by itself; `querytier.eval.paired_gate` has those of two.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,11 +21,29 @@ class Check:
     name : str
     passed : bool
     detail : str
+    estimate, low, high : float or None
+        What was estimated, with its interval, where the condition rests on such a number.
+    margin : float or None
+        How much worse than the champion is still as good; 0 where better is asked for.
     """
 
     name: str
     passed: bool
     detail: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The detail; where a margin was asked for, with what was found behind it."""
+        if self.margin is None:
+            return self.detail
+        found = "not measurable"
+        if self.estimate is not None and self.low is not None and self.high is not None:
+            found = f"{self.estimate:z.4f} [{self.low:z.4f}, {self.high:z.4f}]"
+        return f"{self.name} {found}, margin {self.margin:g}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +53,12 @@ class Gate:
     Attributes
     ----------
     checks : sequence of Check
+    note : str
+        What else is to be known of the verdict; the last part of the reason.
     """
 
     checks: Sequence[Check]
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -43,9 +67,10 @@ class Gate:
 
     @property
     def reason(self) -> str:
-        """What failed, or that all passed."""
-        failed = [check.detail for check in self.checks if not check.passed]
-        return "; ".join(failed) if failed else "; ".join(check.detail for check in self.checks)
+        """What failed, or that all passed; and the note."""
+        failed = [check for check in self.checks if not check.passed]
+        details = [check.sentence for check in failed or self.checks]
+        return "; ".join([*details, self.note] if self.note else details)
 
     def record(self) -> dict[str, Any]:
         """Return the verdict for JSON."""
@@ -53,7 +78,7 @@ class Gate:
         return {"passed": self.passed, "reason": self.reason, "checks": checks}
 
 
-def absolute_gate(evaluation: Evaluation) -> Gate:
+def absolute_gate(evaluation: Evaluation, note: str = "") -> Gate:
     """Judge a classifier that has no champion to beat.
 
     It has to be better than a constant (the 95% interval lies above 0.5) and than the keyword
@@ -62,12 +87,15 @@ def absolute_gate(evaluation: Evaluation) -> Gate:
     Parameters
     ----------
     evaluation : Evaluation
+    note : str
+        Of the verdict.
     """
     classifier, keyword = evaluation.rows[0], evaluation.row("keyword_heuristic")
     metric = "auroc" if classifier.apgr.value is None else "apgr"
     ours, theirs = getattr(classifier, metric), getattr(keyword, metric)
     if ours.value is None or ours.low is None or theirs.value is None:
-        return Gate([Check("measurable", False, f"{metric} is not defined: {ours.reason}")])
+        check = Check("measurable", False, f"{metric} is not defined: {ours.reason}")
+        return Gate([check], note)
     name = metric.upper()
     return Gate(
         [
@@ -75,11 +103,15 @@ def absolute_gate(evaluation: Evaluation) -> Gate:
                 "better than a constant",
                 ours.low > 0.5,
                 f"{name} {ours.value:.3f} [{ours.low:.3f}, {ours.high:.3f}] against 0.5",
+                ours.value,
+                ours.low,
+                ours.high,
             ),
             Check(
                 "better than the keyword heuristic",
                 ours.value > theirs.value,
                 f"{name} {ours.value:.3f} against {theirs.value:.3f} of the keyword heuristic",
             ),
-        ]
+        ],
+        note,
     )

@@ -7,11 +7,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
+from querytier.data.labels import Feedback
 
-__all__ = ["LoggedDecisions"]
+__all__ = ["LoggedDecisions", "known_outcomes"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+_SUCCESS: dict[Feedback, float] = {
+    "thumbs_up": 1.0,
+    "thumbs_down": 0.0,
+    "retry": 0.0,
+    "escalation": 0.0,
+    "human_takeover": 0.0,
+}
+
+
+def known_outcomes(examples: Examples) -> Floats:
+    """Return how good each answer was, NaN where the log does not tell; shape (n,).
+
+    The outcome that the log states goes first. Where there is only feedback, the answer was good
+    (1) if its reader said so, and else it was not (0).
+    """
+    said = np.array([_SUCCESS.get(word, np.nan) for word in examples.feedback], dtype=np.float64)
+    return np.where(np.isnan(examples.outcome), said, examples.outcome)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +90,7 @@ class LoggedDecisions:
             )
         frontier = (examples.tier == "frontier").astype(np.bool_)
         cost = np.where(frontier, examples.frontier_cost, examples.cheap_cost)
-        return cls(frontier, examples.propensity, examples.outcome, examples.group, cost)
+        return cls(frontier, examples.propensity, known_outcomes(examples), examples.group, cost)
 
     def __len__(self) -> int:
         return len(self.frontier)

@@ -6,8 +6,9 @@ the outcome model are right, and narrow where the model is good. Where the log c
 of the new policy, all three say so instead of a number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "OffPolicyEvaluation",
     "Valuation",
     "doubly_robust",
+    "evaluate_policies",
     "evaluate_policy",
     "ips",
     "snips",
@@ -92,7 +94,32 @@ def evaluate_policy(
     replicates: int = 1000,
     seed: int = 0,
 ) -> OffPolicyEvaluation:
-    """Estimate what a new policy would have got on the rows of a log.
+    """Estimate what one new policy would have got on the rows of a log; as `evaluate_policies`."""
+    found = evaluate_policies(
+        log,
+        {"new": new_frontier},
+        features=features,
+        outcome_model=outcome_model,
+        folds=folds,
+        fewest_effective=fewest_effective,
+        replicates=replicates,
+        seed=seed,
+    )
+    return found["new"]
+
+
+def evaluate_policies(
+    log: LoggedDecisions,
+    policies: Mapping[str, Floats],
+    *,
+    features: Floats | None = None,
+    outcome_model: OutcomeModel | None = None,
+    folds: int = 5,
+    fewest_effective: float = 100.0,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> dict[str, OffPolicyEvaluation]:
+    """Estimate what new policies would have got on the rows of a log.
 
     Intervals are of the bootstrap over groups, paired between policies. The outcome models are
     cross-fitted once: what their fit adds to the variance is of second order (Chernozhukov et al.
@@ -102,8 +129,8 @@ def evaluate_policy(
     Parameters
     ----------
     log : LoggedDecisions, length n
-    new_frontier : ndarray of float64, shape (n,)
-        The new policy's probability of the frontier tier: 0 or 1 of a deterministic router.
+    policies : mapping of str to ndarray of float64, shape (n,)
+        Each new policy's probability of the frontier tier: 0 or 1 of a deterministic router.
     features : ndarray of float64, shape (n, d), optional
         What the outcome model of the doubly robust estimator sees; without, each tier's mean.
     outcome_model : callable or scikit-learn estimator, optional
@@ -120,20 +147,26 @@ def evaluate_policy(
     ValueError
         If the probabilities are not as many as the rows, or outside of [0, 1].
     """
-    overlap = overlap_of(log, new_frontier, fewest_effective=fewest_effective)
-    question = _Question(
-        log,
-        new_frontier,
-        overlap.reason,
-        Resampling(log.group.tolist(), replicates, seed),
-        lambda column: cross_fitted(
+    columns = {
+        "outcome": log.outcome,
+        "cost": np.full(len(log), np.nan) if log.cost is None else log.cost,
+    }
+
+    @cache
+    def expected(name: str) -> Expected:
+        column = columns[name]
+        return cross_fitted(
             features, column, log.frontier, log.group, model=outcome_model, folds=folds, seed=seed
-        ),
-    )
-    cost = np.full(len(log), np.nan) if log.cost is None else log.cost
-    return OffPolicyEvaluation(
-        overlap, outcome=question.of("outcome", log.outcome), cost=question.of("cost", cost)
-    )
+        )
+
+    resampling = Resampling(log.group.tolist(), replicates, seed)
+    found = {}
+    for policy, new_frontier in policies.items():
+        overlap = overlap_of(log, new_frontier, fewest_effective=fewest_effective)
+        question = _Question(log, new_frontier, overlap.reason, resampling, expected)
+        valued = {name: question.of(name, column) for name, column in columns.items()}
+        found[policy] = OffPolicyEvaluation(overlap, **valued)
+    return found
 
 
 def ips(importance: Floats, outcomes: Floats, weights: Floats) -> Floats:
@@ -201,7 +234,7 @@ class _Question:
     new_frontier: Floats
     refusal: str | None
     resampling: Resampling
-    expected: Callable[[Floats], Expected]
+    expected: Callable[[str], Expected]
 
     def of(self, name: str, column: Floats) -> Valuation:
         missing = unknown(column, name)
@@ -209,24 +242,24 @@ class _Question:
             return _refused(undefined(missing), missing)
         logged = self.resampling.estimate(lambda weights: _mean(column, weights), "")
         return (
-            self._answered(logged, column)
+            self._answered(logged, name, column)
             if self.refusal is None
             else _refused(logged, self.refusal)
         )
 
-    def _answered(self, logged: Estimate, column: Floats) -> Valuation:
+    def _answered(self, logged: Estimate, name: str, column: Floats) -> Valuation:
         importance = importance_weights(self.log, self.new_frontier)
         estimate = self.resampling.estimate
         return Valuation(
             logged,
             ips=estimate(lambda weights: ips(importance, column, weights), ""),
             snips=estimate(lambda weights: snips(importance, column, weights), ""),
-            doubly_robust=self._doubly_robust(importance, column),
+            doubly_robust=self._doubly_robust(importance, name, column),
         )
 
-    def _doubly_robust(self, importance: Floats, column: Floats) -> Estimate:
+    def _doubly_robust(self, importance: Floats, name: str, column: Floats) -> Estimate:
         try:
-            expected = self.expected(column)
+            expected = self.expected(name)
         except UnfittedTierError as error:
             return undefined(str(error))
         taken, new = expected.under(self.log.frontier), expected.under(self.new_frontier)

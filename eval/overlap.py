@@ -116,7 +116,7 @@ def overlap_of(
         _never_taken(log, new_frontier)
         or _without(without)
         or _too_few(effective, fewest_effective)
-        or _implausible(log, weights)
+        or _implausible(log, new_frontier)
     )
     largest, mean = float(weights.max()), float(weights.mean())
     return Overlap(len(log), groups, rate, effective, largest, mean, without, reason)
@@ -165,10 +165,7 @@ def _check_policy(log: LoggedDecisions, new_frontier: Floats) -> None:
 
 
 def _never_taken(log: LoggedDecisions, new_frontier: Floats) -> str | None:
-    for tier, taken, wanted in (
-        ("cheap", ~log.frontier, 1 - new_frontier),
-        ("frontier", log.frontier, new_frontier),
-    ):
+    for tier, taken, wanted in _by_tier(log, new_frontier):
         if wanted.any() and not wanted[taken].any():
             return (
                 f"the log never takes the {tier} tier where the new policy would, on "
@@ -196,15 +193,44 @@ def _too_few(effective: float, fewest: float) -> str | None:
     )
 
 
-def _implausible(log: LoggedDecisions, weights: Floats) -> str | None:
-    found = clustered_mean(weights, log.group)
-    if abs(found.mean - 1) <= _IMPLAUSIBLE * found.standard_error + 1e-9:
-        return None
-    return (
-        f"the mean importance weight is {found.mean:.3f} (standard error "
-        f"{found.standard_error:.3f}) and would be 1 with the right propensities; check what the "
-        "router logs as propensity: it has to be that of the tier which it took"
-    )
+def _implausible(log: LoggedDecisions, new_frontier: Floats) -> str | None:
+    """Compare, for either tier, the rows that took it with as many as the propensities foretell."""
+    for tier, taken, wanted in _by_tier(log, new_frontier):
+        asked = wanted > 0
+        if not asked.any():
+            continue
+        mean, error = _mean_weight(log.where(asked), taken[asked], wanted[asked])
+        if abs(mean - 1) > _IMPLAUSIBLE * error + 1e-9:
+            return (
+                f"where the new policy takes the {tier} tier, the mean importance weight is "
+                f"{mean:.3f} (standard error {error:.3f}) and would be 1 with the right "
+                "propensities; check what the router logs as propensity (it has to be that of the "
+                "tier which it took), and whether answers of one tier lack an outcome more often"
+            )
+    return None
+
+
+def _mean_weight(
+    log: LoggedDecisions, taken: NDArray[np.bool_], wanted: Floats
+) -> tuple[float, float]:
+    """Return a tier's mean weight and its standard error, as seen or as foretold: the larger.
+
+    Of few explored rows the error as seen is small just where there are by chance too few of them.
+    """
+    chance = np.where(taken, log.propensity, 1 - log.propensity)
+    surplus = clustered_mean(wanted * (taken / chance - 1), log.group)
+    index = np.unique(log.group.astype(str), return_inverse=True)[1]
+    spread = np.bincount(index, weights=wanted * np.sqrt((1 - chance) / chance))
+    foretold = float(np.sqrt(spread @ spread)) / len(log)
+    share = float(wanted.mean())
+    return 1 + surplus.mean / share, float(np.fmax(surplus.standard_error, foretold)) / share
+
+
+def _by_tier(
+    log: LoggedDecisions, new_frontier: Floats
+) -> tuple[tuple[str, NDArray[np.bool_], Floats], ...]:
+    """Return each tier with the rows that took it, and how probable it is to the new policy."""
+    return ("cheap", ~log.frontier, 1 - new_frontier), ("frontier", log.frontier, new_frontier)
 
 
 def _without_overlap(log: LoggedDecisions, new_frontier: Floats) -> tuple[float, float]:

@@ -1,11 +1,11 @@
 """The overlap plot: where a log can speak of a new policy, as SVG text."""
 
+from querytier.eval.figures import COLOURS, INK, new_figure, svg_element
 from querytier.eval.overlap import Overlap, OverlapBins
-from querytier.eval.plots import _COLOURS, _INK, _figure, _svg
 
 __all__ = ["overlap_plot", "overlap_text"]
 
-_CHEAP, _FRONTIER, _MISSING = _INK, _COLOURS["classifier"], _COLOURS["keyword_heuristic"]
+_CHEAP, _FRONTIER, _MISSING = INK, COLOURS["classifier"], COLOURS["keyword_heuristic"]
 
 
 def overlap_plot(overlap: Overlap, bins: OverlapBins) -> str:
@@ -25,7 +25,7 @@ def overlap_plot(overlap: Overlap, bins: OverlapBins) -> str:
     str
         An `<svg>` element whose text alternative is `overlap_text`.
     """
-    figure, axes = _figure(6.4, 3.4)
+    figure, axes = new_figure(6.4, 3.4)
     width = bins.edges[1] - bins.edges[0]
     frontier, cheap = bins.frontier.copy(), bins.cheap.copy()
     frontier[0] -= bins.frontier_without
@@ -37,13 +37,13 @@ def overlap_plot(overlap: Overlap, bins: OverlapBins) -> str:
         lost = [bins.frontier_without, -bins.cheap_without]
         starts, bottoms = [bins.edges[0], bins.edges[-2]], [frontier[0], -cheap[-1]]
         axes.bar(starts, lost, bottom=bottoms, color=_MISSING, label="without overlap", **where)
-    axes.axhline(0, color=_INK, lw=0.8)
+    axes.axhline(0, color=INK, lw=0.8)
     axes.set_xlim(-0.01, 1.01)
     axes.yaxis.set_major_formatter(lambda share, _: f"{abs(share):.0%}")
     axes.set_xlabel("probability of the frontier tier when the log was written")
     axes.set_ylabel("share of the rows")
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    return _svg(figure, overlap_text(overlap))
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return svg_element(figure, overlap_text(overlap))
 
 
 def overlap_text(overlap: Overlap) -> str:

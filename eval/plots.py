@@ -1,9 +1,6 @@
 """The report's pictures, as SVG text that reads on light and on dark paper."""
 
-import io
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,26 +9,14 @@ from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.curves import gain_curve
 from querytier.eval.evaluation import Ranking
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from querytier.eval.figures import COLOURS, INK, new_figure, svg_element
+from querytier.eval.reliability import reliability_bins
 
 __all__ = ["gain_plot", "reliability_plot", "score_plot"]
 
 Floats = NDArray[np.float64]
 
-_INK = "#7a828e"
-_COLOURS = {
-    "classifier": "#2f7de1",
-    "oracle": "#3fa45b",
-    "tfidf_lr": "#c98a1b",
-    "domain_prior": "#9b6bd3",
-    "keyword_heuristic": "#d9534f",
-}
 _GRID = np.linspace(0, 1, 101)
-_BINS = 10
-_Z = 1.96
 
 
 def gain_plot(
@@ -59,7 +44,7 @@ def gain_plot(
     str
         An `<svg>` element.
     """
-    figure, axes = _figure(6.4, 3.9)
+    figure, axes = new_figure(6.4, 3.9)
     label = "mean score as routed" if examples.scored else "share of needs_frontier caught"
 
     def grid_of(ranking: Ranking, weights: Floats) -> Floats:
@@ -75,47 +60,53 @@ def gain_plot(
 
     ones = np.ones((1, len(examples)))
     for ranking in rankings:
-        if ranking.name in _COLOURS:
+        if ranking.name in COLOURS:
             width = 2.2 if ranking is rankings[0] else 1.2
             line = grid_of(ranking, ones)[0]
-            axes.plot(_GRID, line, color=_COLOURS[ranking.name], label=ranking.name, lw=width)
+            axes.plot(_GRID, line, color=COLOURS[ranking.name], label=ranking.name, lw=width)
     resampling = Resampling(examples.group.tolist(), replicates, seed)
     drawn = resampling.values(lambda weights: grid_of(rankings[0], weights))[1:]
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    axes.fill_between(_GRID, low, high, color=_COLOURS["classifier"], alpha=0.18, lw=0)
+    axes.fill_between(_GRID, low, high, color=COLOURS["classifier"], alpha=0.18, lw=0)
     ends = grid_of(rankings[0], ones)[0, [0, -1]]
-    axes.plot([0, 1], ends, color=_INK, ls="--", lw=1, label="random")
-    axes.axvline(frontier_rate, color=_INK, lw=1, ls=":")
+    axes.plot([0, 1], ends, color=INK, ls="--", lw=1, label="random")
+    axes.axvline(frontier_rate, color=INK, lw=1, ls=":")
     axes.set_xlabel("frontier rate")
     axes.set_ylabel(label)
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    return _svg(figure, f"{label} against frontier rate, classifier beside baselines")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return svg_element(figure, f"{label} against frontier rate, classifier beside baselines")
 
 
-def reliability_plot(probabilities: Floats, needs_frontier: Floats) -> str:
+def reliability_plot(
+    probabilities: Floats, needs_frontier: Floats, groups: NDArray[np.object_]
+) -> str:
     """Draw how often queries needed the frontier model against what p_frontier said.
 
-    Ten bins of equally many queries, each with its 95% Wilson interval.
+    The points, with their 95% intervals, are those of `querytier.eval.reliability`.
 
     Returns
     -------
     str
         An `<svg>` element.
     """
-    figure, axes = _figure(4.2, 3.9)
-    bins = np.array_split(np.argsort(probabilities, kind="stable"), _BINS)
-    bins = [rows for rows in bins if len(rows)]
-    predicted = np.array([probabilities[rows].mean() for rows in bins])
-    observed = np.array([needs_frontier[rows].mean() for rows in bins])
-    sizes = np.array([len(rows) for rows in bins])
-    centre, half = _wilson(observed, sizes)
-    bars = np.clip([observed - (centre - half), (centre + half) - observed], 0, None)
-    top = float(min(1.0, max(predicted.max(), (centre + half).max()) * 1.05))
-    axes.plot([0, top], [0, top], color=_INK, ls="--", lw=1)
-    axes.errorbar(predicted, observed, yerr=bars, fmt="o", color=_COLOURS["classifier"], ms=5, lw=1)
+    figure, axes = new_figure(4.2, 3.9)
+    bins = reliability_bins(probabilities, needs_frontier, groups)
+    predicted, observed, low, high = (
+        np.array([getattr(one, name) for one in bins])
+        for name in ("predicted", "observed", "low", "high")
+    )
+    top = float(min(1.0, max(predicted.max(), high.max()) * 1.05))
+    axes.plot([0, top], [0, top], color=INK, ls="--", lw=1)
+    bars = np.clip([observed - low, high - observed], 0, None)
+    axes.errorbar(predicted, observed, yerr=bars, fmt="o", color=COLOURS["classifier"], ms=5, lw=1)
     axes.set_xlabel("p_frontier, mean of the bin")
     axes.set_ylabel("share that needed the frontier model")
-    return _svg(figure, "Reliability of p_frontier in ten bins of equally many queries")
+    described = ", ".join(
+        f"{said:.2f} said {seen:.2f}" for said, seen in zip(predicted, observed, strict=True)
+    )
+    return svg_element(
+        figure, f"Reliability of p_frontier, predicted and observed by bin: {described}"
+    )
 
 
 def score_plot(scores: Floats, needs_frontier: Floats, threshold: float) -> str:
@@ -126,53 +117,17 @@ def score_plot(scores: Floats, needs_frontier: Floats, threshold: float) -> str:
     str
         An `<svg>` element.
     """
-    figure, axes = _figure(4.2, 3.9)
+    figure, axes = new_figure(4.2, 3.9)
     low, high = min(0.0, float(scores.min())), max(0.05, float(scores.max()))
     edges = np.linspace(low, high, 31)
     positive = needs_frontier > 0.5
     for rows, colour, label in (
-        (~positive, _INK, "cheap will do"),
-        (positive, _COLOURS["classifier"], "needs frontier"),
+        (~positive, INK, "cheap will do"),
+        (positive, COLOURS["classifier"], "needs frontier"),
     ):
         axes.hist(scores[rows], bins=edges.tolist(), color=colour, alpha=0.55, label=label)
-    axes.axvline(threshold, color=_COLOURS["keyword_heuristic"], lw=1.5, label="threshold")
+    axes.axvline(threshold, color=COLOURS["keyword_heuristic"], lw=1.5, label="threshold")
     axes.set_xlabel("decision score")
     axes.set_ylabel("queries")
-    axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-    return _svg(figure, "Distribution of decision scores by label, with the threshold")
-
-
-def _wilson(share: Floats, n: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Return centre and half width of the 95% interval of a share (Wilson 1927)."""
-    centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return centre, half
-
-
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
-    axes.tick_params(colors=_INK, labelsize=9)
-    axes.xaxis.label.set_color(_INK)
-    axes.yaxis.label.set_color(_INK)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_INK)
-    return figure, axes
-
-
-def _svg(figure: "Figure", description: str) -> str:
-    import matplotlib as mpl
-
-    text = io.StringIO()
-    # Text stays text (searchable, small), ids and dates do not change from run to run.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    element = text.getvalue()[text.getvalue().index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    label = f'<svg role="img" aria-label="{description}" '
-    return element.replace("<svg ", label, 1)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return svg_element(figure, "Distribution of decision scores by label, with the threshold")

@@ -1,99 +1,40 @@
-"""The report: one self-contained HTML page from `metrics.json` and three pictures."""
+"""The report: one HTML page for three readers, Markdown for a pull request, a model card.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+All three are made of `metrics.json` and fetch nothing.
+"""
+
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["COLUMNS", "Column", "headline", "render_report", "table_cells"]
+from querytier.eval.result_table import (
+    Column,
+    beside_baselines,
+    columns_with_values,
+    headline,
+    percent,
+    table_cells,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render_markdown", "render_model_card", "render_report"]
 
 Metrics = Mapping[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the table.
-
-    Attributes
-    ----------
-    key : str
-        In a row of `metrics.json`.
-    title : str
-    """
-
-    key: str
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A value as text, and its interval or nothing."""
-
-    text: str
-    interval: str
-
-
-COLUMNS = (
+_SHORT = (
     Column("auroc", "AUROC"),
-    Column("lead", "AUROC lead"),
-    Column("average_precision", "AP"),
     Column("apgr", "APGR"),
-    Column("apgr_lead", "APGR lead"),
-    Column("cpt50", "CPT(50%)"),
-    Column("cpt80", "CPT(80%)"),
-    Column("brier", "Brier"),
-    Column("ece", "ECE"),
     Column("recall", "recall"),
     Column("quality_retained", "quality retained"),
     Column("cost_saved", "cost saved"),
 )
-_LEADS = {"lead": "auroc", "apgr_lead": "apgr"}
-
-
-def table_cells(row: Metrics, columns: Sequence[Column] = COLUMNS) -> list[Cell]:
-    """Return the cells of a row of `metrics.json`.
-
-    Examples
-    --------
-    >>> row = {"auroc": {"value": 0.7, "low": 0.65, "high": 0.75}}
-    >>> table_cells(row, [Column("auroc", "AUROC")])
-    [Cell(text='0.700', interval='0.65–0.75')]
-    """
-    return [_cell(_estimate(row, column.key)) for column in columns]
-
-
-def headline(metrics: Metrics) -> str:
-    """Return the report in one paragraph, for whoever reads nothing else."""
-    classifier = metrics["rows"][0]
-    rate = metrics["operating_point"]["frontier_rate"]
-    cheap = f"The classifier sends {1 - rate:.0%} of the queries to the cheap model"
-    if classifier["recall"] is None:
-        return f"{cheap}. None of these rows needs the frontier model: there was nothing to catch."
-    caught = (
-        f"catches {classifier['recall']:.0%} {_interval(_estimate(classifier, 'recall'), 0)} "
-        f"of what needs the frontier model, where a coin at the same rate would catch {rate:.0%}"
-    )
-    if not metrics["mean_scores"]:
-        return (
-            f"{cheap} and {caught}. The log has labels but no scores of answers: what that does to "
-            "quality and cost is not known."
-        )
-    keyword = next(row for row in metrics["rows"] if row["name"] == "keyword_heuristic")
-    kept = (
-        f"keeps {_percent(classifier, 'quality_retained')} of always-frontier's quality "
-        f"({_percent(keyword, 'quality_retained')} with the keyword heuristic at the same rate)"
-    )
-    saved = classifier["cost_saved"]
-    money = (
-        f"It saves {_percent(classifier, 'cost_saved')} of always-frontier's cost."
-        if saved is not None
-        else "What it saves in money is not known: the log has no costs."
-    )
-    return f"{cheap}, {kept}, and {caught}. {money}"
+_SHORT_ROWS = ("classifier", "champion", "keyword_heuristic", "length", "domain_prior")
 
 
 def render_report(metrics: Metrics, plots: Mapping[str, str], artifact: str) -> str:
-    """Return the report as HTML that fetches nothing.
+    """Return the report as HTML.
 
     Parameters
     ----------
@@ -102,38 +43,81 @@ def render_report(metrics: Metrics, plots: Mapping[str, str], artifact: str) -> 
     plots : mapping of str to str
         `<svg>` elements: gain, reliability, scores.
     artifact : str
-        The artifact's folder, for the deploy line.
+        The artifact's folder, for the lines on how to deploy.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("querytier.eval").joinpath("report.html.jinja").read_text("utf-8")
-    )
-    columns = [column for column in COLUMNS if _has_value(metrics, column)]
-    length = next(row for row in metrics["rows"] if row["name"] == "length")
-    return template.render(
-        metrics=metrics,
+    columns = columns_with_values(metrics)
+    return _rendered(
+        "report.html.jinja",
+        metrics,
         plots=plots,
         artifact=artifact,
-        headline=headline(metrics),
         columns=columns,
-        table=[
-            {
-                "name": row["name"],
-                "fitted_on": row["fitted_on"],
-                "cells": table_cells(row, columns),
-            }
-            for row in metrics["rows"]
-        ],
+        table=_table(metrics, columns),
         notes=_notes(metrics),
-        length_auroc=length["auroc"]["value"],
-        percent=_percent_of,
     )
 
 
-def _has_value(metrics: Metrics, column: Column) -> bool:
-    return any(_estimate(row, column.key)["value"] is not None for row in metrics["rows"])
+def render_markdown(metrics: Metrics) -> str:
+    """Return the short report, for a pull request."""
+    columns = columns_with_values(metrics, _SHORT)
+    table = [row for row in _table(metrics, columns) if row["name"] in _SHORT_ROWS]
+    return _rendered("report.md.jinja", metrics, columns=columns, table=table)
+
+
+def render_model_card(metrics: Metrics) -> str:
+    """Return the model card with its results, as model hubs read it."""
+    columns = columns_with_values(metrics, _SHORT)
+    return _rendered(
+        "model_card.md.jinja", metrics, columns=columns, table=_table(metrics, columns)
+    )
+
+
+def _rendered(template: str, metrics: Metrics, **values: Any) -> str:
+    environment = _environment()
+    shared = {
+        "metrics": metrics,
+        "headline": headline(metrics),
+        "promise": _promise(metrics),
+        "beside": beside_baselines(metrics),
+    }
+    return environment.get_template(template).render(**shared, **values)
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
+
+    folder = files("querytier.eval")
+    environment = Environment(
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+    )
+    environment.filters |= {"percent": percent, "share": _share, "number": _number}
+    return environment
+
+
+def _table(metrics: Metrics, columns: list[Column]) -> list[dict[str, Any]]:
+    return [
+        {"name": row["name"], "fitted_on": row["fitted_on"], "cells": table_cells(row, columns)}
+        for row in metrics["rows"]
+    ]
+
+
+def _promise(metrics: Metrics) -> str:
+    """Say in one sentence what is promised of the threshold."""
+    found = metrics["certificate"]
+    if found["status"] != "granted":
+        return f"Nothing is promised about the answers of the cheap model ({found['reason']})."
+    until = f", until {found['expires']}" if found.get("expires") else ""
+    if "alpha" not in found:
+        return f"A certificate was granted{until}: {found['reason']}."
+    return (
+        f"It is certified{until}, that with {1 - found['delta']:.0%} confidence, at most "
+        f"{found['alpha']:.0%} of the queries sent to the cheap model needed the frontier model."
+    )
 
 
 def _notes(metrics: Metrics) -> list[str]:
@@ -143,33 +127,13 @@ def _notes(metrics: Metrics) -> list[str]:
     return sorted(reason for reason in reasons if reason)
 
 
-def _estimate(row: Metrics, key: str) -> Metrics:
-    if key in _LEADS:
-        lead: Metrics = row["behind_classifier"].get(_LEADS[key], {"value": None})
-        return lead
-    value = row.get(key)
-    return value if isinstance(value, Mapping) else {"value": value, **row["intervals"][key]}
+def _share(value: float | None) -> str:
+    """Return a share in per cent."""
+    return "–" if value is None else f"{value:.1%}"
 
 
-def _cell(estimate: Metrics) -> Cell:
-    if estimate["value"] is None:
-        return Cell("–", "")
-    dash = "–" if estimate["low"] >= 0 else " to "
-    interval = f"{estimate['low']:.2f}{dash}{estimate['high']:.2f}"
-    return Cell(f"{estimate['value']:.3f}", interval)
-
-
-def _percent(row: Metrics, key: str) -> str:
-    if row[key] is None:
-        return "an unknown share"
-    return f"{row[key]:.1%} {_interval(_estimate(row, key), 1)}"
-
-
-def _percent_of(estimate: Metrics) -> str:
+def _number(estimate: Metrics) -> str:
+    """Return an estimate with its interval."""
     if estimate["value"] is None:
         return "–"
-    return f"{estimate['value']:.1%} {_interval(estimate, 1)}"
-
-
-def _interval(estimate: Metrics, digits: int) -> str:
-    return f"({100 * estimate['low']:.{digits}f} to {100 * estimate['high']:.{digits}f})"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

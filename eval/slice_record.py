@@ -7,21 +7,21 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.eval.slice_masks import slice_masks
-from querytier.eval.slices import SliceResult, search_slices
+from querytier.eval.slices import SliceResult, search_differences
 
 __all__ = ["slice_record"]
 
+Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _LEVEL = 0.05
 
 
 def slice_record(examples: Examples, frontier: Mask, level: float = _LEVEL) -> dict[str, Any]:
-    """Compare in every slice what is missed with what a coin at the same frontier rate would miss.
+    """Compare in every slice what is missed with what a coin at the slice's frontier rate would.
 
-    A query is missed that needs the frontier model and goes to the cheap one. The coin's rate is
-    that of all rows: where a slice is worse than the coin, its queries would have been served
-    better without looking at them.
+    A query is missed that needs the frontier model and goes to the cheap one. Where a slice is
+    worse than its coin, the classifier ranks its queries the wrong way round.
 
     Parameters
     ----------
@@ -38,10 +38,14 @@ def slice_record(examples: Examples, frontier: Mask, level: float = _LEVEL) -> d
         `level`; `results`, the slice that is worst against the coin first; `untested`, name to
         reason.
     """
-    needed = examples.needs_frontier
-    missed, by_coin = needed * ~frontier, needed * (1 - frontier.mean())
+    needed, cheap = examples.needs_frontier, ~frontier
     masks = slice_masks(examples, fewest_rows=1)
-    found = search_slices(masks, missed, by_coin, examples.group)
+    found = search_differences(
+        {
+            name: (_more_than_a_coin(needed[rows], cheap[rows]), examples.group[rows])
+            for name, rows in masks.items()
+        }
+    )
     worse = {result.name for result in found.worse(level)}
 
     def record(result: SliceResult) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def slice_record(examples: Examples, frontier: Mask, level: float = _LEVEL) -> d
             "groups": result.groups,
             "frontier_rate": float(frontier[rows].mean()),
             "needs_frontier": float(needed[rows].mean()),
-            "missed": float(missed[rows].mean()),
+            "missed": float((needed * cheap)[rows].mean()),
             "difference": result.difference,
             "low": result.low,
             "high": result.high,
@@ -66,3 +70,12 @@ def slice_record(examples: Examples, frontier: Mask, level: float = _LEVEL) -> d
         "results": [record(result) for result in found.results],
         "untested": dict(found.untested),
     }
+
+
+def _more_than_a_coin(needed: Floats, cheap: Mask) -> Floats:
+    """Return rows' shares in what is missed beyond chance: their mean is the covariance.
+
+    Both means are taken off, as the coin's rate is that of the very rows: without, the scatter of
+    the rate would be left out of the intervals.
+    """
+    return np.asarray((needed - needed.mean()) * (cheap - cheap.mean()))

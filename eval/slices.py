@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from querytier.eval.clustered import clustered_mean
 
-__all__ = ["SliceResult", "SliceSearch", "holm", "search_slices"]
+__all__ = ["SliceResult", "SliceSearch", "holm", "search_differences", "search_slices"]
 
 Floats = NDArray[np.float64]
+Groups = NDArray[np.object_]
 
 _FEWEST_ROWS = 30
 _FEWEST_GROUPS = 10
@@ -77,7 +78,7 @@ def search_slices(
     masks: Mapping[str, NDArray[np.bool_]],
     first_losses: Floats,
     second_losses: Floats,
-    groups: NDArray[np.object_],
+    groups: Groups,
     *,
     fewest_rows: int = _FEWEST_ROWS,
 ) -> SliceSearch:
@@ -97,10 +98,25 @@ def search_slices(
         Slices with fewer rows, or with fewer than ten groups, are not tested.
     """
     differences = first_losses - second_losses
-    untested = {name: _why_not(groups[mask], fewest_rows) for name, mask in masks.items()}
+    parts = {name: (differences[mask], groups[mask]) for name, mask in masks.items()}
+    return search_differences(parts, fewest_rows=fewest_rows)
+
+
+def search_differences(
+    parts: Mapping[str, tuple[Floats, Groups]], *, fewest_rows: int = _FEWEST_ROWS
+) -> SliceSearch:
+    """Test in every slice whether the mean of its rows' differences is 0; as `search_slices`.
+
+    Parameters
+    ----------
+    parts : mapping of str to tuple of ndarray
+        For each slice its rows' differences, float64 of shape (m,), and their groups.
+    fewest_rows : int
+    """
+    untested = {name: _why_not(groups, fewest_rows) for name, (_, groups) in parts.items()}
     tested = [
-        _tested(name, differences[mask], groups[mask])
-        for name, mask in masks.items()
+        _tested(name, differences, groups)
+        for name, (differences, groups) in parts.items()
         if untested[name] is None
     ]
     adjusted = holm(np.array([result.p_value for result in tested]))
@@ -127,7 +143,7 @@ def holm(p_values: Floats) -> Floats:
     return adjusted
 
 
-def _why_not(groups: NDArray[np.object_], fewest_rows: int) -> str | None:
+def _why_not(groups: Groups, fewest_rows: int) -> str | None:
     if len(groups) < fewest_rows:
         return f"{len(groups)} rows, and at least {fewest_rows} are asked for"
     distinct = len(np.unique(groups.astype(str)))
@@ -136,7 +152,7 @@ def _why_not(groups: NDArray[np.object_], fewest_rows: int) -> str | None:
     return None
 
 
-def _tested(name: str, differences: Floats, groups: NDArray[np.object_]) -> SliceResult:
+def _tested(name: str, differences: Floats, groups: Groups) -> SliceResult:
     from scipy.stats import t
 
     found = clustered_mean(differences, groups)

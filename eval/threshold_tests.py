@@ -72,7 +72,7 @@ def candidate_thresholds(decision_scores: Floats) -> Floats:
 
 
 def sequence_of_thresholds(
-    calibration: Losses, tests: ThresholdTests, first_share: float | None = None
+    calibration: Losses, tests: ThresholdTests, rows: int, first_share: float | None = None
 ) -> Floats:
     """Return thresholds in the order of their tests, each sending more queries cheap.
 
@@ -80,12 +80,14 @@ def sequence_of_thresholds(
     smallest p-value: to first order that is the same threshold for any number of certification
     rows, and the one most likely to pass. The strictest thresholds, which the usual order begins
     with, send so few rows cheap that they often fail for want of rows, and take all others with
-    them.
+    them: those that will send fewer cheap than could pass without one failure are left out.
 
     Parameters
     ----------
     calibration : Losses
     tests : ThresholdTests
+    rows : int
+        How many certification rows there are.
     first_share : float, optional
         Start at the candidate whose cheap share on the calibration rows is nearest to this instead.
 
@@ -95,7 +97,10 @@ def sequence_of_thresholds(
         Ascending; at least one.
     """
     candidates = candidate_thresholds(calibration.decision_scores)
-    if first_share is None:
-        return candidates[int(np.argmin(tests.log_p_values(calibration, candidates))) :]
     _, counts = calibration.totals(candidates)
-    return candidates[int(np.argmin(np.abs(counts / len(calibration) - first_share))) :]
+    shares = counts / len(calibration)
+    if first_share is not None:
+        return candidates[int(np.argmin(np.abs(shares - first_share))) :]
+    enough = shares * rows >= tests.fewest
+    candidates = candidates[enough] if enough.any() else candidates[-1:]
+    return candidates[int(np.argmin(tests.log_p_values(calibration, candidates))) :]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,6 @@ from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.threshold import Tier
-from querytier.data.text_view import last_user_text
 from querytier.errors import ArtifactError
 from querytier.serve.access import Limits
 from querytier.serve.decision import Decision
@@ -41,7 +41,7 @@ class DecisionSink(LogCounts, Protocol):
     def append(
         self,
         decision: Decision,
-        query: str,
+        query: Query,
         *,
         id: str | None = None,  # noqa: A002 the log's own word
         conversation: str | None = None,
@@ -75,8 +75,8 @@ class ServiceSettings:
     limits : Limits
     watch_s : float or None
         The artifact's folder is looked at so often; None: only on request.
-    log : callable or None
-        Opens the decision log.
+    log : DecisionSink or None
+        Gets decisions and outcomes; the service closes it at its end.
     """
 
     artifact: Path
@@ -84,7 +84,7 @@ class ServiceSettings:
     token: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
     watch_s: float | None = None
-    log: Callable[[], DecisionSink] | None = None
+    log: DecisionSink | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class DecisionService:
         self.started = time.time()
         self.in_flight = 0
         self._loaded = load_proved(settings.artifact, settings.router)
-        self._log: DecisionSink | None = None
+        self._log = settings.log
         self._tracer = tracer()
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
@@ -129,11 +129,6 @@ class DecisionService:
     def manifest(self) -> Manifest:
         """The manifest of the artifact that decides now."""
         return self._loaded.manifest
-
-    def open(self) -> None:
-        """Open the decision log, where there is to be one."""
-        if self.settings.log is not None:
-            self._log = self.settings.log()
 
     def close(self) -> None:
         """End threads and log, in this order: what was decided is logged."""
@@ -171,7 +166,7 @@ class DecisionService:
                     one.id, outcome=one.outcome, feedback=one.feedback, cost=one.cost
                 )
         except Exception as error:
-            self.metrics.log_failures.inc()
+            self.metrics.log_refusals.inc()
             _log.exception("the decision log did not take an outcome")
             raise Refusal(
                 503, "log_failed", "the decision log did not take it; try again later"
@@ -253,7 +248,9 @@ class DecisionService:
 
     def _log_counts(self) -> dict[str, int] | None:
         log = self._log
-        return None if log is None else {"written": log.written, "dropped": log.dropped}
+        if log is None:
+            return None
+        return {"written": log.written, "dropped": log.dropped, "failed": log.failed}
 
     def _is_swift(self, loaded: Loaded) -> bool:
         # A deadline is kept by waiting for another thread, which the event loop must not do.
@@ -271,6 +268,8 @@ class DecisionService:
         self.metrics.observe(decision)
         self._note(decision, asked, name)
         record = {**decision.record(), "id": name}
+        if not math.isfinite(decision.threshold):
+            record["threshold"] = None  # JSON has no infinity
         _log.debug("decided", extra=record)
         return record
 
@@ -278,10 +277,9 @@ class DecisionService:
         """Log and trace a decision; what goes wrong with it is counted, and the decision stands."""
         try:
             if self._log is not None:
-                query = asked.query if isinstance(asked.query, str) else last_user_text(asked.query)
-                self._log.append(decision, query, id=name, conversation=asked.conversation)
+                self._log.append(decision, asked.query, id=name, conversation=asked.conversation)
             if self._tracer is not None:
                 record_span(self._tracer, decision, asked.headers, asked.conversation)
         except Exception:  # noqa: BLE001 a full disk must not cost a decision
-            self.metrics.log_failures.inc()
+            self.metrics.log_refusals.inc()
             _log.exception("a decision was not logged", extra={"id": name})

@@ -3,8 +3,11 @@
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
+
+from querytier.errors import QuerytierError
 
 __all__ = ["LEVELS", "JsonLines", "log_to_stderr"]
 
@@ -26,8 +29,17 @@ class JsonLines(logging.Formatter):
         }
         line |= {name: value for name, value in vars(record).items() if name not in _OWN}
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = _without_values(record.exc_info[1])
         return json.dumps(line, default=str)
+
+
+def _without_values(error: BaseException | None) -> str:
+    """Return where an error came from; a foreign message may quote a query, so it is left out."""
+    if error is None:
+        return ""
+    own = isinstance(error, QuerytierError | OSError)
+    last = f"{type(error).__name__}: {error}" if own else type(error).__name__
+    return "".join([*traceback.format_tb(error.__traceback__), last])
 
 
 def log_to_stderr(level: str) -> None:

@@ -37,6 +37,10 @@ class LogCounts(Protocol):
     def dropped(self) -> int:
         """Lines that were given up."""
 
+    @property
+    def failed(self) -> int:
+        """Attempts to write that failed."""
+
 
 class Metrics:
     """All metrics of one service; threads may share it.
@@ -75,8 +79,8 @@ class Metrics:
             buckets=_SCORES,
             registry=self.registry,
         )
-        self.log_failures = Counter(
-            "querytier_log_failed",
+        self.log_refusals = Counter(
+            "querytier_log_refused",
             "Decisions and outcomes that the decision log did not take.",
             registry=self.registry,
         )
@@ -164,9 +168,7 @@ class _State(Collector):
             text = "Population stability index of the latest full window against the first."
             yield GaugeMetricFamily("querytier_decision_score_psi", text, drift.index)
         if log is not None:
-            for name, count in (("written", log.written), ("dropped", log.dropped)):
-                text = f"Lines of the decision log that were {name}."
-                yield CounterMetricFamily(f"querytier_log_{name}", text, count)
+            yield from _log(log)
 
 
 def _model(manifest: Manifest) -> Iterator[Metric]:
@@ -181,6 +183,16 @@ def _model(manifest: Manifest) -> Iterator[Metric]:
     yield info
     text = "Frontier from this decision score on."
     yield GaugeMetricFamily("querytier_threshold", text, manifest.threshold)
+
+
+def _log(log: LogCounts) -> Iterator[Metric]:
+    counts = {
+        "written": (log.written, "Lines in the files of the decision log."),
+        "dropped": (log.dropped, "Lines of the decision log that are lost."),
+        "failed": (log.failed, "Attempts to write the decision log that failed."),
+    }
+    for name, (count, text) in counts.items():
+        yield CounterMetricFamily(f"querytier_log_{name}", text, count)
 
 
 def _certificate(manifest: Manifest) -> Iterator[Metric]:

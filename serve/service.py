@@ -32,8 +32,8 @@ def application(settings: ServiceSettings) -> Starlette:
     Returns
     -------
     Starlette
-        Its `state.service` is the DecisionService. The server has to run its lifespan: in it the
-        decision log is opened and closed.
+        Its `state.service` is the DecisionService. The server has to run its lifespan: at its
+        end the decision log is closed.
 
     Raises
     ------
@@ -66,7 +66,6 @@ def application(settings: ServiceSettings) -> Starlette:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: DecisionService = app.state.service
-    service.open()
     watching = asyncio.create_task(_watch(service))
     try:
         yield

@@ -121,7 +121,9 @@ class Outcome(_Body):
     model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
 
     id: Name = Field(description="The id of the decision.")
-    outcome: Finite | None = Field(None, description="How good the answer was; higher is better.")
+    outcome: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
+        None, description="How good the answer was."
+    )
     feedback: Feedback | None = None
     cost: Annotated[Finite, Field(ge=0)] | None = None
 
@@ -136,6 +138,7 @@ class Outcome(_Body):
 class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
 
+    threshold: float | None  # type: ignore[assignment]  # JSON has no infinity
     id: str
 
 

@@ -67,7 +67,7 @@ def test_a_refusal_is_an_exit_code_and_leaves_the_threshold(certifiable, call):
 
 def test_a_run_without_rows_to_certify_on_is_told_so(run_dir, tmp_path, call):
     folder = shutil.copytree(run_dir, tmp_path / "run")
-    code, out, _ = call("certify", folder)
+    code, out, _ = call("certify", folder, "--alpha", "0.1")
     assert code == 1
     assert "0 calibration rows in groups of their own" in out
 
@@ -85,9 +85,15 @@ def test_a_plan_says_what_is_missing_and_what_it_costs(certifiable, call):
 
 
 def test_what_is_not_prepared_cannot_be_certified(tmp_path, call):
-    code, _, err = call("certify", tmp_path)
+    code, _, err = call("certify", tmp_path, "--alpha", "0.1")
     assert code == 2
     assert "holds no prepared data" in err
+
+
+def test_a_promise_needs_a_risk(run_dir, call):
+    code, _, err = call("certify", run_dir)
+    assert code == 2
+    assert "give --alpha, such as 0.1" in err
 
 
 def test_a_changed_certificate_leaves_graph_and_scores_alone(artifact_copy):

@@ -155,7 +155,7 @@ def test_the_start_chosen_on_calibration_rows_certifies_more_than_the_strictest_
     for _ in range(200):
         calibration, rows = (router.draw(random, 1500, name) for name in "ab")
         for found, order in (
-            (ours, sequence_of_thresholds(calibration, tests)),
+            (ours, sequence_of_thresholds(calibration, tests, 1500)),
             (strict, candidate_thresholds(calibration.decision_scores)),
         ):
             passed = tests.passed(rows, order)
@@ -198,7 +198,9 @@ def test_mapie_certifies_the_same_threshold():
         router = Router.at_random(random)
         calibration, rows = (router.draw(random, 800, name) for name in "ab")
         found = certify(calibration, rows, alpha=0.1, delta=DELTA, seed=1)
-        thresholds = sequence_of_thresholds(calibration, ThresholdTests(0.1, DELTA, exact=True))
+        thresholds = sequence_of_thresholds(
+            calibration, ThresholdTests(0.1, DELTA, exact=True), 800
+        )
         controller = BinaryClassificationController(
             lambda scores: np.stack([1 - scores, scores], axis=1),
             failing,

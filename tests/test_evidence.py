@@ -14,6 +14,7 @@ from querytier.eval.answers import ModelPrice
 from querytier.eval.evaluation import Ranking
 from querytier.eval.mistakes import Neighbourhood, mistakes_record, worst_mistakes
 from querytier.eval.pricing import Prices, TierPrice, priced
+from querytier.eval.result_table import headline
 from querytier.eval.slice_record import slice_record
 
 PRICES = Prices(TierPrice(ModelPrice(1.0, 2.0), 100.0), TierPrice(ModelPrice(10.0, 20.0)))
@@ -100,6 +101,17 @@ def test_a_slice_sent_the_wrong_way_is_worse_than_a_coin_and_others_are_not():
     assert first["rows"] == (domain == "turned").sum()
 
 
+def test_a_slice_that_needs_little_and_gets_little_is_not_worse():
+    """Money that is spent where it is needed is not spent elsewhere: no fault of the ranking."""
+    random = np.random.default_rng(4)
+    easy = np.arange(2000) % 2 == 0
+    needed = (random.random(2000) < np.where(easy, 0.05, 0.6)).astype(float)
+    frontier = random.random(2000) < np.where(easy, 0.05, 0.9)
+    domain = np.where(easy, "easy", "hard").tolist()
+    found = slice_record(examples_of(needs_frontier=needed.tolist(), domain=domain), frontier)
+    assert not [result["name"] for result in found["results"] if result["worse"]]
+
+
 def test_logged_costs_stay_and_tokens_are_taken_before_estimates():
     examples = examples_of(
         query=["a" * 400, "a" * 400, "a" * 400],
@@ -164,4 +176,8 @@ def test_a_champion_and_prices_are_seen_in_another_evaluation(call, scored_log, 
     assert champion["behind_classifier"]["apgr"]["low"] == 0
     assert metrics["prices"]["estimated_rows"] == metrics["n"]["evaluated"]
     assert ours["cost_saved"] < 1 - metrics["operating_point"]["frontier_rate"]
+    means = {name: estimate["value"] for name, estimate in metrics["mean_costs"].items()}
+    assert 1 - means["as_routed"] / means["always_frontier"] == pytest.approx(ours["cost_saved"])
+    assert means["always_cheap"] < means["as_routed"] < means["always_frontier"]
+    assert " USD." in headline(metrics)
     assert metrics["mistakes"] == {"sent_cheap": [], "sent_frontier": []}

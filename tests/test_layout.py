@@ -3,6 +3,7 @@
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -31,6 +32,7 @@ def test_every_room_imports_as_a_subpackage(room):
 def test_data_files_are_installed():
     assert files("querytier").joinpath("py.typed").is_file()
     assert files("querytier.eval").joinpath("report.html.jinja").is_file()
+    assert files("querytier.eval").joinpath("off_policy.html.jinja").is_file()
     assert files("querytier.serve").joinpath("page.html").is_file()
 
 
@@ -40,7 +42,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["include-package-data"] is False
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
-        "querytier.eval": ["report.html.jinja"],
+        "querytier.eval": ["*.jinja"],
         "querytier.serve": ["page.html"],
     }
 
@@ -89,6 +91,13 @@ def test_all_names_what_every_module_offers():
 
 
 @pytest.mark.checkout
+def test_one_module_imports_mlflow():
+    files = [file for room in [*ROOMS, "src"] for file in (ROOT / room).rglob("*.py")]
+    importing = re.compile(r"^\s*(import|from) mlflow\b", re.MULTILINE)
+    assert [file.name for file in files if importing.search(file.read_text())] == ["tracking.py"]
+
+
+@pytest.mark.checkout
 def test_params_yaml_states_the_defaults():
     from querytier.params import Params, read_params
 
@@ -107,10 +116,7 @@ def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
 
 @pytest.mark.checkout
 def test_constraints_pin_every_declared_dependency(pyproject):
-    import re
-
-    files = ("constraints.txt", "constraints-distributed.txt")
-    text = "".join((ROOT / name).read_text() for name in files)
+    text = "".join(path.read_text() for path in ROOT.glob("constraints*.txt"))
     pinned = {line.split("==")[0].lower() for line in text.splitlines() if "==" in line}
     project = pyproject["project"]
     declared = list(project["dependencies"])

@@ -1,7 +1,8 @@
 """Off-policy evaluation: simulated logs with a known truth, laws, and refusals with their words."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from querytier.data.example import Example
 from querytier.data.examples import Examples
-from querytier.eval.bootstrap import Resampling
+from querytier.data.labels import Feedback
+from querytier.eval.bootstrap import Resampling, difference
 from querytier.eval.clustered import clustered_mean
-from querytier.eval.logged_decisions import LoggedDecisions
+from querytier.eval.logged_decisions import _SUCCESS, LoggedDecisions, known_outcomes
 from querytier.eval.off_policy import (
     ESTIMATORS,
     doubly_robust,
+    evaluate_policies,
     evaluate_policy,
     ips,
     snips,
@@ -264,8 +267,8 @@ def test_predictions_stay_within_what_was_seen():
 
 
 def test_a_tier_with_too_few_rows_to_learn_from_is_refused_by_the_doubly_robust_estimate_alone():
-    log, _ = simulated(np.random.default_rng(8), groups=300)
-    rare = log.where(~log.frontier | (np.cumsum(log.frontier) <= 8))
+    rare = a_log([1] + 49 * [0], [0.02] + 49 * [0.98], rows=400)
+    rare = replace(rare, outcome=np.resize([1.0, 0.0, 1.0], 400))
     with pytest.raises(UnfittedTierError, match="rows of the frontier tier are too few to learn"):
         cross_fitted(None, rare.outcome, rare.frontier, rare.group)
     found = evaluate_policy(rare, rare.frontier_propensity, replicates=50).outcome
@@ -310,6 +313,33 @@ def test_where_the_log_cannot_speak_there_is_a_reason_instead_of_a_number():
             assert estimate.reason == found.overlap.reason
             assert found.outcome.lead(estimator).reason == found.overlap.reason
         assert found.outcome.logged.value == 1
+
+
+def test_answers_of_one_tier_judged_more_often_than_those_of_the_other_are_found_out():
+    log, hardness = simulated(np.random.default_rng(12), groups=4000)
+    new = (hardness > 0.5).astype(float)
+    judged = np.random.default_rng(13).random(4000) < np.where(log.frontier, 0.4, 0.8)
+    assert overlap_of(log, new).reason is None
+    reason = overlap_of(log.where(judged), new[judged]).reason
+    assert "whether answers of one tier lack an outcome more often" in reason
+    both = np.random.default_rng(13).random(4000) < 0.4 + 0.4 * hardness
+    assert overlap_of(log.where(both), new[both]).reason is None
+
+
+def test_few_explored_rows_are_no_sign_of_wrong_propensities():
+    random, found = np.random.default_rng(14), []
+    for _ in range(200):
+        frontier = random.random(1000) < 0.01
+        log = a_log(frontier, np.where(frontier, 0.01, 0.99), rows=1000)
+        new = (np.arange(1000) < 400).astype(float)
+        found.append(overlap_of(log, new).reason or "")
+    assert sum("propensities" in reason for reason in found) <= 1
+
+
+def test_no_decision_is_asked_about_where_the_new_policy_does_not_take_it():
+    log = a_log([1, 0, 0, 0], [0.5, 0.5, 1, 1])
+    new = np.resize([1.0, 1.0, 0.0, 0.0], 200)
+    assert overlap_of(log, new).reason is None
 
 
 def test_rows_without_an_outcome_are_not_left_out_tacitly():
@@ -386,6 +416,47 @@ def test_a_log_is_taken_from_one_sided_examples():
     assert log.frontier_propensity.tolist() == [0.25, 0.25]
     assert log.cost.tolist() == [3.0, 1.0]
     assert log.outcome.tolist() == [1.0, 0.5]
+
+
+def test_feedback_is_an_outcome_where_the_log_states_none():
+    examples = Examples.of(
+        [
+            an_example(0, "cheap", feedback="thumbs_up"),
+            an_example(1, "frontier", feedback="escalation"),
+            an_example(2, "cheap", feedback="thumbs_down", outcome=0.75),
+            an_example(3, "cheap"),
+        ]
+    )
+    np.testing.assert_array_equal(known_outcomes(examples), [1, 0, 0.75, np.nan])
+    assert LoggedDecisions.of(examples).outcome[:3].tolist() == [1, 0, 0.75]
+    assert set(_SUCCESS) == set(get_args(Feedback))
+
+
+def test_features_that_say_nothing_do_not_widen_the_doubly_robust_estimate():
+    random, errors = np.random.default_rng(15), []
+    for seed in range(20):
+        log, hardness = simulated(random, groups=300)
+        found = evaluate_policies(
+            log,
+            {"new": (hardness > 0.5).astype(float)},
+            features=random.normal(size=(300, 150)),
+            replicates=100,
+            seed=seed,
+        )["new"].outcome
+        errors.append([getattr(found, name).value - NEW_VALUE for name in ESTIMATORS])
+    ips_error, _, robust = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert robust < ips_error
+
+
+def test_several_policies_are_estimated_as_each_alone_and_paired():
+    log, hardness = simulated(np.random.default_rng(16), groups=300)
+    policies = {"hard": (hardness > 0.5).astype(float), "all": np.ones(300)}
+    both = evaluate_policies(log, policies, features=hardness[:, np.newaxis], replicates=100)
+    alone = evaluate_policy(log, policies["all"], features=hardness[:, np.newaxis], replicates=100)
+    assert both["all"].outcome.record() == alone.outcome.record()
+    assert both["all"].overlap == alone.overlap
+    lead = difference(both["hard"].outcome.snips, both["all"].outcome.snips)
+    assert lead.low < lead.value < lead.high
 
 
 def test_bins_hold_all_of_the_new_policy_and_what_has_no_chance():

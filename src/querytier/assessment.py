@@ -1,4 +1,4 @@
-"""An artifact's decisions on labelled rows, beside the baselines: metrics.json and report.html."""
+"""An artifact's decisions on labelled rows, beside the baselines: metrics and reports."""
 
 import json
 from collections import Counter
@@ -36,7 +36,7 @@ from querytier.eval.mistakes import Neighbourhood, mistakes_record
 from querytier.eval.plots import gain_plot, reliability_plot, score_plot
 from querytier.eval.promise import promise_record
 from querytier.eval.reliability import calibration_scores
-from querytier.eval.report import render_report
+from querytier.eval.report import render_markdown, render_model_card, render_report
 from querytier.eval.slice_record import slice_record
 from querytier.params import EvaluateParams
 from querytier.pricing import Pricing, routing_cost_of
@@ -44,7 +44,9 @@ from querytier.scoring import decide_all
 from querytier.serve import Decision, Router
 from querytier.training.baselines import Labelled
 
-__all__ = ["Assessment", "assess", "row_counts", "unfitted_rankings"]
+__all__ = ["REPORT_FILES", "Assessment", "assess", "row_counts", "unfitted_rankings"]
+
+REPORT_FILES = ("metrics.json", "report.html", "report.md", "model_card.md")
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +88,11 @@ class Assessment:
     params: EvaluateParams
 
     def metrics(
-        self, data: DataSummary, gate: Gate | None, candidates: Sequence[Mapping[str, Any]]
+        self,
+        data: DataSummary,
+        gate: Gate | None,
+        candidates: Sequence[Mapping[str, Any]],
+        test_uses: int | None = None,
     ) -> dict[str, Any]:
         """Return the content of `metrics.json`.
 
@@ -97,6 +103,8 @@ class Assessment:
             None where no gate was asked.
         candidates : sequence of mapping
             What training tried; empty where an existing artifact is judged on other rows.
+        test_uses : int or None
+            How often these rows were used for a choice or shown, this time included, where counted.
         """
         manifest = self.router.classifier.manifest
         latencies = self._latencies()
@@ -113,6 +121,9 @@ class Assessment:
             "rows_left_out": dict(self.rows_left_out),
             "mean_scores": {
                 name: estimate.record() for name, estimate in self.evaluation.mean_scores.items()
+            },
+            "mean_costs": {
+                name: estimate.record() for name, estimate in self.evaluation.mean_costs.items()
             },
             "operating_point": {
                 "threshold": manifest.threshold,
@@ -141,6 +152,7 @@ class Assessment:
             ),
             "prices": self.pricing.record() if self.pricing else None,
             "champion": _champion(self.champion),
+            "test_uses": test_uses,
             **self._evidence(),
         }
 
@@ -178,16 +190,21 @@ class Assessment:
                 replicates=self.params.bootstrap,
                 seed=self.params.seed,
             ),
-            "reliability": reliability_plot(probabilities, labels),
+            "reliability": reliability_plot(probabilities, labels, self.examples.group),
             "scores": score_plot(self.rankings[0].scores, labels, threshold),
         }
 
     def write(self, metrics: Mapping[str, Any], out: Path, artifact: Path) -> dict[str, str]:
-        """Write `metrics.json` and `report.html`; return the plots in it."""
+        """Write the files of `REPORT_FILES`; return the plots of the report."""
         plots = self.plots()
-        report = render_report(metrics, plots, str(artifact))
         text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        for name, content in (("metrics.json", text + "\n"), ("report.html", report)):
+        contents = (
+            text + "\n",
+            render_report(metrics, plots, str(artifact)),
+            render_markdown(metrics),
+            render_model_card(metrics),
+        )
+        for name, content in zip(REPORT_FILES, contents, strict=True):
             with atomic_file(out / name) as scratch:
                 scratch.write_text(content, "utf-8")
         return plots

@@ -74,16 +74,18 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     Raises
     ------
     UsageError
-        If the folder has no prepared data, or its labels lack what the risk is measured by.
+        If the folder has no prepared data, its labels lack what the risk is measured by, or no
+        alpha is given.
     ArtifactError
         If it has no artifact.
     """
+    alpha = _alpha(params)
     examples, data = read_prepared(out)
     router = Router.load(out / "model")
     found = certify(
         _losses(router, examples.of_role("calibration"), params.risk),
         _losses(router, examples.of_role("certification"), params.risk),
-        alpha=params.alpha,
+        alpha=alpha,
         delta=params.delta,
         seed=params.seed,
         slices=params.slices,
@@ -117,12 +119,20 @@ def plan_labels(
     return plan(
         _losses(router, examples.of_role("calibration"), "needs_frontier"),
         target_cheap_share=target_cheap_share,
-        alpha=params.alpha,
+        alpha=_alpha(params),
         delta=params.delta,
         labelled=len(np.unique(certification.group.astype(str))),
         seed=params.seed,
         price_per_label=price_per_label,
     )
+
+
+def _alpha(params: CertifyParams) -> float:
+    if params.alpha is None:
+        raise UsageError(
+            "no risk to promise: give --alpha, such as 0.1, or set certify.alpha in a params file"
+        )
+    return params.alpha
 
 
 def _losses(router: Router, examples: Examples, risk: RiskName) -> Losses:

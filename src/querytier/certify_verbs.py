@@ -8,7 +8,7 @@ import typer
 
 from querytier.log_options import say
 
-__all__ = ["certify", "plan"]
+__all__ = ["Alpha", "Delta", "certify", "plan"]
 
 Run = Annotated[Path, typer.Argument(metavar="DIR", help="What --out of a run was.")]
 Alpha = Annotated[

@@ -4,17 +4,22 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from querytier import __version__
 from querytier.artifact_verbs import artifact_app
-from querytier.certify_verbs import certify, plan
+from querytier.certify_verbs import Alpha, Delta, certify, plan
 from querytier.data_verbs import data_app
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
+from querytier.gate_verbs import gate
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.off_policy_verbs import off_policy
 from querytier.serve_verbs import serve
+
+if TYPE_CHECKING:
+    from querytier.stages import Exported
 
 __all__ = ["app", "main"]
 
@@ -50,6 +55,11 @@ app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
 app.add_typer(data_app, name="data")
+app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
+app.command(
+    epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
+    "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
+)(off_policy)
 
 OptionalLogs = Annotated[
     list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
@@ -127,6 +137,8 @@ def run(
     engine: EngineName = "local",
     cluster: Cluster = None,
     champion: Champion = None,
+    alpha: Alpha = None,
+    delta: Delta = None,
 ) -> None:
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier import stages
@@ -137,6 +149,7 @@ def run(
     from querytier.tracking import Tracker
 
     settings = with_section(reading.params(logs=logs), "train", budget=budget)
+    settings = with_section(settings, "certify", alpha=alpha, delta=delta)
     sources = reading.sources(logs, settings)
     if champion is not None:
         Router.load(champion)  # what is no artifact is to be heard of before the training
@@ -146,8 +159,7 @@ def run(
     say("2/4 train")
     stages.train_stage(out, settings, tracker)
     say("3/4 export")
-    for line in stages.export_stage(out, settings, tracker).certified.lines():
-        say(line)
+    _say_certified(stages.export_stage(out, settings, tracker))
     say("4/4 evaluate")
     stages.evaluate_stage(out, settings, tracker, champion)
     _show(out, out)
@@ -216,7 +228,7 @@ def crossval(
 
 @app.command(epilog="Example: querytier export --params params.yaml --out artifacts")
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
-    """Stage 3: build the artifact, past the parity gate, and certify its threshold."""
+    """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
     from querytier import stages
     from querytier.params import read_params
     from querytier.tracking import Tracker
@@ -234,8 +246,7 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
             f"{trial['precision']}: {drift['flips']} of {drift['texts']} decisions changed; "
             f"{trial['refusal'] or 'within the budget'}"
         )
-    for line in exported.certified.lines():
-        say(line)
+    _say_certified(exported)
 
 
 @app.command(
@@ -336,6 +347,11 @@ def show(
         _compare(query, out / "model")
 
 
+def _say_certified(exported: "Exported") -> None:
+    for line in exported.certified.lines() if exported.certified else ():
+        say(line)
+
+
 def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
     from querytier import stages
     from querytier.params import read_params
@@ -352,7 +368,7 @@ def _project(params: Path) -> Path:
 
 
 def _show(out: Path, project: Path) -> None:
-    from querytier.eval.report import headline
+    from querytier.eval.result_table import beside_baselines, headline
     from querytier.summary import print_table
     from querytier.tracking import ui_command
 
@@ -361,7 +377,10 @@ def _show(out: Path, project: Path) -> None:
         raise UsageError(f"{out} has no metrics.json; run `querytier run` with --out {out} first")
     metrics = json.loads(path.read_text("utf-8"))
     print_table(metrics)
-    typer.echo(f"\n{headline(metrics)}\n")
+    typer.echo(f"\n{headline(metrics)} {beside_baselines(metrics)}\n")
+    if metrics["gate"]:
+        verdict = "passed" if metrics["gate"]["passed"] else "failed"
+        typer.echo(f"gate {verdict}: {metrics['gate']['reason']}")
     typer.echo(f"report:   {out / 'report.html'}")
     if (out / "model").is_dir():
         typer.echo(f"artifact: {out / 'model'}")

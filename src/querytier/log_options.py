@@ -41,9 +41,9 @@ class LogOptions:
         str,
         typer.Option(
             "--format",
-            help="plain, otel (OpenInference too), litellm, litellm_spend, langfuse, helicone, "
-            "arena, routellm, routerbench, llmrouter; auto tells it by the first record, and takes "
-            "logs that come with --map as plain.",
+            help="plain, querytier (our own decision log), otel (OpenInference too), litellm, "
+            "litellm_spend, langfuse, helicone, arena, routellm, routerbench, llmrouter; "
+            "auto tells it by the first record, and takes logs that come with --map as plain.",
         ),
     ] = "auto"
     cheap: Annotated[
@@ -58,7 +58,8 @@ class LogOptions:
         typer.Option(
             "--scores",
             metavar="FILE",
-            help="Judgements in a file of their own: Langfuse's scores, OpenTelemetry's logs.",
+            help="Judgements in a file of their own: Langfuse's scores, OpenTelemetry's logs, the "
+            "outcomes.jsonl of our own decision log.",
         ),
     ] = None
     ok_thresholds: Annotated[
@@ -143,6 +144,7 @@ class LogOptions:
                 self.scores,
                 params.prepare.map,
                 f"{path}:" if len(paths) > 1 else "",
+                tuple(paths),
             )
             for path in paths
         ]

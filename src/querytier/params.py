@@ -8,12 +8,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from querytier.data.labelling import AUTOMATIC_RULES, RuleName
 from querytier.errors import UsageError
+from querytier.eval.paired_gate import SuperiorOn
 
 __all__ = [
     "Budget",
     "CertifyParams",
     "EvaluateParams",
     "ExportParams",
+    "GateParams",
     "Params",
     "PrepareParams",
     "PricesParams",
@@ -123,7 +125,7 @@ class CertifyParams(_Section):
     """What the threshold is to promise."""
 
     risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
-    alpha: Share = 0.1
+    alpha: Share | None = None
     delta: Share = 0.1
     slices: tuple[str, ...] = ()
     labels_are_outcomes: bool = False
@@ -159,6 +161,21 @@ class EvaluateParams(_Section):
     seed: Seed = 17
 
 
+class GateParams(_Section):
+    """When a challenger takes the champion's place."""
+
+    quality_margin: Share = 0.01
+    calibration_margin: Share = 0.01
+    slice_margin: Share = 0.05
+    latency_margin: Annotated[float, Field(gt=0)] = 0.5
+    superior_on: SuperiorOn = "quality"
+    fewest_rows: Annotated[int, Field(ge=2)] = 200
+    fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
+    latency_queries: Annotated[int, Field(ge=1)] = 200
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    seed: Seed = 17
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -167,6 +184,7 @@ class Params(_Section):
     export: ExportParams = ExportParams()
     certify: CertifyParams = CertifyParams()
     evaluate: EvaluateParams = EvaluateParams()
+    gate: GateParams = GateParams()
 
 
 def read_params(path: Path | None) -> Params:

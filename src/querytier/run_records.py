@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from querytier.assessment import Assessment
+from querytier.assessment import REPORT_FILES, Assessment
 from querytier.classifier.manifest import Manifest
 from querytier.eval.certifying import Certification
 from querytier.eval.evaluation import Row
@@ -66,7 +66,7 @@ def log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, fl
     )
 
 
-def log_export(tracker: Tracker, manifest: Manifest, certification: Certification) -> None:
+def log_export(tracker: Tracker, manifest: Manifest, certification: Certification | None) -> None:
     """Log how far the graph is from what was fitted, the gates of precision, the certificate."""
     tracker.log_metrics({"parity_max_difference": manifest.parity["max_difference"]})
     for trial in manifest.quantisation["trials"]:
@@ -77,10 +77,12 @@ def log_export(tracker: Tracker, manifest: Manifest, certification: Certificatio
         for trial in manifest.quantisation["trials"]
         if trial["refusal"]
     }
-    found = certification
-    tracker.log_metrics({"certified_bound": found.bound, "certified_coverage": found.coverage})
-    certificate = {"certificate": found.status, "certificate_reason": found.reason}
-    tracker.set_tags({"precision": manifest.precision, **refusals, **certificate})
+    tracker.set_tags({"precision": manifest.precision, **refusals})
+    if certification is not None:
+        bound, coverage = certification.bound, certification.coverage
+        tracker.log_metrics({"certified_bound": bound, "certified_coverage": coverage})
+        status, reason = certification.status, certification.reason
+        tracker.set_tags({"certificate": status, "certificate_reason": reason})
 
 
 def _encoder(recipe: Mapping[str, Any] | None) -> str:
@@ -102,7 +104,7 @@ def log_evaluation(
 ) -> None:
     """Log metrics with intervals, the report and its pictures."""
     log_rows(tracker, assessment.evaluation.rows)
-    tracker.log_files([out / "metrics.json", out / "report.html"])
+    tracker.log_files([out / name for name in REPORT_FILES])
     with TemporaryDirectory() as folder:
         pictures = [Path(folder, f"{name}.svg") for name in plots]
         for path, svg in zip(pictures, plots.values(), strict=True):

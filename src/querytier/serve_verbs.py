@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,9 +10,8 @@ from querytier.errors import MissingExtraError, UsageError
 from querytier.log_options import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from querytier.serve.decision_service import DecisionSink
+    from querytier.serve.decision_log import DecisionLog
+    from querytier.serve.log_settings import KeptText
     from querytier.serve.settings import RouterSettings
 
 __all__ = ["serve"]
@@ -28,6 +27,9 @@ Host = Annotated[
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
 Log = Annotated[
     Path | None, typer.Option("--log", metavar="DIR", help="Log decisions and outcomes there.")
+]
+LogText = Annotated[
+    str, typer.Option("--log-text", help="Queries in the log: full, redacted, or hash.")
 ]
 TokenFile = Annotated[
     Path | None,
@@ -81,7 +83,11 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8321,
     log: Log = None,
-    token_file: TokenFile = None,
+    log_text: LogText = "full",
+    token_file: LogText = Annotated[
+    str, typer.Option("--log-text", help="Queries in the log: full, redacted, or hash.")
+]
+TokenFile = None,
     watch: Watch = None,
     max_body: MaxBody = 1 << 20,
     max_batch: MaxBatch = 256,
@@ -110,7 +116,7 @@ def serve(
     try:
         limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
         settings = ServiceSettings(
-            artifact, router, _token(token_file), limits, watch, _log_opener(log)
+            artifact, router, _token(token_file), limits, watch, _decision_log(log, log_text)
         )
         listening = Listening(host, port, log_level)
     except ValueError as error:
@@ -158,9 +164,9 @@ def _token(file: Path | None) -> str | None:
     return token
 
 
-def _log_opener(folder: Path | None) -> "Callable[[], DecisionSink] | None":
-    """Return what opens the decision log in a folder."""
+def _decision_log(folder: Path | None, text: str) -> "DecisionLog | None":
+    from querytier.serve.decision_log import DecisionLog, LogSettings
+
     if folder is None:
         return None
-    # JOIN: return lambda: DecisionLog(folder, settings=LogSettings()), of serve/decision_log.py.
-    raise UsageError(f"--log {folder}: this version writes no decision log yet; leave it out")
+    return DecisionLog(folder, settings=LogSettings(text=cast("KeptText", text)))

@@ -37,6 +37,7 @@ from querytier.data.atomic import atomic_folder
 from querytier.data.data_summary import DataSummary
 from querytier.data.engines import Engine
 from querytier.data.examples import Examples
+from querytier.data.held_out import rows_name
 from querytier.data.labelled_log import Reading
 from querytier.data.labelling import LabelRules
 from querytier.data.preparing import Splitting, prepare, read_prepared
@@ -47,6 +48,7 @@ from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
 from querytier.features import FeatureBlocks
 from querytier.params import Params, PrepareParams
+from querytier.registry import RegisteredVersion
 from querytier.resuming import CHECKPOINTS, search_of, unfinished
 from querytier.run_records import log_candidates, log_evaluation, log_export
 from querytier.scoring import embedded
@@ -68,7 +70,7 @@ __all__ = [
 _TIMED_QUERIES = 20
 _NO_CERTIFICATE = Certificate(
     "refused",
-    "not asked for yet; the threshold meets a frontier rate and promises nothing about risk",
+    "not asked for (certify.alpha, or querytier certify); the threshold meets a frontier rate",
 )
 
 
@@ -80,11 +82,12 @@ class Exported:
     ----------
     manifest : Manifest
         As exported; the certificate is in `certified`, and in the folder.
-    certified : Certified
+    certified : Certified or None
+        None where no promise was asked for.
     """
 
     manifest: Manifest
-    certified: Certified
+    certified: Certified | None
 
 
 def prepare_stage(
@@ -166,7 +169,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
 
 
 def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
-    """Build the artifact of what `train_stage` left, and certify its threshold.
+    """Build the artifact of what `train_stage` left; certify its threshold where alpha is given.
 
     Where the certificate is refused, the threshold stays that of the target frontier rate.
 
@@ -195,8 +198,9 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
             quantising=_quantising(features, fitted, examples, params),
             typical=_typical(out, examples),
         )
-        certified = certify_artifact(out, params.certify)
-        log_export(tracker, manifest, certified.certification)
+        asked = params.certify.alpha is not None
+        certified = certify_artifact(out, params.certify) if asked else None
+        log_export(tracker, manifest, certified.certification if certified else None)
         tracker.log_files(
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
@@ -206,7 +210,10 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
 def evaluate_stage(
     out: Path, params: Params, tracker: Tracker, champion: Path | None = None
 ) -> Assessment:
-    """Judge the artifact on the test role, write metrics and report, ask the gate.
+    """Judge the artifact on the test role, write metrics and report, and check it by itself.
+
+    Where the registry has no champion, one that passes the checks becomes it; where it has one,
+    `querytier.gating` compares the two.
 
     An artifact that is the champion gets a row of its own beside it.
 
@@ -219,10 +226,12 @@ def evaluate_stage(
     fitted, run = _trained(out)
     with tracker.resume(run):
         router = Router.load(out / "model")
-        known = examples.of_role("train", "calibration")
+        known, held_out = examples.of_role("train", "calibration"), examples.of_role("test")
+        test_rows = rows_name(held_out)
+        tracker.set_tags({"test_rows": test_rows})
         train = Labelled(known, {fitted.recipe.encoder: np.load(out / "train" / "embeddings.npy")})
         train = train.where(known.role == "train")
-        asked = embedded(router, examples.of_role("test"))
+        asked = embedded(router, held_out)
         assessment = assess(
             router,
             asked,
@@ -233,19 +242,32 @@ def evaluate_stage(
             params=params.evaluate,
             champion=None if champion is None else Router.load(champion),
         )
-        gate = absolute_gate(assessment.evaluation)
-        metrics = assessment.metrics(data, gate, fitted.candidates)
+        model_version = router.classifier.manifest.model_version
+        stands = tracker.registry().champion_besides(model_version)
+        gate = absolute_gate(assessment.evaluation, _stays(stands, out))
+        uses = tracker.count_runs("test_rows", test_rows)
+        metrics = assessment.metrics(data, gate, fitted.candidates, test_uses=uses)
         plots = assessment.write(metrics, out, out / "model")
         log_evaluation(tracker, assessment, plots, out)
-        model_version = router.classifier.manifest.model_version
         tags = {"model_version": model_version, "data_fingerprint": data.fingerprint}
         registered = tracker.register(
             out / "model" / MODEL,
             router.classifier.feed("an example"),
             tags,
         )
-        tracker.judge(registered, gate.passed, gate.reason)
+        promoted = gate.passed and stands is None
+        tracker.registry().judge(registered, gate.passed, gate.reason, promoted=promoted)
     return assessment
+
+
+def _stays(champion: RegisteredVersion | None, out: Path) -> str:
+    """Say what it takes to beat a champion."""
+    if champion is None:
+        return ""
+    return (
+        f"the champion, model {champion.model_version} (version {champion.number}), stays until "
+        f"`querytier gate --champion DIR --challenger {out}` lets this one take its place"
+    )
 
 
 def _trained(out: Path) -> tuple[Fitted, RunReference]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from querytier.data.data_summary import FEWEST_ROWS, DataSummary, OneSided, counted
+from querytier.data.formats import Format
 from querytier.data.inspecting import Inspection
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
-from querytier.eval.report import COLUMNS, table_cells
+from querytier.eval.result_table import COLUMNS, table_cells
 from querytier.log_options import say
 from querytier.serve import Router
 
@@ -169,6 +170,11 @@ def _next_step(inspection: Inspection, logs: str, options: str) -> str:
     """Return the one thing to do after an inspection."""
     if not inspection.fields:
         return f"querytier data inspect {logs} --map query=COLUMN, with one of the columns above"
+    if inspection.labelled == 0 and inspection.format == Format.QUERYTIER:
+        return (
+            "add --scores outcomes.jsonl, with outcomes of these decisions; without any this log "
+            "can be scored, not learned from"
+        )
     if inspection.labelled == 0:
         ways = ", or ".join(
             " and ".join(f"{name}=COLUMN" for name in rule.missing)

@@ -3,27 +3,26 @@
 import json
 import logging
 import os
-import signal
 import sys
-import threading
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Self
 
+from querytier.endings import terminable, why_ended
 from querytier.errors import MissingExtraError, QuerytierError
+from querytier.registry import REGISTERED_NAME, Registry
 
 __all__ = ["REGISTERED_NAME", "RunReference", "Tracker", "ui_command"]
 
-REGISTERED_NAME = "querytier"
 _EXPERIMENT = "querytier"
 _FAILURE = "failure"
 _LONGEST_FAILURE = 500
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,15 @@ def ui_command(root: Path) -> str:
 
 
 def _tracking_uri(root: Path) -> str:
-    return os.environ.get(_URI_VARIABLE) or f"sqlite:///{root.resolve()}/mlflow.db"
+    return os.environ.get(_URI_VARIABLE) or f"{_SQLITE}{root.resolve()}/mlflow.db"
+
+
+def _check_same_store(reference: RunReference, uri: str) -> None:
+    if reference.tracking_uri != uri:
+        raise QuerytierError(
+            f"the run was started at {reference.tracking_uri}, tracking now points to {uri}; set "
+            "MLFLOW_TRACKING_URI as it was, or train again"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,30 @@ class Tracker:
     ----------
     root : Path
         Gets `mlflow.db` and `mlartifacts/`, unless `MLFLOW_TRACKING_URI` is set.
+    uri : str, optional
+        A store that is there already, and takes the place of both.
     """
 
     root: Path
+    uri: str | None = None
+
+    @classmethod
+    def of(cls, reference: RunReference) -> Self:
+        """Return a tracker of the store in which a run was logged.
+
+        Raises
+        ------
+        QuerytierError
+            If `MLFLOW_TRACKING_URI` names another, or the store is a file that is gone.
+        """
+        uri = reference.tracking_uri
+        _check_same_store(reference, os.environ.get(_URI_VARIABLE) or uri)
+        path = uri.removeprefix(_SQLITE)
+        if uri.startswith(_SQLITE) and not Path(path).is_file():
+            raise QuerytierError(
+                f"the run was logged in {path}, which is gone; put it back, or train again"
+            )
+        return cls(Path(), uri)
 
     @contextmanager
     def start(self, name: str, params: Mapping[str, object]) -> Iterator[RunReference]:
@@ -96,11 +124,7 @@ class Tracker:
     def resume(self, reference: RunReference) -> Iterator[None]:
         """Reopen the run of an earlier stage; it ends as in `start`."""
         mlflow = self._mlflow()
-        if reference.tracking_uri != mlflow.get_tracking_uri():
-            raise QuerytierError(
-                f"the run was started at {reference.tracking_uri}, tracking now points to "
-                f"{mlflow.get_tracking_uri()}; set MLFLOW_TRACKING_URI as it was, or train again"
-            )
+        _check_same_store(reference, mlflow.get_tracking_uri())
         with _open_run(mlflow, run_id=reference.run_id) as run:
             if _FAILURE in run.data.tags:
                 mlflow.delete_tag(_FAILURE)  # of an attempt before this one
@@ -184,20 +208,30 @@ class Tracker:
                 registered_model_name=REGISTERED_NAME,
             )
         version = str(info.registered_model_version)
-        client = mlflow.MlflowClient()
-        for key, value in tags.items():
-            client.set_model_version_tag(REGISTERED_NAME, version, key, value)
-        client.set_registered_model_alias(REGISTERED_NAME, "challenger", version)
+        self.registry().introduce(version, tags)
         return version
 
-    def judge(self, version: str, passed: bool, reason: str) -> None:
-        """Write the gate's verdict on a registered version; one that passed becomes champion."""
+    def registry(self) -> Registry:
+        """Return what is registered in this tracker's store."""
+        return Registry(self._mlflow().MlflowClient())
+
+    def count_runs(self, tag: str, value: str) -> int:
+        """Return how many runs carry a tag with this value; those deleted count, too."""
+        mlflow = self._mlflow()
+        experiment = mlflow.get_experiment_by_name(_EXPERIMENT)
+        found = mlflow.search_runs(
+            [experiment.experiment_id],
+            f"tags.{tag} = '{value}'",
+            run_view_type=mlflow.entities.ViewType.ALL,
+            output_format="list",
+        )
+        return len(found)
+
+    def tag_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Tag a run that has ended."""
         client = self._mlflow().MlflowClient()
-        verdict = "passed" if passed else "failed"
-        client.set_model_version_tag(REGISTERED_NAME, version, "gate", verdict)
-        client.set_model_version_tag(REGISTERED_NAME, version, "gate_reason", reason)
-        if passed:
-            client.set_registered_model_alias(REGISTERED_NAME, "champion", version)
+        for key, value in tags.items():
+            client.set_tag(run_id, key, value)
 
     def _mlflow(self) -> Any:
         """Import mlflow and point it to this tracker's store and experiment."""
@@ -210,12 +244,12 @@ class Tracker:
         if mlflow.active_run() is None:
             for talkative in ("alembic", "mlflow.store.db.utils"):
                 logging.getLogger(talkative).setLevel(logging.WARNING)
-            own = _URI_VARIABLE not in os.environ
-            mlflow.set_tracking_uri(_tracking_uri(self.root))
-            if own:
+            told = _URI_VARIABLE in os.environ
+            mlflow.set_tracking_uri(self.uri or _tracking_uri(self.root))
+            if not told:
                 # MLflow exports what it was told; the next tracker would take that for the user's.
                 os.environ.pop(_URI_VARIABLE, None)
-            self._set_experiment(mlflow, own=own)
+            self._set_experiment(mlflow, own=not told and self.uri is None)
         return mlflow
 
     def _set_experiment(self, mlflow: Any, *, own: bool) -> None:
@@ -227,64 +261,24 @@ class Tracker:
 
 @contextmanager
 def _open_run(mlflow: Any, **how: Any) -> Iterator[Any]:
-    with _terminable():
+    with terminable():
         run = mlflow.start_run(**how)
         try:
             yield run
         except BaseException as error:
             # The store may be what failed: the first error is the one to hear of.
             with suppress(Exception):
-                mlflow.set_tag(_FAILURE, _reason(error)[:_LONGEST_FAILURE])
+                mlflow.set_tag(_FAILURE, why_ended(error)[:_LONGEST_FAILURE])
             with suppress(Exception):
                 mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         mlflow.end_run()
 
 
-def _reason(error: BaseException) -> str:
-    """Say why a run ended; a foreign message may quote a query, so its place stands for it."""
-    if isinstance(error, QuerytierError | OSError):
-        return str(error)
-    if type(error) in _INTERRUPTIONS:
-        return _INTERRUPTIONS[type(error)]
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    return f"{type(error).__name__} in {Path(frame.f_code.co_filename).name}, line {line}"
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the block, as an interruption from the keyboard does.
-
-    Left as it is outside the main thread, and where the process has an answer of its own.
-    """
-    in_charge = threading.current_thread() is threading.main_thread()
-    if not in_charge or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class _Terminated(SystemExit):
-    """SIGTERM; uncaught, the process ends with the exit code that shells give for it."""
-
-
-_INTERRUPTIONS: dict[type[BaseException], str] = {
-    KeyboardInterrupt: "interrupted from the keyboard",
-    _Terminated: "terminated by SIGTERM",
-}
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
-    raise _Terminated(128 + number)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
+    """Keep MLflow from warning, and from printing what it registered."""
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
 

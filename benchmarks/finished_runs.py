@@ -1,0 +1,86 @@
+"""Runs of real sets, as `make bench-real` makes them, for what is measured of their artifacts."""
+
+import argparse
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from real_runs import OUTCOMES, RUNS, run
+from tqdm import tqdm
+
+from querytier.data.examples import Examples
+from querytier.data.preparing import read_prepared
+from querytier.serve import Router
+
+__all__ = ["Decided", "FinishedRun", "finished_runs"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Decided:
+    """What an artifact said of n examples; the columns are of shape (n,)."""
+
+    examples: Examples
+    decision_scores: Floats
+    p_frontier: Floats
+    latencies_ms: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a run left: its artifact, and the labelled examples of all roles."""
+
+    name: str
+    router: Router
+    examples: Examples
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> "FinishedRun":
+        """Take the run that lies in a folder, or make it there."""
+        if not (folder / "metrics.json").exists():
+            run(RUNS[name], folder)
+        return cls(name, Router.load(folder / "model"), read_prepared(folder)[0])
+
+    def decided(self, role: str) -> Decided:
+        """Decide the examples of a role, one after the other.
+
+        Raises
+        ------
+        SystemExit
+            If the fallback answered in the classifier's place: it has no score.
+        """
+        examples = self.examples.of_role(role)
+        bar = tqdm(examples.query, desc=f"{self.name}: {role}", unit="query")
+        decisions = [self.router.decide(query) for query in bar]
+        fallbacks = {one.reason for one in decisions if one.decision_score is None}
+        if fallbacks:
+            raise SystemExit(f"{self.name}: some {role} rows have no score: {fallbacks}")
+        names = ("decision_score", "p_frontier", "latency_ms")
+        columns = [np.array([getattr(one, name) for one in decisions], float) for name in names]
+        return Decided(examples, *columns)
+
+
+@contextmanager
+def finished_runs(names: Iterable[str], about: str | None) -> Iterator[Iterator[FinishedRun]]:
+    """Give the runs of sets in order; `--runs` names the folder that keeps them.
+
+    Raises
+    ------
+    SystemExit
+        If there are no outcomes to measure anything on.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "--runs", type=Path, metavar="DIR", help="keeps runs, and gives those there"
+    )
+    kept = parser.parse_args().runs
+    if not OUTCOMES.is_dir():
+        print(f"nothing measured: no folder {OUTCOMES}; set QUERYTIER_OUTCOMES to that of outcomes")
+        raise SystemExit(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        yield (FinishedRun.of(name, (kept or Path(scratch)) / name) for name in names)

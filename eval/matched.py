@@ -1,0 +1,68 @@
+"""Rankings at a stated cost: how far down each gets, and which rows it sends on the way."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.eval.curves import gain_curve
+from querytier.eval.metrics import tie_starts
+
+__all__ = ["frontier_shares", "rates_at_cost"]
+
+Floats = NDArray[np.float64]
+
+
+def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: Floats) -> Floats:
+    """Return the frontier rates at which a ranking has spent so much; shape (b,).
+
+    Where going on costs nothing, it goes on.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n,)
+    extra_costs : ndarray, shape (n,)
+        What the frontier tier's answer costs more; above 0 on average.
+    spent : ndarray, shape (b,)
+        Mean extra cost over all rows.
+    weights : ndarray, shape (b, n)
+
+    Examples
+    --------
+    >>> scores, extra_costs = np.array([0.9, 0.5, 0.1]), np.array([3.0, 1.0, 2.0])
+    >>> rates_at_cost(scores, extra_costs, np.array([1.0]), np.ones((1, 3))).round(3)
+    array([0.333])
+    """
+    curve = gain_curve(scores, extra_costs, weights)
+    # A row whose frontier answer is the cheaper one gives back some of what was spent.
+    costs = np.maximum.accumulate(curve.gains, axis=1)
+    rows = zip(spent, costs, curve.rates, strict=True)
+    return np.array([np.interp(cost, xs, ys) for cost, xs, ys in rows])
+
+
+def frontier_shares(scores: Floats, rates: Floats, weights: Floats) -> Floats:
+    """Return how much of each row goes to the frontier tier at a frontier rate; shape (b, n).
+
+    1 above the cut and 0 below; the rows at the cut, which are equal in score, share what is left
+    of the rate, as chance among them would on average.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (n,)
+    rates : ndarray, shape (b,)
+        In [0, 1].
+    weights : ndarray, shape (b, n)
+
+    Examples
+    --------
+    >>> scores = np.array([0.1, 0.9, 0.5, 0.5])
+    >>> frontier_shares(scores, np.array([0.5]), np.ones((1, 4))).tolist()
+    [[0.0, 1.0, 0.5, 0.5]]
+    """
+    order = np.argsort(-scores, kind="stable")
+    starts = tie_starts(scores[order])
+    widths = np.add.reduceat(weights[:, order], starts, axis=1)
+    wanted = rates * weights.sum(axis=1)
+    left = wanted[:, np.newaxis] - (np.cumsum(widths, axis=1) - widths)
+    parts = np.clip(left / np.where(widths > 0, widths, 1.0), 0, 1)
+    shares = np.empty_like(weights)
+    shares[:, order] = np.repeat(parts, np.diff(np.append(starts, len(scores))), axis=1)
+    return shares

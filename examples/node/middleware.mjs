@@ -1,0 +1,64 @@
+/** Middleware that names the model of a chat request by its tier; whoever sends it comes after. */
+
+/** Requests for this model are decided; others have chosen for themselves. */
+const AUTO = "auto";
+const LATE = Symbol("late");
+
+/**
+ * Return middleware over chat requests, whatever carries them: `(request, next) => answer`.
+ *
+ * @param {import("./router.mjs").Router} router
+ * @param {{cheap: string, frontier: string}} models The model of each tier.
+ * @param {object} [settings]
+ * @param {number} [settings.timeoutMs] After which the artifact's fallback tier answers.
+ * @param {(decision: import("./decision.mjs").Decision, request: object) => void} [settings.onDecision]
+ *   Told of every decision, for a log; what it throws is reported, and changes nothing.
+ * @throws {TypeError} If a tier has no model.
+ */
+export function tierMiddleware(router, models, { timeoutMs = 50, onDecision = () => {} } = {}) {
+  for (const tier of ["cheap", "frontier"]) {
+    if (typeof models[tier] !== "string") {
+      throw new TypeError(`no model for the tier ${tier}; give {cheap: "...", frontier: "..."}`);
+    }
+  }
+  return async (request, next) => {
+    if (request.model !== AUTO) {
+      return next(request);
+    }
+    const decision = await decidedInTime(router, request.messages, timeoutMs);
+    told(onDecision, decision, request);
+    return next({ ...request, model: models[decision.tier] });
+  };
+}
+
+async function decidedInTime(router, messages, timeoutMs) {
+  const started = performance.now();
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, LATE);
+  });
+  const decision = await Promise.race([router.decide(messages), late]);
+  clearTimeout(timer);
+  return decision === LATE ? fallback(router, performance.now() - started) : decision;
+}
+
+function fallback({ classifier: { manifest } }, latencyMs) {
+  return {
+    tier: manifest.fallback_tier,
+    p_frontier: null,
+    gain: null,
+    decision_score: null,
+    threshold: manifest.threshold,
+    reason: "fallback:timeout",
+    model_version: manifest.model_version,
+    latency_ms: latencyMs,
+  };
+}
+
+function told(onDecision, decision, request) {
+  try {
+    onDecision(decision, request);
+  } catch (error) {
+    console.error("a decision could not be logged:", error);
+  }
+}

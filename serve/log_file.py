@@ -1,0 +1,218 @@
+"""A file that lines are appended to, by several processes if need be, and that is changed."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import accumulate, count
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["LogFile", "utc_text"]
+
+# Owner and group: the logs hold what people asked.
+_MODE = 0o640
+
+
+class LogFile:
+    """Appends lines to a file, and begins a new one when that is long or old.
+
+    The closed ones are called `NAME-TIME-N.jsonl`; no file is ever written over. Processes may
+    share it on a local file system, where a lock on the folder keeps them apart (Windows has none:
+    one process). A file that was moved or deleted under it is begun anew. A line that was cut short
+    (space ran out, or the machine failed) is ended before the next, so that a reader loses that
+    line and no other. Not safe for threads.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int, optional
+        Of a file; a longer line is a file by itself.
+    max_age_s : float, optional
+        Since the time of the first line.
+    keep : int, optional
+        Closed files beyond this are deleted, the oldest first.
+    clock : callable
+        Tells the seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
+        keep: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path, self._clock = path, clock
+        self._max_bytes, self._max_age_s, self._keep = max_bytes, max_age_s, keep
+        self._closed_name = re.compile(
+            rf"{re.escape(path.stem)}-(\d{{8}}T\d{{6}}Z)-(\d+){re.escape(path.suffix)}"
+        )
+        self._file: int | None = None
+        self._since = 0.0
+        self._unsynced = False
+
+    def append(self, lines: Sequence[bytes]) -> int:
+        """Write lines, each with its end; return how many of them are in the file, whole.
+
+        Fewer than were given where the file would grow too long, or space ran out: call again with
+        the others.
+
+        Raises
+        ------
+        OSError
+            If nothing could be written.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(self._path.parent) as folder:
+            file = self._opened(folder)
+            if _size(file) and (self._is_old() or not self._fitting(file, lines[:1])):
+                self._change(folder)
+                file = self._opened(folder)
+            return self._write(file, lines[: self._fitting(file, lines) or 1])
+
+    def sync(self) -> None:
+        """Force what was written to disk.
+
+        Raises
+        ------
+        OSError
+        """
+        if self._file is not None and self._unsynced:
+            os.fsync(self._file)
+            self._unsynced = False
+
+    def close(self) -> None:
+        """Close the file; the next line opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _opened(self, folder: int | None) -> int:
+        if self._file is not None and not self._is_current(self._file):
+            with suppress(OSError):
+                self.sync()
+            self.close()
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, _MODE)
+            self._unsynced = True
+            self._since = self._time_of_first_line(self._file)
+            _sync(folder)
+        return self._file
+
+    def _is_current(self, file: int) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(file))
+        except FileNotFoundError:
+            return False
+
+    def _is_old(self) -> bool:
+        return self._max_age_s is not None and self._clock() - self._since >= self._max_age_s
+
+    def _fitting(self, file: int, lines: Sequence[bytes]) -> int:
+        """Return how many of the lines the file has room for."""
+        if self._max_bytes is None:
+            return len(lines)
+        room = self._max_bytes - _size(file) - len(_missing_end(file))
+        return sum(end <= room for end in accumulate(map(len, lines)))
+
+    def _write(self, file: int, lines: Sequence[bytes]) -> int:
+        end = _missing_end(file)
+        content = end + b"".join(lines)
+        if not _size(file):
+            self._since = self._clock()
+        self._unsynced = True
+        written = content[: os.write(file, content)]
+        return max(written.count(b"\n") - len(end), 0)
+
+    def _change(self, folder: int | None) -> None:
+        """Close the file under a name of its own."""
+        self.sync()
+        self.close()
+        self._path.rename(self._free_name())
+        _sync(folder)
+        self._delete_oldest()
+
+    def _free_name(self) -> Path:
+        at = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%dT%H%M%SZ")
+        names = (f"{self._path.stem}-{at}-{number}{self._path.suffix}" for number in count(1))
+        return next(path for path in map(self._path.with_name, names) if not path.exists())
+
+    def _delete_oldest(self) -> None:
+        if self._keep is not None:
+            for path in self._closed_files()[: -self._keep]:
+                path.unlink(missing_ok=True)
+
+    def _closed_files(self) -> list[Path]:
+        """Return the closed files, the oldest first."""
+        found = [
+            (match[1], int(match[2]), path)
+            for path in self._path.parent.iterdir()
+            if (match := self._closed_name.fullmatch(path.name))
+        ]
+        return [path for _, _, path in sorted(found)]
+
+    def _time_of_first_line(self, file: int) -> float:
+        """Return when the file was begun; its last change, where its first line does not tell."""
+        if not _size(file):
+            return self._clock()
+        os.lseek(file, 0, os.SEEK_SET)
+        with os.fdopen(os.dup(file), "rb") as content:
+            first = content.readline()
+        try:
+            return datetime.fromisoformat(json.loads(first)["time"]).timestamp()
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return os.fstat(file).st_mtime
+
+
+def utc_text(seconds: float) -> str:
+    """Return a time in UTC, ISO 8601 with milliseconds.
+
+    Examples
+    --------
+    >>> utc_text(1_935_900_000.25)
+    '2031-05-07T06:00:00.250Z'
+    """
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _size(file: int) -> int:
+    return os.fstat(file).st_size
+
+
+def _missing_end(file: int) -> bytes:
+    """Return what ends the last line where it was cut short."""
+    if not os.lseek(file, 0, os.SEEK_END):
+        return b""
+    os.lseek(file, -1, os.SEEK_END)
+    return b"" if os.read(file, 1) == b"\n" else b"\n"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int | None]:
+    """Keep other processes from appending; give the open folder, where a system opens folders."""
+    if sys.platform == "win32":
+        yield None
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks is one for a single process
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _sync(folder: int | None) -> None:
+    """Force names to disk: else a machine that fails forgets where a new file is."""
+    if folder is not None:
+        os.fsync(folder)
