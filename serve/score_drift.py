@@ -29,7 +29,7 @@ class ScoreDrift:
     True
     >>> for score in range(100): drift.add(0.5 + score / 200)
     >>> round(drift.index, 1)
-    2.8
+    1.8
     """
 
     def __init__(self, window: int = 1000) -> None:

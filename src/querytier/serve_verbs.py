@@ -84,10 +84,7 @@ def serve(
     port: Port = 8321,
     log: Log = None,
     log_text: LogText = "full",
-    token_file: LogText = Annotated[
-    str, typer.Option("--log-text", help="Queries in the log: full, redacted, or hash.")
-]
-TokenFile = None,
+    token_file: TokenFile = None,
     watch: Watch = None,
     max_body: MaxBody = 1 << 20,
     max_batch: MaxBatch = 256,
