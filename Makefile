@@ -1,7 +1,7 @@
 # Two commands: `make demo` and `make test`. Both build .venv first, from nothing but Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := train,encoder-minilm,pipeline,dev
+EXTRAS := train,serve,encoder-minilm,pipeline,dev
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)

@@ -1,6 +1,6 @@
 """The decision: what a router gets back for every query."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from querytier.classifier.threshold import Tier
@@ -59,4 +59,4 @@ class Decision:
 
     def record(self) -> dict[str, Any]:
         """Return the decision for JSON."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in Decision.__slots__}

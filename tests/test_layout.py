@@ -33,6 +33,7 @@ def test_data_files_are_installed():
     assert files("querytier").joinpath("py.typed").is_file()
     assert files("querytier.eval").joinpath("report.html.jinja").is_file()
     assert files("querytier.eval").joinpath("off_policy.html.jinja").is_file()
+    assert files("querytier.serve").joinpath("page.html").is_file()
 
 
 @pytest.mark.checkout
@@ -42,6 +43,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
         "querytier.eval": ["*.jinja"],
+        "querytier.serve": ["page.html"],
     }
 
 

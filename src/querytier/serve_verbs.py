@@ -1,0 +1,169 @@
+"""The verb `querytier serve`: decisions over HTTP."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from querytier.errors import MissingExtraError, UsageError
+from querytier.log_options import say
+
+if TYPE_CHECKING:
+    from querytier.serve.decision_log import DecisionLog
+    from querytier.serve.log_settings import KeptText
+    from querytier.serve.settings import RouterSettings
+
+__all__ = ["serve"]
+
+_EXTRA = frozenset({"h11", "prometheus_client", "pydantic", "starlette", "uvicorn"})
+
+Artifact = Annotated[
+    Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
+]
+Host = Annotated[
+    str, typer.Option("--host", help="Beyond this machine only with a token, and behind TLS.")
+]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
+Log = Annotated[
+    Path | None, typer.Option("--log", metavar="DIR", help="Log decisions and outcomes there.")
+]
+LogText = Annotated[
+    str, typer.Option("--log-text", help="Queries in the log: full, redacted, or hash.")
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="What callers have to show; QUERYTIER_TOKEN says it too.",
+    ),
+]
+Watch = Annotated[
+    float | None,
+    typer.Option(
+        "--watch", metavar="SECONDS", help="Look so often whether the artifact has changed."
+    ),
+]
+MaxBody = Annotated[int, typer.Option("--max-body", metavar="BYTES", help="Of one request.")]
+MaxBatch = Annotated[int, typer.Option("--max-batch", help="Queries of one request.")]
+MaxConcurrency = Annotated[
+    int, typer.Option("--max-concurrency", help="Requests at once; more are refused.")
+]
+ArrivalTimeout = Annotated[
+    float, typer.Option("--arrival-timeout", metavar="SECONDS", help="For a request to arrive.")
+]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline-ms", help="After so long the fallback tier answers."),
+]
+Explore = Annotated[
+    float | None,
+    typer.Option("--explore", metavar="EPSILON", help="Take the other tier this often."),
+]
+Band = Annotated[
+    float | None,
+    typer.Option("--explore-band", help="Explore only so near to the threshold."),
+]
+LeastTypicality = Annotated[
+    float,
+    typer.Option("--least-typicality", help="Less typical queries get the fallback tier."),
+]
+Conversations = Annotated[
+    int,
+    typer.Option("--conversations", help="So many stay with the frontier tier once there."),
+]
+LogLevel = Annotated[
+    str, typer.Option("--log-level", help="debug (a line for each request), info, warning, error.")
+]
+
+
+def serve(
+    artifact: Artifact,
+    host: Host = "127.0.0.1",
+    port: Port = 8321,
+    log: Log = None,
+    log_text: LogText = "full",
+    token_file: TokenFile = None,
+    watch: Watch = None,
+    max_body: MaxBody = 1 << 20,
+    max_batch: MaxBatch = 256,
+    max_concurrency: MaxConcurrency = 512,
+    arrival_timeout: ArrivalTimeout = 10.0,
+    deadline_ms: Deadline = None,
+    explore: Explore = None,
+    explore_band: Band = None,
+    least_typicality: LeastTypicality = 0.0,
+    conversations: Conversations = 0,
+    log_level: LogLevel = "info",
+) -> None:
+    """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
+    try:
+        from querytier.serve.access import Limits
+        from querytier.serve.decision_service import ServiceSettings
+        from querytier.serve.serving import Listening
+        from querytier.serve.serving import serve as serve_until_ended
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRA:
+            raise
+        raise MissingExtraError(package, "serve") from error
+
+    router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
+    try:
+        limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
+        settings = ServiceSettings(
+            artifact, router, _token(token_file), limits, watch, _decision_log(log, log_text)
+        )
+        listening = Listening(host, port, log_level)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    serve_until_ended(settings, listening, _announce)
+
+
+def _announce(url: str, model_version: str) -> None:
+    say(f"model {model_version} decides at {url}; its page is {url}/")
+
+
+def _router_settings(
+    deadline_ms: float | None,
+    explore: float | None,
+    band: float | None,
+    least_typicality: float,
+    conversations: int,
+) -> "RouterSettings":
+    from querytier.serve.settings import Exploration, RouterSettings
+
+    if band is not None and explore is None:
+        raise UsageError(f"--explore-band {band:g} says where to explore; add --explore EPSILON")
+    try:
+        exploration = None if explore is None else Exploration(explore, band)
+        return RouterSettings(deadline_ms, least_typicality, exploration, conversations)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _token(file: Path | None) -> str | None:
+    """Return the token of a file, or of the environment; None where neither says one."""
+    text, source = os.environ.get("QUERYTIER_TOKEN"), "QUERYTIER_TOKEN"
+    if file is not None:
+        try:
+            text, source = file.read_text("utf-8"), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--token-file {file} cannot be read: {error}") from error
+    if text is None:
+        return None
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(
+            f"{source} holds no token: it is one word of ASCII, as `openssl rand -hex 32` prints it"
+        )
+    return token
+
+
+def _decision_log(folder: Path | None, text: str) -> "DecisionLog | None":
+    from querytier.serve.decision_log import DecisionLog, LogSettings
+
+    if folder is None:
+        return None
+    return DecisionLog(folder, settings=LogSettings(text=cast("KeptText", text)))
