@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics clean
 
 demo: .venv/installed
 	dvc repro
@@ -34,7 +34,11 @@ contract: .venv/installed
 	lint-imports
 
 unit: .venv/installed
-	pytest
+	pytest -m "not slow"
+
+# What takes longer: simulations of the statistical claims, hours of training in small.
+slow-test: .venv/installed
+	pytest -m slow
 
 # The wheel, its dependencies borrowed from .venv, the tests in a folder that has no sources around it.
 wheel-test: .venv/installed
