@@ -1,22 +1,16 @@
 """An artifact's decisions on labelled rows, beside the baselines: metrics and reports."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.manifest import Manifest
 from querytier.data.atomic import atomic_file
-from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
-from querytier.data.labelling import RULE_BIASES
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.evaluation import (
     Evaluation,
@@ -26,25 +20,20 @@ from querytier.eval.evaluation import (
     probability_ranking,
     shuffled_decisions,
 )
-from querytier.eval.gate import Gate
 from querytier.eval.heuristics import (
-    KEYWORD_THRESHOLD,
     keyword_scores,
     length_scores,
 )
-from querytier.eval.mistakes import Neighbourhood, mistakes_record
+from querytier.eval.mistakes import Neighbourhood
 from querytier.eval.plots import gain_plot, reliability_plot, score_plot
-from querytier.eval.promise import promise_record
-from querytier.eval.reliability import calibration_scores
 from querytier.eval.report import render_markdown, render_model_card, render_report
-from querytier.eval.slice_record import slice_record
 from querytier.params import EvaluateParams
 from querytier.pricing import Pricing, routing_cost_of
 from querytier.scoring import decide_all
 from querytier.serve import Decision, Router
 from querytier.training.baselines import Labelled
 
-__all__ = ["REPORT_FILES", "Assessment", "assess", "row_counts", "unfitted_rankings"]
+__all__ = ["REPORT_FILES", "Assessment", "assess", "unfitted_rankings"]
 
 REPORT_FILES = ("metrics.json", "report.html", "report.md", "model_card.md")
 
@@ -87,93 +76,6 @@ class Assessment:
     champion: Router | None
     params: EvaluateParams
 
-    def metrics(
-        self,
-        data: DataSummary,
-        gate: Gate | None,
-        candidates: Sequence[Mapping[str, Any]],
-        test_uses: int | None = None,
-    ) -> dict[str, Any]:
-        """Return the content of `metrics.json`.
-
-        Parameters
-        ----------
-        data : DataSummary
-        gate : Gate or None
-            None where no gate was asked.
-        candidates : sequence of mapping
-            What training tried; empty where an existing artifact is judged on other rows.
-        test_uses : int or None
-            How often these rows were used for a choice or shown, this time included, where counted.
-        """
-        manifest = self.router.classifier.manifest
-        latencies = self._latencies()
-        p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-        return {
-            "querytier": version("querytier"),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "source": data.source,
-            "n": row_counts(data, self.examples),
-            "quarantined": data.quarantined,
-            "labels": _labels(data),
-            "model": _model(manifest),
-            "rows": [row.record() for row in self.evaluation.rows],
-            "rows_left_out": dict(self.rows_left_out),
-            "mean_scores": {
-                name: estimate.record() for name, estimate in self.evaluation.mean_scores.items()
-            },
-            "mean_costs": {
-                name: estimate.record() for name, estimate in self.evaluation.mean_costs.items()
-            },
-            "operating_point": {
-                "threshold": manifest.threshold,
-                "frontier_rate": self.evaluation.rows[0].frontier_rate.value,
-                "target_frontier_rate": manifest.metrics["target_frontier_rate"],
-            },
-            "keyword_heuristic_as_published": _keyword_as_published(self.examples),
-            "ece_when_calibrated_95": self.evaluation.ece_when_calibrated,
-            "bootstrap": self.params.bootstrap,
-            "certificate": {
-                "status": manifest.certificate.status,
-                "reason": manifest.certificate.reason,
-                **manifest.certificate.details,
-            },
-            "gate": gate.record() if gate else None,
-            "candidates": list(candidates),
-            "latency_ms": {
-                "p50": float(p50),
-                "p95": float(p95),
-                "p99": float(p99),
-                "decisions": len(latencies),
-            },
-            "reasons": dict(Counter(decision.reason for decision in self.decisions)),
-            "promise": promise_record(
-                self.examples, self.rankings, self._resampling, routing_cost_of(self.pricing)
-            ),
-            "prices": self.pricing.record() if self.pricing else None,
-            "champion": _champion(self.champion),
-            "test_uses": test_uses,
-            **self._evidence(),
-        }
-
-    def _evidence(self) -> dict[str, Any]:
-        """Return what a sceptic asks for: calibration, slices, mistakes."""
-        probabilities = self.rankings[0].probabilities
-        assert probabilities is not None
-        frontier = np.array([decision.tier == "frontier" for decision in self.decisions])
-        labels = self.examples.needs_frontier
-        return {
-            "calibration": calibration_scores(probabilities, labels, self._resampling).record(),
-            "slices": slice_record(self.examples, frontier),
-            "mistakes": mistakes_record(
-                self.examples,
-                self.rankings[0],
-                frontier,
-                self.neighbourhood,
-                self.params.mistakes,
-            ),
-        }
-
     def plots(self) -> dict[str, str]:
         """Return the report's pictures by name, each an `<svg>` element."""
         probabilities = self.rankings[0].probabilities
@@ -210,13 +112,9 @@ class Assessment:
         return plots
 
     @property
-    def _resampling(self) -> Resampling:
+    def resampling(self) -> Resampling:
+        """The bootstrap over groups that all intervals share."""
         return Resampling(self.examples.group.tolist(), self.params.bootstrap, self.params.seed)
-
-    def _latencies(self) -> Floats:
-        """Decide some queries once more, one after the other, with nothing else under way."""
-        queries = self.examples.query[: self.params.latency_decisions]
-        return np.array([self.router.decide(query).latency_ms for query in queries])
 
 
 def assess(
@@ -324,71 +222,3 @@ def _or_tier(score: float | None, decision: Decision) -> float:
     if score is not None:
         return score
     return 1.0 if decision.tier == "frontier" else 0.0
-
-
-def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
-    """Return how many rows there were, by what became of them."""
-    return {
-        "rows": data.rows,
-        "usable": data.usable,
-        "unlabelled": sum(data.unlabelled.values()),
-        "quarantined": sum(data.quarantined.values()),
-        **data.roles,
-        "evaluated": len(evaluated),
-        "evaluated_groups": len(set(evaluated.group)),
-    }
-
-
-def _champion(champion: Router | None) -> dict[str, Any] | None:
-    if champion is None:
-        return None
-    manifest = champion.classifier.manifest
-    return {"model_version": manifest.model_version, "threshold": manifest.threshold}
-
-
-def _model(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "model_version": manifest.model_version,
-        "chosen": manifest.metrics["chosen"],
-        "chosen_by": manifest.metrics["chosen_by"],
-        "decision_score": manifest.decision_score,
-        "encoder": manifest.encoder["name"],
-        "precision": manifest.precision,
-        "parity_max_difference": manifest.parity["max_difference"],
-        "calibration": {
-            "rows": manifest.metrics["calibration_rows"],
-            "reason": manifest.metrics.get("calibration_reason"),
-            "venn_abers": manifest.metrics.get("venn_abers"),
-        },
-    }
-
-
-def _labels(data: DataSummary) -> dict[str, Any]:
-    rules, sources = data.label_rules, data.label_sources
-    return {
-        "rules": list(rules.rules),
-        "ok_threshold": rules.ok_threshold,
-        "ok_thresholds": dict(rules.ok_thresholds),
-        "margin": rules.margin,
-        "sources": sources,
-        "biases": {rule: bias for rule, bias in RULE_BIASES.items() if rule in sources},
-        "unlabelled": data.unlabelled,
-        "shares": data.shares,
-        "needs_frontier": data.needs_frontier,
-        "near_duplicates": data.near_duplicates,
-        "fingerprint": data.fingerprint,
-    }
-
-
-def _keyword_as_published(examples: Examples) -> dict[str, float | None]:
-    """Return what the keyword heuristic does at its own threshold."""
-    frontier = keyword_scores(examples.query) > KEYWORD_THRESHOLD
-    labels = examples.needs_frontier
-    routed = np.where(frontier, examples.frontier_score, examples.cheap_score)
-    retained = routed.mean() / examples.frontier_score.mean() if examples.scored else None
-    return {
-        "threshold": KEYWORD_THRESHOLD,
-        "frontier_rate": float(frontier.mean()),
-        "recall": float(labels[frontier].sum() / labels.sum()) if labels.any() else 0.0,
-        "quality_retained": None if retained is None else float(retained),
-    }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.assessment import row_counts, unfitted_rankings
+from querytier.assessment import unfitted_rankings
 from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
@@ -22,6 +22,7 @@ from querytier.eval.evaluation import (
     oracle,
 )
 from querytier.features import FeatureBlocks
+from querytier.metrics_file import row_counts
 from querytier.params import Params
 from querytier.resuming import search_of, unfinished
 from querytier.run_records import log_rows

@@ -12,6 +12,7 @@ from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.eval.evaluation import Ranking, probability_ranking
+from querytier.metrics_file import metrics_of
 from querytier.params import Params
 from querytier.run_records import log_evaluation
 from querytier.scoring import embedded, load_to_judge
@@ -67,7 +68,7 @@ def evaluate_artifact(
             params=params.evaluate,
             champion=None if champion is None else load_to_judge(champion),
         )
-        plots = assessment.write(assessment.metrics(data, None, []), out, artifact)
+        plots = assessment.write(metrics_of(assessment, data, None, []), out, artifact)
         log_evaluation(tracker, assessment, plots, out)
     return assessment
 

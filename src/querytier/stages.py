@@ -47,6 +47,7 @@ from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
 from querytier.features import FeatureBlocks
+from querytier.metrics_file import metrics_of
 from querytier.params import Params, PrepareParams
 from querytier.registry import RegisteredVersion
 from querytier.resuming import CHECKPOINTS, search_of, unfinished
@@ -245,7 +246,7 @@ def evaluate_stage(
         stands = tracker.registry().champion_besides(model_version)
         gate = absolute_gate(assessment.evaluation, _stays(stands, out))
         uses = tracker.count_runs("test_rows", test_rows)
-        metrics = assessment.metrics(data, gate, fitted.candidates, test_uses=uses)
+        metrics = metrics_of(assessment, data, gate, fitted.candidates, test_uses=uses)
         plots = assessment.write(metrics, out, out / "model")
         log_evaluation(tracker, assessment, plots, out)
         tags = {"model_version": model_version, "data_fingerprint": data.fingerprint}
