@@ -1,0 +1,63 @@
+"""The service's page in a real browser: a query is typed, a decision is seen."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+ARTIFACT = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Return where a server of its own answers."""
+    command = [sys.executable, "-m", "querytier", "serve", "--artifact", ARTIFACT, "--port", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        line = server.stdout.readline()
+        yield re.search(r"http://[\w.:]+", line).group()
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return Chromium, the machine's own."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_query_is_typed_and_a_decision_is_seen(address, browser, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.get_by_role("textbox").fill("Prove that the square root of 2 is irrational, <b>step</b>.")
+    with page.expect_response("**/v1/decide") as answered:
+        page.get_by_role("button", name="Decide").click()
+    decision = answered.value.json()
+    page.get_by_text(decision["tier"], exact=False).first.wait_for()
+    shown = page.inner_text("body")
+    assert decision["tier"] in shown
+    assert decision["reason"] in shown
+    assert page.locator("b", has_text="step").count() == 0, "what is typed is text, not HTML"
+    assert not errors
+    assert all(url.startswith(address) for url in asked)
+    wide, seen = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert wide <= seen
+    page.close()
