@@ -12,8 +12,9 @@ import time
 
 import pytest
 
+from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError, ExportError, TrainingError, UsageError
-from querytier.params import ExportParams, Params, TrainParams
+from querytier.params import CertifyParams, ExportParams, Params, TrainParams
 from querytier.stages import evaluate_stage, export_stage, train_stage
 from querytier.tracking import RunReference, Tracker
 
@@ -42,6 +43,12 @@ def ending(reference):
 
 def ending_of(out):
     return ending(RunReference.read(out / "train" / "run.json"))
+
+
+def tags_of(out):
+    reference = RunReference.read(out / "train" / "run.json")
+    client = mlflow.MlflowClient(reference.tracking_uri)
+    return client.get_run(reference.run_id).data.tags
 
 
 def contents(folder):
@@ -158,6 +165,22 @@ def test_trained_again_on_the_same_data_the_graph_is_the_same(finished):
     train_stage(finished, Params(), Tracker(finished))
     export_stage(finished, Params(), Tracker(finished))
     assert contents(finished / "model")[finished / "model" / "model.onnx"] == before
+
+
+def test_an_export_asked_for_a_promise_ends_with_a_certificate_or_its_refusal(finished):
+    before = Classifier.load(finished / "model").manifest
+    params = Params(certify=CertifyParams(alpha=0.1))
+    exported = export_stage(finished, params, Tracker(finished))
+    manifest = Classifier.load(finished / "model").manifest
+    assert manifest.certificate.status == "refused"
+    assert manifest.certificate.reason.startswith("0 calibration rows in groups of their own")
+    assert (manifest.threshold, manifest.model_version) == (before.threshold, before.model_version)
+    assert exported.manifest.certificate.reason == manifest.certificate.reason
+    tags = tags_of(finished)
+    assert tags["certificate"] == "refused"
+    assert tags["certificate_reason"] == manifest.certificate.reason
+    export_stage(finished, Params(), Tracker(finished))
+    assert tags_of(finished)["certificate_reason"].startswith("not asked for")
 
 
 def test_an_export_that_fails_leaves_the_artifact_and_marks_the_run(finished):

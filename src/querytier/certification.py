@@ -8,7 +8,7 @@ import numpy as np
 
 from querytier.attempts import Attempt, Attempts
 from querytier.classifier.certified import write_certificate
-from querytier.classifier.manifest import Certificate
+from querytier.classifier.manifest import Certificate, Manifest
 from querytier.data.examples import Examples
 from querytier.data.preparing import read_prepared
 from querytier.errors import UsageError
@@ -33,11 +33,14 @@ class Certified:
         Among all on these certification rows.
     artifact : Path
         What the certificate was written into.
+    manifest : Manifest
+        The artifact's, with the certificate.
     """
 
     certification: Certification
     attempt: Attempt
     artifact: Path
+    manifest: Manifest
 
     def lines(self) -> list[str]:
         """Return what there is to say of it."""
@@ -96,8 +99,9 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     answer = {"date": today.isoformat(), "status": found.status, "threshold": found.threshold}
     attempt = Attempts(out).recorded(question, answer)
     expires = today + timedelta(days=params.valid_days) if found.granted else None
-    write_certificate(out / "model", _certificate(found, attempt, today, expires), found.threshold)
-    return Certified(found, attempt, out / "model")
+    certificate = _certificate(found, attempt, today, expires)
+    manifest = write_certificate(out / "model", certificate, found.threshold)
+    return Certified(found, attempt, out / "model", manifest)
 
 
 def _certificate(

@@ -9,7 +9,6 @@ from typing import Any
 
 from querytier.assessment import REPORT_FILES, Assessment
 from querytier.classifier.manifest import Manifest
-from querytier.eval.certifying import Certification
 from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
 from querytier.training.fitted import Fitted
@@ -66,7 +65,7 @@ def log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, fl
     )
 
 
-def log_export(tracker: Tracker, manifest: Manifest, certification: Certification | None) -> None:
+def log_export(tracker: Tracker, manifest: Manifest) -> None:
     """Log how far the graph is from what was fitted, the gates of precision, the certificate."""
     tracker.log_metrics({"parity_max_difference": manifest.parity["max_difference"]})
     for trial in manifest.quantisation["trials"]:
@@ -78,11 +77,13 @@ def log_export(tracker: Tracker, manifest: Manifest, certification: Certificatio
         if trial["refusal"]
     }
     tracker.set_tags({"precision": manifest.precision, **refusals})
-    if certification is not None:
-        bound, coverage = certification.bound, certification.coverage
-        tracker.log_metrics({"certified_bound": bound, "certified_coverage": coverage})
-        status, reason = certification.status, certification.reason
-        tracker.set_tags({"certificate": status, "certificate_reason": reason})
+    certificate = manifest.certificate
+    tracker.set_tags({"certificate": certificate.status, "certificate_reason": certificate.reason})
+    if certificate.status == "granted":
+        measured = {
+            f"certified_{name}": certificate.details[name] for name in ("bound", "coverage")
+        }
+        tracker.log_metrics(measured)
 
 
 def _encoder(recipe: Mapping[str, Any] | None) -> str:

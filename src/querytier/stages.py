@@ -81,7 +81,7 @@ class Exported:
     Attributes
     ----------
     manifest : Manifest
-        As exported; the certificate is in `certified`, and in the folder.
+        As it is in the folder, with the certificate.
     certified : Certified or None
         None where no promise was asked for.
     """
@@ -200,7 +200,8 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
         )
         asked = params.certify.alpha is not None
         certified = certify_artifact(out, params.certify) if asked else None
-        log_export(tracker, manifest, certified.certification if certified else None)
+        manifest = certified.manifest if certified else manifest
+        log_export(tracker, manifest)
         tracker.log_files(
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
