@@ -182,7 +182,9 @@ def prepare_(
     from querytier.data.engines import engine as engine_named
     from querytier.summary import print_data
 
-    settings = reading.params(Path("params.yaml"))
+    default = Path("params.yaml")
+    # Who names logs need have no project around them.
+    settings = reading.params(default if default.is_file() or not logs else None)
     sources = reading.sources(logs or [], settings)
     reader = engine_named(engine, cluster)
     print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
