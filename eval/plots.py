@@ -58,12 +58,13 @@ def gain_plot(
         caught = np.where(curve.gap > 0, curve.gap, np.nan)[:, np.newaxis]
         return np.asarray(curve.on(grid) / caught)
 
-    ones = np.ones((1, len(examples)))
+    ones, at_rate = np.ones((1, len(examples))), []
     for ranking in rankings:
         if ranking.name in COLOURS:
             width = 2.2 if ranking is rankings[0] else 1.2
             line = grid_of(ranking, ones)[0]
             axes.plot(_GRID, line, color=COLOURS[ranking.name], label=ranking.name, lw=width)
+            at_rate.append(f"{ranking.name} {np.interp(frontier_rate, _GRID, line):.3f}")
     resampling = Resampling(examples.group.tolist(), replicates, seed)
     drawn = resampling.values(lambda weights: grid_of(rankings[0], weights))[1:]
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
@@ -74,7 +75,11 @@ def gain_plot(
     axes.set_xlabel("frontier rate")
     axes.set_ylabel(label)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
-    return svg_element(figure, f"{label} against frontier rate, classifier beside baselines")
+    return svg_element(
+        figure,
+        f"{label} against frontier rate: from {ends[0]:.3f} at none to {ends[1]:.3f} at all; "
+        f"at {frontier_rate:.0%}: {', '.join(at_rate)}",
+    )
 
 
 def reliability_plot(

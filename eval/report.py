@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from querytier.eval.certificate_words import certificate_lines, promise_sentence
 from querytier.eval.result_table import (
     Column,
     beside_baselines,
@@ -77,7 +78,8 @@ def _rendered(template: str, metrics: Metrics, **values: Any) -> str:
     shared = {
         "metrics": metrics,
         "headline": headline(metrics),
-        "promise": _promise(metrics),
+        "promise": promise_sentence(metrics["certificate"]),
+        "certified": certificate_lines(metrics["certificate"]),
         "beside": beside_baselines(metrics),
     }
     return environment.get_template(template).render(**shared, **values)
@@ -95,7 +97,7 @@ def _environment() -> "Environment":
         keep_trailing_newline=True,
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )
-    environment.filters |= {"percent": percent, "share": _share, "number": _number}
+    environment.filters |= {"percent": percent, "share": _share, "number": _number, "line": _line}
     return environment
 
 
@@ -104,20 +106,6 @@ def _table(metrics: Metrics, columns: list[Column]) -> list[dict[str, Any]]:
         {"name": row["name"], "fitted_on": row["fitted_on"], "cells": table_cells(row, columns)}
         for row in metrics["rows"]
     ]
-
-
-def _promise(metrics: Metrics) -> str:
-    """Say in one sentence what is promised of the threshold."""
-    found = metrics["certificate"]
-    if found["status"] != "granted":
-        return f"Nothing is promised about the answers of the cheap model ({found['reason']})."
-    until = f", until {found['expires']}" if found.get("expires") else ""
-    if "alpha" not in found:
-        return f"A certificate was granted{until}: {found['reason']}."
-    return (
-        f"It is certified{until}, that with {1 - found['delta']:.0%} confidence, at most "
-        f"{found['alpha']:.0%} of the queries sent to the cheap model needed the frontier model."
-    )
 
 
 def _notes(metrics: Metrics) -> list[str]:
@@ -130,6 +118,11 @@ def _notes(metrics: Metrics) -> list[str]:
 def _share(value: float | None) -> str:
     """Return a share in per cent."""
     return "–" if value is None else f"{value:.1%}"
+
+
+def _line(text: str) -> str:
+    """Return text of a log on one line."""
+    return " ".join(text.split())
 
 
 def _number(estimate: Metrics) -> str:

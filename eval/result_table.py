@@ -118,10 +118,12 @@ def _saving(metrics: Metrics) -> str:
         return "What it saves in money is not known: the log has no costs."
     routed, frontier = (1000 * costs[name]["value"] for name in ("as_routed", "always_frontier"))
     money = metrics["prices"]["currency"] if metrics["prices"] else "in the log's currency"
-    return (
-        f"It saves {_percent(row, 'cost_saved')} of always-frontier's cost: a thousand queries "
-        f"cost {routed:.3g} instead of {frontier:.3g} {money}."
-    )
+    spent = f"a thousand queries cost {routed:.3g} instead of {frontier:.3g} {money}"
+    saved = row_estimate(row, "cost_saved")
+    if saved["value"] < 0:
+        more = {"value": -saved["value"], "low": -saved["high"], "high": -saved["low"]}
+        return f"It costs {percent(more)} more than always-frontier: {spent}."
+    return f"It saves {percent(saved)} of always-frontier's cost: {spent}."
 
 
 def beside_baselines(metrics: Metrics) -> str:

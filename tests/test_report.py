@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from querytier.eval.certificate_words import promise_sentence
 from querytier.eval.report import render_markdown, render_model_card, render_report
 from querytier.eval.result_table import beside_baselines, headline
 
@@ -114,7 +115,44 @@ def test_all_that_is_known_of_a_certificate_is_on_the_page(metrics):
     assert "attempt 3 on these certification rows" in page
     assert "up to 0.3" in page
     assert "slice law: refused" in page
-    assert "with 90% confidence, at most 10%" in page
+    assert "with 70% confidence (the best of 3 attempts), at most 10%" in page
+
+
+def test_any_part_of_a_certificate_may_be_missing(metrics):
+    whole = crowded(metrics)["certificate"]
+    for missing in whole.keys() - {"status", "reason"}:
+        known = {name: value for name, value in whole.items() if name != missing}
+        for certificate in (known, {**whole, missing: None}):
+            assert "granted</b>: a test" in rendered({**metrics, "certificate": certificate})
+    refused = {**dict.fromkeys(whole), "status": "refused", "reason": "no threshold qualifies"}
+    assert "refused</b>: no threshold qualifies" in rendered({**metrics, "certificate": refused})
+
+
+@pytest.mark.parametrize(
+    ("alpha", "delta", "said"),
+    [
+        (0.125, 0.005, "99.5% confidence, at most 12.5% of"),
+        (0.004, 0.001, "99.9% confidence, at most 0.4% of"),
+    ],
+)
+def test_no_promise_is_rounded_up(alpha, delta, said):
+    found = {"status": "granted", "reason": "", "risk": "needs_frontier"}
+    assert said in promise_sentence({**found, "alpha": alpha, "delta": delta})
+
+
+def test_a_promise_about_quality_is_not_told_as_one_about_failures(metrics):
+    metrics = crowded(metrics)
+    metrics["certificate"] |= {"risk": "quality_lost", "k": 3.25}
+    page = rendered(metrics)
+    assert "lose at most 0.1 of their score" in page
+    assert "needed the frontier model." not in page.split('id="engineer"')[0]
+    assert "k 3.25 of quality lost" in page
+
+
+def test_what_costs_more_is_not_told_as_a_saving(metrics):
+    metrics["rows"][0] |= {"cost_saved": -0.05}
+    metrics["rows"][0]["intervals"] |= {"cost_saved": {"low": -0.1, "high": -0.01}}
+    assert "It costs 5.0% (1.0 to 10.0) more than always-frontier" in headline(metrics)
 
 
 def test_a_refusal_is_said_to_the_manager(metrics):
@@ -171,6 +209,15 @@ def test_the_short_report_fits_a_pull_request(metrics):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
     assert TEXT[:20] not in text, "no query of a log leaves with a pull request"
+
+
+def test_the_short_report_names_the_worst_slice_and_admits_where_none_was_tested(metrics):
+    few = {"level": 0.05, "results": [], "untested": {"domain: law": "3 rows"}}
+    assert "- **slices** none tested, 1 too small" in render_markdown({**metrics, "slices": few})
+    slices = crowded(metrics)["slices"]
+    worst = {**slices["results"][0], "name": "domain: a\n\nb", "worse": False}
+    said = render_markdown({**metrics, "slices": {**slices, "results": [worst] * 50}})
+    assert "none of 50 shown to be worse than a coin at the same rate; domain: a b stands" in said
 
 
 def test_the_model_card_is_read_by_model_hubs(metrics):
@@ -240,6 +287,21 @@ def test_dark_paper_has_light_ink(browser, pages):
 
     assert brightness("light", "color") < brightness("light", "backgroundColor") - 400
     assert brightness("dark", "color") > brightness("dark", "backgroundColor") + 400
+
+
+def test_writing_in_pictures_can_be_read(browser, pages):
+    for scheme in ("light", "dark"):
+        page = browser.new_page(viewport={"width": 360, "height": 900}, color_scheme=scheme)
+        page.goto(pages[0].as_uri())
+        ink, soft, size = page.evaluate(
+            "(() => { const text = document.querySelector('svg text');"
+            " return [getComputedStyle(text).fill,"
+            " getComputedStyle(document.querySelector('figcaption')).color,"
+            " text.getBoundingClientRect().height] })()"
+        )
+        page.close()
+        assert ink == soft
+        assert size >= 8
 
 
 def test_printed_tables_are_not_cut_off(browser, pages):
