@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -124,6 +124,23 @@ class Metrics:
             for metric in self.decisions.collect()
             for sample in metric.samples
             if sample.name.endswith("_total")
+        }
+
+    def traffic(self) -> dict[str, Any]:
+        """Return the decisions in figures, for JSON."""
+        decided = self.decided()
+        p50, p99 = self.recent_ms(50, 99)
+        reasons: dict[str, int] = {}
+        for (_, reason), count in decided.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+        return {
+            "decisions": sum(decided.values()),
+            "frontier": sum(n for (tier, _), n in decided.items() if tier == "frontier"),
+            "reasons": reasons,
+            "p50_ms": p50,
+            "p99_ms": p99,
+            "score_mean": self.drift.mean,
+            "score_psi": self.drift.index,
         }
 
     def reloaded(self) -> dict[str, int]:

@@ -25,12 +25,14 @@ from querytier.serve.refusal import Refusal
 __all__ = [
     "BATCH",
     "DECIDE",
+    "NEIGHBOURS",
     "OUTCOMES",
     "Batch",
     "BatchAnswer",
     "Decide",
     "DecisionAnswer",
     "ErrorAnswer",
+    "NeighboursAnswer",
     "Outcome",
     "OutcomesAnswer",
     "ReloadAnswer",
@@ -78,6 +80,7 @@ class _Body(BaseModel):
 class _Free(_Body):
     allow: Tiers | None = Field(None, description="Tiers that may answer.")
     deny: Tiers | None = Field(None, description="Tiers that may not answer.")
+    tenant: Name | None = Field(None, description="On whose behalf is asked.")
 
     @model_validator(mode="after")
     def _leaves_a_tier(self) -> Self:
@@ -134,6 +137,13 @@ class Outcome(_Body):
         return self
 
 
+class Near(_Body):
+    """A query whose labelled neighbours are looked for."""
+
+    query: str
+    count: Annotated[int, Field(ge=1, le=50)] = 5
+
+
 @dataclass(frozen=True)
 class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
@@ -154,6 +164,23 @@ class OutcomesAnswer:
     """How many outcomes were given to the decision log."""
 
     recorded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A labelled query (its beginning), its label, and its cosine with the query asked about."""
+
+    query: str
+    needs_frontier: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursAnswer:
+    """The nearest labelled queries, the nearest first, of so many."""
+
+    neighbours: list[Neighbour]
+    known: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +208,7 @@ class ErrorAnswer:
 
 DECIDE = TypeAdapter(Decide)
 BATCH = TypeAdapter(Batch)
+NEIGHBOURS = TypeAdapter(Near)
 OUTCOMES: TypeAdapter[Outcome | list[Outcome]] = TypeAdapter(
     Annotated[
         Annotated[Outcome, Tag("outcome")] | Annotated[list[Outcome], Tag("outcomes")],
