@@ -5,7 +5,7 @@
     LOGS/decisions.jsonl                        what is written now
     LOGS/decisions-20310507T060000Z-1.jsonl     closed, by size or age
     LOGS/outcomes.jsonl                         by the decisions' ids
-    LOGS/shadow.jsonl                           what a challenger would have decided, by the same ids
+    LOGS/shadow.jsonl                           what a challenger would have decided, by ids
 
 These are what `prepare` reads, without a column map::
 

@@ -18,8 +18,8 @@ from querytier.classifier.threshold import Tier
 from querytier.errors import ArtifactError
 from querytier.serve.access import Limits
 from querytier.serve.decision import Decision
-from querytier.serve.metrics import LogCounts, Metrics
-from querytier.serve.neighbours import LabelledQueries, Neighbours
+from querytier.serve.metrics import LogCounts, Metrics, log_record
+from querytier.serve.neighbours import LabelledQueries, Neighbours, neighbours_answer
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import Loaded, load_proved
 from querytier.serve.router import Query
@@ -129,8 +129,8 @@ class DecisionService:
         self.in_flight = 0
         self._loaded = load_proved(settings.artifact, settings.router)
         self._log = settings.log
-        self._shadow = settings.shadow and Shadowing(settings.shadow, settings.router)
-        self._neighbours = self._found_neighbours()
+        self._shadow = Shadowing.of(settings.shadow, settings.router)
+        self._neighbours = Neighbours.of(settings.neighbours, self._loaded.router.classifier)
         self._tracer = tracer()
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
@@ -172,8 +172,8 @@ class DecisionService:
         Refusal
             If there is no log, or it does not take them.
         """
-        for one in outcomes if self._shadow is not None else ():
-            self._shadow.learn_cost(one.id, one.cost)
+        if self._shadow is not None:
+            self._shadow.learn_costs({one.id: one.cost for one in outcomes})
         if self._log is None:
             raise Refusal(
                 409, "no_log", "this service keeps no decision log; start it with --log DIR"
@@ -204,7 +204,7 @@ class DecisionService:
             self._loaded = loaded = await self._proved()
             self.metrics.begin_drift()
             self.metrics.reloads.labels("success").inc()
-            self._neighbours = self._found_neighbours()
+            self._neighbours = Neighbours.of(self.settings.neighbours, loaded.router.classifier)
             if self._shadow is not None:
                 await asyncio.to_thread(self._shadow.reload)
             now = loaded.manifest.model_version
@@ -219,19 +219,8 @@ class DecisionService:
         Refusal
             If none are shown, or they are still being embedded.
         """
-        found = self._neighbours
-        if found is None:
-            reason = "this service shows no labelled queries; start it with --neighbours RUN"
-            raise Refusal(404, "no_neighbours", reason)
-        if not found.ready:
-            reason = "the labelled queries are being embedded; try again in some seconds"
-            raise Refusal(503, "not_ready", reason)
-        near = await self._in_thread(partial(found.nearest, query, count))
-        return {"neighbours": near, "known": len(found)}
-
-    def _found_neighbours(self) -> Neighbours | None:
-        known = self.settings.neighbours
-        return None if known is None else Neighbours(known, self._loaded.router.classifier)
+        near = partial(neighbours_answer, self._neighbours, query, count)
+        return await self._in_thread(near)
 
     async def _proved(self) -> Loaded:
         try:
@@ -248,37 +237,19 @@ class DecisionService:
         """Return what the page shows: model, certificate, traffic, log."""
         return {
             "uptime_s": round(time.time() - self.started, 1),
-            "model": self._model(),
+            "model": _model(self.manifest),
             "certificate": self._certificate(),
             "traffic": {**self.metrics.traffic(), "in_flight": self.in_flight},
-            "log": self._log_counts(),
+            "log": log_record(self._log),
             "shadow": self._shadow and self._shadow.record(),
             "neighbours": self._neighbours and len(self._neighbours),
             "reloads": self.metrics.reloaded(),
-        }
-
-    def _model(self) -> dict[str, Any]:
-        manifest = self.manifest
-        return {
-            "model_version": manifest.model_version,
-            "created": manifest.created,
-            "input": manifest.input,
-            "precision": manifest.precision,
-            "decision_score": manifest.decision_score,
-            "threshold": manifest.threshold,
-            "fallback_tier": manifest.fallback_tier,
         }
 
     def _certificate(self) -> dict[str, Any]:
         certificate = self.manifest.certificate
         expires = certificate.details.get("expires")
         return {"status": certificate.status, "reason": certificate.reason, "expires": expires}
-
-    def _log_counts(self) -> dict[str, int] | None:
-        log = self._log
-        if log is None:
-            return None
-        return {"written": log.written, "dropped": log.dropped, "failed": log.failed}
 
     def _is_swift(self, loaded: Loaded) -> bool:
         # A deadline is kept by waiting for another thread, which the event loop must not do.
@@ -318,3 +289,8 @@ class DecisionService:
         except Exception:  # noqa: BLE001 a full disk must not cost a decision
             self.metrics.log_refusals.inc()
             _log.exception("a decision was not logged", extra={"id": name})
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    names = ("model_version", "created", "input", "precision", "decision_score", "threshold")
+    return {name: getattr(manifest, name) for name in (*names, "fallback_tier")}

@@ -15,7 +15,7 @@ from querytier.classifier.manifest import Manifest
 from querytier.serve.decision import Decision
 from querytier.serve.score_drift import ScoreDrift
 
-__all__ = ["LogCounts", "Metrics"]
+__all__ = ["LogCounts", "Metrics", "log_record"]
 
 _DECISION_SECONDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
@@ -40,6 +40,13 @@ class LogCounts(Protocol):
     @property
     def failed(self) -> int:
         """Attempts to write that failed."""
+
+
+def log_record(log: LogCounts | None) -> dict[str, int] | None:
+    """Return what became of the lines of a decision log, for JSON."""
+    if log is None:
+        return None
+    return {"written": log.written, "dropped": log.dropped, "failed": log.failed}
 
 
 class Metrics:

@@ -17,8 +17,9 @@ from querytier.classifier.runtime import Classifier
 from querytier.data.reading import read_records
 from querytier.data.text_view import text_view
 from querytier.errors import MissingExtraError, UsageError
+from querytier.serve.refusal import Refusal
 
-__all__ = ["LabelledQueries", "Neighbours"]
+__all__ = ["LabelledQueries", "Neighbours", "neighbours_answer"]
 
 Vectors = NDArray[np.float32]
 
@@ -93,6 +94,11 @@ class Neighbours:
         self._vectors: Vectors | None = None
         Thread(target=self._embed_all, name="querytier-neighbours", daemon=True).start()
 
+    @classmethod
+    def of(cls, known: LabelledQueries | None, classifier: Classifier) -> Self | None:
+        """Return the neighbours of labelled queries; None where there are none."""
+        return None if known is None else cls(known, classifier)
+
     @property
     def ready(self) -> bool:
         """Whether all labelled queries are embedded."""
@@ -123,8 +129,25 @@ class Neighbours:
         try:
             vectors = [self._classifier.embedding(text_view(text)) for text in self._known.texts]
             self._vectors = np.stack([_unit(vector) for vector in vectors])
-        except Exception:
+        except Exception:  # noqa: BLE001 who wants no neighbours is served all the same
             _log.exception("the labelled queries cannot be embedded; no neighbours are shown")
+
+
+def neighbours_answer(found: Neighbours | None, query: str, count: int) -> dict[str, Any]:
+    """Return the neighbours of a query, for JSON.
+
+    Raises
+    ------
+    Refusal
+        If none are shown, or the labelled queries are still being embedded.
+    """
+    if found is None:
+        reason = "this service shows no labelled queries; start it with --neighbours RUN"
+        raise Refusal(404, "no_neighbours", reason)
+    if not found.ready:
+        reason = "the labelled queries are being embedded; try again in some seconds"
+        raise Refusal(503, "not_ready", reason)
+    return {"neighbours": found.nearest(query, count), "known": len(found)}
 
 
 def _labelled(fields: dict[str, Any] | None) -> tuple[str, float] | None:

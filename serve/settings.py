@@ -58,7 +58,8 @@ class TenantCap:
     at_least : int
         A tenant with fewer decisions is not capped.
     tenants : int
-        So many are remembered, the longest unseen are forgotten first, and begin anew.
+        So many are remembered, the longest unseen are forgotten first, and begin anew; all do where
+        a service takes another artifact.
     out_of_distribution : bool
         Whether the cap holds for the fallback of queries that are too strange, too: a flood of them
         is another way to the frontier tier. Other fallbacks are nothing that a tenant does, and are

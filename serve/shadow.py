@@ -176,7 +176,7 @@ class Shadow:
         while (shown := self._pending.get()) is not None:
             try:
                 self._compare(shown)
-            except Exception:
+            except Exception:  # noqa: BLE001 the next query may fare better
                 self._count("failed", shown.pair)
                 _log.exception("the challenger in the shadow failed")
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -76,15 +76,21 @@ class Shadowing(Collector):
             self._router, settings.most_pending, None if log is None else log.append_shadow
         )
 
+    @classmethod
+    def of(cls, settings: ShadowSettings | None, router: RouterSettings) -> Self | None:
+        """Return the shadow of a service; None where there is no challenger."""
+        return None if settings is None else cls(settings, router)
+
     def show(self, query: Query, decision: Decision, id: str) -> None:  # noqa: A002
         """Have the challenger decide, later, what was decided; never raises, and never waits."""
         self._settings.costs.decided(id, decision.tier)
         self._shadow.show(query, decision, id)
 
-    def learn_cost(self, id: str, cost: float | None) -> None:  # noqa: A002
-        """Take what an answer cost."""
-        if cost is not None:
-            self._settings.costs.learn(id, cost)
+    def learn_costs(self, costs: Mapping[str, float | None]) -> None:
+        """Take what answers cost, by the ids of their decisions."""
+        for own_id, cost in costs.items():
+            if cost is not None:
+                self._settings.costs.learn(own_id, cost)
 
     def reload(self) -> None:
         """Begin anew, with the artifact as its folder has it; with the one before if it is bad."""

@@ -40,7 +40,9 @@ class TierCosts:
         self._given = dict(given or {})
         for tier, cost in self._given.items():
             if not 0 <= cost < float("inf"):
-                raise ValueError(f"the cost of {tier} is {cost}; give what a query costs, 0 or more")
+                raise ValueError(
+                    f"the cost of {tier} is {cost}; give what a query costs, 0 or more"
+                )
         self._remembered = remembered
         self._lock = Lock()
         self._tiers: OrderedDict[str, Tier] = OrderedDict()
