@@ -19,7 +19,7 @@ from pydantic import (
 from querytier.classifier.threshold import Tier
 from querytier.data.labels import Feedback
 from querytier.serve.choices import allowed_tiers
-from querytier.serve.decision import Decision
+from querytier.serve.decision import Decision, Reason
 from querytier.serve.refusal import Refusal
 
 __all__ = [
@@ -44,6 +44,7 @@ _Any = TypeVar("_Any")
 Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Messages = Annotated[list[dict[str, Any]], Field(max_length=10_000)]
 Tiers = Annotated[list[Tier], Field(min_length=1, max_length=2)]
+KnownReason = Annotated[str, Field(description="More may come.", examples=list(get_args(Reason)))]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
@@ -149,6 +150,7 @@ class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
 
     threshold: float | None  # type: ignore[assignment]  # JSON has no infinity
+    reason: KnownReason  # type: ignore[assignment]  # clients must bear those that come later
     id: str
 
 
