@@ -1,6 +1,6 @@
 """The verb `querytier serve`: decisions over HTTP."""
 
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -8,6 +8,21 @@ import typer
 
 from querytier.errors import MissingExtraError, UsageError
 from querytier.log_options import say
+from querytier.serve_options import (
+    CapStrange,
+    CostCheap,
+    CostFrontier,
+    LogSaltFile,
+    LogShadow,
+    NeighboursOf,
+    ShadowOf,
+    TenantShare,
+    TenantWindow,
+    salt_of,
+    secret,
+    shadow_settings,
+    tenant_cap,
+)
 
 if TYPE_CHECKING:
     from querytier.serve.decision_log import DecisionLog
@@ -95,12 +110,22 @@ def serve(
     explore_band: Band = None,
     least_typicality: LeastTypicality = 0.0,
     conversations: Conversations = 0,
+    shadow: ShadowOf = None,
+    log_shadow: LogShadow = False,
+    cost_cheap: CostCheap = None,
+    cost_frontier: CostFrontier = None,
+    tenant_share: TenantShare = None,
+    tenant_window: TenantWindow = 200,
+    cap_untypical: CapStrange = False,
+    neighbours: NeighboursOf = None,
+    log_salt_file: LogSaltFile = None,
     log_level: LogLevel = "info",
 ) -> None:
     """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
     try:
         from querytier.serve.access import Limits
         from querytier.serve.decision_service import ServiceSettings
+        from querytier.serve.neighbours import LabelledQueries
         from querytier.serve.serving import Listening
         from querytier.serve.serving import serve as serve_until_ended
     except ModuleNotFoundError as error:
@@ -110,11 +135,15 @@ def serve(
         raise MissingExtraError(package, "serve") from error
 
     router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
+    token = secret(token_file, "--token-file", "QUERYTIER_TOKEN", "token")
     try:
+        cap = tenant_cap(tenant_share, tenant_window, strange=cap_untypical)
+        router = replace(router, tenant_cap=cap)
         limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
-        settings = ServiceSettings(
-            artifact, router, _token(token_file), limits, watch, _decision_log(log, log_text)
-        )
+        kept = _decision_log(log, log_text, log_salt_file)
+        challenger = shadow_settings(shadow, (cost_cheap, cost_frontier), kept, logged=log_shadow)
+        known = None if neighbours is None else LabelledQueries.read(neighbours)
+        settings = ServiceSettings(artifact, router, token, limits, watch, kept, challenger, known)
         listening = Listening(host, port, log_level)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -143,27 +172,10 @@ def _router_settings(
         raise UsageError(str(error)) from error
 
 
-def _token(file: Path | None) -> str | None:
-    """Return the token of a file, or of the environment; None where neither says one."""
-    text, source = os.environ.get("QUERYTIER_TOKEN"), "QUERYTIER_TOKEN"
-    if file is not None:
-        try:
-            text, source = file.read_text("utf-8"), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--token-file {file} cannot be read: {error}") from error
-    if text is None:
-        return None
-    token = text.strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(
-            f"{source} holds no token: it is one word of ASCII, as `openssl rand -hex 32` prints it"
-        )
-    return token
-
-
-def _decision_log(folder: Path | None, text: str) -> "DecisionLog | None":
+def _decision_log(folder: Path | None, text: str, salt: Path | None) -> "DecisionLog | None":
     from querytier.serve.decision_log import DecisionLog, LogSettings
 
     if folder is None:
         return None
-    return DecisionLog(folder, settings=LogSettings(text=cast("KeptText", text)))
+    settings = LogSettings(text=cast("KeptText", text), salt=salt_of(salt, text))
+    return DecisionLog(folder, settings=settings)
