@@ -8,6 +8,7 @@ import typer
 
 from querytier.errors import MissingExtraError, UsageError
 from querytier.log_options import say
+from querytier.model_uri import is_model_uri
 
 if TYPE_CHECKING:
     from querytier.serve.decision_log import DecisionLog
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_LOOK_UP_SECONDS = 30.0
 _EXTRA = frozenset({"h11", "prometheus_client", "pydantic", "starlette", "uvicorn"})
 
 Artifact = Annotated[
-    Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
+    str,
+    typer.Option(
+        "--artifact",
+        metavar="DIR",
+        help="The folder of an exported classifier, or a registered version: "
+        "models:/querytier@champion, which is looked up every 30 s.",
+    ),
 ]
 Host = Annotated[
     str, typer.Option("--host", help="Beyond this machine only with a token, and behind TLS.")
@@ -109,6 +117,8 @@ def serve(
             raise
         raise MissingExtraError(package, "serve") from error
 
+    if watch is None and is_model_uri(artifact):
+        watch = _LOOK_UP_SECONDS
     router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
     try:
         limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
