@@ -9,10 +9,12 @@ is in the cache is the version's, or it is fetched again.
 """
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from querytier.classifier.artifact import MANIFEST, file_sha256, verified_manifest
+from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
 from querytier.data.atomic import atomic_folder
 from querytier.data.cache_folder import default_cache_folder
 from querytier.errors import ArtifactError, UsageError
@@ -120,7 +122,11 @@ class _Place:
 def _fetch(registry: Registry, version: RegisteredVersion, place: _Place) -> None:
     with atomic_folder(place.folder) as new:
         try:
-            registry.fetch(version.number, new)
+            with TemporaryDirectory() as scratch:
+                found = registry.fetch(version.number, Path(scratch))
+                # Beside the artifact lie files of MLflow's own.
+                for name in (MANIFEST, *artifact_files(verified_manifest(found).input)):
+                    shutil.copy2(found / name, new / name)
             place.check(new)
         except ArtifactError as error:
             raise ArtifactError(

@@ -47,11 +47,11 @@ class Registry:
     client : mlflow.MlflowClient
         As `querytier.tracking`, which alone imports mlflow, gives it.
     download : callable
-        Copies what lies at a location of the store into a folder.
+        Copies what lies at a location of the store below a folder; returns where to.
     """
 
     client: Any
-    download: Callable[[str, Path], None]
+    download: Callable[[str, Path], Path]
 
     def champion(self) -> RegisteredVersion | None:
         """Return the version that has the alias `champion`; None where none has."""
@@ -94,9 +94,9 @@ class Registry:
             return str(model.artifact_location)
         return source
 
-    def fetch(self, number: str, target: Path) -> None:
-        """Copy the files of a version into a folder."""
-        self.download(self.location(number), target)
+    def fetch(self, number: str, target: Path) -> Path:
+        """Copy the files of a version below a folder; return where they are."""
+        return self.download(self.location(number), target)
 
     def champion_besides(self, model_version: str) -> RegisteredVersion | None:
         """Return the champion; None, too, where it is this very model."""

@@ -68,14 +68,15 @@ def open_store(project: Path = Path()) -> Iterator["Registry"]:
         raise MissingExtraError(error.name or "mlflow", "train") from error
 
 
-def _download(uri: str) -> Callable[[str, Path], None]:
-    def download(location: str, target: Path) -> None:
+def _download(uri: str) -> Callable[[str, Path], Path]:
+    def download(location: str, target: Path) -> Path:
         import mlflow.artifacts
 
         with _quiet():
-            mlflow.artifacts.download_artifacts(
+            found = mlflow.artifacts.download_artifacts(
                 artifact_uri=location, dst_path=str(target), tracking_uri=uri, registry_uri=uri
             )
+        return Path(found)
 
     return download
 
