@@ -72,21 +72,24 @@ def test_a_registered_version_has_every_file_of_the_artifact_as_it_was_exported(
     assert ours.decision_score == theirs.decision_score
 
 
+@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("damage", ["unlink", "write"])
-def test_a_damaged_cache_entry_is_fetched_again(project, damage):
+def test_a_damaged_cache_entry_is_fetched_again(damage):
     file = fetch_artifact(CHAMPION) / "golden.jsonl"
     whole = file.read_bytes()
     file.unlink() if damage == "unlink" else file.write_bytes(b"{}")
     assert fetch_artifact(CHAMPION).joinpath("golden.jsonl").read_bytes() == whole
 
 
-def test_what_is_whole_in_the_cache_is_not_fetched_again(project):
+@pytest.mark.usefixtures("project")
+def test_what_is_whole_in_the_cache_is_not_fetched_again():
     file = fetch_artifact(CHAMPION) / MANIFEST
     before = file.stat().st_ino
     assert (fetch_artifact(CHAMPION) / MANIFEST).stat().st_ino == before
 
 
-def test_names_that_nothing_has_are_refused_with_those_there_are(project):
+@pytest.mark.usefixtures("project")
+def test_names_that_nothing_has_are_refused_with_those_there_are():
     with pytest.raises(UsageError, match=r"no registered version 'gold'; there are 1 \(@ch"):
         fetch_artifact("models:/querytier@gold")
     with pytest.raises(UsageError, match="names no registered version; say models:/querytier@"):
