@@ -71,13 +71,14 @@ class ServiceSettings:
 
     Attributes
     ----------
-    artifact : Path
+    artifact : Path or str
+        A folder, or the name of a registered version: `models:/querytier@champion`.
     router : RouterSettings
     token : str or None
         What a caller has to show; None lets everybody in who reaches the port.
     limits : Limits
     watch_s : float or None
-        The artifact's folder is looked at so often; None: only on request.
+        It is looked so often whether the artifact has changed; None: only on request.
     log : DecisionSink or None
         Gets decisions and outcomes; the service closes it at its end.
     shadow : ShadowSettings or None
@@ -86,7 +87,7 @@ class ServiceSettings:
         What is shown to whoever asks for neighbours; None shows no text of any log.
     """
 
-    artifact: Path
+    artifact: Path | str
     router: RouterSettings = field(default_factory=RouterSettings)
     token: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)

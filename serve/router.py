@@ -16,6 +16,7 @@ from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import Tier, tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
+from querytier.model_uri import fetch_artifact, is_model_uri
 from querytier.serve.choices import Choice, allowed_tiers, capped, explored, overridden
 from querytier.serve.conversations import Conversations
 from querytier.serve.decision import Decision, Reason
@@ -72,7 +73,8 @@ class Router:
         Parameters
         ----------
         path : Path or str
-            The folder that `querytier run` or `querytier export` wrote.
+            The folder that `querytier run` or `querytier export` wrote, or the name of a registered
+            version: `models:/querytier@champion`.
         settings : RouterSettings, optional
 
         Raises
@@ -85,6 +87,8 @@ class Router:
         -----
         In the log, where the certificate has lapsed or is not for this artifact.
         """
+        if is_model_uri(path):
+            path = fetch_artifact(path)
         classifier = Classifier.load(path)
         until = _certified_until(Path(path), classifier.manifest)
         router = cls(classifier, settings or RouterSettings(), until)

@@ -8,6 +8,7 @@ import typer
 
 from querytier.errors import MissingExtraError, UsageError
 from querytier.log_options import say
+from querytier.model_uri import is_model_uri
 from querytier.serve_options import (
     CapStrange,
     CostCheap,
@@ -31,10 +32,17 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_LOOK_UP_SECONDS = 30.0
 _EXTRA = frozenset({"h11", "prometheus_client", "pydantic", "starlette", "uvicorn"})
 
 Artifact = Annotated[
-    Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
+    str,
+    typer.Option(
+        "--artifact",
+        metavar="DIR",
+        help="The folder of an exported classifier, or a registered version: "
+        "models:/querytier@champion, which is looked up every 30 s.",
+    ),
 ]
 Host = Annotated[
     str, typer.Option("--host", help="Beyond this machine only with a token, and behind TLS.")
@@ -134,6 +142,8 @@ def serve(
             raise
         raise MissingExtraError(package, "serve") from error
 
+    if watch is None and is_model_uri(artifact):
+        watch = _LOOK_UP_SECONDS
     router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
     token = secret(token_file, "--token-file", "QUERYTIER_TOKEN", "token")
     try:
