@@ -52,9 +52,11 @@ class DecisionSink(LogCounts, Protocol):
         self,
         id: str,  # noqa: A002 the log's own word
         *,
-        outcome: float | None,
-        feedback: str | None,
-        cost: float | None,
+        outcome: float | None = None,
+        feedback: str | None = None,
+        cost: float | None = None,
+        cheap_score: float | None = None,
+        frontier_score: float | None = None,
     ) -> None:
         """Log what came of a decision."""
 
@@ -162,9 +164,7 @@ class DecisionService:
             )
         try:
             for one in outcomes:
-                self._log.append_outcome(
-                    one.id, outcome=one.outcome, feedback=one.feedback, cost=one.cost
-                )
+                self._log.append_outcome(one.id, **one.said)
         except Exception as error:
             self.metrics.log_refusals.inc()
             _log.exception("the decision log did not take an outcome")

@@ -43,6 +43,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Messages = Annotated[list[dict[str, Any]], Field(max_length=10_000)]
 Tiers = Annotated[list[Tier], Field(min_length=1, max_length=2)]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
 
 
 # The same rules as the validators', for those who read /openapi.json.
@@ -66,7 +67,7 @@ _ASKS_ONCE: dict[str, Any] = {
 _SAYS_SOMETHING: dict[str, Any] = {
     "anyOf": [
         {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-        for name in ("outcome", "feedback", "cost")
+        for name in ("outcome", "feedback", "cost", "cheap_score", "frontier_score")
     ]
 }
 
@@ -121,17 +122,26 @@ class Outcome(_Body):
     model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
 
     id: Name = Field(description="The id of the decision.")
-    outcome: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
-        None, description="How good the answer was."
-    )
+    outcome: Share | None = Field(None, description="How good the answer was.")
     feedback: Feedback | None = None
     cost: Annotated[Finite, Field(ge=0)] | None = None
+    cheap_score: Share | None = Field(
+        None, description="How good the cheap answer was, where both tiers were asked."
+    )
+    frontier_score: Share | None = Field(
+        None, description="How good the frontier answer was, where both tiers were asked."
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.outcome is None and self.feedback is None and self.cost is None:
-            raise ValueError("give outcome, feedback or cost")
+        if not self.said:
+            raise ValueError("give outcome, feedback, cost, cheap_score or frontier_score")
         return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is told of the answers, as a decision log takes it."""
+        return self.model_dump(exclude={"id"}, exclude_none=True)
 
 
 @dataclass(frozen=True)
