@@ -4,9 +4,9 @@ A router that serves writes each decision when it is made (`querytier.serve.deci
 outcome of its answer, which comes minutes or days later, to a file of its own under the decision's
 id. Here the two are joined.
 
-Of several outcomes of one decision the last in time counts, for `outcome`, `feedback`, `cost`,
-`cheap_score` and `frontier_score` each by itself: a cost that comes after a vote does not take the
-vote away. Of the same time, or without one, it is the later line.
+Of several outcomes of one decision the last in time counts, for each of what `judgement_of` reads
+by itself: a cost that comes after a vote does not take the vote away. Of the same time, or without
+one, it is the later line.
 
 The two scores tell how good the answers of both tiers were, for queries that both were asked, such
 as those of an audit. Where both are known they make the label, and not what became of the one
@@ -41,10 +41,14 @@ Fields = Mapping[str, object]
 
 DECISION_FIELDS = (
     *("id", "time", "conversation", "domain", "query", "tier", "propensity", "policy"),
-    *("outcome", "feedback", "cost", "cheap_score", "frontier_score"),
+    *("outcome", "feedback", "cost"),
+    *("cheap_score", "frontier_score", "cheap_cost", "frontier_cost"),
 )
 _MARKS = {"tier", "propensity", "policy", "reason", "decision_score", "threshold", "latency_ms"}
-_NUMBERS = {"outcome": 1.0, "cost": math.inf, "cheap_score": 1.0, "frontier_score": 1.0}
+_NUMBERS = {
+    **{name: 1.0 for name in ("outcome", "cheap_score", "frontier_score")},
+    **{name: math.inf for name in ("cost", "cheap_cost", "frontier_cost")},
+}
 _OF_THE_CLASSIFIER = ("classifier", "explore")
 
 
@@ -89,13 +93,13 @@ def judgement_of(values: Fields) -> dict[str, float | str]:
     """Return what a record says of the answers to a query.
 
     Any of outcome, feedback and cost, of the answer that was given, and of cheap_score and
-    frontier_score, where both tiers were asked.
+    frontier_score, cheap_cost and frontier_cost, where both tiers were asked.
 
     Raises
     ------
     BadRecordError
         If it says nothing; the outcome or a score is no number in [0, 1], the feedback none of the
-        known words, or the cost no number of 0 or more.
+        known words, or a cost no number of 0 or more.
 
     Examples
     --------
@@ -112,7 +116,7 @@ def judgement_of(values: Fields) -> dict[str, float | str]:
     if feedback := feedback_of(given):
         judged["feedback"] = feedback
     if not judged:
-        raise BadRecordError("none of outcome, feedback, cost, cheap_score and frontier_score")
+        raise BadRecordError(f"none of feedback, {', '.join(_NUMBERS)}")
     return judged
 
 

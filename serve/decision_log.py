@@ -13,7 +13,7 @@ These are what `prepare` reads, without a column map::
 (`querytier.data.decisions` says how they are joined.) A decision is a JSON object a line: `id`,
 `time`, `tier`, `propensity` (of the tier that was taken), `policy` (the model version), `group`
 (the conversation) and `domain` where there are any, `reason`, `p_frontier`, `gain`,
-`decision_score`, `threshold`, `latency_ms`, and `query` or `query_sha256`. An outcome is `id`,
+`decision_score`, `threshold`, `latency_ms`, `audit`, `audit_propensity`, and `query` or `query_sha256`. An outcome is `id`,
 `time`, and what `querytier.data.decisions.judgement_of` reads.
 """
 
@@ -155,6 +155,8 @@ class DecisionLog:
         cost: float | None = None,
         cheap_score: float | None = None,
         frontier_score: float | None = None,
+        cheap_cost: float | None = None,
+        frontier_cost: float | None = None,
     ) -> None:
         """Have what became of a decision's answer written, later; it may be said bit by bit.
 
@@ -171,6 +173,8 @@ class DecisionLog:
             What the answer cost; 0 or more.
         cheap_score, frontier_score : float, optional
             Quality of the answers of both tiers, in [0, 1], where both were asked.
+        cheap_cost, frontier_cost : float, optional
+            What each of them cost; 0 or more.
 
         Raises
         ------
@@ -187,6 +191,8 @@ class DecisionLog:
                     "cost": cost,
                     "cheap_score": cheap_score,
                     "frontier_score": frontier_score,
+                    "cheap_cost": cheap_cost,
+                    "frontier_cost": frontier_cost,
                 }
             )
         except ValueError as error:
@@ -234,6 +240,8 @@ def _decision_fields(
         "decision_score": decision.decision_score,
         "threshold": decision.threshold,
         "latency_ms": decision.latency_ms,
+        "audit": decision.audit,
+        "audit_propensity": decision.audit_propensity,
         **_kept_text(_text(query), kept),
     }
 

@@ -57,6 +57,8 @@ class DecisionSink(LogCounts, Protocol):
         cost: float | None = None,
         cheap_score: float | None = None,
         frontier_score: float | None = None,
+        cheap_cost: float | None = None,
+        frontier_cost: float | None = None,
     ) -> None:
         """Log what came of a decision."""
 
