@@ -1,4 +1,4 @@
-"""A test that may be looked at after every loss: is the mean loss still at most alpha?
+"""A test that may be looked at after every loss, of a mean loss of at most alpha.
 
 A gambler who starts with a capital of 1 bets on each next loss. While the mean of the next loss,
 given all before it, is at most alpha, no bet is in the gambler's favour, so that the chance that
@@ -6,7 +6,7 @@ the capital ever reaches 1 / level is at most level (Ville 1939): one may stop w
 Nothing else is asked of the losses; they may depend on each other in any other way.
 
 A bet on the odds multiple m multiplies its stake by (1 + (m - 1) loss) / (1 + (m - 1) alpha). That
-is the capital process of Waudby-Smith and Ramdas (2024, JRSS B 86:1) with a constant bet; for losses
+is the capital process of Waudby-Smith and Ramdas (2024, JRSS B 86:1) with a constant bet; of losses
 of 0 and 1 it is the likelihood ratio of odds that are m times those of alpha. Nobody knows by how
 much a promise will be broken, so that the capital is divided among several multiples.
 

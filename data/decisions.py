@@ -46,8 +46,8 @@ DECISION_FIELDS = (
 )
 _MARKS = {"tier", "propensity", "policy", "reason", "decision_score", "threshold", "latency_ms"}
 _NUMBERS = {
-    **{name: 1.0 for name in ("outcome", "cheap_score", "frontier_score")},
-    **{name: math.inf for name in ("cost", "cheap_cost", "frontier_cost")},
+    **dict.fromkeys(("outcome", "cheap_score", "frontier_score"), 1.0),
+    **dict.fromkeys(("cost", "cheap_cost", "frontier_cost"), math.inf),
 }
 _OF_THE_CLASSIFIER = ("classifier", "explore")
 

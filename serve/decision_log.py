@@ -13,8 +13,8 @@ These are what `prepare` reads, without a column map::
 (`querytier.data.decisions` says how they are joined.) A decision is a JSON object a line: `id`,
 `time`, `tier`, `propensity` (of the tier that was taken), `policy` (the model version), `group`
 (the conversation) and `domain` where there are any, `reason`, `p_frontier`, `gain`,
-`decision_score`, `threshold`, `latency_ms`, `audit`, `audit_propensity`, and `query` or `query_sha256`. An outcome is `id`,
-`time`, and what `querytier.data.decisions.judgement_of` reads.
+`decision_score`, `threshold`, `latency_ms`, `audit`, `audit_propensity`, and `query` or
+`query_sha256`. An outcome is `id`, `time`, and what `querytier.data.decisions.judgement_of` reads.
 """
 
 import hashlib

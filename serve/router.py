@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Protocol, Self
+from typing import Self
 
 from querytier.classifier.certificate import covered_domains, expiry, mismatch
 from querytier.classifier.manifest import Manifest
@@ -16,12 +16,13 @@ from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
+from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.choices import Choice, allowed_tiers, explored, overridden
 from querytier.serve.conversations import Conversations
 from querytier.serve.decision import Decision, Reason
 from querytier.serve.settings import RouterSettings
 
-__all__ = ["Query", "Router", "Watch"]
+__all__ = ["Query", "Router"]
 
 Query = str | Sequence[Mapping[str, object]]
 
@@ -29,14 +30,6 @@ _log = logging.getLogger(__name__)
 
 # Threads that decide where there is a deadline. More would only wait for the processor.
 _THREADS = 4
-
-
-class Watch(Protocol):
-    """Whatever may take a certificate back while it is relied upon."""
-
-    @property
-    def withdrawn(self) -> bool:
-        """Whether it has."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +46,14 @@ class Router:
     certified_until : float
         From then on, in seconds since 1970, the fallback tier answers: the certificate has lapsed,
         or never was for this artifact. Infinity where there is none.
-    watch : Watch or None
-        Where it has withdrawn the certificate, the fallback tier answers
-        (`querytier.serve.certificate_watch`).
+    watch : CertificateWatch or None
+        Where it has withdrawn the certificate, the fallback tier answers.
     """
 
     classifier: Classifier
     settings: RouterSettings = field(default_factory=RouterSettings)
     certified_until: float = math.inf
-    watch: Watch | None = None
+    watch: CertificateWatch | None = None
     _conversations: Conversations = field(init=False, repr=False, compare=False)
     _threads: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
     _covered: frozenset[str] | None = field(init=False, repr=False, compare=False)
@@ -106,7 +98,7 @@ class Router:
             )
         return router
 
-    def watched_by(self, watch: Watch) -> Self:
+    def watched_by(self, watch: CertificateWatch) -> Self:
         """Return a router that falls back once the watch has withdrawn the certificate."""
         return replace(self, watch=watch)
 

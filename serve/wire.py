@@ -71,8 +71,7 @@ _SAYINGS = (
 )
 _SAYS_SOMETHING: dict[str, Any] = {
     "anyOf": [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-        for name in _SAYINGS
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _SAYINGS
     ]
 }
 
