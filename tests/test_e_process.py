@@ -1,0 +1,81 @@
+"""The test that may be looked at after every loss: laws of its capital, and its level."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from querytier.classifier.e_process import EProcess
+
+SHARES = st.floats(0.001, 0.999)
+LOSSES = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), max_size=60)
+
+
+def after(process, losses):
+    for loss in losses:
+        process = process.after(loss)
+    return process
+
+
+@given(SHARES, SHARES, LOSSES)
+def test_the_capital_is_never_negative_and_finite(alpha, level, losses):
+    process = EProcess(alpha, level)
+    assert process.wealth == 1.0
+    for loss in losses:
+        process = process.after(loss)
+        assert 0 <= process.wealth < math.inf
+        assert min(process.stakes) >= 0
+    assert process.count <= len(losses)
+
+
+@given(SHARES, SHARES, LOSSES)
+def test_a_fair_next_loss_leaves_the_capital_where_it_is_on_average(alpha, level, losses):
+    process = after(EProcess(alpha, level), losses)
+    if process.fired:
+        return
+    won, lost = process.after(1.0).wealth, process.after(0.0).wealth
+    assert alpha * won + (1 - alpha) * lost == pytest.approx(process.wealth)
+    assert process.after(alpha).wealth == pytest.approx(process.wealth)
+    assert lost <= process.wealth <= won
+
+
+@given(SHARES, SHARES, st.integers(0, 400))
+def test_a_stream_without_loss_never_fires(alpha, level, length):
+    process = after(EProcess(alpha, level), [0.0] * length)
+    assert not process.fired
+    assert process.wealth <= 1
+
+
+@given(SHARES, SHARES, LOSSES, st.floats(0, 1))
+def test_what_has_fired_stays_as_it_is(alpha, level, losses, loss):
+    process = after(EProcess(alpha, level), losses)
+    assert process.fired == (process.wealth >= process.needed)
+    if process.fired:
+        assert process.after(loss) is process
+
+
+def test_a_promise_that_breaks_after_long_good_years_is_still_found():
+    """The capital that was bet at the start is gone by then; that which slept is not."""
+    process = after(EProcess(0.1, 0.05), [0.0] * 5000)
+    assert sum(process.stakes) < 0.01
+    assert process.wealth > 0.1
+    assert after(process, [1.0, 0.0] * 30).fired
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
+def test_what_is_no_loss_and_no_level_is_refused(wrong):
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        EProcess(0.1, 0.05).after(wrong)
+    for name in ("alpha", "level"):
+        with pytest.raises(ValueError, match=f"{name} is .* between 0 and 1"):
+            EProcess(**{"alpha": 0.1, "level": 0.05, name: wrong})
+
+
+def test_it_fires_on_few_streams_at_the_boundary_and_on_all_that_break_the_promise():
+    random = np.random.default_rng(17)
+    kept = [after(EProcess(0.1, 0.05), random.random(600) < 0.1).fired for _ in range(150)]
+    broken = [after(EProcess(0.1, 0.05), random.random(600) < 0.3).fired for _ in range(20)]
+    assert sum(kept) <= 13, "of 150 streams at a level of 5%: more has a chance below 2%"
+    assert all(broken)
