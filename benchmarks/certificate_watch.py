@@ -1,7 +1,7 @@
 """How often the watch withdraws a certificate that holds, and how soon one that does not.
 
-Simulated streams, through the queue and the test that serve. Two rules that people use instead are shown
-on the same streams: a z-test, or Clopper and Pearson's bound, looked at after every audit.
+Simulated streams, through the queue and the test that serve. Two rules that people use instead are
+shown on the same streams: a z-test, or Clopper and Pearson's bound, looked at after every audit.
 """
 
 import sys

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.classifier.e_process import EProcess
+from querytier.serve.audit_queue import Audit, AuditQueue
 
 SHARES = st.floats(0.001, 0.999)
 LOSSES = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), max_size=60)
@@ -79,3 +80,47 @@ def test_it_fires_on_few_streams_at_the_boundary_and_on_all_that_break_the_promi
     broken = [after(EProcess(0.1, 0.05), random.random(600) < 0.3).fired for _ in range(20)]
     assert sum(kept) <= 13, "of 150 streams at a level of 5%: more has a chance below 2%"
     assert all(broken)
+
+
+# --- over a thousand streams
+
+
+def independent(random, alpha, length):
+    return (random.random(length) < alpha).astype(float).tolist()
+
+
+def spread_by_the_past(random, alpha, length):
+    """All or nothing while the mean so far is above alpha, else next to alpha; always alpha."""
+    losses, total = [], 0.0
+    for number, draw in enumerate(random.random(length).tolist()):
+        ahead = total >= alpha * number
+        losses.append(float(draw < alpha) if ahead else alpha * (1.5 if draw < 0.5 else 0.5))
+        total += losses[-1]
+    return losses
+
+
+def told_late_and_out_of_order(random, alpha, length):
+    """Failures are told sooner, and some scores never."""
+    losses = random.random(length) < alpha
+    arrivals = np.arange(length) + random.exponential(np.where(losses, 20.0, 200.0))
+    queue = AuditQueue(timeout_s=1000.0)
+    for number in range(length):
+        queue.add(Audit(str(number), float(number), "cheap"))
+    out = []
+    for number in np.argsort(arrivals).tolist():
+        if random.random() < 0.97:
+            scores = {"cheap_score": 1.0 - losses[number], "frontier_score": 1.0}
+            queue.hear(str(number), scores)
+            out += queue.released(float(arrivals[number]))
+    out += queue.released(math.inf)
+    return [1.0 - audit.scores[0] for audit in out if audit.scores]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [independent, spread_by_the_past, told_late_and_out_of_order])
+def test_of_a_thousand_promises_that_just_hold_no_more_than_the_level_are_withdrawn(stream):
+    from scipy.stats import binomtest
+
+    random = np.random.default_rng(17)
+    fired = sum(after(EProcess(0.1, 0.05), stream(random, 0.1, 500)).fired for _ in range(1000))
+    assert binomtest(fired, 1000, 0.05, alternative="greater").pvalue > 0.01
