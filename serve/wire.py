@@ -155,6 +155,8 @@ class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
 
     threshold: float | None  # type: ignore[assignment]  # JSON has no infinity
+    audit: bool = field(kw_only=True)
+    audit_propensity: float = field(kw_only=True)
     id: str = field(kw_only=True)
 
 
