@@ -7,18 +7,20 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.threshold import Tier
 from querytier.errors import ArtifactError
 from querytier.serve.access import Limits
+from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.decision import Decision
-from querytier.serve.metrics import LogCounts, Metrics, log_record
+from querytier.serve.decision_sink import DecisionSink
+from querytier.serve.metrics import Metrics, log_record
 from querytier.serve.neighbours import LabelledQueries, Neighbours, neighbours_answer
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import Loaded, load_proved
@@ -26,43 +28,17 @@ from querytier.serve.router import Query
 from querytier.serve.settings import RouterSettings
 from querytier.serve.shadowing import Shadowing, ShadowSettings
 from querytier.serve.tracing import record_span, tracer
+from querytier.serve.watch_metrics import WatchMetrics, retrain_due
+from querytier.serve.watch_state import WatchSettings
 from querytier.serve.wire import Outcome, ReloadAnswer
 
-__all__ = ["Asked", "DecisionService", "DecisionSink", "ServiceSettings"]
+__all__ = ["Asked", "DecisionService", "ServiceSettings"]
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 # Going through a thread adds 0.12 ms to a request, measured: graphs that are about as
 # fast decide on the event loop. Slower ones must not hold up everybody else.
 _WORTH_A_THREAD = 0.0002
-
-
-class DecisionSink(LogCounts, Protocol):
-    """What the service needs of a decision log."""
-
-    def append(
-        self,
-        decision: Decision,
-        query: Query,
-        *,
-        id: str | None = None,  # noqa: A002 the log's own word
-        conversation: str | None = None,
-        tenant: str | None = None,
-    ) -> str:
-        """Log a decision; return its id."""
-
-    def append_outcome(
-        self,
-        id: str,  # noqa: A002 the log's own word
-        *,
-        outcome: float | None,
-        feedback: str | None,
-        cost: float | None,
-    ) -> None:
-        """Log what came of a decision."""
-
-    def close(self) -> None:
-        """Write what waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +61,10 @@ class ServiceSettings:
         Which challenger decides the same queries, silently.
     neighbours : LabelledQueries or None
         What is shown to whoever asks for neighbours; None shows no text of any log.
+    audits : Path or None
+        Folder in which the watch over the certificate keeps its file; None: no watch.
+    certificate : WatchSettings
+        How the certificate is watched.
     """
 
     artifact: Path | str
@@ -95,11 +75,13 @@ class ServiceSettings:
     log: DecisionSink | None = None
     shadow: ShadowSettings | None = None
     neighbours: LabelledQueries | None = None
+    audits: Path | None = None
+    certificate: WatchSettings = field(default_factory=WatchSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One query to be decided, and what its caller says of it."""
+    """One query to be decided, and what its caller says of it; whom no audit is told, has none."""
 
     query: Query
     allow: Sequence[Tier] | None = None
@@ -108,6 +90,7 @@ class Asked:
     id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     tenant: str | None = None
+    is_told_audits: bool = True
 
 
 class DecisionService:
@@ -128,7 +111,7 @@ class DecisionService:
         self.draining = False
         self.started = time.time()
         self.in_flight = 0
-        self._loaded = load_proved(settings.artifact, settings.router)
+        self._loaded = self._load()
         self._log = settings.log
         self._shadow = Shadowing.of(settings.shadow, settings.router)
         self._neighbours = Neighbours.of(settings.neighbours, self._loaded.router.classifier)
@@ -136,6 +119,7 @@ class DecisionService:
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
+        self.metrics.registry.register(WatchMetrics(lambda: self._loaded.router))
         self.metrics.in_flight.set_function(lambda: self.in_flight)
         if self._shadow is not None:
             self.metrics.registry.register(self._shadow)
@@ -181,9 +165,9 @@ class DecisionService:
             )
         try:
             for one in outcomes:
-                self._log.append_outcome(
-                    one.id, outcome=one.outcome, feedback=one.feedback, cost=one.cost
-                )
+                self._log.append_outcome(one.id, **one.said)
+                if self._watch is not None:
+                    self._watch.heard(one.id, **one.said)
         except Exception as error:
             self.metrics.log_refusals.inc()
             _log.exception("the decision log did not take an outcome")
@@ -225,14 +209,23 @@ class DecisionService:
 
     async def _proved(self) -> Loaded:
         try:
-            return await asyncio.to_thread(
-                load_proved, self.settings.artifact, self.settings.router
-            )
+            return await asyncio.to_thread(self._load)
         except Exception as error:
             self.metrics.reloads.labels("failure").inc()
             kept = self._loaded.manifest.model_version
             _log.exception("the artifact was not taken", extra={"model_version": kept})
             raise ArtifactError(f"{error}; model {kept} goes on deciding") from error
+
+    def _load(self) -> Loaded:
+        loaded = load_proved(self.settings.artifact, self.settings.router)
+        if self.settings.audits is None:
+            return loaded
+        watch = CertificateWatch(self.settings.audits, loaded.manifest, self.settings.certificate)
+        return replace(loaded, router=loaded.router.watched_by(watch))
+
+    @property
+    def _watch(self) -> CertificateWatch | None:
+        return self._loaded.router.watch
 
     def status(self) -> dict[str, Any]:
         """Return what the page shows: model, certificate, traffic, log."""
@@ -250,7 +243,14 @@ class DecisionService:
     def _certificate(self) -> dict[str, Any]:
         certificate = self.manifest.certificate
         expires = certificate.details.get("expires")
-        return {"status": certificate.status, "reason": certificate.reason, "expires": expires}
+        return {
+            "status": certificate.status,
+            "reason": certificate.reason,
+            "expires": expires,
+            "audit_rate": self.settings.router.audit_rate,
+            "watch": self._watch.look().record() if self._watch is not None else None,
+            "retrain_due": retrain_due(self._loaded.router),
+        }
 
     def _is_swift(self, loaded: Loaded) -> bool:
         # A deadline is kept by waiting for another thread, which the event loop must not do.
@@ -268,23 +268,28 @@ class DecisionService:
             conversation=asked.conversation,
             tenant=asked.tenant,
         )
+        if not asked.is_told_audits:
+            decision = replace(decision, audit=False, audit_propensity=0.0)
         name = asked.id or uuid4().hex
         self.metrics.observe(decision)
-        self._note(decision, asked, name)
+        self._note(loaded, decision, asked, name)
         record = {**decision.record(), "id": name}
         if not math.isfinite(decision.threshold):
             record["threshold"] = None  # JSON has no infinity
         _log.debug("decided", extra=record)
         return record
 
-    def _note(self, decision: Decision, asked: Asked, name: str) -> None:
-        """Log and trace a decision; what goes wrong with it is counted, and the decision stands."""
+    def _note(self, loaded: Loaded, decision: Decision, asked: Asked, name: str) -> None:
+        """Log, audit and trace a decision; what fails is counted, and the decision stands."""
         if self._shadow is not None:
             self._shadow.show(asked.query, decision, name)
         try:
             if self._log is not None:
                 place = {"conversation": asked.conversation, "tenant": asked.tenant}
                 self._log.append(decision, asked.query, id=name, **place)
+            watch = loaded.router.watch
+            if decision.audit and watch is not None:
+                watch.audited(name, decision.tier, conversation=asked.conversation)
             if self._tracer is not None:
                 record_span(self._tracer, decision, asked.headers, asked.conversation)
         except Exception:  # noqa: BLE001 a full disk must not cost a decision

@@ -116,6 +116,11 @@ class RouterSettings:
         forgotten first; 0 remembers none.
     tenant_cap : TenantCap or None
         None lets every tenant have the frontier tier as often as the classifier says.
+    audit_rate : float
+        Share, in [0, 1], of the decisions that the certificate speaks of which are picked at random
+        for its audit. Only the caller can ask both tiers, and pays for the second answer.
+    audit_seed : int or None
+        Of the draws for the audit, which depend on nothing else; None takes one that nobody knows.
 
     Raises
     ------
@@ -128,6 +133,8 @@ class RouterSettings:
     exploration: Exploration | None = None
     conversations: int = 0
     tenant_cap: TenantCap | None = None
+    audit_rate: float = 0.0
+    audit_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
@@ -141,3 +148,8 @@ class RouterSettings:
             )
         if self.conversations < 0:
             raise ValueError(f"conversations is {self.conversations}; it has to be 0 or more")
+        if not 0 <= self.audit_rate <= 1:
+            raise ValueError(
+                f"audit_rate is {self.audit_rate}; it is a share in [0, 1], and 0.02 asks both "
+                "tiers for one in fifty of the queries that the certificate speaks of"
+            )

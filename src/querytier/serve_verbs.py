@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from querytier.serve.decision_log import DecisionLog
     from querytier.serve.log_settings import KeptText
     from querytier.serve.settings import RouterSettings
+    from querytier.serve.watch_state import Missing
 
 __all__ = ["serve"]
 
@@ -96,6 +97,25 @@ Conversations = Annotated[
     int,
     typer.Option("--conversations", help="So many stay with the frontier tier once there."),
 ]
+AuditRate = Annotated[
+    float,
+    typer.Option(
+        "--audit-rate",
+        metavar="SHARE",
+        help="Pick so many of the decisions that the certificate speaks of: ask both tiers there.",
+    ),
+]
+AuditLevel = Annotated[
+    float,
+    typer.Option("--audit-level", help="Chance that a certificate that holds is withdrawn."),
+]
+AuditTimeout = Annotated[
+    float,
+    typer.Option("--audit-timeout", metavar="SECONDS", help="So long an audit waits for scores."),
+]
+AuditMissing = Annotated[
+    str, typer.Option("--audit-missing", help="What audits without scores are: left_out or loss.")
+]
 LogLevel = Annotated[
     str, typer.Option("--log-level", help="debug (a line for each request), info, warning, error.")
 ]
@@ -127,6 +147,10 @@ def serve(
     cap_untypical: CapStrange = False,
     neighbours: NeighboursOf = None,
     log_salt_file: LogSaltFile = None,
+    audit_rate: AuditRate = 0.0,
+    audit_level: AuditLevel = 0.05,
+    audit_timeout: AuditTimeout = 259_200.0,
+    audit_missing: AuditMissing = "left_out",
     log_level: LogLevel = "info",
 ) -> None:
     """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
@@ -136,6 +160,7 @@ def serve(
         from querytier.serve.neighbours import LabelledQueries
         from querytier.serve.serving import Listening
         from querytier.serve.serving import serve as serve_until_ended
+        from querytier.serve.watch_state import WatchSettings
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRA:
@@ -144,16 +169,28 @@ def serve(
 
     if watch is None and is_model_uri(artifact):
         watch = _LOOK_UP_SECONDS
+    if audit_rate and log is None:
+        raise UsageError(
+            f"--audit-rate {audit_rate:g} has nowhere to keep what the audit finds; add --log DIR"
+        )
     router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
     token = secret(token_file, "--token-file", "QUERYTIER_TOKEN", "token")
     try:
         cap = tenant_cap(tenant_share, tenant_window, strange=cap_untypical)
-        router = replace(router, tenant_cap=cap)
-        limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
+        missing = cast("Missing", audit_missing)
         kept = _decision_log(log, log_text, log_salt_file)
-        challenger = shadow_settings(shadow, (cost_cheap, cost_frontier), kept, logged=log_shadow)
-        known = None if neighbours is None else LabelledQueries.read(neighbours)
-        settings = ServiceSettings(artifact, router, token, limits, watch, kept, challenger, known)
+        settings = ServiceSettings(
+            artifact,
+            replace(router, tenant_cap=cap, audit_rate=audit_rate),
+            token,
+            Limits(max_body, max_batch, max_concurrency, arrival_timeout),
+            watch,
+            kept,
+            shadow_settings(shadow, (cost_cheap, cost_frontier), kept, logged=log_shadow),
+            None if neighbours is None else LabelledQueries.read(neighbours),
+            audits=log,
+            certificate=WatchSettings(audit_level, audit_timeout, missing),
+        )
         listening = Listening(host, port, log_level)
     except ValueError as error:
         raise UsageError(str(error)) from error
