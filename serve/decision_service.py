@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +121,7 @@ class DecisionService:
         self._loaded = load_proved(settings.artifact, settings.router)
         self._log = settings.log
         self._tracer = tracer()
-        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
+        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
         self.metrics.in_flight.set_function(lambda: self.in_flight)
@@ -283,3 +284,10 @@ class DecisionService:
         except Exception:  # noqa: BLE001 a full disk must not cost a decision
             self.metrics.log_refusals.inc()
             _log.exception("a decision was not logged", extra={"id": name})
+
+
+def _processors() -> int:
+    """Return on how many processors this process may run; more threads would share them."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
