@@ -30,6 +30,7 @@ class _InTime(_Base):
     """What both kinds do while no request is being answered."""
 
     _waiting: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,23 +49,41 @@ class _InTime(_Base):
         if self._head_bytes > HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The headers are longer than {HEADER_BYTES} bytes.")
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # What closes would wait for the client that does not read.
+        self._unread = self.loop.call_later(self._seconds(), self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_unread()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
+        self._end_unread()
         super().connection_lost(exc)
 
     def _reads_body(self) -> bool:
         raise NotImplementedError
 
-    def _wait(self) -> None:
+    def _seconds(self) -> float:
         app: Any = self.config.app
-        seconds = app.state.service.settings.limits.arrival_s
-        self._waiting = self.loop.call_later(seconds, self.transport.close)
+        seconds: float = app.state.service.settings.limits.arrival_s
+        return seconds
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(self._seconds(), self.transport.close)
 
     def _wait_no_more(self) -> None:
         self._head_bytes = 0
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
+
+    def _end_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 class _InPython(_InTime, H11Protocol):
