@@ -93,10 +93,17 @@ class Served:
         return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
 
 
+AS_IT_IS = ("-m", "querytier")
+WITHOUT_HTTPTOOLS = (
+    "-c",
+    "import sys; sys.modules['httptools'] = None; from querytier.cli import main; sys.exit(main())",
+)
+
+
 @contextmanager
-def serving(folder, *arguments, errors, token=None, **process):
+def serving(folder, *arguments, errors, token=None, start=AS_IT_IS, **process):
     """Run `querytier serve`; it has to end gently unless a test has killed it."""
-    command = [sys.executable, "-m", "querytier", "serve", "--artifact", folder, "--port", 0]
+    command = [sys.executable, *start, "serve", "--artifact", folder, "--port", 0]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | (
         {"QUERYTIER_TOKEN": token} if token else {}
     )
@@ -127,12 +134,16 @@ def errors(tmp_path):
     return tmp_path / "errors.jsonl"
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    """Return a service with a token, and limits that a test can reach."""
+@pytest.fixture(scope="module", params=["in C", "in Python"])
+def guarded(request, tmp_path_factory):
+    """Return a service with a token and limits that a test can reach; requests are read so."""
+    if request.param == "in C":
+        pytest.importorskip("httptools")
     errors = tmp_path_factory.mktemp("guarded") / "errors.jsonl"
     limits = ["--max-body", 5000, "--max-batch", 3, "--arrival-timeout", 1]
-    with serving(ARTIFACT, *limits, "--log-level", "debug", errors=errors, token=TOKEN) as served:
+    told = ["--log-level", "debug"]
+    start = WITHOUT_HTTPTOOLS if request.param == "in Python" else AS_IT_IS
+    with serving(ARTIFACT, *limits, *told, errors=errors, token=TOKEN, start=start) as served:
         yield served
 
 
