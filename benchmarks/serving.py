@@ -145,7 +145,7 @@ class Bench:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the page."""
-    options = _parser().parse_args(arguments)
+    options, busy = _parser().parse_args(arguments), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as running:
         folder = Path(temporary)
         subjects = _subjects(options, folder)
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if one.artifact:
                     direct[one.name].append(in_process(one.artifact, where.service))
                 print(f"repeat {repeat + 1}, {one.name}: {found[one.name][-1]}", flush=True)
-    text = serving_page(subjects, found, direct, machine(where), options.seconds)
+    text = serving_page(subjects, found, direct, machine(where, busy), options.seconds)
     if options.out:
         Path(options.out).write_text(text, "utf-8")
     else:
@@ -181,13 +181,14 @@ def in_process(artifact: Path, processors: tuple[int, ...] | None) -> float:
         return float(one)
 
 
-def machine(where: Processors) -> str:
+def machine(where: Processors, busy: float) -> str:
     """Return what this ran on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
     cores = len(os.sched_getaffinity(0))
     shared = "shared by all processes" if where.service is None else "2 of them for the service"
-    return f"{model}, {cores} cores, {shared}, Python {platform.python_version()}"
+    others = f"load average before it began {busy:.1f}"
+    return f"{model}, {cores} cores, {shared}, {others}, Python {platform.python_version()}"
 
 
 def _parser() -> argparse.ArgumentParser:

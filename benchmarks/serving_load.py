@@ -3,8 +3,8 @@
 python benchmarks/serving_load.py
 
 Each line on standard input is a JSON object, the parameters of `Load`; the answer is what
-`Measured` says of it. A process of its own, so that it can have processors of its own. Waits with `select`, in
-microseconds: `epoll` and asyncio wait in whole milliseconds, which would be measured.
+`Measured` says of it. A process of its own, so that it can have processors of its own. Waits with
+`select`, in microseconds: `epoll` and asyncio wait in whole milliseconds, which would be measured.
 """
 
 import json

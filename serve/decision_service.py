@@ -116,7 +116,7 @@ class DecisionService:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.draining = False
-        self.started = time.time()
+        self.started = time.monotonic()
         self.in_flight = 0
         self._loaded = load_proved(settings.artifact, settings.router)
         self._log = settings.log
@@ -205,7 +205,7 @@ class DecisionService:
     def status(self) -> dict[str, Any]:
         """Return what the page shows: model, certificate, traffic, log."""
         return {
-            "uptime_s": round(time.time() - self.started, 1),
+            "uptime_s": round(time.monotonic() - self.started, 1),
             "model": self._model(),
             "certificate": self._certificate(),
             "traffic": self._traffic(),

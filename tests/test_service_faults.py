@@ -552,7 +552,9 @@ CLOCK_PROGRAM = """
 import sys, time
 from pathlib import Path
 from querytier.serve import Router, RouterSettings
+from querytier.serve.decision_service import DecisionService, ServiceSettings
 router = Router.load(Path(sys.argv[1]), RouterSettings(deadline_ms=5000))
+service = DecisionService(ServiceSettings(Path(sys.argv[1])))
 real, offset = time.time, 0.0
 time.time = lambda: real() + offset
 for offset in (0.0, 86_400.0 * 400, -86_400.0 * 400):
@@ -560,10 +562,11 @@ for offset in (0.0, 86_400.0 * 400, -86_400.0 * 400):
     decision = router.decide("Where is my order?")
     assert decision.reason == "classifier", decision
     assert 0 <= decision.latency_ms < 5000 and time.perf_counter() - started < 5
+    assert 0 <= service.status()["uptime_s"] < 60
 """
 
 
-def test_deadlines_and_latencies_do_not_depend_on_the_wall_clock():
+def test_deadlines_latencies_and_uptime_do_not_depend_on_the_wall_clock():
     subprocess.run([sys.executable, "-c", CLOCK_PROGRAM, ARTIFACT], check=True, timeout=60)
 
 
