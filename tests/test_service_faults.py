@@ -239,9 +239,9 @@ def small_files():
 
 
 def test_where_the_logs_disk_is_full_all_are_answered_and_what_is_lost_is_counted(tmp_path, errors):
-    log, asked = tmp_path / "log", 60 * 256
+    log, asked = tmp_path / "log", 45 * 256
     with serving(ARTIFACT, "--log", log, errors=errors, preexec_fn=small_files) as served:
-        for number in range(60):
+        for number in range(45):
             queries = [f"{number} {turn}" for turn in range(256)]
             status, content = served.ask("/v1/decide/batch", {"queries": queries})
             assert status == 200
