@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,14 +110,14 @@ class DecisionService:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.draining = False
-        self.started = time.time()
+        self.started = time.monotonic()
         self.in_flight = 0
         self._loaded = self._load()
         self._log = settings.log
         self._shadow = Shadowing.of(settings.shadow, settings.router)
         self._neighbours = Neighbours.of(settings.neighbours, self._loaded.router.classifier)
         self._tracer = tracer()
-        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
+        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
         self.metrics.registry.register(WatchMetrics(lambda: self._loaded.router))
@@ -230,7 +231,7 @@ class DecisionService:
     def status(self) -> dict[str, Any]:
         """Return what the page shows: model, certificate, traffic, log."""
         return {
-            "uptime_s": round(time.time() - self.started, 1),
+            "uptime_s": round(time.monotonic() - self.started, 1),
             "model": _model(self.manifest),
             "certificate": self._certificate(),
             "traffic": {**self.metrics.traffic(), "in_flight": self.in_flight},
@@ -300,3 +301,10 @@ class DecisionService:
 def _model(manifest: Manifest) -> dict[str, Any]:
     names = ("model_version", "created", "input", "precision", "decision_score", "threshold")
     return {name: getattr(manifest, name) for name in (*names, "fallback_tier")}
+
+
+def _processors() -> int:
+    """Return on how many processors this process may run; more threads would share them."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
