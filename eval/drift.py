@@ -269,7 +269,8 @@ def _finding(test: _Test, shift: Shift, rule: DriftRule, level: float) -> Findin
         size=float(sizes[0]),
         least=rule.least(test.comparison.unit),
         detectable=max(
-            float(np.quantile(sizes[1:], 1 - level)), rule.least(test.comparison.unit)
+            _quantile(shift.size[1:, top[0, 0]], 1 - level / len(test.statistic.parts)),
+            rule.least(test.comparison.unit),
         ),
         p_value=p_value,
         adjusted_p_value=p_value,
@@ -298,6 +299,10 @@ def _p_value(statistics: Floats, observed: float) -> float:
     """Return the share of deals, the real one among them, that are as surprising."""
     least = observed - _ROUNDING * max(abs(observed), 1e-9)
     return float((1 + (statistics[1:] >= least).sum()) / len(statistics))
+
+
+def _quantile(values: Floats, level: float) -> float:
+    return float(np.quantile(values, level))
 
 
 def _number(value: float) -> float | None:
