@@ -225,9 +225,7 @@ class _Test:
     statistic: Statistic
 
 
-def _test(
-    comparison: Comparison, windows: Windows, lacking: str, rule: DriftRule
-) -> "_Test | str":
+def _test(comparison: Comparison, windows: Windows, lacking: str, rule: DriftRule) -> "_Test | str":
     """Return the test, or why it is not made."""
     groups = windows.fewest_groups()
     if groups < rule.fewest_groups:
@@ -239,9 +237,7 @@ def _test(
     return _Test(comparison, windows, statistic)
 
 
-def _found(
-    tests: list[_Test], windows: Windows, rule: DriftRule, level: float
-) -> list[Finding]:
+def _found(tests: list[_Test], windows: Windows, rule: DriftRule, level: float) -> list[Finding]:
     """Make the tests that stand on the same rows, by the same shuffles."""
     if not tests:
         return []

@@ -73,9 +73,7 @@ def _surface(windows: Windows, _: int) -> Statistic | None:
     return _features(windows.rows.surface_names, windows.rows.surface, _SURFACE_BINS)
 
 
-def _features(
-    names: tuple[str, ...], values: NDArray[np.floating], count: int
-) -> Statistic | None:
+def _features(names: tuple[str, ...], values: NDArray[np.floating], count: int) -> Statistic | None:
     bins = [bins_of(column, count) for column in values.T]
     return stacked(names, bins) if any(one.max() for one in bins) else None
 

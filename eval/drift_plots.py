@@ -20,12 +20,19 @@ def score_pair(reference: Observed, recent: Observed) -> str | None:
     figure, axes = new_figure(6.4, 3.0)
     scores = np.concatenate([reference.decision_score, recent.decision_score])
     edges = np.linspace(scores.min(), scores.max() or 1.0, _BINS + 1)
-    edges = np.unique(edges) if scores.min() < scores.max() else np.array([scores[0], scores[0] + 1])
+    edges = (
+        np.unique(edges) if scores.min() < scores.max() else np.array([scores[0], scores[0] + 1])
+    )
     sides = (("reference", reference, INK, 0.45), ("recent", recent, _RECENT, 0.55))
     for name, side, colour, alpha in sides:
         weights = np.full(len(side), 1 / len(side))
         axes.hist(
-            side.decision_score, edges, weights=weights, color=colour, alpha=alpha, label=name
+            side.decision_score,
+            edges.tolist(),
+            weights=weights,
+            color=colour,
+            alpha=alpha,
+            label=name,
         )
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_xlabel("decision score")
@@ -52,10 +59,20 @@ def reliability_pair(reference: Observed, recent: Observed) -> str | None:
         bins = reliability_bins(rows.p_frontier, rows.needs_frontier, rows.group)
         at, observed = [b.predicted + aside for b in bins], [b.observed for b in bins]
         ends = [[b.observed - b.low for b in bins], [b.high - b.observed for b in bins]]
-        axes.errorbar(at, observed, yerr=np.maximum(ends, 0), color=colour, marker="o", lw=1.2,
-                      ms=4, label=name)
-        told.append(f"{name} {rows.p_frontier.mean():.3f} predicted, "
-                    f"{rows.needs_frontier.mean():.3f} observed")
+        axes.errorbar(
+            at,
+            observed,
+            yerr=np.maximum(ends, 0),
+            color=colour,
+            marker="o",
+            lw=1.2,
+            ms=4,
+            label=name,
+        )
+        told.append(
+            f"{name} {rows.p_frontier.mean():.3f} predicted, "
+            f"{rows.needs_frontier.mean():.3f} observed"
+        )
     axes.set_xlabel("p_frontier")
     axes.set_ylabel("share that needed the frontier model")
     axes.set_ylim(-0.02, 1.02)

@@ -1,4 +1,4 @@
-"""What two windows are compared by: statistics that are sums over groups, so that shuffles are fast.
+"""What two windows are compared by: statistics made of sums over groups, so that shuffles are fast.
 
 Each gives, for the windows as they are and for every shuffle, a statistic (how surprising) and a
 size (how large, in a unit that a person reads), for one or several parts. What chance alone makes
@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from querytier.eval.drift_windows import Shuffling
 
-__all__ = ["Calibration", "Distance", "Rates", "Shares", "Shift", "Statistic", "bins_of", "kinds_of", "stacked"]
+__all__ = [
+    "Calibration",
+    "Distance",
+    "Rates",
+    "Shares",
+    "Shift",
+    "Statistic",
+    "bins_of",
+    "kinds_of",
+    "stacked",
+]
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
@@ -76,9 +86,7 @@ class Shares:
 
     def columns(self, shuffling: Shuffling) -> Floats:
         """Return how many rows of each bin a unit has."""
-        return np.hstack(
-            [shuffling.per_unit(np.eye(bins.max() + 1)[bins]) for bins in self.bins.T]
-        )
+        return np.hstack([shuffling.per_unit(np.eye(bins.max() + 1)[bins]) for bins in self.bins.T])
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
         """Return the index of each feature, less what shuffles have."""
@@ -164,7 +172,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """How far the embeddings' distributions lie apart: maximum mean discrepancy (Gretton et al. 2012).
+    """How far embeddings lie apart: their maximum mean discrepancy (Gretton et al. 2012).
 
     Of a Gaussian kernel as wide as the median distance, by random Fourier features (Rahimi & Recht
     2007). Unlike a classifier that tells the windows apart it needs no new fit for a shuffle, holds

@@ -8,7 +8,7 @@ both windows each side counts as a group.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class Observed:
 
     def joined(self, other: "Observed") -> Self:
         """Return the rows of this window, then those of another."""
-        parts = {
+        parts: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _columns()
         }
         return replace(self, **parts)
@@ -122,9 +122,7 @@ class Windows:
     def shuffling(self, permutations: int, seed: int) -> "Shuffling":
         """Return the shuffles of these windows."""
         names = [f"{g} {r}" for g, r in zip(self.rows.group, self.recent, strict=True)]
-        _, first, unit_of_row = np.unique(
-            np.array(names), return_index=True, return_inverse=True
-        )
+        _, first, unit_of_row = np.unique(np.array(names), return_index=True, return_inverse=True)
         return Shuffling(unit_of_row, self.recent[first], permutations, seed)
 
 

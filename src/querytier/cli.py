@@ -12,6 +12,7 @@ from querytier import __version__
 from querytier.artifact_verbs import artifact_app
 from querytier.certify_verbs import Alpha, Delta, certify, plan
 from querytier.data_verbs import data_app
+from querytier.drift_verbs import drift
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.gate_verbs import gate
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
@@ -56,6 +57,7 @@ app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 
 app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
 app.add_typer(data_app, name="data")
 app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
+app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
