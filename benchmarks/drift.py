@@ -20,8 +20,8 @@ from querytier.observing import observe
 
 RULE = DriftRule(permutations=1999)
 LEVELS = (0.01, 0.05, 0.1)
-NULLS, DRAWS = 400, 30
-SIZES = (250, 500, 1000)
+NULLS, UNGROUPED, DRAWS = 340, 100, 20
+SIZES = (250, 1000)
 HELD_OUT = ("calibration", "certification", "test")
 PER_CONVERSATION = 5
 
@@ -65,14 +65,15 @@ def two_windows(random: np.random.Generator, seen: Observed, groups: int) -> lis
     return [seen.where(side[place] == number) for number in (1, 2)]
 
 
-def conversations(random: np.random.Generator, seen: Observed) -> Observed:
-    """Return traffic in which every row has near copies: conversations of five rows.
+def conversations(random: np.random.Generator, window: Observed, traffic: Observed) -> Observed:
+    """Return a window in which every row has near copies: conversations of five rows.
 
-    Of each the query and its label stay the same, but for a row in five that has another's.
+    Four rows in five have the query and label of the first, the others those of any other.
     """
-    rows = np.repeat(np.arange(len(seen)), PER_CONVERSATION)
+    rows = np.repeat(np.arange(len(window)), PER_CONVERSATION)
     other = random.random(len(rows)) < 0.2
-    found = seen.where(np.where(other, random.integers(len(seen), size=len(rows)), rows))
+    any_row = random.integers(len(window), len(window) + len(traffic), size=len(rows))
+    found = window.joined(traffic).where(np.where(other, any_row, rows))
     return replace(found, group=np.array([f"c{row}" for row in rows], dtype=object))
 
 
@@ -89,7 +90,8 @@ def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
     )
 
     def talk(random: np.random.Generator) -> list[Observed]:
-        return [conversations(random, one) for one in two_windows(random, subjects, 150)]
+        windows = two_windows(random, subjects, 150)
+        return [conversations(random, one, subjects) for one in windows]
 
     def talk_ungrouped(random: np.random.Generator) -> list[Observed]:
         return [ungrouped(one, name) for one, name in zip(talk(random), "ab", strict=True)]
@@ -104,7 +106,7 @@ def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
     for number, (name, windows) in enumerate(kinds.items()):
         found = [
             find_drift(*windows(np.random.default_rng([number, n])), replace(RULE, seed=n))
-            for n in trange(NULLS, desc=name)
+            for n in trange(UNGROUPED if windows is talk_ungrouped else NULLS, desc=name)
         ]
         if windows is not talk_ungrouped:
             pooled += found
@@ -145,11 +147,14 @@ def power(seen: Observed) -> Iterator[str]:
     """Yield the table of planted shifts."""
     yield (
         "### Power on MMLU\n\nShare of "
-        f"{DRAWS} comparisons that alarm at 1%, and the tests that did, most often first.\n\n"
+        f"{DRAWS} comparisons that alarm at 1%, and the tests that did, most often first. Domains are "
+        "not told.\n\n"
         f"| planted shift | {' | '.join(f'{n} and {n} groups' for n in SIZES)} | found by |\n"
         f"|---|{'---:|' * len(SIZES)}---|"
     )
-    law = np.isin(seen.domain.astype(str), ["professional_law"])
+    law = seen.domain == "professional_law"
+    # Where the log tells domains, their mix alone finds most topics.
+    seen = replace(seen, domain=np.full(len(seen), "", dtype=object))
     shifts: dict[str, Shifted] = {}
     for share in (0.05, 0.1, 0.2):
         name = f"{share:.0%} of the recent rows replaced by professional law"
@@ -158,9 +163,8 @@ def power(seen: Observed) -> Iterator[str]:
         shifts[f"mean score + {deviations} standard deviations"] = score_shift(deviations)
     for points in (0.03, 0.06, 0.12):
         shifts[f"needs_frontier + {100 * points:.0f} points at the same queries"] = labels(points)
-    rest = seen.where(~law)
     for name, shift in shifts.items():
-        found = {size: alarms(rest, size, shift, name) for size in SIZES}
+        found = {size: alarms(seen, size, shift, name) for size in SIZES}
         yield power_row(name, found)
 
 
