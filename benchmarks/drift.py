@@ -147,8 +147,8 @@ def power(seen: Observed) -> Iterator[str]:
     """Yield the table of planted shifts."""
     yield (
         "### Power on MMLU\n\nShare of "
-        f"{DRAWS} comparisons that alarm at 1%, and the tests that did, most often first. Domains are "
-        "not told.\n\n"
+        f"{DRAWS} comparisons that alarm at 1%, and the tests that did, most often first. Domains "
+        "are not told.\n\n"
         f"| planted shift | {' | '.join(f'{n} and {n} groups' for n in SIZES)} | found by |\n"
         f"|---|{'---:|' * len(SIZES)}---|"
     )
