@@ -14,14 +14,16 @@ from real_runs import OUTCOMES, ROOT
 from sections import write_section
 from tqdm import trange
 
+from querytier.data.examples import Examples
 from querytier.eval.drift import DriftFindings, DriftRule, find_drift
 from querytier.eval.drift_windows import Observed
-from querytier.observing import observe
+from querytier.observing import drawn, observe
 
-RULE = DriftRule(permutations=1999)
+RULE = DriftRule(permutations=1199)
 LEVELS = (0.01, 0.05, 0.1)
 NULLS, UNGROUPED, DRAWS = 340, 100, 20
-SIZES = (250, 1000)
+SIZES = (250, 800)
+MOST_ROWS = 2000
 HELD_OUT = ("calibration", "certification", "test")
 PER_CONVERSATION = 5
 
@@ -38,7 +40,7 @@ def main() -> int:
             *false_alarms(subjects, drifting),
             *speed(subjects),
             *power(subjects),
-            *march_to_june(drifting, held_out_ids(llmdrift)),
+            *march_to_june(drifting, held_out_examples(llmdrift).id.tolist()),
         ]
     text = "\n".join([PREFACE.format(permutations=RULE.permutations), *parts])
     print(text)
@@ -48,13 +50,13 @@ def main() -> int:
 
 def held_out(run: FinishedRun) -> Observed:
     """Return what is seen of the rows that a run's classifier was not fitted to."""
-    (seen,) = observe([run.examples.of_role(*HELD_OUT)], run.router.classifier, 0.8)
+    (seen,) = observe([held_out_examples(run)], run.router.classifier, 0.8)
     return seen
 
 
-def held_out_ids(run: FinishedRun) -> list[str]:
-    """Return the ids of the same rows."""
-    return [str(one) for one in run.examples.of_role(*HELD_OUT).id]
+def held_out_examples(run: FinishedRun) -> Examples:
+    """Return those rows themselves, whole groups drawn where there are more than 2,000."""
+    return drawn(run.examples.of_role(*HELD_OUT), MOST_ROWS, 0)
 
 
 def two_windows(random: np.random.Generator, seen: Observed, groups: int) -> list[Observed]:
@@ -90,16 +92,16 @@ def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
     )
 
     def talk(random: np.random.Generator) -> list[Observed]:
-        windows = two_windows(random, subjects, 150)
+        windows = two_windows(random, subjects, 100)
         return [conversations(random, one, subjects) for one in windows]
 
     def talk_ungrouped(random: np.random.Generator) -> list[Observed]:
         return [ungrouped(one, name) for one, name in zip(talk(random), "ab", strict=True)]
 
     kinds: dict[str, Callable[[np.random.Generator], list[Observed]]] = {
-        "MMLU, 500 and 500 groups": lambda random: two_windows(random, subjects, 500),
-        "primes and happy numbers, 300 and 300": lambda random: two_windows(random, drifting, 300),
-        f"MMLU in conversations of {PER_CONVERSATION}, 150 and 150": talk,
+        "MMLU, 250 and 250 groups": lambda random: two_windows(random, subjects, 250),
+        "primes and happy numbers, 250 and 250": lambda random: two_windows(random, drifting, 250),
+        f"MMLU in conversations of {PER_CONVERSATION}, 100 and 100": talk,
         "the same, groups not told": talk_ungrouped,
     }
     pooled: list[DriftFindings] = []
@@ -257,7 +259,7 @@ def march_to_june(seen: Observed, ids: list[str]) -> Iterator[str]:
 PREFACE = """## False alarms and power of `querytier drift`
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-drift`, on the runs of `make bench-real`:
-the rows of the calibration, certification and test roles, as the artifact sees them. Windows are
+up to 2,000 rows of the calibration, certification and test roles, as the artifact sees them. Windows are
 drawn by whole groups; {permutations:,} shuffles a comparison, else the defaults of `drift:`.
 """
 

@@ -227,7 +227,7 @@ class _Test:
 
 def _test(comparison: Comparison, windows: Windows, lacking: str, rule: DriftRule) -> "_Test | str":
     """Return the test, or why it is not made."""
-    groups = windows.fewest_groups()
+    groups = min(windows.groups)
     if groups < rule.fewest_groups:
         what = f" with a {lacking}" if lacking else ""
         return f"{groups} groups{what} in one window, and {rule.fewest_groups} are asked for"
@@ -255,8 +255,6 @@ def _finding(test: _Test, shift: Shift, rule: DriftRule, level: float) -> Findin
     top = shift.statistic.argmax(axis=1)[:, np.newaxis]
     highest = np.take_along_axis(shift.statistic, top, axis=1)[:, 0]
     sizes = np.take_along_axis(shift.size, top, axis=1)[:, 0]
-    rows, recent = test.windows.rows, test.windows.recent
-    sides = (rows.where(~recent), rows.where(recent))
     p_value = _p_value(highest, float(highest[0]))
     return Finding(
         name=test.comparison.name,
@@ -271,8 +269,8 @@ def _finding(test: _Test, shift: Shift, rule: DriftRule, level: float) -> Findin
         p_value=p_value,
         adjusted_p_value=p_value,
         drifted=False,
-        rows=(len(sides[0]), len(sides[1])),
-        groups=(sides[0].groups, sides[1].groups),
+        rows=test.windows.sizes,
+        groups=test.windows.groups,
         parts=_parts(test.statistic.parts, shift, highest),
     )
 
