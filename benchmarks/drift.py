@@ -15,7 +15,8 @@ from sections import write_section
 from tqdm import trange
 
 from querytier.data.examples import Examples
-from querytier.eval.drift import DriftFindings, DriftRule, find_drift
+from querytier.eval.drift import find_drift
+from querytier.eval.drift_findings import DriftFindings, DriftRule
 from querytier.eval.drift_windows import Observed
 from querytier.observing import drawn, observe
 
@@ -259,8 +260,13 @@ def march_to_june(seen: Observed, ids: list[str]) -> Iterator[str]:
 PREFACE = """## False alarms and power of `querytier drift`
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-drift`, on the runs of `make bench-real`:
-up to 2,000 rows of the calibration, certification and test roles, as the artifact sees them. Windows are
-drawn by whole groups; {permutations:,} shuffles a comparison, else the defaults of `drift:`.
+up to 2,000 rows of the calibration, certification and test roles, as the artifact sees them.
+Windows are drawn by whole groups; {permutations:,} shuffles a comparison, else the defaults of
+`drift:`. In brackets exact 95% intervals.
+
+The first table counts comparisons in which any test is significant, however small the shift: the
+floors would only take alarms away. The last row shows what happens to conversations that are taken
+for single rows.
 """
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ class Shuffling:
         return np.asarray(self._sides @ columns, dtype=np.float64)
 
     def counts(self, bins: Numbers, number: int) -> Floats:
-        """Return how many rows of each bin a unit has, shape (u, number); bins are of shape (n,)."""
+        """Return how many rows of each bin a unit has, shape (u, number); bins: shape (n,)."""
         units = len(self.recent_unit)
         places = self.unit_of_row * number + bins
         return np.bincount(places, minlength=units * number).reshape(units, number).astype(float)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from querytier.errors import UsageError
-from querytier.eval.drift import DriftRule, find_drift
+from querytier.eval.drift import find_drift
+from querytier.eval.drift_findings import DriftRule
 from querytier.eval.drift_windows import Observed
 from querytier.params import DriftParams
 from querytier.traffic_windows import Span, model_of
