@@ -22,7 +22,7 @@ from querytier.observing import drawn, observe
 
 RULE = DriftRule(permutations=1199)
 LEVELS = (0.01, 0.05, 0.1)
-NULLS, UNGROUPED, DRAWS = 340, 100, 20
+NULLS, UNGROUPED, DRAWS = 340, 40, 20
 SIZES = (250, 800)
 MOST_ROWS = 2000
 HELD_OUT = ("calibration", "certification", "test")
@@ -101,7 +101,7 @@ def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
 
     kinds: dict[str, Callable[[np.random.Generator], list[Observed]]] = {
         "MMLU, 250 and 250 groups": lambda random: two_windows(random, subjects, 250),
-        "primes and happy numbers, 250 and 250": lambda random: two_windows(random, drifting, 250),
+        "primes and happy numbers, 100 and 100": lambda random: two_windows(random, drifting, 100),
         f"MMLU in conversations of {PER_CONVERSATION}, 100 and 100": talk,
         "the same, groups not told": talk_ungrouped,
     }

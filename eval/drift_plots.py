@@ -35,7 +35,7 @@ def score_pair(reference: Observed, recent: Observed) -> str | None:
             alpha=alpha,
             label=name,
         )
-    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axes.set_xlabel("decision score")
     axes.set_ylabel("share of the rows")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
