@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift clean
 
 demo: .venv/installed
 	dvc repro
@@ -111,6 +111,10 @@ bench-certify: .venv/installed
 # False alarms and delays of the watch over a certificate, simulated: some minutes.
 bench-watch: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificate_watch.py
+
+# Simulations of the drift tests, on the runs of bench-real; RUNS=DIR as above.
+bench-drift: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/drift.py $(if $(RUNS),--runs $(RUNS))
 
 # LiteLLM wants an older huggingface_hub than .venv has, so its scorers run beside it.
 bench-heuristics: .venv/installed .venv-litellm/installed
