@@ -11,6 +11,7 @@ from querytier.errors import UsageError
 from querytier.eval.paired_gate import SuperiorOn
 
 __all__ = [
+    "AuditFreshParams",
     "Budget",
     "CertifyParams",
     "EvaluateParams",
@@ -176,6 +177,18 @@ class GateParams(_Section):
     seed: Seed = 17
 
 
+class AuditFreshParams(_Section):
+    """Which new labels are held back before they are merged."""
+
+    enabled: bool = True
+    level: Share = 0.01
+    tolerated_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
+    fewest_labels: Annotated[int, Field(ge=5)] = 20
+    trusted_sources: tuple[str, ...] = ()
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    seed: Seed = 17
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -185,6 +198,7 @@ class Params(_Section):
     certify: CertifyParams = CertifyParams()
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams()
+    audit_fresh: AuditFreshParams = AuditFreshParams()
 
 
 def read_params(path: Path | None) -> Params:
