@@ -3,7 +3,7 @@
 Two predictions stand against the label of every fresh row. The first is by learners of the recorded
 labels. The second is the first, moved by what the *other* fresh rows say: by a shift of the level,
 of the slope, and along principal components of the embeddings. A cell (a source, a group, a phrase
-that one source uses) is held back only where its labels contradict both. What shifts everywhere
+of one source) is held back only where its labels contradict both. What shifts everywhere
 contradicts the first alone: that is drift, and none of this module's business.
 """
 
@@ -25,7 +25,6 @@ Rows = NDArray[np.intp]
 
 _COMPONENTS = 24
 _PRIOR_ROWS = 4.0
-_STEPS = 12
 _SUREST = 4.6  # log-odds of 0.99
 
 
@@ -164,14 +163,18 @@ def _components(embeddings: NDArray[np.float32]) -> Floats:
 
 
 def _moved(features: Floats, offset: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Return the coefficients, drawn to 0, by which log-odds fit labels better: ridge, by Newton."""
-    coefficients, ridge = np.zeros(features.shape[1]), np.eye(features.shape[1]) * _PRIOR_ROWS
-    for _ in range(_STEPS):
-        p = _probability(offset + features @ coefficients)
-        slope = features.T @ (weights * (labels - p)) - ridge @ coefficients
-        curvature = (features.T * (weights * p * (1 - p))) @ features + ridge
-        coefficients = coefficients + np.linalg.solve(curvature, slope)
-    return coefficients
+    """Return the coefficients, drawn to 0, by which log-odds fit the labels better."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    def loss(coefficients: Floats) -> tuple[float, Floats]:
+        log_odds = offset + features @ coefficients
+        rows = weights * (np.logaddexp(0.0, log_odds) - labels * log_odds)
+        penalty = _PRIOR_ROWS * coefficients
+        slope = features.T @ (weights * (expit(log_odds) - labels)) + penalty
+        return float(rows.sum() + penalty @ coefficients / 2), slope
+
+    return np.asarray(minimize(loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B").x)
 
 
 def _bounded(log_odds: Floats) -> Floats:

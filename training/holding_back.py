@@ -1,6 +1,5 @@
 """Which fresh rows are held back before they are merged: sources, then groups, then phrases."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -20,7 +19,6 @@ Counting = Callable[[Examples, Rows], int]
 Standing = Literal["held", "drift", "cannot tell"]
 
 _KINDS = 3
-_CONFINED = 0.9
 _PHRASE_WORDS = (1, 3)
 _RECORDED_PHRASES = 300
 _FEWEST_SHIFTED_OTHERS = 2
@@ -129,7 +127,7 @@ def hold_back(
     Sources are taken out one by one, the surest first, so that a large one does not make the others
     look wrong. Where half of the sources or more shift, those that shift are compared with each
     other instead: what they share is drift, and with fewer than two others to compare with nobody
-    can tell. Then come groups, then phrases of which one source has nine rows in ten.
+    can tell. Then come groups, then phrases of one to three words as one source uses them.
 
     Parameters
     ----------
@@ -202,7 +200,7 @@ def _judge_phrases(one: _Round) -> None:
     if len(set(one.fresh.source[one.kept])) < 2:
         return
     units = _numbered(one.fresh.group)
-    cells = _kept_cells(one, _confined_phrases(one))
+    cells = _kept_cells(one, _phrases_of_sources(one))
     recorded = _phrase_cells(one.recorded, one.rules.fewest)[:_RECORDED_PHRASES]
     _judge_cells(one, cells, units, _spread_of(one, recorded))
 
@@ -247,16 +245,12 @@ def _cells(examples: Examples, kind: str, fewest: int, size: Counting) -> Iterat
             yield Cell(kind, name, name if kind == "source" else "", rows)
 
 
-def _confined_phrases(one: _Round) -> Iterator[Cell]:
-    """Yield the phrases of which one source has nearly all rows; its rows alone are the cell."""
+def _phrases_of_sources(one: _Round) -> Iterator[Cell]:
+    """Yield each phrase as each source uses it."""
     for cell in _phrase_cells(one.fresh, one.rules.fewest):
-        sources = one.fresh.source[cell.rows[one.kept[cell.rows]]]
-        if not len(sources):
-            continue
-        (source, count), *_ = Counter(sources.tolist()).most_common(1)
-        if source and count >= _CONFINED * len(sources):
-            inside = cell.rows[one.fresh.source[cell.rows] == source]
-            yield replace(cell, source=str(source), rows=inside)
+        sources = one.fresh.source[cell.rows]
+        for source in sorted(set(sources) - {""}):
+            yield replace(cell, source=str(source), rows=cell.rows[sources == source])
 
 
 def _phrase_cells(examples: Examples, fewest: int) -> list[Cell]:

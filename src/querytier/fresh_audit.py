@@ -9,6 +9,7 @@ be.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from querytier.training.baselines import Labelled
 from querytier.training.fresh_labels import foretell
 from querytier.training.holding_back import HoldRules, Judged, hold_back
 
-__all__ = ["HELD_BACK", "FreshAudit", "audit_fresh"]
+__all__ = ["HELD_BACK", "FreshAudit", "audit_fresh", "embedded"]
 
 HELD_BACK = "held_back.jsonl"
 _FEWEST_RECORDED = 200
@@ -68,10 +69,12 @@ class FreshAudit:
         lines = [
             f"label audit: {len(self.kept)} of {rows} fresh rows kept, {len(self.refused)} held back"
         ]
-        lines += [f"  {_sentence(one)}" for one in self.judged[:_LISTED]]
-        if len(self.judged) > _LISTED:
-            lines.append(f"  and {len(self.judged) - _LISTED} more")
-        return lines
+        drifted = [one for one in self.judged if one.standing == "drift"]
+        others = [one for one in self.judged if one.standing != "drift"]
+        lines += [f"  {_sentence(one)}" for one in others[:_LISTED]]
+        if len(others) > _LISTED:
+            lines.append(f"  and {len(others) - _LISTED} more, in the record")
+        return lines + ([_drift_sentence(drifted)] if drifted else [])
 
     def record(self) -> dict[str, Any]:
         """Return the audit for JSON."""
@@ -119,7 +122,7 @@ def audit_fresh(
     rules = HoldRules(
         params.level, params.tolerated_share, params.fewest_labels, params.trusted_sources
     )
-    recorded_rows, fresh_rows = _embedded(known), _embedded(labelled)
+    recorded_rows, fresh_rows = embedded(known), embedded(labelled)
     try:
         foretold = foretell(recorded_rows, fresh_rows, params.folds, params.seed)
     except TrainingError as error:
@@ -142,7 +145,8 @@ def _why_not(known: Examples, labelled: Examples, params: AuditFreshParams) -> s
     return ""
 
 
-def _embedded(examples: Examples) -> Labelled:
+def embedded(examples: Examples) -> Labelled:
+    """Return labelled examples with what the predictors read of them."""
     from querytier.classifier.encoder import load_encoder
     from querytier.training.embedding_cache import EmbeddingCache
 
@@ -182,6 +186,15 @@ def _sentence(one: Judged) -> str:
         f"{cell.kind} '{name}'{of}: {len(cell.rows)} labels read as if {found.share:.0%} were "
         f"{change}, against what is recorded (p {one.against.recorded.p_value:.1g}, beside the "
         f"others {one.against.others.p_value:.1g}); {stands}"
+    )
+
+
+def _drift_sentence(drifted: Sequence[Judged]) -> str:
+    names = ", ".join(one.cell.name for one in drifted[:_LISTED])
+    more = f" and {len(drifted) - _LISTED} more" if len(drifted) > _LISTED else ""
+    return (
+        f"  {len(drifted)} sources are not labelled as recorded, and shift alike ({names}{more}): "
+        "that is drift, and kept"
     )
 
 
