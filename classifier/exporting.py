@@ -134,28 +134,14 @@ def export_artifact(
         write_graph(encoded.traced, features, heads, new / MODEL, typicality)
         if not cut:
             (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
-        manifest = Manifest(
+        manifest = _unproved(
+            features,
+            encoded,
+            lineage,
             model_version=graph_sha256(new / MODEL)[:12],
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            input="text" if cut else "token_ids",
-            precision=encoded.precision,
-            tolerance=_replay_tolerance(encoded, tolerance),
-            max_tokens=encoder.max_tokens,
-            text_view=TextView(VIEW_VERSION, view_fingerprint()),
-            decision_score=heads.ranks_by,
-            threshold=encoded.calibrated.threshold,
             fallback_tier=fallback_tier,
             certificate=certificate,
-            encoder={
-                "name": encoder.name,
-                "weights_sha256": encoder.weights_sha256,
-                "opset": OPSET,
-                "blocks": sorted(heads.blocks),
-            },
-            parity={},
-            quantisation=encoded.report,
-            files={},
-            **asdict(lineage),
+            tolerance=_replay_tolerance(encoded, tolerance),
         )
         tokenizer = None if cut else encoder.tokenizer
         classifier = Classifier(manifest, tokenizer, open_session(new / MODEL))
@@ -171,6 +157,47 @@ def export_artifact(
         (new / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
         replay_golden(Classifier.load(new), new / GOLDEN)
     return manifest
+
+
+def _unproved(
+    features: Features,
+    encoded: Encoded,
+    lineage: Lineage,
+    *,
+    model_version: str,
+    fallback_tier: Tier,
+    certificate: Certificate,
+    tolerance: Tolerance,
+) -> Manifest:
+    """Return the manifest of a graph that has met no gate yet, and has no files."""
+    encoder, heads = features.encoder, encoded.calibrated.heads
+    known = asdict(lineage)
+    # What a certificate that is refused later leaves in force.
+    metrics = {**known.pop("metrics"), "target_threshold": encoded.calibrated.threshold}
+    return Manifest(
+        model_version=model_version,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        input="text" if cuts_words(encoder.tokenizer_json) else "token_ids",
+        precision=encoded.precision,
+        tolerance=tolerance,
+        max_tokens=encoder.max_tokens,
+        text_view=TextView(VIEW_VERSION, view_fingerprint()),
+        decision_score=heads.ranks_by,
+        threshold=encoded.calibrated.threshold,
+        fallback_tier=fallback_tier,
+        certificate=certificate,
+        encoder={
+            "name": encoder.name,
+            "weights_sha256": encoder.weights_sha256,
+            "opset": OPSET,
+            "blocks": sorted(heads.blocks),
+        },
+        parity={},
+        quantisation=encoded.report,
+        files={},
+        metrics=metrics,
+        **known,
+    )
 
 
 def _typicality(

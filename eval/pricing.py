@@ -63,14 +63,14 @@ def priced(examples: Examples, prices: Prices) -> tuple[Examples, int]:
     int
         Rows of which any cost is by estimated tokens.
     """
-    read, written = examples.input_tokens, examples
+    read = examples.input_tokens
     queries = np.array([len(str(query)) for query in examples.query]) / _CHARACTERS_A_TOKEN
     tokens_in = np.where(np.isnan(read), queries, read)
     estimated = np.zeros(len(examples), dtype=np.bool_)
     costs = {}
     for tier, of_tier in (("cheap", prices.cheap), ("frontier", prices.frontier)):
         logged: Floats = getattr(examples, f"{tier}_cost")
-        told: Floats = getattr(written, f"{tier}_output_tokens")
+        told: Floats = getattr(examples, f"{tier}_output_tokens")
         assumed = np.nan if of_tier.output_tokens is None else of_tier.output_tokens
         tokens_out = np.where(np.isnan(told), assumed, told)
         by_table = dollar_costs(of_tier.price, tokens_in, tokens_out)

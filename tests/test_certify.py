@@ -58,6 +58,18 @@ def test_a_granted_certificate_and_its_threshold_are_in_the_artifact(certifiable
     assert "certificate | granted" in (certifiable / "model" / "README.md").read_text()
 
 
+def test_a_refusal_takes_back_what_was_certified(certifiable, call):
+    by_rate = manifest_of(certifiable).threshold
+    assert call("certify", certifiable, "--alpha", "0.6")[0] == 0
+    assert manifest_of(certifiable).threshold != by_rate
+    assert call("certify", certifiable, "--alpha", "0.01", "--delta", "0.05")[0] == 1
+    manifest = manifest_of(certifiable)
+    assert (manifest.certificate.status, manifest.threshold) == ("refused", by_rate)
+    rate = manifest.metrics["target_frontier_rate"]
+    card = (certifiable / "model" / "README.md").read_text()
+    assert f"sends {rate:.0%} of the calibration rows to the frontier tier" in card
+
+
 def test_a_refusal_is_an_exit_code_and_leaves_the_threshold(certifiable, call):
     before = manifest_of(certifiable)
     code, out, _ = call("certify", certifiable, "--alpha", "0.01", "--delta", "0.05")

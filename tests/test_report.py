@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import shutil
 
 import pytest
 
@@ -11,8 +10,6 @@ from querytier.eval.certificate_words import promise_sentence
 from querytier.eval.report import render_markdown, render_model_card, render_report
 from querytier.eval.result_table import beside_baselines, headline
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 PLOTS = dict.fromkeys(("gain", "reliability", "scores"), '<svg role="img" aria-label="a plot"/>')
 TEXT = "Is 7 < 8 & why? <script>alert(1)</script> " * 7
 
@@ -233,19 +230,6 @@ def test_the_model_card_is_read_by_model_hubs(metrics):
 def test_a_run_leaves_all_four_files(run_dir):
     for name in ("metrics.json", "report.html", "report.md", "model_card.md"):
         assert (run_dir / name).stat().st_size > 500
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Return Chromium, the machine's own."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

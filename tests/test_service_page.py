@@ -1,15 +1,12 @@
 """The service's page in a real browser: a query is typed, a decision is seen."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 ARTIFACT = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"
 
 
@@ -23,19 +20,6 @@ def address():
         line = server.stdout.readline()
         yield re.search(r"http://[\w.:]+", line).group()
         server.terminate()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Return Chromium, the machine's own."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("width", [1280, 360])

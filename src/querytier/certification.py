@@ -61,7 +61,8 @@ class Certified:
 def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     """Certify the artifact of a run, and write the certificate into it.
 
-    Granted, the certified threshold takes the place of the one that only met a frontier rate.
+    Granted, the certified threshold takes the place of the one that only met a frontier rate, which
+    comes back where a later attempt is refused.
 
     Parameters
     ----------
@@ -100,7 +101,9 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     attempt = Attempts(out).recorded(question, answer)
     expires = today + timedelta(days=params.valid_days) if found.granted else None
     certificate = _certificate(found, attempt, today, expires)
-    manifest = write_certificate(out / "model", certificate, found.threshold)
+    by_rate = router.classifier.manifest.metrics.get("target_threshold")
+    threshold = found.threshold if found.granted else by_rate
+    manifest = write_certificate(out / "model", certificate, threshold)
     return Certified(found, attempt, out / "model", manifest)
 
 

@@ -1,25 +1,20 @@
 """The command line: `querytier VERB`; exit code 0, 1 (the run failed) or 2 (the call is wrong)."""
 
-import json
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from querytier import __version__
 from querytier.artifact_verbs import artifact_app
-from querytier.certify_verbs import Alpha, Delta, certify, plan
+from querytier.certify_verbs import certify, plan
 from querytier.data_verbs import data_app
-from querytier.errors import MissingExtraError, QuerytierError, UsageError
+from querytier.deciding_verbs import decide, score
+from querytier.errors import MissingExtraError, QuerytierError
 from querytier.gate_verbs import gate
-from querytier.log_options import LogOptions, Logs, say, takes_log_options
 from querytier.off_policy_verbs import off_policy
 from querytier.serve_verbs import serve
-
-if TYPE_CHECKING:
-    from querytier.stages import Exported
+from querytier.stage_verbs import crossval, evaluate, export, prepare, run, show, train
 
 __all__ = ["app", "main"]
 
@@ -50,51 +45,39 @@ _OFFLINE_PACKAGES = frozenset(
     }
 )
 
-app.add_typer(artifact_app, name="artifact")
+app.command(
+    epilog="Example: querytier run logs.jsonl.gz "
+    "--map query=prompt,cheap_score=weak,frontier_score=strong --out runs/first"
+)(run)
+app.command(epilog="Example: querytier prepare --params params.yaml --out artifacts")(prepare)
+app.command(epilog="Example: querytier train --params params.yaml --out artifacts")(train)
+app.command(epilog="Example: querytier export --params params.yaml --out artifacts")(export)
+app.command(
+    epilog="Example: querytier evaluate other.jsonl --map query=prompt,needs_frontier=label "
+    "--artifact runs/first/model --out runs/other"
+)(evaluate)
+app.command(epilog='Example: querytier show runs/first --query "Where is my order?"')(show)
+app.command(
+    epilog="Example: querytier crossval few.jsonl --map query=prompt,needs_frontier=label "
+    "--folds 5 --out runs/crossval"
+)(crossval)
+app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
-app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
-app.add_typer(data_app, name="data")
-app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
 )(off_policy)
-
-OptionalLogs = Annotated[
-    list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
-]
-Corrections = Annotated[
-    Path | None,
-    typer.Option(
-        "--corrections",
-        metavar="FILE",
-        help="The table of `data audit`, corrected labels filled in.",
-    ),
-]
-Artifact = Annotated[
-    Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
-]
-Champion = Annotated[
-    Path | None,
-    typer.Option("--champion", metavar="DIR", help="A classifier to stand beside in the report."),
-]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for all results.")]
-EngineName = Annotated[
-    str,
-    typer.Option("--engine", help="local reads one file after the other; daft reads many at once."),
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option("--cluster", metavar="ADDRESS", help="The Ray cluster on which daft runs."),
-]
-BudgetName = Annotated[
-    str | None,
-    typer.Option("--budget", help="quick, or standard: also smaller and faster encoders."),
-]
-StageParams = Annotated[
-    Path, typer.Option("--params", metavar="FILE", help="The params.yaml of the pipeline.")
-]
+app.command(
+    epilog="Example: querytier score logs.jsonl --map query=prompt,id=id "
+    "--artifact runs/first/model --out scores.csv"
+)(score)
+app.command(epilog='Example: querytier decide "Where is my order?" --artifact runs/first/model')(
+    decide
+)
+app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
+app.add_typer(artifact_app, name="artifact")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -121,279 +104,6 @@ def _querytier(
     if version:
         typer.echo(f"querytier {__version__}")
         raise typer.Exit
-
-
-@app.command(
-    epilog="Example: querytier run logs.jsonl.gz "
-    "--map query=prompt,cheap_score=weak,frontier_score=strong --out runs/first"
-)
-@takes_log_options
-def run(
-    logs: Logs,
-    out: Out,
-    reading: LogOptions,
-    corrections: Corrections = None,
-    budget: BudgetName = None,
-    engine: EngineName = "local",
-    cluster: Cluster = None,
-    champion: Champion = None,
-    alpha: Alpha = None,
-    delta: Delta = None,
-) -> None:
-    """Run the whole pipeline on logs: prepare, train, export, evaluate."""
-    from querytier import stages
-    from querytier.data.engines import engine as engine_named
-    from querytier.params import with_section
-    from querytier.serve import Router
-    from querytier.summary import print_data
-    from querytier.tracking import Tracker
-
-    settings = with_section(reading.params(logs=logs), "train", budget=budget)
-    settings = with_section(settings, "certify", alpha=alpha, delta=delta)
-    sources = reading.sources(logs, settings)
-    if champion is not None:
-        Router.load(champion)  # what is no artifact is to be heard of before the training
-    tracker, reader = Tracker(out), engine_named(engine, cluster)
-    say("1/4 prepare")
-    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
-    say("2/4 train")
-    stages.train_stage(out, settings, tracker)
-    say("3/4 export")
-    _say_certified(stages.export_stage(out, settings, tracker))
-    say("4/4 evaluate")
-    stages.evaluate_stage(out, settings, tracker, champion)
-    _show(out, out)
-
-
-@app.command(
-    name="prepare", epilog="Example: querytier prepare --params params.yaml --out artifacts"
-)
-@takes_log_options
-def prepare_(
-    out: Out,
-    reading: LogOptions,
-    logs: OptionalLogs = None,
-    corrections: Corrections = None,
-    engine: EngineName = "local",
-    cluster: Cluster = None,
-) -> None:
-    """Stage 1: read, label and split logs; by default those that the params file names."""
-    from querytier import stages
-    from querytier.data.engines import engine as engine_named
-    from querytier.summary import print_data
-
-    default = Path("params.yaml")
-    # Who names logs need have no project around them.
-    settings = reading.params(default if default.is_file() or not logs else None)
-    sources = reading.sources(logs or [], settings)
-    reader = engine_named(engine, cluster)
-    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
-
-
-@app.command(epilog="Example: querytier train --params params.yaml --out artifacts")
-def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
-    """Stage 2: encode, choose, fit and calibrate on the prepared data."""
-    from querytier import stages
-    from querytier.params import read_params, with_section
-    from querytier.tracking import Tracker
-
-    settings = with_section(read_params(params), "train", budget=budget)
-    fitted = stages.train_stage(out, settings, Tracker(_project(params)))
-    say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
-
-
-@app.command(
-    epilog="Example: querytier crossval few.jsonl --map query=prompt,needs_frontier=label "
-    "--folds 5 --out runs/crossval"
-)
-@takes_log_options
-def crossval(
-    logs: Logs,
-    out: Out,
-    reading: LogOptions,
-    folds: Annotated[int | None, typer.Option("--folds", min=2, max=20)] = None,
-    budget: BudgetName = None,
-) -> None:
-    """Judge the whole procedure out of fold, where logs are too few to set rows aside."""
-    from querytier.crossvalidation import cross_validate_logs
-    from querytier.params import with_section
-    from querytier.stages import reading_of
-    from querytier.summary import print_table
-
-    settings = with_section(reading.params(logs=logs), "train", budget=budget, folds=folds)
-    sources = reading.sources(logs, settings)
-    metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
-    print_table(metrics)
-    say(f"{metrics['protocol']}; chosen: {', '.join(metrics['chosen'])}")
-    say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
-
-
-@app.command(epilog="Example: querytier export --params params.yaml --out artifacts")
-def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
-    """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
-    from querytier import stages
-    from querytier.params import read_params
-    from querytier.tracking import Tracker
-
-    exported = stages.export_stage(out, read_params(params), Tracker(_project(params)))
-    manifest = exported.manifest
-    say(
-        f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
-        f"and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
-        f"{manifest.parity['texts']} texts"
-    )
-    for trial in manifest.quantisation["trials"]:
-        drift = trial["drift"]
-        say(
-            f"{trial['precision']}: {drift['flips']} of {drift['texts']} decisions changed; "
-            f"{trial['refusal'] or 'within the budget'}"
-        )
-    _say_certified(exported)
-
-
-@app.command(
-    epilog="Example: querytier evaluate other.jsonl --map query=prompt,needs_frontier=label "
-    "--artifact runs/first/model --out runs/other"
-)
-@takes_log_options
-def evaluate(
-    out: Out,
-    reading: LogOptions,
-    logs: OptionalLogs = None,
-    artifact: Annotated[
-        Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
-    ] = None,
-    champion: Champion = None,
-) -> None:
-    """Judge an artifact on labelled logs; without LOGS, stage 4 of the pipeline in --out."""
-    if logs is None:
-        if artifact or reading.map_text:
-            raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
-        _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
-        return
-    if artifact is None:
-        raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
-    from querytier.other_logs import evaluate_artifact
-    from querytier.stages import reading_of
-
-    settings = reading.params()
-    evaluate_artifact(
-        reading.sources(logs, settings),
-        artifact,
-        out,
-        rules=reading_of(settings.prepare).rules if reading.names_rules else None,
-        params=settings,
-        champion=champion,
-    )
-    _show(out, out)
-
-
-@app.command(
-    epilog="Example: querytier score logs.jsonl --map query=prompt,id=id "
-    "--artifact runs/first/model --out scores.csv"
-)
-@takes_log_options
-def score(
-    logs: Logs,
-    artifact: Artifact,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .csv or .parquet file.")],
-    reading: LogOptions,
-    engine: EngineName = "local",
-    cluster: Cluster = None,
-) -> None:
-    """Decide every query of logs; columns id, p_frontier, decision_score, tier."""
-    from querytier.data.engines import engine as engine_named
-    from querytier.scoring import score_logs
-
-    settings = reading.params()
-    scored = score_logs(
-        reading.sources(logs, settings),
-        artifact,
-        out,
-        max_bad_share=settings.prepare.max_bad_share,
-        engine=engine_named(engine, cluster),
-    )
-    counts = ", ".join(
-        f"{name} {count}" for name, count in {**scored.tiers, **scored.reasons}.items()
-    )
-    say(f"{scored.rows} rows scored in {out} ({counts})")
-    if scored.quarantined:
-        say(f"{sum(scored.quarantined.values())} records in {out}.quarantine.jsonl")
-
-
-@app.command(epilog='Example: querytier decide "Where is my order?" --artifact runs/first/model')
-def decide(
-    query: Annotated[str, typer.Argument(help="The query.")],
-    artifact: Artifact,
-) -> None:
-    """Decide one query and print the decision as one JSON line."""
-    from querytier.serve import Router
-
-    typer.echo(json.dumps(Router.load(artifact).decide(query).record()))
-
-
-@app.command(epilog='Example: querytier show runs/first --query "Where is my order?"')
-def show(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="What --out of a run was.")],
-    query: Annotated[
-        list[str] | None, typer.Option("--query", help="Decide this too; may be given again.")
-    ] = None,
-    project: Annotated[
-        Path | None,
-        typer.Option("--project", metavar="DIR", help="Where mlflow.db is, if not in DIR."),
-    ] = None,
-) -> None:
-    """Print the table of a run, where its report is, and decisions beside the heuristic's."""
-    _show(out, project or out)
-    if query:
-        _compare(query, out / "model")
-
-
-def _say_certified(exported: "Exported") -> None:
-    for line in exported.certified.lines() if exported.certified else ():
-        say(line)
-
-
-def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
-    from querytier import stages
-    from querytier.params import read_params
-    from querytier.tracking import Tracker
-
-    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
-    say(f"report: {out / 'report.html'}")
-
-
-def _project(params: Path) -> Path:
-    """Return the folder whose MLflow store the stages of a project share."""
-    root = os.environ.get("DVC_ROOT")
-    return Path(root) if root else params.resolve().parent
-
-
-def _show(out: Path, project: Path) -> None:
-    from querytier.eval.result_table import beside_baselines, headline
-    from querytier.summary import print_table
-    from querytier.tracking import ui_command
-
-    path = out / "metrics.json"
-    if not path.is_file():
-        raise UsageError(f"{out} has no metrics.json; run `querytier run` with --out {out} first")
-    metrics = json.loads(path.read_text("utf-8"))
-    print_table(metrics)
-    typer.echo(f"\n{headline(metrics)} {beside_baselines(metrics)}\n")
-    if metrics["gate"]:
-        verdict = "passed" if metrics["gate"]["passed"] else "failed"
-        typer.echo(f"gate {verdict}: {metrics['gate']['reason']}")
-    typer.echo(f"report:   {out / 'report.html'}")
-    if (out / "model").is_dir():
-        typer.echo(f"artifact: {out / 'model'}")
-    typer.echo(f"MLflow:   {ui_command(project)}")
-
-
-def _compare(queries: list[str], artifact: Path) -> None:
-    from querytier.serve import Router
-    from querytier.summary import print_decisions
-
-    print_decisions(queries, Router.load(artifact))
 
 
 def _fail(message: str, exit_code: int) -> None:

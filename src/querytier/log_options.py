@@ -16,11 +16,19 @@ if TYPE_CHECKING:
     from querytier.data.sources import LogSource
     from querytier.params import Params
 
-__all__ = ["LogOptions", "Logs", "say", "takes_log_options"]
+__all__ = ["Cluster", "EngineName", "LogOptions", "Logs", "say", "takes_log_options"]
 
 Logs = Annotated[
     list[Path],
     typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet."),
+]
+EngineName = Annotated[
+    str,
+    typer.Option("--engine", help="local reads one file after the other; daft reads many at once."),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", metavar="ADDRESS", help="The Ray cluster on which daft runs."),
 ]
 
 

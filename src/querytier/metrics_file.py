@@ -7,13 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.assessment import Assessment
 from querytier.classifier.manifest import Manifest
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
 from querytier.data.labelling import RULE_BIASES
+from querytier.eval.bootstrap import Estimate
 from querytier.eval.gate import Gate
 from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_scores
 from querytier.eval.mistakes import mistakes_record
@@ -24,8 +24,6 @@ from querytier.pricing import routing_cost_of
 from querytier.serve import Router
 
 __all__ = ["metrics_of", "row_counts"]
-
-Floats = NDArray[np.float64]
 
 
 def metrics_of(
@@ -49,8 +47,6 @@ def metrics_of(
         How often these rows were used for a choice or shown, this time included, where counted.
     """
     manifest = assessment.router.classifier.manifest
-    latencies = _latencies(assessment)
-    p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
     return {
         "querytier": version("querytier"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,12 +57,8 @@ def metrics_of(
         "model": _model(manifest),
         "rows": [row.record() for row in assessment.evaluation.rows],
         "rows_left_out": dict(assessment.rows_left_out),
-        "mean_scores": {
-            name: estimate.record() for name, estimate in assessment.evaluation.mean_scores.items()
-        },
-        "mean_costs": {
-            name: estimate.record() for name, estimate in assessment.evaluation.mean_costs.items()
-        },
+        "mean_scores": _records(assessment.evaluation.mean_scores),
+        "mean_costs": _records(assessment.evaluation.mean_costs),
         "operating_point": {
             "threshold": manifest.threshold,
             "frontier_rate": assessment.evaluation.rows[0].frontier_rate.value,
@@ -82,12 +74,7 @@ def metrics_of(
         },
         "gate": gate.record() if gate else None,
         "candidates": list(candidates),
-        "latency_ms": {
-            "p50": float(p50),
-            "p95": float(p95),
-            "p99": float(p99),
-            "decisions": len(latencies),
-        },
+        "latency_ms": _latency(assessment),
         "reasons": dict(Counter(decision.reason for decision in assessment.decisions)),
         "promise": promise_record(
             assessment.examples,
@@ -121,10 +108,21 @@ def _evidence(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def _latencies(assessment: Assessment) -> Floats:
+def _records(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.record() for name, estimate in estimates.items()}
+
+
+def _latency(assessment: Assessment) -> dict[str, float | int]:
     """Decide some queries once more, one after the other, with nothing else under way."""
     queries = assessment.examples.query[: assessment.params.latency_decisions]
-    return np.array([assessment.router.decide(query).latency_ms for query in queries])
+    latencies = [assessment.router.decide(query).latency_ms for query in queries]
+    p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
+    return {
+        "p50": float(p50),
+        "p95": float(p95),
+        "p99": float(p99),
+        "decisions": len(latencies),
+    }
 
 
 def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:

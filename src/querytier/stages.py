@@ -15,10 +15,8 @@ MLflow run says so.
 """
 
 import shutil
-import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +24,13 @@ import numpy as np
 from querytier.assessment import Assessment, assess
 from querytier.certification import Certified, certify_artifact
 from querytier.classifier.artifact import MODEL
-from querytier.classifier.drift import DriftBudget
-from querytier.classifier.exporting import Lineage, TypicalQueries, export_artifact
-from querytier.classifier.features import Features
-from querytier.classifier.head import Blocks
-from querytier.classifier.manifest import Certificate, Manifest, Precision
+from querytier.classifier.exporting import export_artifact
+from querytier.classifier.manifest import Certificate, Manifest
 from querytier.classifier.parity import parity_views
-from querytier.classifier.precision import QUANTISED, Calibrated, Quantising
+from querytier.classifier.precision import Calibrated
 from querytier.data.atomic import atomic_folder
 from querytier.data.data_summary import DataSummary
 from querytier.data.engines import Engine
-from querytier.data.examples import Examples
 from querytier.data.held_out import rows_name
 from querytier.data.labelled_log import Reading
 from querytier.data.labelling import LabelRules
@@ -46,6 +40,7 @@ from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate
+from querytier.export_inputs import lineage_of, quantising_of, typical_queries
 from querytier.features import FeatureBlocks
 from querytier.metrics_file import metrics_of
 from querytier.params import Params, PrepareParams
@@ -55,8 +50,7 @@ from querytier.run_records import log_candidates, log_evaluation, log_export
 from querytier.scoring import embedded, load_to_judge
 from querytier.tracking import RunReference, Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled
-from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.fitted import Fitted, fit_classifier, recalibrated
+from querytier.training.fitted import Fitted, fit_classifier
 
 __all__ = [
     "Exported",
@@ -194,9 +188,9 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
             ),
             tolerance=params.export.parity_tolerance,
             certificate=_NO_CERTIFICATE,
-            lineage=_lineage(fitted, data),
-            quantising=_quantising(features, fitted, examples, params),
-            typical=_typical(out, examples),
+            lineage=lineage_of(fitted, data),
+            quantising=quantising_of(features, fitted, examples, params),
+            typical=typical_queries(out, examples),
         )
         asked = params.certify.alpha is not None
         certified = certify_artifact(out, params.certify) if asked else None
@@ -283,72 +277,3 @@ def _baselines_from(train: Labelled, asked: Labelled) -> list[Ranking]:
         probability_ranking(name, learner(train, asked), "training role")
         for name, learner in LEARNED_BASELINES.items()
     ]
-
-
-def _quantising(
-    features: Features, fitted: Fitted, examples: Examples, params: Params
-) -> Quantising | None:
-    """Return how the encoder is quantised; None where it is not, or nothing could judge it."""
-    wanted = params.export.precision
-    precisions: tuple[Precision, ...] = QUANTISED if wanted == "auto" else (wanted,)
-    calibration, train = examples.of_role("calibration"), examples.of_role("train")
-    if wanted == "fp32" or not len(calibration):
-        return None
-    # Labels are for calibrating; whether a decision changes can be seen on any query.
-    more = train.query[: max(0, params.export.drift_texts - len(calibration))]
-    views = [text_view(query) for query in [*calibration.query, *more]]
-
-    def recalibrate(blocks: Blocks) -> Calibrated:
-        known = {name: block[: len(calibration)] for name, block in blocks.items()}
-        return recalibrated(fitted, known, calibration, params.train.seed)
-
-    return Quantising(
-        precisions,
-        views,
-        EmbeddingCache().encode(features.encoder, views),
-        recalibrate,
-        DriftBudget(**params.export.drift.model_dump()),
-        required=wanted != "auto",
-    )
-
-
-def _typical(out: Path, examples: Examples) -> TypicalQueries:
-    known = examples.of_role("train", "calibration")
-    embeddings = np.load(out / "train" / "embeddings.npy")
-    views = [text_view(query) for query in examples.of_role("calibration").query]
-    return TypicalQueries(embeddings[known.role == "train"], views)
-
-
-def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
-    chosen = next(item for item in fitted.candidates if item["name"] == fitted.chosen)
-    return Lineage(
-        label_rule=asdict(data.label_rules),
-        metrics={
-            "chosen": fitted.chosen,
-            "chosen_by": fitted.metric,
-            "cross_validated_auroc": chosen["auroc"],
-            "target_frontier_rate": fitted.target_frontier_rate,
-            "calibration": fitted.calibration.method,
-            "calibration_rows": fitted.calibration.rows,
-            "calibration_reason": fitted.calibration.reason,
-            "venn_abers": fitted.calibration.venn_abers,
-        },
-        data={
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "roles": data.roles,
-            "label_sources": data.label_sources,
-            "needs_frontier": data.shares["needs_frontier"],
-        },
-        code={"querytier": version("querytier"), "commit": _commit()},
-    )
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that this code runs from; None outside one."""
-    git, folder = shutil.which("git"), Path(__file__).resolve().parent
-    if git is None or folder.parent.name != "src":
-        return None
-    command = [git, "-C", str(folder), "rev-parse", "HEAD"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stdout.strip() or None
