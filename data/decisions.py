@@ -4,9 +4,13 @@ A router that serves writes each decision when it is made (`querytier.serve.deci
 outcome of its answer, which comes minutes or days later, to a file of its own under the decision's
 id. Here the two are joined.
 
-Of several outcomes of one decision the last in time counts, for `outcome`, `feedback` and `cost`
-each by itself: a cost that comes after a vote does not take the vote away. Of the same time, or
-without one, it is the later line.
+Of several outcomes of one decision the last in time counts, for each of what `judgement_of` reads
+by itself: a cost that comes after a vote does not take the vote away. Of the same time, or without
+one, it is the later line.
+
+The two scores tell how good the answers of both tiers were, for queries that both were asked, such
+as those of an audit. Where both are known they make the label, and not what became of the one
+answer that was given.
 
 Decisions that the classifier did not make are kept. They have propensity 1, as what decided instead
 left no chance to the other tier, and the policy of such a row is the model version with the reason
@@ -38,8 +42,13 @@ Fields = Mapping[str, object]
 DECISION_FIELDS = (
     *("id", "time", "conversation", "domain", "query", "tier", "propensity", "policy"),
     *("outcome", "feedback", "cost"),
+    *("cheap_score", "frontier_score", "cheap_cost", "frontier_cost"),
 )
 _MARKS = {"tier", "propensity", "policy", "reason", "decision_score", "threshold", "latency_ms"}
+_NUMBERS = {
+    **dict.fromkeys(("outcome", "cheap_score", "frontier_score"), 1.0),
+    **dict.fromkeys(("cost", "cheap_cost", "frontier_cost"), math.inf),
+}
 _OF_THE_CLASSIFIER = ("classifier", "explore")
 
 
@@ -65,7 +74,7 @@ def decision_records(
     ----------
     records : iterator of Record
     outcomes : iterable of Record, optional
-        With `id`, `time` and any of `outcome`, `feedback` and `cost`.
+        With `id`, `time` and any of what `judgement_of` reads.
     elsewhere : iterable of Record or None
         The other files of the log, whose decisions the same outcomes judge. None leaves it to one
         of those files to say which outcomes are bad, or of no decision.
@@ -81,29 +90,33 @@ def decision_records(
 
 
 def judgement_of(values: Fields) -> dict[str, float | str]:
-    """Return what a record says of an answer: any of outcome, feedback and cost.
+    """Return what a record says of the answers to a query.
+
+    Any of outcome, feedback and cost, of the answer that was given, and of cheap_score and
+    frontier_score, cheap_cost and frontier_cost, where both tiers were asked.
 
     Raises
     ------
     BadRecordError
-        If it says nothing; the outcome is no number in [0, 1], the feedback none of the known
-        words, or the cost no number of 0 or more.
+        If it says nothing; the outcome or a score is no number in [0, 1], the feedback none of the
+        known words, or a cost no number of 0 or more.
 
     Examples
     --------
     >>> judgement_of({"outcome": 1, "feedback": "Thumbs up", "cost": None})
     {'outcome': 1.0, 'feedback': 'thumbs_up'}
+    >>> judgement_of({"cheap_score": 0, "frontier_score": 1})
+    {'cheap_score': 0.0, 'frontier_score': 1.0}
     """
     given = _given(values)
     judged: dict[str, float | str] = {}
-    if "outcome" in given:
-        judged["outcome"] = _within(given, "outcome", 1.0)
+    for name, limit in _NUMBERS.items():
+        if name in given:
+            judged[name] = _within(given, name, limit)
     if feedback := feedback_of(given):
         judged["feedback"] = feedback
-    if "cost" in given:
-        judged["cost"] = _within(given, "cost", math.inf)
     if not judged:
-        raise BadRecordError("none of outcome, feedback and cost")
+        raise BadRecordError(f"none of feedback, {', '.join(_NUMBERS)}")
     return judged
 
 

@@ -22,6 +22,8 @@ class Choice(NamedTuple):
     reason: Reason
     scores: Scores | None = None
     propensity: float = 1.0
+    audit: bool = False
+    audit_propensity: float = 0.0
 
 
 def allowed_tiers(allow: Collection[str] | None, deny: Collection[str] | None) -> tuple[Tier, ...]:

@@ -45,6 +45,12 @@ class Decision:
     model_version : str
     latency_ms : float
         From the query to the decision.
+    audit : bool
+        Whether the query was picked for the audit of the certificate: ask both tiers, and tell how
+        good either answer was.
+    audit_propensity : float
+        Probability with which it was to be picked, in [0, 1]; 0 where the certificate does not
+        speak of the query.
     """
 
     tier: Tier
@@ -56,6 +62,8 @@ class Decision:
     propensity: float
     model_version: str
     latency_ms: float
+    audit: bool = False
+    audit_propensity: float = 0.0
 
     def record(self) -> dict[str, Any]:
         """Return the decision for JSON."""

@@ -13,7 +13,8 @@ These are what `prepare` reads, without a column map::
 (`querytier.data.decisions` says how they are joined.) A decision is a JSON object a line: `id`,
 `time`, `tier`, `propensity` (of the tier that was taken), `policy` (the model version), `group`
 (the conversation) and `domain` where there are any, `reason`, `p_frontier`, `gain`,
-`decision_score`, `threshold`, `latency_ms`, and `query` or `query_sha256`.
+`decision_score`, `threshold`, `latency_ms`, `audit`, `audit_propensity`, and `query` or
+`query_sha256`. An outcome is `id`, `time`, and what `querytier.data.decisions.judgement_of` reads.
 """
 
 import hashlib
@@ -152,6 +153,10 @@ class DecisionLog:
         outcome: float | None = None,
         feedback: str | None = None,
         cost: float | None = None,
+        cheap_score: float | None = None,
+        frontier_score: float | None = None,
+        cheap_cost: float | None = None,
+        frontier_cost: float | None = None,
     ) -> None:
         """Have what became of a decision's answer written, later; it may be said bit by bit.
 
@@ -166,6 +171,10 @@ class DecisionLog:
             What its reader did: thumbs_up, thumbs_down, retry, escalation or human_takeover.
         cost : float, optional
             What the answer cost; 0 or more.
+        cheap_score, frontier_score : float, optional
+            Quality of the answers of both tiers, in [0, 1], where both were asked.
+        cheap_cost, frontier_cost : float, optional
+            What each of them cost; 0 or more.
 
         Raises
         ------
@@ -175,11 +184,22 @@ class DecisionLog:
         if not isinstance(id, str) or not id.strip():
             raise ValueError(f"id is {id!r}; give the id that came with the decision")
         try:
-            judged = judgement_of({"outcome": outcome, "feedback": feedback, "cost": cost})
+            judged = judgement_of(
+                {
+                    "outcome": outcome,
+                    "feedback": feedback,
+                    "cost": cost,
+                    "cheap_score": cheap_score,
+                    "frontier_score": frontier_score,
+                    "cheap_cost": cheap_cost,
+                    "frontier_cost": frontier_cost,
+                }
+            )
         except ValueError as error:
             raise ValueError(
                 f"{error}; give an outcome in [0, 1], a feedback (thumbs_up, thumbs_down, retry, "
-                "escalation, human_takeover), a cost of 0 or more, or several of them"
+                "escalation, human_takeover), a cost of 0 or more, a cheap_score and a "
+                "frontier_score in [0, 1], or several of them"
             ) from error
         said = {"id": id, "time": utc_text(self._clock()), **judged}
         self._writer.put(self._outcomes, lambda: said)
@@ -220,6 +240,8 @@ def _decision_fields(
         "decision_score": decision.decision_score,
         "threshold": decision.threshold,
         "latency_ms": decision.latency_ms,
+        "audit": decision.audit,
+        "audit_propensity": decision.audit_propensity,
         **_kept_text(_text(query), kept),
     }
 

@@ -7,59 +7,36 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.threshold import Tier
 from querytier.errors import ArtifactError
 from querytier.serve.access import Limits
+from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.decision import Decision
-from querytier.serve.metrics import LogCounts, Metrics
+from querytier.serve.decision_sink import DecisionSink
+from querytier.serve.metrics import Metrics
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import Loaded, load_proved
 from querytier.serve.router import Query
 from querytier.serve.settings import RouterSettings
 from querytier.serve.tracing import record_span, tracer
+from querytier.serve.watch_metrics import WatchMetrics, retrain_due
+from querytier.serve.watch_state import WatchSettings
 from querytier.serve.wire import Outcome, ReloadAnswer
 
-__all__ = ["Asked", "DecisionService", "DecisionSink", "ServiceSettings"]
+__all__ = ["Asked", "DecisionService", "ServiceSettings"]
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 # Going through a thread adds 0.12 ms to a request, measured: graphs that are about as
 # fast decide on the event loop. Slower ones must not hold up everybody else.
 _WORTH_A_THREAD = 0.0002
-
-
-class DecisionSink(LogCounts, Protocol):
-    """What the service needs of a decision log."""
-
-    def append(
-        self,
-        decision: Decision,
-        query: Query,
-        *,
-        id: str | None = None,  # noqa: A002 the log's own word
-        conversation: str | None = None,
-    ) -> str:
-        """Log a decision; return its id."""
-
-    def append_outcome(
-        self,
-        id: str,  # noqa: A002 the log's own word
-        *,
-        outcome: float | None,
-        feedback: str | None,
-        cost: float | None,
-    ) -> None:
-        """Log what came of a decision."""
-
-    def close(self) -> None:
-        """Write what waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +54,10 @@ class ServiceSettings:
         The artifact's folder is looked at so often; None: only on request.
     log : DecisionSink or None
         Gets decisions and outcomes; the service closes it at its end.
+    audits : Path or None
+        Folder in which the watch over the certificate keeps its file; None: no watch.
+    certificate : WatchSettings
+        How the certificate is watched.
     """
 
     artifact: Path
@@ -85,11 +66,13 @@ class ServiceSettings:
     limits: Limits = field(default_factory=Limits)
     watch_s: float | None = None
     log: DecisionSink | None = None
+    audits: Path | None = None
+    certificate: WatchSettings = field(default_factory=WatchSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One query to be decided, and what its caller says of it."""
+    """One query to be decided, and what its caller says of it; whom no audit is told, has none."""
 
     query: Query
     allow: Sequence[Tier] | None = None
@@ -97,6 +80,7 @@ class Asked:
     conversation: str | None = None
     id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_told_audits: bool = True
 
 
 class DecisionService:
@@ -117,12 +101,13 @@ class DecisionService:
         self.draining = False
         self.started = time.time()
         self.in_flight = 0
-        self._loaded = load_proved(settings.artifact, settings.router)
+        self._loaded = self._load()
         self._log = settings.log
         self._tracer = tracer()
         self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
+        self.metrics.registry.register(WatchMetrics(lambda: self._loaded.router))
         self.metrics.in_flight.set_function(lambda: self.in_flight)
 
     @property
@@ -162,9 +147,9 @@ class DecisionService:
             )
         try:
             for one in outcomes:
-                self._log.append_outcome(
-                    one.id, outcome=one.outcome, feedback=one.feedback, cost=one.cost
-                )
+                self._log.append_outcome(one.id, **one.said)
+                if self._watch is not None:
+                    self._watch.heard(one.id, **one.said)
         except Exception as error:
             self.metrics.log_refusals.inc()
             _log.exception("the decision log did not take an outcome")
@@ -192,14 +177,23 @@ class DecisionService:
 
     async def _proved(self) -> Loaded:
         try:
-            return await asyncio.to_thread(
-                load_proved, self.settings.artifact, self.settings.router
-            )
+            return await asyncio.to_thread(self._load)
         except Exception as error:
             self.metrics.reloads.labels("failure").inc()
             kept = self._loaded.manifest.model_version
             _log.exception("the artifact was not taken", extra={"model_version": kept})
             raise ArtifactError(f"{error}; model {kept} goes on deciding") from error
+
+    def _load(self) -> Loaded:
+        loaded = load_proved(self.settings.artifact, self.settings.router)
+        if self.settings.audits is None:
+            return loaded
+        watch = CertificateWatch(self.settings.audits, loaded.manifest, self.settings.certificate)
+        return replace(loaded, router=loaded.router.watched_by(watch))
+
+    @property
+    def _watch(self) -> CertificateWatch | None:
+        return self._loaded.router.watch
 
     def status(self) -> dict[str, Any]:
         """Return what the page shows: model, certificate, traffic, log."""
@@ -227,7 +221,14 @@ class DecisionService:
     def _certificate(self) -> dict[str, Any]:
         certificate = self.manifest.certificate
         expires = certificate.details.get("expires")
-        return {"status": certificate.status, "reason": certificate.reason, "expires": expires}
+        return {
+            "status": certificate.status,
+            "reason": certificate.reason,
+            "expires": expires,
+            "audit_rate": self.settings.router.audit_rate,
+            "watch": self._watch.look().record() if self._watch is not None else None,
+            "retrain_due": retrain_due(self._loaded.router),
+        }
 
     def _traffic(self) -> dict[str, Any]:
         decided = self.metrics.decided()
@@ -264,20 +265,25 @@ class DecisionService:
         decision = loaded.router.decide(
             asked.query, allow=asked.allow, deny=asked.deny, conversation=asked.conversation
         )
+        if not asked.is_told_audits:
+            decision = replace(decision, audit=False, audit_propensity=0.0)
         name = asked.id or uuid4().hex
         self.metrics.observe(decision)
-        self._note(decision, asked, name)
+        self._note(loaded, decision, asked, name)
         record = {**decision.record(), "id": name}
         if not math.isfinite(decision.threshold):
             record["threshold"] = None  # JSON has no infinity
         _log.debug("decided", extra=record)
         return record
 
-    def _note(self, decision: Decision, asked: Asked, name: str) -> None:
-        """Log and trace a decision; what goes wrong with it is counted, and the decision stands."""
+    def _note(self, loaded: Loaded, decision: Decision, asked: Asked, name: str) -> None:
+        """Log, audit and trace a decision; what fails is counted, and the decision stands."""
         try:
             if self._log is not None:
                 self._log.append(decision, asked.query, id=name, conversation=asked.conversation)
+            watch = loaded.router.watch
+            if decision.audit and watch is not None:
+                watch.audited(name, decision.tier, conversation=asked.conversation)
             if self._tracer is not None:
                 record_span(self._tracer, decision, asked.headers, asked.conversation)
         except Exception:  # noqa: BLE001 a full disk must not cost a decision

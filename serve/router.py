@@ -5,8 +5,9 @@ import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Self
 
 from querytier.classifier.certificate import covered_domains, expiry, mismatch
@@ -15,6 +16,7 @@ from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
+from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.choices import Choice, allowed_tiers, explored, overridden
 from querytier.serve.conversations import Conversations
 from querytier.serve.decision import Decision, Reason
@@ -44,14 +46,18 @@ class Router:
     certified_until : float
         From then on, in seconds since 1970, the fallback tier answers: the certificate has lapsed,
         or never was for this artifact. Infinity where there is none.
+    watch : CertificateWatch or None
+        Where it has withdrawn the certificate, the fallback tier answers.
     """
 
     classifier: Classifier
     settings: RouterSettings = field(default_factory=RouterSettings)
     certified_until: float = math.inf
+    watch: CertificateWatch | None = None
     _conversations: Conversations = field(init=False, repr=False, compare=False)
     _threads: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
     _covered: frozenset[str] | None = field(init=False, repr=False, compare=False)
+    _audits: Random = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="querytier")
@@ -59,6 +65,7 @@ class Router:
         object.__setattr__(self, "_threads", threads)
         covered = covered_domains(self.classifier.manifest.certificate)
         object.__setattr__(self, "_covered", covered)
+        object.__setattr__(self, "_audits", Random(self.settings.audit_seed))  # noqa: S311 no secret
 
     @classmethod
     def load(cls, path: Path | str, settings: RouterSettings | None = None) -> Self:
@@ -90,6 +97,10 @@ class Router:
                 "rows (1,000 rows are enough) and export again, or set it to 0"
             )
         return router
+
+    def watched_by(self, watch: CertificateWatch) -> Self:
+        """Return a router that falls back once the watch has withdrawn the certificate."""
+        return replace(self, watch=watch)
 
     def decide(
         self,
@@ -124,7 +135,7 @@ class Router:
                 choice = self._fallback("fallback:certificate")
             left = allowed_tiers(allow, deny) if allow is not None or deny is not None else None
             choice = self._adjusted(choice, conversation) if left is None else choice
-            choice = choice if left is None else overridden(choice, left)
+            choice = self._picked(choice) if left is None else overridden(choice, left)
             if conversation is not None and choice.tier == "frontier":
                 self._conversations.add(conversation)
         except Exception:  # noqa: BLE001 a router must get a tier whatever happens here
@@ -150,7 +161,7 @@ class Router:
             return self._fallback("fallback:timeout")
 
     def _chosen(self, query: Query) -> Choice:
-        if time.time() >= self.certified_until:
+        if time.time() >= self.certified_until or (self.watch and self.watch.withdrawn):
             return self._fallback("fallback:certificate")
         view = text_view(query)
         if not view:
@@ -173,6 +184,19 @@ class Router:
             return choice
         return explored(choice, self.settings.exploration, self.classifier.manifest.threshold)
 
+    def _picked(self, choice: Choice) -> Choice:
+        """Pick a choice for the audit, or not.
+
+        The certificate speaks of what the threshold sends to the cheap tier, whichever tier memory
+        or exploration has it go to. Where the caller left one tier only, the other is not asked.
+        """
+        manifest, rate = self.classifier.manifest, self.settings.audit_rate
+        if not rate or choice.scores is None or manifest.certificate.status != "granted":
+            return choice
+        if tier_of(choice.scores.decision_score, manifest.threshold) != "cheap":
+            return choice
+        return choice._replace(audit=self._audits.random() < rate, audit_propensity=rate)
+
     def _fallback(self, reason: Reason) -> Choice:
         return Choice(self.classifier.manifest.fallback_tier, reason)
 
@@ -188,6 +212,8 @@ class Router:
             propensity=choice.propensity,
             model_version=manifest.model_version,
             latency_ms=(time.perf_counter() - started) * 1000,
+            audit=choice.audit,
+            audit_propensity=choice.audit_propensity,
         )
 
 

@@ -57,6 +57,11 @@ class RouterSettings:
     conversations : int
         So many conversations that went to the frontier tier stay there, the longest unseen are
         forgotten first; 0 remembers none.
+    audit_rate : float
+        Share, in [0, 1], of the decisions that the certificate speaks of which are picked at random
+        for its audit. Only the caller can ask both tiers, and pays for the second answer.
+    audit_seed : int or None
+        Of the draws for the audit, which depend on nothing else; None takes one that nobody knows.
 
     Raises
     ------
@@ -68,6 +73,8 @@ class RouterSettings:
     least_typicality: float = 0.0
     exploration: Exploration | None = None
     conversations: int = 0
+    audit_rate: float = 0.0
+    audit_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
@@ -81,3 +88,8 @@ class RouterSettings:
             )
         if self.conversations < 0:
             raise ValueError(f"conversations is {self.conversations}; it has to be 0 or more")
+        if not 0 <= self.audit_rate <= 1:
+            raise ValueError(
+                f"audit_rate is {self.audit_rate}; it is a share in [0, 1], and 0.02 asks both "
+                "tiers for one in fifty of the queries that the certificate speaks of"
+            )

@@ -1,7 +1,7 @@
 """What the service reads and answers: requests are checked by it, `/openapi.json` is made of it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
@@ -43,6 +43,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Messages = Annotated[list[dict[str, Any]], Field(max_length=10_000)]
 Tiers = Annotated[list[Tier], Field(min_length=1, max_length=2)]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Share = Annotated[Finite, Field(ge=0, le=1)]
+Cost = Annotated[Finite, Field(ge=0)]
 
 
 # The same rules as the validators', for those who read /openapi.json.
@@ -63,10 +65,13 @@ _ASKS_ONCE: dict[str, Any] = {
         for name, kind, other in (("query", "string", "messages"), ("messages", "array", "query"))
     ]
 }
+_SAYINGS = (
+    *("outcome", "feedback", "cost"),
+    *("cheap_score", "frontier_score", "cheap_cost", "frontier_cost"),
+)
 _SAYS_SOMETHING: dict[str, Any] = {
     "anyOf": [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
-        for name in ("outcome", "feedback", "cost")
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in _SAYINGS
     ]
 }
 
@@ -121,17 +126,28 @@ class Outcome(_Body):
     model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
 
     id: Name = Field(description="The id of the decision.")
-    outcome: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
-        None, description="How good the answer was."
-    )
+    outcome: Share | None = Field(None, description="How good the answer was.")
     feedback: Feedback | None = None
-    cost: Annotated[Finite, Field(ge=0)] | None = None
+    cost: Cost | None = None
+    cheap_score: Share | None = Field(
+        None, description="How good the cheap answer was, where both tiers were asked."
+    )
+    frontier_score: Share | None = Field(
+        None, description="How good the frontier answer was, where both tiers were asked."
+    )
+    cheap_cost: Cost | None = Field(None, description="What the cheap answer cost.")
+    frontier_cost: Cost | None = Field(None, description="What the frontier answer cost.")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.outcome is None and self.feedback is None and self.cost is None:
-            raise ValueError("give outcome, feedback or cost")
+        if not self.said:
+            raise ValueError(f"give any of {', '.join(_SAYINGS)}")
         return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is told of the answers, as a decision log takes it."""
+        return self.model_dump(exclude={"id"}, exclude_none=True)
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,7 @@ class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
 
     threshold: float | None  # type: ignore[assignment]  # JSON has no infinity
-    id: str
+    id: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,8 +82,8 @@ def test_outcomes_are_joined_by_id_and_decisions_without_one_have_no_label(tmp_p
     assert examples.unlabelled.tolist() == [
         "",
         "",
-        "outcome missing",
-        "only the frontier answer known",
+        "cheap_score missing; outcome missing",
+        "cheap_score missing; only the frontier answer known",
     ]
     assert examples.cheap_cost.tolist()[0] == 0.001
     assert examples.frontier_cost.tolist()[3] == 0.02
@@ -112,6 +112,25 @@ def test_of_several_outcomes_the_last_in_time_counts_for_each_field_by_itself(tm
     said(tmp_path, {"id": "a", "outcome": 0}, {"id": "a", "outcome": True})
     examples, _ = examples_in(source(tmp_path), quarantine=tmp_path / "bad.jsonl")
     assert examples.outcome[0] == 1.0, "without times the later line"
+
+
+def test_the_scores_of_both_tiers_make_the_label_whatever_became_of_the_answer(tmp_path):
+    with DecisionLog(tmp_path) as log:
+        spared, needed, half, dear = (log.append(CHEAP, text) for text in ("a", "b", "c", "d"))
+        log.append_outcome(spared, feedback="thumbs_down")
+        log.append_outcome(spared, cheap_score=1.0, frontier_score=1.0)
+        log.append_outcome(needed, outcome=0.9, cheap_score=0.0)
+        log.append_outcome(needed, frontier_score=1.0)
+        log.append_outcome(half, cheap_score=0.0)
+        log.append_outcome(dear, cheap_score=1, frontier_score=0, cost=0.5)
+    examples, account = examples_in(source(tmp_path), quarantine=tmp_path / "bad.jsonl")
+    assert examples.needs_frontier.tolist()[:2] == [0.0, 1.0]
+    assert examples.needs_frontier.tolist()[3] == 0.0
+    assert examples.unlabelled.tolist() == ["", "", "frontier_score missing; outcome missing", ""]
+    assert examples.label_source.tolist()[:2] == ["cheap_fails_frontier_succeeds"] * 2
+    assert examples.cheap_score.tolist()[1] == 0.0
+    assert examples.frontier_score.tolist()[:2] == [1.0, 1.0]
+    assert not account.quarantined
 
 
 def test_bad_outcomes_are_quarantined_and_those_of_no_decision_counted(tmp_path):
@@ -202,6 +221,8 @@ def test_decisions_without_a_text_are_passed_over_and_their_outcomes_are_not_unk
         {"feedback": "  "},
         {"cost": -0.1},
         {"outcome": 1.0, "cost": float("inf")},
+        {"cheap_score": 1.5},
+        {"cheap_score": 0.0, "frontier_score": -1},
     ],
 )
 def test_an_outcome_that_is_none_is_refused_with_the_cure(tmp_path, wrong):

@@ -631,11 +631,11 @@ class LogInMemory:
         self.decisions.append((id, query, conversation, decision))
         return id
 
-    def append_outcome(self, id, *, outcome, feedback, cost):  # noqa: A002
+    def append_outcome(self, id, **said):  # noqa: A002
         """Remember an outcome."""
         if self.is_full:
             raise OSError("no space left on the disk")
-        self.outcomes.append((id, outcome, feedback, cost))
+        self.outcomes.append((id, said))
 
     def close(self):
         """End."""
@@ -653,7 +653,9 @@ def test_decisions_and_outcomes_go_to_the_log_and_a_full_one_costs_no_decision()
         ]
         assert served.ask("/v1/outcomes", told).json == {"recorded": 2}
         assert served.ask("/v1/outcomes", {"id": "y", "cost": 0}).json == {"recorded": 1}
-        assert served.metric("querytier_log_written_total") == 6
+        paired = {"id": "z", "cheap_score": 0, "frontier_score": 1.0}
+        assert served.ask("/v1/outcomes", paired).json == {"recorded": 1}
+        assert served.metric("querytier_log_written_total") == 7
         log.is_full = True
         assert served.ask("/v1/decide", {"query": QUERY}).json["reason"] == "classifier"
         assert served.ask("/v1/outcomes", told).status == 503
@@ -661,7 +663,11 @@ def test_decisions_and_outcomes_go_to_the_log_and_a_full_one_costs_no_decision()
     assert log.closed
     names = [(id_, query, conversation) for id_, query, conversation, _ in log.decisions]
     assert names[0] == (first["id"], QUERY, "talk-1")
-    assert log.outcomes[1:] == [("x", 0.5, None, 1.0), ("y", None, None, 0.0)]
+    assert log.outcomes[1:] == [
+        ("x", {"outcome": 0.5, "cost": 1.0}),
+        ("y", {"cost": 0.0}),
+        ("z", {"cheap_score": 0.0, "frontier_score": 1.0}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -669,6 +675,8 @@ def test_decisions_and_outcomes_go_to_the_log_and_a_full_one_costs_no_decision()
     [
         {"id": "a"},
         {"id": "a", "outcome": 2},
+        {"id": "a", "cheap_score": 0.5, "frontier_score": -0.1},
+        {"id": "a", "cheap_score": "0"},
         {"id": "a", "cost": -1},
         {"id": "a", "feedback": "great"},
         {"id": "", "outcome": 1},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from querytier.serve.decision_log import DecisionLog
     from querytier.serve.log_settings import KeptText
     from querytier.serve.settings import RouterSettings
+    from querytier.serve.watch_state import Missing
 
 __all__ = ["serve"]
 
@@ -73,6 +74,25 @@ Conversations = Annotated[
     int,
     typer.Option("--conversations", help="So many stay with the frontier tier once there."),
 ]
+AuditRate = Annotated[
+    float,
+    typer.Option(
+        "--audit-rate",
+        metavar="SHARE",
+        help="Pick so many of the decisions that the certificate speaks of: ask both tiers there.",
+    ),
+]
+AuditLevel = Annotated[
+    float,
+    typer.Option("--audit-level", help="Chance that a certificate that holds is withdrawn."),
+]
+AuditTimeout = Annotated[
+    float,
+    typer.Option("--audit-timeout", metavar="SECONDS", help="So long an audit waits for scores."),
+]
+AuditMissing = Annotated[
+    str, typer.Option("--audit-missing", help="What audits without scores are: left_out or loss.")
+]
 LogLevel = Annotated[
     str, typer.Option("--log-level", help="debug (a line for each request), info, warning, error.")
 ]
@@ -95,6 +115,10 @@ def serve(
     explore_band: Band = None,
     least_typicality: LeastTypicality = 0.0,
     conversations: Conversations = 0,
+    audit_rate: AuditRate = 0.0,
+    audit_level: AuditLevel = 0.05,
+    audit_timeout: AuditTimeout = 259_200.0,
+    audit_missing: AuditMissing = "left_out",
     log_level: LogLevel = "info",
 ) -> None:
     """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
@@ -103,17 +127,33 @@ def serve(
         from querytier.serve.decision_service import ServiceSettings
         from querytier.serve.serving import Listening
         from querytier.serve.serving import serve as serve_until_ended
+        from querytier.serve.watch_state import WatchSettings
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in _EXTRA:
             raise
         raise MissingExtraError(package, "serve") from error
 
-    router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
+    router = _router_settings(
+        deadline_ms, explore, explore_band, least_typicality, conversations, audit_rate
+    )
+    if audit_rate and log is None:
+        raise UsageError(
+            f"--audit-rate {audit_rate:g} has nowhere to keep what the audit finds; add --log DIR"
+        )
     try:
+        missing = cast("Missing", audit_missing)
+        certificate = WatchSettings(audit_level, audit_timeout, missing)
         limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
         settings = ServiceSettings(
-            artifact, router, _token(token_file), limits, watch, _decision_log(log, log_text)
+            artifact,
+            router,
+            _token(token_file),
+            limits,
+            watch,
+            _decision_log(log, log_text),
+            audits=log,
+            certificate=certificate,
         )
         listening = Listening(host, port, log_level)
     except ValueError as error:
@@ -131,6 +171,7 @@ def _router_settings(
     band: float | None,
     least_typicality: float,
     conversations: int,
+    audit_rate: float,
 ) -> "RouterSettings":
     from querytier.serve.settings import Exploration, RouterSettings
 
@@ -138,7 +179,7 @@ def _router_settings(
         raise UsageError(f"--explore-band {band:g} says where to explore; add --explore EPSILON")
     try:
         exploration = None if explore is None else Exploration(explore, band)
-        return RouterSettings(deadline_ms, least_typicality, exploration, conversations)
+        return RouterSettings(deadline_ms, least_typicality, exploration, conversations, audit_rate)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
