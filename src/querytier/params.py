@@ -1,6 +1,7 @@
 """Every parameter of the pipeline, as `params.yaml` holds them."""
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -14,6 +15,8 @@ __all__ = [
     "AuditFreshParams",
     "Budget",
     "CertifyParams",
+    "DriftParams",
+    "EncoderDriftParams",
     "EvaluateParams",
     "ExportParams",
     "GateParams",
@@ -31,6 +34,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Budget = Literal["quick", "standard", "thorough"]
+_TESTS_OF_DRIFT = 12  # Holm's step-down divides the rate by at most so many
+
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -103,7 +108,7 @@ class TrainParams(_Section):
     seed: Seed = 17
 
 
-class DriftParams(_Section):
+class EncoderDriftParams(_Section):
     """How far a quantised encoder may decide otherwise."""
 
     flip_share: Share = 0.035
@@ -118,7 +123,7 @@ class ExportParams(_Section):
     parity_texts: Annotated[int, Field(ge=200)] = 300
     precision: Literal["auto", "fp32", "int8", "int8-weights"] = "auto"
     drift_texts: Annotated[int, Field(ge=1)] = 1000
-    drift: DriftParams = DriftParams()
+    drift: EncoderDriftParams = EncoderDriftParams()
     fallback_tier: Literal["frontier", "cheap"] = "frontier"
 
 
@@ -189,6 +194,32 @@ class AuditFreshParams(_Section):
     seed: Seed = 17
 
 
+class DriftParams(_Section):
+    """When two windows of traffic count as drifted."""
+
+    false_alarm_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    permutations: Annotated[int, Field(ge=99)] = 9999
+    fewest_groups: Annotated[int, Field(ge=20)] = 100
+    most_rows: Annotated[int, Field(ge=100)] = 10_000
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    least_index: NotNegative = 0.01
+    least_distance: NotNegative = 0.03
+    least_rate: NotNegative = 0.01
+    least_unknown: NotNegative = 0.002
+    least_calibration: NotNegative = 0.02
+    seed: Seed = 17
+
+    @model_validator(mode="after")
+    def _can_reach_the_rate(self) -> "DriftParams":
+        fewest = math.ceil(_TESTS_OF_DRIFT / self.false_alarm_rate)
+        if self.permutations + 1 < fewest:
+            raise ValueError(
+                f"{self.permutations} permutations cannot tell a false alarm rate of "
+                f"{self.false_alarm_rate:g}; give at least {fewest}"
+            )
+        return self
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -199,6 +230,7 @@ class Params(_Section):
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams()
     audit_fresh: AuditFreshParams = AuditFreshParams()
+    drift: DriftParams = DriftParams()
 
 
 def read_params(path: Path | None) -> Params:

@@ -1,0 +1,183 @@
+"""Two windows of traffic, and what becomes of them where chance says which row came in which.
+
+Without drift it is chance which of the two windows a row fell into. Rows of one group (a
+conversation, near duplicates) are no chance of their own: they change the window together, so that
+one customer with a hundred questions is one event and not a hundred. Of a group that has rows in
+both windows each side counts as a group.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Observed", "Shuffling", "Windows"]
+
+Floats = NDArray[np.float64]
+Strings = NDArray[np.object_]
+Vectors = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+_CELLS_AT_ONCE = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What is seen of the n examples of a window.
+
+    Attributes
+    ----------
+    group : ndarray of object, shape (n,)
+        The same name in both windows is the same group.
+    decision_score, p_frontier : ndarray of float64, shape (n,)
+        By one artifact for both windows.
+    to_frontier : ndarray of bool, shape (n,)
+    embedding : ndarray of float32, shape (n, d)
+    surface : ndarray of float32, shape (n, k)
+        Counts and shares of tokens.
+    surface_names : tuple of str, length k
+    cut : ndarray of bool, shape (n,)
+        Whether the classifier does not see the whole query.
+    unknown_share : ndarray of float64, shape (n,)
+        Of the tokens that it does see, in [0, 1].
+    script, language, domain, source, label_source : ndarray of object, shape (n,)
+        Empty where it is not known.
+    needs_frontier : ndarray of float64, shape (n,)
+        The label, in [0, 1]; NaN without.
+    """
+
+    group: Strings
+    decision_score: Floats
+    p_frontier: Floats
+    to_frontier: Mask
+    embedding: Vectors
+    surface: Vectors
+    surface_names: tuple[str, ...]
+    cut: Mask
+    unknown_share: Floats
+    script: Strings
+    language: Strings
+    domain: Strings
+    source: Strings
+    label_source: Strings
+    needs_frontier: Floats
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.group.astype(str)))
+
+    @property
+    def labelled(self) -> Mask:
+        """Which rows have a label, shape (n,)."""
+        return ~np.isnan(self.needs_frontier)
+
+    def where(self, rows: "Mask | NDArray[np.intp]") -> Self:
+        """Return the rows that a mask, or their places, name."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _columns()})
+
+    def joined(self, other: "Observed") -> Self:
+        """Return the rows of this window, then those of another."""
+        parts = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _columns()
+        }
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The rows of two windows in an order that depends on their groups only.
+
+    Attributes
+    ----------
+    rows : Observed, length n
+    recent : ndarray of bool, shape (n,)
+        Which of the rows are the recent window's.
+    """
+
+    rows: Observed
+    recent: Mask
+
+    @classmethod
+    def of(cls, reference: Observed, recent: Observed) -> Self:
+        """Put two windows together."""
+        rows = reference.joined(recent)
+        is_recent = np.arange(len(rows)) >= len(reference)
+        order = np.lexsort((rows.decision_score, is_recent, rows.group.astype(str)))
+        return cls(rows.where(order), is_recent[order])
+
+    def where(self, mask: Mask) -> "Windows":
+        """Return the rows for which `mask`, of shape (n,), holds."""
+        return Windows(self.rows.where(mask), self.recent[mask])
+
+    def fewest_groups(self) -> int:
+        """Return how many groups the window has that has fewer."""
+        return min(self.rows.where(side).groups for side in (~self.recent, self.recent))
+
+    def shuffling(self, permutations: int, seed: int) -> "Shuffling":
+        """Return the shuffles of these windows."""
+        names = [f"{g} {r}" for g, r in zip(self.rows.group, self.recent, strict=True)]
+        _, first, unit_of_row = np.unique(np.array(names), return_index=True, return_inverse=True)
+        return Shuffling(unit_of_row, self.recent[first], permutations, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffling:
+    """All groups dealt to the two windows anew, many times, each window keeping its number of them.
+
+    Attributes
+    ----------
+    unit_of_row : ndarray of intp, shape (n,)
+        Which group of which window a row is in: a unit.
+    recent_unit : ndarray of bool, shape (u,)
+        Which units really are the recent window's.
+    permutations, seed : int
+    """
+
+    unit_of_row: NDArray[np.intp]
+    recent_unit: Mask
+    permutations: int
+    seed: int
+
+    def per_unit(self, columns: NDArray[np.floating]) -> Floats:
+        """Return the sums of columns of shape (n, k) over the rows of each unit; shape (u, k)."""
+        from scipy.sparse import csr_array
+
+        rows = len(self.unit_of_row)
+        places = (self.unit_of_row, np.arange(rows))
+        sides = csr_array((np.ones(rows), places), shape=(len(self.recent_unit), rows))
+        return np.asarray(sides @ columns, dtype=np.float64)
+
+    def recent_sums(self, columns: Floats) -> Floats:
+        """Return the sums of units' columns over the recent window, as it is and shuffled.
+
+        Parameters
+        ----------
+        columns : ndarray of float64, shape (u, k)
+
+        Returns
+        -------
+        ndarray of float64, shape (1 + permutations, k)
+            The first are those of the windows as they are.
+        """
+        narrow = columns.astype(np.float32)
+        return np.concatenate([dealt @ narrow for dealt in self._dealt()]).astype(np.float64)
+
+    def _dealt(self) -> Iterator[Vectors]:
+        """Yield blocks of deals, of shape (deals, u): 1 for the recent window's units."""
+        sides = self.recent_unit.astype(np.float32)
+        yield sides[np.newaxis]
+        random = np.random.default_rng(self.seed)
+        at_once = max(1, _CELLS_AT_ONCE // len(sides))
+        for start in range(0, self.permutations, at_once):
+            deals = min(at_once, self.permutations - start)
+            yield random.permuted(np.tile(sides, (deals, 1)), axis=1)
+
+
+def _columns() -> list[str]:
+    return [field.name for field in fields(Observed) if field.name != "surface_names"]
