@@ -131,15 +131,16 @@ class Population:
         self._count = 0
         self.shifted = False
 
-    def ask(self) -> Asked:
-        """Return the next query."""
+    def ask(self, tenant: str | None = None) -> Asked:
+        """Return the next query, of a tenant or of any."""
         dice = self._dice
         topic, ask = dice.choice(list(_DIFFICULTY)), dice.choice(list(_ASKS))
         situation = dice.choice(_SITUATIONS).format_map(
             {slot: dice.choice(values) for slot, values in _SLOTS.items()}
         )
         words = (dice.choice(_OPENINGS), ask, dice.choice(_OBJECTS[topic]), situation)
-        tenant = dice.choice(TENANTS)
+        anyone = dice.choice(TENANTS)
+        tenant = tenant or anyone
         self._count += 1
         log_odds = _DIFFICULTY[topic][self.shifted] + _ASKS[ask]
         fails = 1 / (1 + math.exp(-log_odds))
