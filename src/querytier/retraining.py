@@ -115,7 +115,7 @@ def foresee(
     with TemporaryDirectory() as scratch:
         prepare_stage(sources, Path(scratch), params)
         merged = merge_fresh(Path(scratch), record_of(before), start, params)
-    lines = merge_lines(merged.record())
+    lines = _merge_lines(merged.record())
     fewest = params.retrain.fewest_fresh_rows if before else 1
     if len(merged.merged.added) < fewest:
         return [*lines, f"would end with nothing_new: a round needs {fewest} new labelled rows"]
@@ -125,7 +125,7 @@ def foresee(
     return [*lines, f"would train round {number:04d}, register a challenger, which would {against}"]
 
 
-def merge_lines(found: Record) -> list[str]:
+def _merge_lines(found: Record) -> list[str]:
     """Say what became of the rows, the parts without any left out."""
     counts = found["counts"]
     gone = {
@@ -147,7 +147,7 @@ def merge_lines(found: Record) -> list[str]:
         f"{len(counts['capped_groups'])} groups and {len(counts['capped_sources'])} sources capped",
     ]
     lines += [f"data: not capped: {why}" for why in counts["caps_left_out"]]
-    return lines + found["audit"]["lines"]
+    return [*lines, *found["audit"]["lines"]]
 
 
 class _Steps:
@@ -179,9 +179,10 @@ class _Steps:
         round_, out = self._round, self._round.folder
         if self._champion is not None:
             round_.once("drift", self._drift)
-        for step, stage in (("train", train_stage), ("export", export_stage)):
-            self._say(f"round {round_.number:04d}: {step}")
-            round_.once(step, lambda stage=stage: stage(out, self._params, self._tracker))
+        self._say(f"round {round_.number:04d}: train")
+        round_.once("train", lambda: train_stage(out, self._params, self._tracker))
+        self._say(f"round {round_.number:04d}: export")
+        round_.once("export", lambda: export_stage(out, self._params, self._tracker))
         self._say(f"round {round_.number:04d}: evaluate")
         round_.once("evaluate", self._evaluate)
         round_.once("gate", self._gate)
@@ -242,7 +243,7 @@ def _merged(
     round_.once("prepare", lambda: prepare_stage(sources, fresh, params))
     round_.once("merge", merge)
     account = _json(round_.folder / "data" / MERGE)
-    for line in merge_lines(account):
+    for line in _merge_lines(account):
         say(line)
     return account
 
