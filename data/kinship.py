@@ -96,7 +96,7 @@ def _touching_two(links: Indices, roles: Indices, fresh: int) -> Mask:
 
 
 def _families(links: Indices, count: int) -> Indices:
-    """Number the components of the links among `count` rows."""
+    """Return the component of the links that each of `count` rows is in."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

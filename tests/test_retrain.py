@@ -24,7 +24,8 @@ EASY = ("spell", "greet", "thank", "name", "count")
 THINGS = ("matrix", "river", "teapot", "violin", "orchid", "ledger", "comet", "harbour")
 PARAMS = """
 evaluate: {bootstrap: 100, latency_decisions: 5}
-gate: {fewest_rows: 20, fewest_slice_rows: 15, bootstrap: 100, latency_margin: 9, latency_queries: 10}
+gate: {fewest_rows: 20, fewest_slice_rows: 15, bootstrap: 100, latency_margin: 9,
+  latency_queries: 10}
 drift: {permutations: 2999}
 retrain: {fewest_fresh_rows: 50}
 """
