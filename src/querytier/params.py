@@ -12,6 +12,7 @@ from querytier.errors import UsageError
 from querytier.eval.paired_gate import SuperiorOn
 
 __all__ = [
+    "AuditFreshParams",
     "Budget",
     "CertifyParams",
     "DriftParams",
@@ -22,6 +23,7 @@ __all__ = [
     "Params",
     "PrepareParams",
     "PricesParams",
+    "RetrainParams",
     "TierPriceParams",
     "TrainParams",
     "read_params",
@@ -181,6 +183,18 @@ class GateParams(_Section):
     seed: Seed = 17
 
 
+class AuditFreshParams(_Section):
+    """Which new labels are held back before they are merged."""
+
+    enabled: bool = True
+    level: Share = 0.01
+    tolerated_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
+    fewest_labels: Annotated[int, Field(ge=5)] = 20
+    trusted_sources: tuple[str, ...] = ()
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    seed: Seed = 17
+
+
 class DriftParams(_Section):
     """When two windows of traffic count as drifted."""
 
@@ -207,6 +221,17 @@ class DriftParams(_Section):
         return self
 
 
+class RetrainParams(_Section):
+    """One round of the loop: what is merged, and when a round is due."""
+
+    window_days: Annotated[float, Field(gt=0)] | None = 365
+    half_life_days: Annotated[float, Field(gt=0)] | None = 90
+    largest_group_share: Annotated[float, Field(gt=0, le=1)] | None = 0.05
+    largest_source_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    fewest_fresh_rows: Annotated[int, Field(ge=1)] = 100
+    frozen_margin: Share = 0.02
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -216,7 +241,9 @@ class Params(_Section):
     certify: CertifyParams = CertifyParams()
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams()
+    audit_fresh: AuditFreshParams = AuditFreshParams()
     drift: DriftParams = DriftParams()
+    retrain: RetrainParams = RetrainParams()
 
 
 def read_params(path: Path | None) -> Params:

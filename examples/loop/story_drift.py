@@ -1,0 +1,108 @@
+"""Story A: the difficulty shifts under a service, drift fires, a retraining mends it.
+
+Real processes: `querytier serve` decides without a pause while `querytier drift` and `querytier
+retrain` run beside it; `make story-drift`, some three minutes on two cores.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from accounting import Account, account, printed
+from population import Population
+from router import Answered, Router, serving
+from stage import Stage
+
+from querytier.serve import Router as Decider
+
+FIRST, BEFORE, AFTER, LATER = 1200, 400, 1800, 1200
+
+
+def main() -> int:
+    """Play the story; the exit code says whether it held."""
+    reading = argparse.ArgumentParser(description=__doc__)
+    reading.add_argument("--out", type=Path, help="keep what is written there")
+    out = reading.parse_args().out
+    if out is not None:
+        return play(Stage(out))
+    with tempfile.TemporaryDirectory() as folder:
+        return play(Stage(Path(folder)))
+
+
+def play(stage: Stage) -> int:
+    """Tell it from the first log to the account."""
+    population = Population(11)
+    log = stage.write_first_log(population, FIRST, days_ago=60)
+    stage.say(f"a log of {FIRST} queries with both tiers' scores, two months old")
+    first = stage.retrain("--logs", log)
+    stage.check("the first champion is promoted", holds=first["verdict"] == "promoted")
+    with serving(champion_of(stage), stage.folder, "--watch", "0.5") as url:
+        stage.say(f"the champion serves at {url}; the router asks it from here on without a pause")
+        with Router(url, population) as router:
+            told = shifting(stage, router, population)
+        answered, later, before = router.answered, *told
+        stage.check(
+            f"all {len(answered)} requests were answered, through the reload too",
+            holds=router.unanswered == 0,
+        )
+    accounts = account(later, Decider.load(before))
+    print("\n" + printed(accounts) + "\n")
+    judge(stage, accounts)
+    return stage.end()
+
+
+def shifting(stage: Stage, router: Router, population: Population) -> tuple[list[Answered], Path]:
+    """Shift the difficulty; return what was answered after the reload, and the old champion."""
+    served = router.wait_for(BEFORE)[-1].model_version
+    router.catch_up()
+    calm = stage.querytier("drift", *compared(stage, "before"))
+    stage.check("no drift before the shift", holds=calm.code == 0)
+    before = stage.loop / "rounds" / "0001" / "model"
+    population.shifted = True
+    since = now()
+    stage.say("the difficulty shifts: orders and accounts become hard, contracts easy")
+    router.wait_for(AFTER)
+    router.catch_up()
+    fired = stage.querytier("drift", *compared(stage, "after"), "--since", since)
+    stage.check("drift fires after it", holds=fired.code == 1)
+    verdict = stage.retrain(*fresh(stage))
+    stage.check("the gate promotes the challenger", holds=verdict["verdict"] == "promoted")
+    version = router.wait_for_model(served, 30)
+    stage.check(f"the service reloads ({served} -> {version})", holds=version != served)
+    return [one for one in router.wait_for(LATER) if one.model_version == version], before
+
+
+def judge(stage: Stage, accounts: list[Account]) -> None:
+    """Hold the account against what the story promises."""
+    for one in accounts[1:4]:
+        assert one.lead is not None
+        low = one.lead.low
+        stage.check(f"better than {one.name}, beyond chance", holds=low is not None and low > 0)
+
+
+def champion_of(stage: Stage) -> str:
+    """Return what the service loads: the name that follows the champion."""
+    return str(stage.loop / "champion")
+
+
+def compared(stage: Stage, name: str) -> list[object]:
+    """Return the arguments of a comparison of the traffic with that of the training."""
+    return [stage.loop / "rounds" / "0001", *fresh(stage), "--out", stage.folder / f"drift-{name}"]
+
+
+def fresh(stage: Stage) -> list[object]:
+    """Return the arguments that name the service's logs."""
+    logs = stage.folder / "logs"
+    return ["--logs", logs / "decisions.jsonl", "--scores", logs / "outcomes.jsonl"]
+
+
+def now() -> str:
+    """Return the time, in UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
