@@ -19,6 +19,7 @@ __all__ = [
     "Params",
     "PrepareParams",
     "PricesParams",
+    "RecalibrateParams",
     "TierPriceParams",
     "TrainParams",
     "read_params",
@@ -176,6 +177,15 @@ class GateParams(_Section):
     seed: Seed = 17
 
 
+class RecalibrateParams(_Section):
+    """From few labels of another pair of models to another calibration."""
+
+    certification_share: Share = 0.5
+    calibration: Literal["auto", "platt", "temperature", "beta"] = "platt"
+    target_frontier_rate: Share | None = None
+    seed: Seed = 17
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -185,6 +195,7 @@ class Params(_Section):
     certify: CertifyParams = CertifyParams()
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams()
+    recalibrate: RecalibrateParams = RecalibrateParams()
 
 
 def read_params(path: Path | None) -> Params:
