@@ -28,7 +28,12 @@ from querytier.training.platt import fit_platt
 SETS = ("routellm_mmlu", "routellm_gsm8k", "llmrouter_mix", "llmdrift")
 SHIFTED = ("routellm_mmlu", "llmrouter_mix")
 DEALS, SEED = 24, 17
-STARTS = (100, 300)
+STARTS = {
+    "routellm_mmlu": (100,),
+    "routellm_gsm8k": (100, 300),
+    "llmrouter_mix": (100,),
+    "llmdrift": (100, 300),
+}
 MOST_ROWS, TEST_SHARE, FRONTIER_RATE, REGULARISATION = 2000, 0.3, 0.3, 0.3
 # Dollars a million tokens in and out, and the tokens of an answer: only their ratio matters here.
 CHEAP, FRONTIER, ANSWER = (0.5, 1.5), (10.0, 30.0), 300
@@ -81,7 +86,7 @@ def section(name: str) -> Iterator[str]:
     yield f"| start | labels so far | rule | {' | '.join(METRICS)} |"
     yield f"|---|---|---|{'---|' * len(METRICS)}"
     for shifted in scenarios:
-        for start in STARTS:
+        for start in STARTS[name]:
             yield from lines(rows, start, name, shifted=shifted)
     yield ""
 
@@ -155,9 +160,7 @@ def judged(rows: Rows, fair: Mask, test: Rows) -> list[float]:
     model, labels = fitted(rows), (rows.labels > 0.5).astype(int)
     folds = StratifiedKFold(5, shuffle=True, random_state=SEED)
     blank = LogisticRegression(C=REGULARISATION, max_iter=500)
-    logits = cross_val_predict(
-        blank, rows.embeddings, labels, cv=folds, method="decision_function"
-    )
+    logits = cross_val_predict(blank, rows.embeddings, labels, cv=folds, method="decision_function")
     slope, offset = fit_platt(logits[fair], rows.labels[fair], np.ones(int(fair.sum())))
     scores = model.decision_function(test.embeddings).astype(np.float64)
     p_frontier = 1 / (1 + np.exp(-(slope * scores + offset)))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from real_runs import OUTCOMES, ROOT, RUNS, run
 from sections import write_section
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from tqdm import tqdm
 
@@ -37,7 +37,7 @@ from querytier.training.fitted import threshold_for
 from querytier.training.platt import fit_platt
 
 DEALS, SEED, LABELS = 40, 17, (100, 200, 300)
-ALPHAS, DELTA, FRONTIER_RATE = (0.1, 0.2, 0.3), 0.1, 0.3
+ALPHAS, DELTA, FRONTIER_RATE, REGULARISATION = (0.1, 0.2, 0.3), 0.1, 0.3, 0.3
 MARCH = "cheap_score=meta.weak_march,frontier_score=meta.strong_march"
 MIX = ("qwen2.5-7b-instruct", "llama-3.1-nemotron-51b-instruct")
 COLUMNS = ("AUROC", "Brier", "ECE", "sent to frontier", "needed it, of those sent cheap")
@@ -206,21 +206,14 @@ def from_scratch(known: Pool, judged: Pool) -> Routed:
     """Fit a logistic regression on MiniLM's embeddings, calibrated out of fold, on all labels."""
     labels = (known.examples.needs_frontier > 0.5).astype(int)
     folds = StratifiedKFold(5, shuffle=True, random_state=SEED)
-    model = LogisticRegressionCV(
-        Cs=(0.03, 0.1, 0.3, 1.0, 10.0),
-        cv=folds,
-        scoring="neg_log_loss",
-        l1_ratios=(0,),
-        use_legacy_attributes=False,
-        max_iter=500,
+    model = LogisticRegression(C=REGULARISATION, max_iter=500)
+    logits = cross_val_predict(
+        model, known.embeddings, labels, cv=folds, method="decision_function"
     )
-    logits = cross_val_predict(model, known.embeddings, labels, cv=folds, method="decision_function")
     slope, offset = fit_platt(logits, known.examples.needs_frontier, np.ones(len(labels)))
     model.fit(known.embeddings, labels)
     scores = model.decision_function(judged.embeddings).astype(np.float64)
-    p_known, p_frontier = (
-        1 / (1 + np.exp(-(slope * one + offset))) for one in (logits, scores)
-    )
+    p_known, p_frontier = (1 / (1 + np.exp(-(slope * one + offset))) for one in (logits, scores))
     return Routed(p_frontier, p_frontier, threshold_for(p_known, FRONTIER_RATE))
 
 
@@ -266,9 +259,7 @@ def next_mix() -> dict[str, tuple[float, float]]:
     """Return the scores of the mix's other pair by id."""
     path = OUTCOMES / "llmrouter_mix__scores.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return {
-            one["id"]: (float(one[MIX[0]]), float(one[MIX[1]])) for one in csv.DictReader(file)
-        }
+        return {one["id"]: (float(one[MIX[0]]), float(one[MIX[1]])) for one in csv.DictReader(file)}
 
 
 def spread(values: Floats) -> str:

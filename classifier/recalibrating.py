@@ -200,7 +200,7 @@ def _write_graph(source: Path, path: Path, calibrator: Calibrator) -> None:
 
 
 def _drop_constants(model: "ModelProto", gone: "Sequence[NodeProto]") -> None:
-    """Leave out the constants that nodes read which are gone; no other node reads a calibrator's."""
+    """Leave out the constants that only nodes read which are gone: those of a calibrator."""
     unread = {name for node in gone for name in node.input}
     kept = [constant for constant in model.graph.initializer if constant.name not in unread]
     del model.graph.initializer[:]

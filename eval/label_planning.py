@@ -130,7 +130,7 @@ def choose_queries(
     given = dict.fromkeys(lists, 0.0)
     while lists:
         # The reason that is furthest behind its share is next.
-        reason = min(lists, key=lambda name: ((given[name] + 1) / shares[name]))
+        reason = min(lists, key=lambda name: (given[name] + 1) / shares[name])
         given[reason] += 1
         if not picked.take_first(lists[reason], reason):
             del lists[reason]
@@ -182,7 +182,9 @@ def _uncovered(
     names, cells, labelled = _cells(candidates, covered, random)
     traffic = np.bincount(cells, minlength=len(names)).astype(np.float64)
     labels = np.bincount(labelled, minlength=len(names)).astype(np.float64)
-    waiting = [random.permutation(np.flatnonzero(cells == cell)).tolist() for cell in range(len(names))]
+    waiting = [
+        random.permutation(np.flatnonzero(cells == cell)).tolist() for cell in range(len(names))
+    ]
     while any(waiting):
         lack = np.where([bool(rows) for rows in waiting], traffic / (labels + 1), -1.0)
         cell = int(lack.argmax())
@@ -263,7 +265,9 @@ def _clusters(
     return titles, cells.astype(np.intp), labelled.astype(np.intp)
 
 
-def _out_of_fold(vectors: Vectors, recent: NDArray[np.int64], random: np.random.Generator) -> Floats:
+def _out_of_fold(
+    vectors: Vectors, recent: NDArray[np.int64], random: np.random.Generator
+) -> Floats:
     """Return the probability, at equal numbers of both, that a query is a recent one."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict

@@ -1,4 +1,4 @@
-"""How stale a classifier's promise is: its threshold and probabilities on labels of another pair."""
+"""How stale a promise is: an old threshold and old probabilities on labels of another pair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -16,6 +16,7 @@ from querytier.errors import MissingExtraError, QuerytierError, UsageError
 from querytier.gate_verbs import gate
 from querytier.log_options import LogOptions, Logs, say, takes_log_options
 from querytier.off_policy_verbs import off_policy
+from querytier.plan_labels_verbs import plan_labels
 from querytier.recalibrate_verbs import recalibrate
 from querytier.serve_verbs import serve
 
@@ -55,6 +56,10 @@ app.add_typer(artifact_app, name="artifact")
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
+app.command(
+    epilog="Example: querytier plan-labels traffic.jsonl --artifact runs/first/model --budget 25 "
+    "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl"
+)(plan_labels)
 app.command(
     epilog="Example: querytier recalibrate runs/first --logs paired.jsonl "
     "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped"

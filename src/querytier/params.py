@@ -17,6 +17,7 @@ __all__ = [
     "ExportParams",
     "GateParams",
     "Params",
+    "PlanLabelsParams",
     "PrepareParams",
     "PricesParams",
     "RecalibrateParams",
@@ -186,6 +187,23 @@ class RecalibrateParams(_Section):
     seed: Seed = 17
 
 
+class PlanLabelsParams(_Section):
+    """Which queries are labelled next: shares of the reasons to choose one."""
+
+    uncertain: NotNegative = 0.25
+    uncovered: NotNegative = 0.25
+    drifted: NotNegative = 0.25
+    random: NotNegative = 0.25
+    most_queries: Annotated[int, Field(ge=1)] = 20_000
+    seed: Seed = 17
+
+    @model_validator(mode="after")
+    def _have_a_reason(self) -> "PlanLabelsParams":
+        if not self.uncertain + self.uncovered + self.drifted + self.random > 0:
+            raise ValueError("all shares are 0; give one of them more")
+        return self
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -196,6 +214,7 @@ class Params(_Section):
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams()
     recalibrate: RecalibrateParams = RecalibrateParams()
+    plan_labels: PlanLabelsParams = PlanLabelsParams()
 
 
 def read_params(path: Path | None) -> Params:

@@ -12,7 +12,7 @@ run, but for `train/`::
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,27 @@ from querytier.certification import Certified, certify_artifact, plan_labels
 from querytier.classifier.artifact import MANIFEST, MODEL
 from querytier.classifier.manifest import Certificate, Manifest
 from querytier.classifier.recalibrating import log_odds_before_calibration, write_recalibrated
-from querytier.data.atomic import atomic_file, atomic_folder
+from querytier.data.atomic import atomic_file
 from querytier.data.data_summary import DataSummary
 from querytier.data.examples import Examples
-from querytier.data.held_out import met_before
 from querytier.data.labelled_log import Reading
-from querytier.data.preparing import EXAMPLES, SUMMARY, read_unsplit
-from querytier.data.roles import ROLES, roles_of
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
-from querytier.errors import LogError, UsageError
+from querytier.errors import UsageError
 from querytier.eval.planning import Plan
 from querytier.eval.recalibration_page import render_markdown, render_page
-from querytier.eval.staleness import Measured, Staleness, measured, staleness
-from querytier.params import CertifyParams, Params
+from querytier.eval.staleness import measured, staleness
+from querytier.new_pair import NewPair, prepare_new_pair
+from querytier.params import CertifyParams, Params, RecalibrateParams
+from querytier.recalibrated import Recalibrated
 from querytier.scoring import load_to_judge
 from querytier.serve import Router
 from querytier.tracking import RunReference, Tracker
 from querytier.training.calibrating import FittedCalibration, fit_calibrator
 from querytier.training.fitted import threshold_for
 
-__all__ = ["FEWEST_LABELS", "LEARNED", "Recalibrated", "recalibrate"]
+__all__ = ["recalibrate"]
 
-FEWEST_LABELS = 50
-LEARNED = "learned.parquet"
 _PAGE, _RUN = "recalibration", "run.json"
 _NOT_ASKED = Certificate(
     "refused",
@@ -55,93 +52,6 @@ _NOT_ASKED = Certificate(
 )
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Recalibrated:
-    """What came of a recalibration.
-
-    Attributes
-    ----------
-    out : Path
-    source : Path
-        The artifact that it started from.
-    manifest : Manifest
-        Of the new artifact, with the certificate.
-    old_version : str
-    rows : dict of str to int
-        `calibration`, `certification`, and `set_aside`: those that the head learned from.
-    stale : Staleness
-        Of the old classifier, on all rows that were used.
-    before, after : Measured
-        Old and new classifier on the certification rows, which calibrated neither.
-    calibration : FittedCalibration
-    certified : Certified or None
-        None where no promise was asked for.
-    plan : Plan or None
-        What it takes to certify the target cheap share, where the promise was refused.
-    """
-
-    out: Path
-    source: Path
-    manifest: Manifest
-    old_version: str
-    rows: dict[str, int]
-    stale: Staleness
-    before: Measured
-    after: Measured
-    calibration: FittedCalibration
-    certified: Certified | None
-    plan: Plan | None
-
-    @property
-    def ranks(self) -> bool:
-        """Whether the old ranking still tells queries of the new pair apart."""
-        return max(self.calibration.calibrator.rising, self.calibration.calibrator.falling) > 0
-
-    def lines(self) -> list[str]:
-        """Return what there is to say of it."""
-        rows = self.rows
-        lines = [
-            f"rows: {rows['calibration']} calibrate, {rows['certification']} certify, "
-            f"{rows['set_aside']} set aside that the head learned from",
-            *self.stale.lines(),
-            f"calibration: {self.calibration.reason}; on the certification rows Brier "
-            f"{_pair(self.before.brier.value, self.after.brier.value)}, ECE "
-            f"{_pair(self.before.ece.value, self.after.ece.value)}",
-        ]
-        if not self.ranks:
-            lines.append(
-                "the old ranking tells nothing about the new pair: every query gets the same "
-                "probability; train on labels of the new pair (`querytier run`)"
-            )
-        rate = self.after.frontier_rate.text()
-        lines.append(f"threshold {self.manifest.threshold:.4f} sends {rate} to the frontier model")
-        lines += self.certified.lines() if self.certified else []
-        if self.plan is not None:
-            needed = "no number" if self.plan.more is None else f"{self.plan.more} more"
-            lines.append(f"labels needed: {needed} ({self.plan.reason})")
-        return lines
-
-    def record(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
-        certificate = self.manifest.certificate
-        return {
-            "querytier": version("querytier"),
-            "created": self.manifest.created,
-            "from": {"artifact": str(self.source), "model_version": self.old_version},
-            "model_version": self.manifest.model_version,
-            "threshold": self.manifest.threshold,
-            "rows": self.rows,
-            "stale": self.stale.record(),
-            "before": self.before.record(),
-            "after": self.after.record(),
-            "calibration": asdict(self.calibration),
-            "ranks": self.ranks,
-            "certificate": {"status": certificate.status, "reason": certificate.reason},
-            "plan": None if self.plan is None else self.plan.record(),
-            "lines": self.lines(),
-        }
 
 
 def recalibrate(
@@ -178,9 +88,10 @@ def recalibrate(
     name = f"recalibrate {', '.join(one.path.name for one in sources)}"
     with tracker.start(name, {**section.model_dump(), **params.certify.model_dump()}) as reference:
         reference.write(out / _RUN)
-        examples, data, set_aside = _prepared(run, sources, out, reading, params)
-        tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
-        made = _recalibrated(source, out, examples, data, params, set_aside)
+        pair = prepare_new_pair(run, sources, out, reading, section)
+        data = pair.data
+        tracker.log_dataset(pair.examples.dataset(), data.source, data.fingerprint)
+        made = _recalibrated(source, out, pair, params)
         _write(made)
         _log(tracker, made, data)
     return made
@@ -203,133 +114,46 @@ def _tracker(run: Path, out: Path) -> Tracker:
     return Tracker(out)
 
 
-def _prepared(
-    run: Path, sources: Sequence[LogSource], out: Path, reading: Reading, params: Params
-) -> tuple[Examples, DataSummary, int]:
-    """Read the new labels, give them roles, write them; also count the rows set aside."""
-    examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
-    learned = _learned(run)
-    met = np.zeros(len(examples), dtype=np.bool_)
-    if learned is not None:
-        met = met_before(examples, learned)
-    fresh = examples.where(~met)
-    if len(fresh) < FEWEST_LABELS:
-        raise LogError(
-            f"{data.source}: {len(fresh)} labelled rows to calibrate and certify on, "
-            f"{int(met.sum())} more are of queries that the head learned from; recalibrate takes "
-            f"at least {FEWEST_LABELS}: label other queries with the new pair"
-        )
-    share, seed = params.recalibrate.certification_share, params.recalibrate.seed
-    groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
-    roles = roles_of(groups, {"certification": share}, seed, fresh.needs_frontier)
-    fresh = replace(fresh, role=np.where(roles == "train", "calibration", roles).astype(object))
-    data = _summary(data, fresh)
-    with atomic_folder(out / "data") as folder:
-        _write_parquet(fresh, folder / EXAMPLES)
-        if learned is not None:
-            _write_parquet(learned, folder / LEARNED)
-        data.write(folder / SUMMARY)
-    return fresh, data, int(met.sum())
-
-
-def _learned(run: Path) -> Examples | None:
-    """Return the rows that the head of a run learned from; None where nothing tells."""
-    kept, examples = run / "data" / LEARNED, run / "data" / EXAMPLES
-    if kept.is_file():
-        return Examples.read_parquet(kept)
-    if examples.is_file() and (run / "train").is_dir():
-        return Examples.read_parquet(examples).of_role("train")
-    return None
-
-
-def _write_parquet(examples: Examples, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(examples.table(), path)
-
-
-def _summary(data: DataSummary, examples: Examples) -> DataSummary:
-    labels = {role: examples.of_role(role).needs_frontier for role in ROLES}
-    needy = examples.needs_frontier
-    return replace(
-        data,
-        usable=len(examples),
-        positive=int((needy > 0.5).sum()),
-        negative=int((needy < 0.5).sum()),
-        groups=len(np.unique(examples.group.astype(str))),
-        roles={role: len(found) for role, found in labels.items()},
-        needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
-        shares={**data.shares, "needs_frontier": float(needy.mean())},
-        fingerprint=examples.fingerprint(),
-    )
-
-
-def _recalibrated(
-    source: Path,
-    out: Path,
-    examples: Examples,
-    data: DataSummary,
-    params: Params,
-    set_aside: int,
-) -> Recalibrated:
-    section = params.recalibrate
+def _recalibrated(source: Path, out: Path, pair: NewPair, params: Params) -> Recalibrated:
+    section, examples = params.recalibrate, pair.examples
     old = load_to_judge(source)
-    certify = _asked(params.certify, old.classifier.manifest)
-    p_frontier, scores = _decided(old, examples)
-    found = _calibration(source, examples, params)
-    calibrating = examples.role == "calibration"
-    target = section.target_frontier_rate or _target(old.classifier.manifest)
-    calibrated = scores[calibrating]
-    if old.classifier.manifest.decision_score == "p_frontier":
-        views = [text_view(query) for query in examples.query[calibrating]]
-        logits = found.calibrator.logits(log_odds_before_calibration(source, views))
-        calibrated = np.asarray(1 / (1 + np.exp(-logits)))
+    before = old.classifier.manifest
+    certify, target = _asked(params.certify, before), _target(before, params)
+    said = _said(old, examples)
+    found = _calibration(source, examples, section)
+    calibrating = np.asarray(examples.role == "calibration", dtype=np.bool_)
     manifest = write_recalibrated(
         source,
         out / "model",
         found.calibrator,
-        threshold_for(calibrated, target),
+        threshold_for(_new_scores(source, examples, said, found)[calibrating], target),
         certificate=_NOT_ASKED,
-        lineage=_lineage(old.classifier.manifest, data, found, target),
+        lineage=_lineage(before, pair.data, found, target),
     )
     certified = None if certify.alpha is None else certify_artifact(out, certify)
     manifest = certified.manifest if certified else manifest
-    new_p, new_scores = _decided(load_to_judge(out / "model"), examples)
-    judged = ~calibrating
-    old_manifest, rows = old.classifier.manifest, examples.where(judged)
+    judged = examples.where(~calibrating)
+    says = _said(load_to_judge(out / "model"), judged)
+    seed = section.seed
     return Recalibrated(
         out=out,
         source=source,
         manifest=manifest,
-        old_version=old_manifest.model_version,
-        rows={
-            "calibration": int(calibrating.sum()),
-            "certification": int(judged.sum()),
-            "set_aside": set_aside,
-        },
+        old_version=before.model_version,
+        rows={"calibration": int(calibrating.sum()), "certification": len(judged)}
+        | {"set_aside": pair.set_aside},
         stale=staleness(
             examples,
-            p_frontier,
-            scores,
-            threshold=old_manifest.threshold,
-            promised=_promised(old_manifest),
-            rate_before=old_manifest.data.get("needs_frontier"),
-            seed=section.seed,
+            *said,
+            threshold=before.threshold,
+            promised=_promised(before),
+            rate_before=before.data.get("needs_frontier"),
+            seed=seed,
         ),
         before=measured(
-            rows,
-            p_frontier[judged],
-            scores[judged],
-            threshold=old_manifest.threshold,
-            seed=section.seed,
+            judged, *(one[~calibrating] for one in said), threshold=before.threshold, seed=seed
         ),
-        after=measured(
-            rows,
-            new_p[judged],
-            new_scores[judged],
-            threshold=manifest.threshold,
-            seed=section.seed,
-        ),
+        after=measured(judged, *says, threshold=manifest.threshold, seed=seed),
         calibration=found,
         certified=certified,
         plan=_plan(out, certified, certify, target),
@@ -349,11 +173,12 @@ def _promised(manifest: Manifest) -> float | None:
     return float(certificate.details["alpha"]) if granted else None
 
 
-def _target(manifest: Manifest) -> float:
-    return float(manifest.metrics.get("target_frontier_rate", 0.3))
+def _target(manifest: Manifest, params: Params) -> float:
+    said = params.recalibrate.target_frontier_rate
+    return float(said or manifest.metrics.get("target_frontier_rate", 0.3))
 
 
-def _decided(router: Router, examples: Examples) -> tuple[Floats, Floats]:
+def _said(router: Router, examples: Examples) -> tuple[Floats, Floats]:
     """Return p_frontier and decision score of every query, as they are served."""
     scores = [router.classifier.scores(text_view(query)) for query in examples.query]
     return (
@@ -362,7 +187,7 @@ def _decided(router: Router, examples: Examples) -> tuple[Floats, Floats]:
     )
 
 
-def _calibration(source: Path, examples: Examples, params: Params) -> FittedCalibration:
+def _calibration(source: Path, examples: Examples, section: RecalibrateParams) -> FittedCalibration:
     rows = examples.of_role("calibration")
     log_odds = log_odds_before_calibration(source, [text_view(query) for query in rows.query])
     return fit_calibrator(
@@ -370,9 +195,20 @@ def _calibration(source: Path, examples: Examples, params: Params) -> FittedCali
         rows.needs_frontier,
         rows.weight,
         rows.group,
-        method=params.recalibrate.calibration,
-        seed=params.recalibrate.seed,
+        method=section.calibration,
+        seed=section.seed,
     )
+
+
+def _new_scores(
+    source: Path, examples: Examples, said: tuple[Floats, Floats], found: FittedCalibration
+) -> Floats:
+    """Return the decision scores once calibrated; an expected gain stays as it is."""
+    if load_to_judge(source).classifier.manifest.decision_score == "gain":
+        return said[1]
+    views = [text_view(query) for query in examples.query]
+    logits = found.calibrator.logits(log_odds_before_calibration(source, views))
+    return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def _lineage(
@@ -446,7 +282,3 @@ def _log(tracker: Tracker, made: Recalibrated, data: DataSummary) -> None:
     tracker.log_files([made.out / f"{_PAGE}.{ending}" for ending in ("json", "html", "md")])
     example = load_to_judge(model).classifier.feed("an example")
     tracker.register(model / MODEL, example, tags)
-
-
-def _pair(before: float | None, after: float | None) -> str:
-    return " -> ".join("unknown" if one is None else f"{one:.3f}" for one in (before, after))
