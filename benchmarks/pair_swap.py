@@ -36,7 +36,7 @@ from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fitted import threshold_for
 from querytier.training.platt import fit_platt
 
-DEALS, SEED, LABELS = 40, 17, (100, 200, 300)
+DEALS, SEED, LABELS, MOST_ROWS = 40, 17, (100, 200, 300), 1200
 ALPHAS, DELTA, FRONTIER_RATE, REGULARISATION = (0.1, 0.2, 0.3), 0.1, 0.3, 0.3
 MARCH = "cheap_score=meta.weak_march,frontier_score=meta.strong_march"
 MIX = ("qwen2.5-7b-instruct", "llama-3.1-nemotron-51b-instruct")
@@ -218,9 +218,11 @@ def from_scratch(known: Pool, judged: Pool) -> Routed:
 
 
 def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
-    """Return the rows of a run but for the train role, labelled by the new pair's scores."""
+    """Return rows of a run, none of the train role, labelled by the new pair's scores."""
     examples, data = read_prepared(out)
     examples = examples.of_role("calibration", "certification", "test")
+    order = np.random.default_rng(SEED).permutation(len(examples))
+    examples = examples.where(np.isin(np.arange(len(examples)), order[:MOST_ROWS]))
     classifier = load_to_judge(out / "model").classifier
     views = [text_view(query) for query in examples.query]
     said = [classifier.scores(view) for view in tqdm(views, desc=out.name)]

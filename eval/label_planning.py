@@ -121,6 +121,8 @@ def choose_queries(
         If the budget, a share or a cost is out of its range.
     """
     _check(candidates, budget, shares)
+    if not len(candidates):
+        return []
     lists = {
         reason: _LISTS[reason](candidates, covered, threshold, np.random.default_rng([seed, place]))
         for place, reason in enumerate(REASONS)

@@ -1,7 +1,9 @@
-"""`querytier recalibrate`: another calibrator in the served graph, a promise or an honest refusal."""
+"""`querytier recalibrate`: another calibrator in the graph, a promise or an honest refusal."""
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +47,11 @@ def paired_log(path, rows=160, selected=None):
 @pytest.fixture(scope="module")
 def swapped(tmp_path_factory):
     """Return what `querytier recalibrate` leaves of a bare artifact and 160 labels."""
-    from conftest import querytier
-
     folder = tmp_path_factory.mktemp("swap")
     log = paired_log(folder / "paired.jsonl", selected=lambda row: "planned" if row < 10 else None)
-    answer = querytier("recalibrate", OLD, "--logs", log, "--out", folder / "out", "--alpha", "0.1")
+    command = [sys.executable, "-m", "querytier", "recalibrate", OLD, "--logs", log]
+    command += ["--out", folder / "out", "--alpha", "0.1"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1, answer.stderr
     (folder / "stdout.txt").write_text(answer.stdout)
     return folder
