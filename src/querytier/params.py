@@ -190,10 +190,10 @@ class RecalibrateParams(_Section):
 class PlanLabelsParams(_Section):
     """Which queries are labelled next: shares of the reasons to choose one."""
 
-    uncertain: NotNegative = 0.25
-    uncovered: NotNegative = 0.25
-    drifted: NotNegative = 0.25
-    random: NotNegative = 0.25
+    uncertain: NotNegative = 0.0
+    uncovered: NotNegative = 0.5
+    drifted: NotNegative = 0.0
+    random: NotNegative = 0.5
     most_queries: Annotated[int, Field(ge=1)] = 20_000
     seed: Seed = 17
 
