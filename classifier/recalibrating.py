@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ def write_recalibrated(
     threshold: float,
     *,
     certificate: Certificate,
-    lineage: Mapping[str, Mapping[str, Any]],
+    lineage: Mapping[str, Any],
 ) -> Manifest:
     """Write an artifact like another one, but for calibrator and threshold.
 
@@ -155,6 +155,7 @@ class _Ending:
 
     def _before(self, name: str, *operators: str) -> "NodeProto":
         """Follow the first inputs back from a value over these operators; return the last."""
+        node: Any = None
         for operator in operators:
             node = self._made_by.get(name)
             if node is None or node.op_type != operator:
@@ -164,7 +165,7 @@ class _Ending:
                     "again"
                 )
             name = node.input[0]
-        return node
+        return cast("NodeProto", node)
 
     def _is_bent(self, parts: "NodeProto") -> bool:
         """Tell beta calibration's three columns from a head's features."""
@@ -217,7 +218,7 @@ def _show(model: "ModelProto", name: str) -> None:
     """Make a value an output."""
     from onnx import TensorProto, helper
 
-    shape = ["batch", 1]
+    shape: list[str | int | None] = ["batch", 1]
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
 
 
