@@ -214,9 +214,10 @@ PREFACE = f"""## Planned labels against random ones
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-labels`. Start with some labels that chance
 picked, fit a logistic regression on MiniLM's embeddings, and spend the price of as many labels
 again, by a rule of `querytier plan-labels`; fit again, measure on held-out groups ({TEST_SHARE:.0%}
-of them). {DEALS} deals of start, pool (of {MOST_ROWS:,} rows at most) and test rows; the rules share
-them. The line "random" has the means; the others the mean paired difference to it with its 95% interval (Student's t over the
-deals; they share the set, so that it tells of chance in the deals, not of other sets). Better is up
+of them). {DEALS} deals of start, pool (of {MOST_ROWS:,} rows at most) and test rows, which the
+rules share. The line "random" has the means; the others the mean paired difference to it with its
+95% interval (Student's t over the deals; they share the set, so that it tells of chance in the
+deals, not of other sets). Better is up
 in AUROC and APGR, and down in Brier. Planned labels train and are not calibrated by. "Half of the
 domains": the labels to start from know only half of the subjects or tasks, the traffic has them
 all; the rules are not told the domains. Where there is no drift to see, "drifted" takes what chance
