@@ -288,13 +288,13 @@ SWAPS = (
         "llmdrift_march",
         "primes and happy numbers: gpt-3.5 and gpt-4, from March to June 2023",
         f"$QUERYTIER_OUTCOMES/llmdrift.jsonl.gz --map query=query,{MARCH},"
-        "group=meta.group,id=id,domain=domain",
+        "group=meta.group,id=id,domain=domain --alpha 0.1",
         june,
     ),
     Swap(
         "llmrouter_mix",
         "mix of 14 tasks: cheap model from mistral-7b to qwen2.5-7b, frontier model nemotron-51b",
-        RUNS["llmrouter_mix"],
+        f"{RUNS['llmrouter_mix']} --alpha 0.2",
         next_mix,
     ),
 )
@@ -302,7 +302,8 @@ PREFACE = f"""## Another pair of models, few labels
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-swap`. A classifier is trained on all
 labels of one pair; then the pair changes, and 100 to 300 labels of the new one are drawn from the
-rows that its head did not learn from. "Nothing done" keeps classifier and threshold; "recalibrated"
+rows that its head did not learn from. The old run asked for a promise: alpha 10% of primes, which
+was refused, and 20% of the mix, which was granted. "Nothing done" keeps classifier and threshold; "recalibrated"
 is `querytier recalibrate`: half of the labels fit Platt scaling and set the threshold for a
 frontier rate of {FRONTIER_RATE:.0%}, the other half certifies; "from scratch" is a logistic
 regression on MiniLM's embeddings, calibrated out of fold, on all of the labels, with nothing left
