@@ -303,12 +303,12 @@ PREFACE = f"""## Another pair of models, few labels
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-swap`. A classifier is trained on all
 labels of one pair; then the pair changes, and 100 to 300 labels of the new one are drawn from the
 rows that its head did not learn from. The old run asked for a promise: alpha 10% of primes, which
-was refused, and 20% of the mix, which was granted. "Nothing done" keeps classifier and threshold; "recalibrated"
-is `querytier recalibrate`: half of the labels fit Platt scaling and set the threshold for a
-frontier rate of {FRONTIER_RATE:.0%}, the other half certifies; "from scratch" is a logistic
-regression on MiniLM's embeddings, calibrated out of fold, on all of the labels, with nothing left
-to certify by. All are measured on the rows whose groups have no label. Means over {DEALS} deals, in
-brackets where 95% of the deals lie; the deals share one set of rows.
+was refused, and 20% of the mix, which was granted. "Nothing done" keeps classifier and threshold;
+"recalibrated" is `querytier recalibrate`: half of the labels fit Platt scaling and set the
+threshold for a frontier rate of {FRONTIER_RATE:.0%}, the other half certifies; "from scratch" is a
+logistic regression on MiniLM's embeddings, calibrated out of fold, on all of the labels, with
+nothing left to certify by. All are measured on the rows whose groups have no label. Means over
+{DEALS} deals, in brackets where 95% of the deals lie; the deals share one set of rows.
 
 The second table asks for promises, delta {DELTA:.0%}: how many deals get one, the mean cheap share
 of these, and the share of all deals whose promise is broken on the other rows, with its 95%
