@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift bench-swap bench-labels clean
 
 demo: .venv/installed
 	dvc repro
@@ -115,6 +115,14 @@ bench-watch: .venv/installed
 # Simulations of the drift tests, on the runs of bench-real; RUNS=DIR as above.
 bench-drift: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/drift.py $(if $(RUNS),--runs $(RUNS))
+
+# RUNS=DIR as above.
+bench-swap: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/pair_swap.py $(if $(RUNS),--runs $(RUNS))
+
+# Half an hour on one core.
+bench-labels: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/label_planning.py
 
 # LiteLLM wants an older huggingface_hub than .venv has, so its scorers run beside it.
 bench-heuristics: .venv/installed .venv-litellm/installed

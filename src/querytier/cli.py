@@ -14,6 +14,8 @@ from querytier.drift_verbs import drift
 from querytier.errors import MissingExtraError, QuerytierError
 from querytier.gate_verbs import gate
 from querytier.off_policy_verbs import off_policy
+from querytier.plan_labels_verbs import plan_labels
+from querytier.recalibrate_verbs import recalibrate
 from querytier.registry_verbs import rollback, trace
 from querytier.retrain_verbs import retrain
 from querytier.serve_verbs import serve
@@ -72,6 +74,14 @@ app.command(epilog="Example: querytier rollback --dry-run")(rollback)
 app.command(epilog="Example: querytier trace 4b1f0c --log logs")(trace)
 app.command(epilog="Example: querytier retrain --logs decisions/ --out loop")(retrain)
 app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
+app.command(
+    epilog="Example: querytier plan-labels traffic.jsonl --artifact runs/first/model --budget 25 "
+    "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl"
+)(plan_labels)
+app.command(
+    epilog="Example: querytier recalibrate runs/first --logs paired.jsonl "
+    "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped"
+)(recalibrate)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
