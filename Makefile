@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-drift clean
 
 demo: .venv/installed
 	dvc repro
@@ -102,6 +102,10 @@ bench-difficulty: .venv/installed
 # and takes those that lie there.
 bench-certify: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificates.py $(if $(RUNS),--runs $(RUNS))
+
+# Simulations of the drift tests, on the runs of bench-real; RUNS=DIR as above.
+bench-drift: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/drift.py $(if $(RUNS),--runs $(RUNS))
 
 # LiteLLM wants an older huggingface_hub than .venv has, so its scorers run beside it.
 bench-heuristics: .venv/installed .venv-litellm/installed

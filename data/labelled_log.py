@@ -21,6 +21,7 @@ from querytier.data.redaction import KINDS, Redaction, check_nothing_personal, r
 from querytier.data.seen_hashes import SeenHashes
 from querytier.data.sources import LogSource
 from querytier.data.text_view import hashed, is_truncated, text_view
+from querytier.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,12 +45,15 @@ class Reading:
         What happens to personal data in queries, before anything is written.
     corrections : Path or None
         The table of an audit, with corrected labels filled in.
+    labels_asked : bool
+        Whether a log whose columns make no label is refused.
     """
 
     rules: LabelRules = field(default_factory=LabelRules)
     max_bad_share: float = 0.2
     redaction: Redaction = "off"
     corrections: Path | None = None
+    labels_asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,16 @@ class _Log:
 
 def _log(source: LogSource, reading: Reading) -> _Log:
     columns = source.columns()
-    return _Log(source, columns, reading.rules.served_by(columns), reading.redaction)
+    return _Log(source, columns, _served(reading, columns), reading.redaction)
+
+
+def _served(reading: Reading, columns: ColumnMap) -> LabelRules:
+    try:
+        return reading.rules.served_by(columns)
+    except UsageError:
+        if reading.labels_asked:
+            raise
+        return replace(reading.rules, rules=())
 
 
 def _example_batches(log: _Log) -> Iterator["pa.RecordBatch"]:

@@ -27,7 +27,12 @@ def score_pair(reference: Observed, recent: Observed) -> str | None:
     for name, side, colour, alpha in sides:
         weights = np.full(len(side), 1 / len(side))
         axes.hist(
-            side.decision_score, edges, weights=weights, color=colour, alpha=alpha, label=name
+            side.decision_score,
+            edges.tolist(),
+            weights=weights,
+            color=colour,
+            alpha=alpha,
+            label=name,
         )
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_xlabel("decision score")

@@ -1,4 +1,4 @@
-"""What two windows are compared by: statistics that are sums over groups, so that shuffles are fast.
+"""What two windows are compared by: statistics made of sums over groups, so that shuffles are fast.
 
 Each gives, for the windows as they are and for every shuffle, a statistic (how surprising) and a
 size (how large, in a unit that a person reads), for one or several parts. What chance alone makes
@@ -172,7 +172,7 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """How far the embeddings' distributions lie apart: maximum mean discrepancy (Gretton et al. 2012).
+    """How far embeddings lie apart: their maximum mean discrepancy (Gretton et al. 2012).
 
     Of a Gaussian kernel as wide as the median distance, by random Fourier features (Rahimi & Recht
     2007). Unlike a classifier that tells the windows apart it needs no new fit for a shuffle, holds

@@ -8,7 +8,7 @@ both windows each side counts as a group.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class Observed:
 
     def joined(self, other: "Observed") -> Self:
         """Return the rows of this window, then those of another."""
-        parts = {
+        parts: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _columns()
         }
         return replace(self, **parts)

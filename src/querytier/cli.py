@@ -10,6 +10,7 @@ from querytier.artifact_verbs import artifact_app
 from querytier.certify_verbs import certify, plan
 from querytier.data_verbs import data_app
 from querytier.deciding_verbs import decide, score
+from querytier.drift_verbs import drift
 from querytier.errors import MissingExtraError, QuerytierError
 from querytier.gate_verbs import gate
 from querytier.off_policy_verbs import off_policy
@@ -64,6 +65,7 @@ app.command(
 app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
+app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"

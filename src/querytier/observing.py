@@ -151,7 +151,7 @@ def _surface(
         table = surface_table(word_tokenizer(places))
         reserved = len(RESERVED)
         features = table.features([[reserved + places[word] for word in one] for one in words])
-        unknown = np.array([np.mean([i == UNKNOWN for i in ids] or [0.0]) for ids in token_ids])
+        unknown = np.array([np.mean([i == UNKNOWN for i in ids] or [False]) for ids in token_ids])
     # The share of all tokens in all tokens is 1, and what is not known has a test of its own.
     kept = [n for n, name in enumerate(table.feature_names) if "unknown" not in name]
     names = tuple(table.feature_names[n] for n in kept)
