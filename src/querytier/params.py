@@ -23,6 +23,7 @@ __all__ = [
     "Params",
     "PrepareParams",
     "PricesParams",
+    "RetrainParams",
     "TierPriceParams",
     "TrainParams",
     "read_params",
@@ -220,6 +221,17 @@ class DriftParams(_Section):
         return self
 
 
+class RetrainParams(_Section):
+    """One round of the loop: what is merged, and when a round is due."""
+
+    window_days: Annotated[float, Field(gt=0)] | None = 365
+    half_life_days: Annotated[float, Field(gt=0)] | None = 90
+    largest_group_share: Annotated[float, Field(gt=0, le=1)] | None = 0.05
+    largest_source_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    fewest_fresh_rows: Annotated[int, Field(ge=1)] = 100
+    frozen_margin: Share = 0.02
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -231,6 +243,7 @@ class Params(_Section):
     gate: GateParams = GateParams()
     audit_fresh: AuditFreshParams = AuditFreshParams()
     drift: DriftParams = DriftParams()
+    retrain: RetrainParams = RetrainParams()
 
 
 def read_params(path: Path | None) -> Params:

@@ -1,0 +1,151 @@
+"""Caps on influence: the largest share of a total weight that one group or one source may have.
+
+A cap c on n weights w lowers those above a level t to t, where t = c (m t + rest) for the m lowered
+ones: t = c rest / (1 - m c). It can be kept only where there are at least 1/c groups. A source
+consists of groups, so that lowering one may lift another's share: the two caps are applied in turn
+until both hold. Where they cannot both hold, groups are capped alone, as a group is what one sender
+can fill.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Capped", "capped"]
+
+Floats = NDArray[np.float64]
+Names = NDArray[np.object_]
+
+_MOST_TURNS = 100
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Capped:
+    """Weights below the caps.
+
+    Attributes
+    ----------
+    weights : ndarray of float64, shape (n,)
+    groups, sources : dict of str to float
+        The factor of each name whose weight was lowered.
+    left_out : tuple of str
+        Why a cap is not kept.
+    """
+
+    weights: Floats
+    groups: dict[str, float]
+    sources: dict[str, float]
+    left_out: tuple[str, ...]
+
+
+def capped(
+    weights: Floats,
+    groups: Names,
+    sources: Names,
+    group_share: float | None,
+    source_share: float | None,
+) -> Capped:
+    """Lower weights until no group and no source has more than its share of the total.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (n,)
+        Above 0.
+    groups, sources : ndarray of object, shape (n,)
+    group_share, source_share : float or None
+        In (0, 1]; None caps nothing.
+
+    Examples
+    --------
+    >>> names = np.array(["a", "b", "c"], object)
+    >>> capped(np.array([8.0, 1.0, 1.0]), names, names, 0.5, None).weights
+    array([2., 1., 1.])
+    """
+    left_out = []
+    by_group, why = _possible(groups, group_share, "group")
+    left_out += why
+    by_source, why = _possible(sources, source_share, "source")
+    left_out += why
+    lowered = _in_turn(weights, groups, sources, by_group, by_source)
+    if lowered is None:
+        left_out.append("the caps on groups and on sources cannot both hold: groups are capped")
+        by_source = None
+        lowered = _in_turn(weights, groups, sources, by_group, None)
+    assert lowered is not None
+    total, by_groups = lowered
+    return Capped(
+        total,
+        _factors(groups, weights, by_groups),
+        _factors(sources, by_groups, total) if by_source else {},
+        tuple(left_out),
+    )
+
+
+def _possible(
+    names: Names, share: float | None, what: str
+) -> tuple[float | None, list[str]]:
+    if share is None or not len(names):
+        return None, []
+    count = len(set(names.tolist()))
+    if count * share < 1 - _ROUNDING:
+        return None, [f"{count} {what}s cannot each have at most {share:g} of the weight"]
+    return share, []
+
+
+def _in_turn(
+    weights: Floats,
+    groups: Names,
+    sources: Names,
+    group_share: float | None,
+    source_share: float | None,
+) -> tuple[Floats, Floats] | None:
+    """Return the weights below both caps, and below that of groups alone; None if none are."""
+    first = found = _below(weights, groups, group_share)
+    for _ in range(_MOST_TURNS):
+        found = _below(found, sources, source_share)
+        if _holds(found, groups, group_share):
+            return found, first
+        found = _below(found, groups, group_share)
+        if _holds(found, sources, source_share):
+            return found, first
+    return None
+
+
+def _below(weights: Floats, names: Names, share: float | None) -> Floats:
+    if share is None or not len(weights):
+        return weights
+    found, place = _places(names)
+    sums = np.bincount(place, weights, len(found))
+    order = np.argsort(-sums, kind="stable")
+    rest, level = float(sums.sum()), np.inf
+    for lowered, name in enumerate(order.tolist()):
+        # With the `lowered` largest at the level, is the next below it?
+        level = share * rest / (1 - lowered * share) if lowered * share < 1 else sums[name]
+        if sums[name] <= level * (1 + _ROUNDING):
+            break
+        rest -= float(sums[name])
+    factors = np.minimum(1.0, level / sums)
+    factors[sums <= level * (1 + _ROUNDING)] = 1.0
+    return np.asarray(weights * factors[place])
+
+
+def _holds(weights: Floats, names: Names, share: float | None) -> bool:
+    if share is None or not len(weights):
+        return True
+    found, place = _places(names)
+    sums = np.bincount(place, weights, len(found))
+    return bool(sums.max() <= share * sums.sum() * (1 + 1e-6))
+
+
+def _factors(names: Names, before: Floats, after: Floats) -> dict[str, float]:
+    found, place = _places(names)
+    sums = [np.bincount(place, weights, len(found)) for weights in (before, after)]
+    factors = sums[1] / sums[0] if len(found) else np.empty(0)
+    lowered = np.flatnonzero(factors < 1 - _ROUNDING)
+    return {str(found[name]): float(factors[name]) for name in lowered.tolist()}
+
+
+def _places(names: Names) -> tuple[NDArray[np.str_], NDArray[np.intp]]:
+    return np.unique(names.astype(str), return_inverse=True)

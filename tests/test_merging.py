@@ -1,0 +1,200 @@
+"""The merge of recorded and fresh examples: its laws, and what becomes of single rows."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from querytier.data.example import Example
+from querytier.data.examples import Examples
+from querytier.data.influence import capped
+from querytier.data.merging import MergeRule, merge
+from querytier.data.roles import ROLES
+
+WORDS = ["parse", "invoice", "quorum", "tide", "lemma", "violin", "kernel", "orchid"]
+DEFAULTS = {
+    field.name: "" if field.type is str else float("nan") for field in fields(Example)
+}
+
+
+def row(name, query=None, *, group=None, role="train", label=1.0, day=1, **more):
+    query = query or f"what is number {name}"
+    given_ = {"id": name, "query": query, "group": group or f"g-{query}", "role": role}
+    time = f"2031-01-{day:02d}T00:00:00.000000Z" if day else ""
+    return Example(
+        **{**DEFAULTS, "needs_frontier": label, "weight": 1.0, "time": time, **given_, **more}
+    )
+
+
+def rows(*found):
+    return Examples.of(list(found))
+
+
+NOTHING = rows()
+ROW = st.builds(
+    lambda number, words, group, role, label, day, source: row(
+        f"id-{number}",
+        " ".join(words),
+        group=f"group-{group}",
+        role=role,
+        label=label,
+        day=day,
+        source=source,
+    ),
+    st.integers(0, 40),
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=5),
+    st.integers(0, 12),
+    st.sampled_from(ROLES),
+    st.sampled_from([0.0, 1.0, float("nan")]),
+    st.integers(0, 28),
+    st.sampled_from(["", "app", "api"]),
+)
+ROWS = st.lists(ROW, max_size=25)
+SHARES = st.none() | st.floats(0.1, 1)
+RULES = st.builds(
+    MergeRule,
+    window_days=st.none() | st.floats(1, 30),
+    half_life_days=st.none() | st.floats(1, 30),
+    largest_group_share=SHARES,
+    largest_source_share=SHARES,
+    near_duplicate_threshold=st.sampled_from([None, 0.5, 0.8]),
+)
+
+
+def table(examples):
+    columns = [getattr(examples, field.name).tolist() for field in fields(examples)]
+    return [tuple(map(repr, one)) for one in zip(*columns, strict=True)]
+
+
+@given(ROWS, ROWS, RULES)
+def test_merging_twice_changes_nothing(first, second, rule):
+    record = merge(NOTHING, rows(*first), rule).record
+    once = merge(record, rows(*second), rule)
+    twice = merge(once.record, rows(*second), rule)
+    assert table(twice.record) == table(once.record)
+    assert table(twice.examples) == table(once.examples)
+    assert not twice.added
+
+
+@given(ROWS, ROWS, RULES, st.randoms())
+def test_the_order_of_rows_does_not_matter(first, second, rule, random):
+    record = merge(NOTHING, rows(*first), rule).record
+    shuffled = random.sample(second, len(second))
+    one, other = (merge(record, rows(*fresh), rule) for fresh in (second, shuffled))
+    assert table(one.examples) == table(other.examples)
+    assert one.counts == other.counts
+
+
+@given(ROWS, ROWS, RULES)
+def test_recorded_rows_keep_role_group_and_label_and_no_family_has_two_roles(first, second, rule):
+    record = merge(NOTHING, rows(*first), rule).record
+    merged = merge(record, rows(*second), rule).record
+    kept = merged.where(np.isin(merged.id.astype(str), record.id.astype(str)))
+    assert table(kept) == table(record)
+    for column in (merged.group, merged.query):
+        for name in set(column.tolist()):
+            assert len(set(merged.role[column == name].tolist())) == 1
+
+
+@given(ROWS, ROWS, RULES)
+def test_every_row_is_accounted_for(first, second, rule):
+    record = merge(NOTHING, rows(*first), rule).record
+    counts = merge(record, rows(*second), rule).counts
+    gone = counts.repeated + counts.id_reused + counts.straddling + counts.unlabelled
+    assert counts.added + gone == counts.fresh == len(second)
+    assert counts.used + counts.outside_window == counts.recorded + counts.added
+
+
+NAMED = st.lists(
+    st.tuples(st.floats(0.01, 100), st.sampled_from("abcdefgh"), st.sampled_from("xyz")),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(NAMED, SHARES, SHARES)
+def test_caps_hold_or_it_is_said_why_not_and_no_weight_grows(found, group_share, source_share):
+    weights = np.array([weight for weight, _, _ in found])
+    groups = np.array([group for _, group, _ in found], dtype=object)
+    sources = np.array([source for _, _, source in found], dtype=object)
+    lowered = capped(weights, groups, sources, group_share, source_share)
+    assert (lowered.weights <= weights * (1 + 1e-9)).all()
+    assert (lowered.weights > 0).all()
+    said = " ".join(lowered.left_out)
+    limits = (("group", groups, group_share), ("source", sources, source_share))
+    for what, names, share in limits:
+        if share is None or f"{what}s cannot" in said or (what == "source" and "both" in said):
+            continue
+        largest = max(lowered.weights[names == name].sum() for name in set(names.tolist()))
+        assert largest <= share * lowered.weights.sum() * (1 + 1e-5)
+
+
+def test_a_fresh_query_equal_to_a_recorded_one_joins_its_group_and_role():
+    record = rows(row("a", "where is my order", group="one", role="test"))
+    fresh = rows(
+        row("b", " where  is my order", group="two"), row("c", "another thing", group="two")
+    )
+    merged = merge(record, fresh, MergeRule())
+    assert merged.record.group.tolist() == ["one"] * 3
+    assert merged.record.role.tolist() == ["test"] * 3
+    assert (merged.counts.added, merged.counts.joined) == (2, 2)
+
+
+def test_a_row_that_ties_two_roles_together_is_refused_alone():
+    record = rows(
+        row("a", "hello", group="one", role="test"), row("b", "tax form", group="two")
+    )
+    fresh = rows(row("c", "hello", group="two"), row("d", "vat form", group="two"))
+    merged = merge(record, fresh, MergeRule())
+    assert merged.counts.straddling == 1
+    assert merged.record.id.tolist() == ["a", "b", "d"]
+    assert merged.record.role.tolist() == ["test", "train", "train"]
+
+
+def test_near_duplicates_across_old_and_new_share_a_role():
+    text = "please summarise the attached report on river water quality for the city council"
+    record = rows(row("a", f"{text} in 2030 and list all of the open points at the end", role="test"))
+    fresh = rows(row("b", f"{text} in 2031 and list all of the open points at the end"))
+    assert merge(record, fresh, MergeRule(near_duplicate_threshold=0.5)).record.role[1] == "test"
+    assert merge(record, fresh, MergeRule()).record.role[1] == "train"
+
+
+def test_the_window_leaves_old_rows_out_of_what_trains_and_not_out_of_the_record():
+    fresh = rows(row("old", day=1), row("new", day=20), row("undated", day=0))
+    merged = merge(NOTHING, fresh, MergeRule(window_days=10))
+    assert merged.examples.id.tolist() == ["new", "undated"]
+    assert len(merged.record) == 3
+    assert (merged.counts.outside_window, merged.counts.undated) == (1, 1)
+
+
+def test_a_half_life_halves_weights_in_training_and_nowhere_else():
+    fresh = rows(row("a", day=1), row("b", day=11), row("c", day=1, role="test"))
+    merged = merge(NOTHING, fresh, MergeRule(half_life_days=10))
+    assert merged.examples.weight.tolist() == [0.5, 1.0, 1.0]
+    assert merged.record.weight.tolist() == [1.0, 1.0, 1.0]
+    assert merged.counts.decayed == 1
+
+
+def test_a_group_that_floods_the_log_weighs_no_more_than_its_share():
+    flood = [row(f"f{n}", f"flood {n}", group="bot") for n in range(80)]
+    others = [row(f"o{n}", f"other {n}", group=f"g{n}") for n in range(20)]
+    merged = merge(NOTHING, rows(*flood, *others), MergeRule(largest_group_share=0.1))
+    bot = merged.examples.weight[merged.examples.group == "bot"]
+    assert bot.sum() == pytest.approx(0.1 * merged.examples.weight.sum())
+    assert merged.counts.capped_groups == {"bot": pytest.approx(bot.sum() / 80)}
+
+
+def test_ids_that_tell_a_place_in_a_file_are_replaced_and_reused_ids_refused():
+    record = merge(NOTHING, rows(row("line-1", "first"), row("named", "a")), MergeRule()).record
+    fresh = rows(row("line-1", "second"), row("new.jsonl:line-2", "first"), row("named", "b"))
+    counts = merge(record, fresh, MergeRule()).counts
+    assert (counts.added, counts.repeated, counts.id_reused) == (1, 1, 1)
+
+
+def test_a_recorded_label_stands_when_the_log_changes_its_mind():
+    record = rows(row("a", label=1.0))
+    merged = merge(record, replace(record, needs_frontier=np.zeros(1)), MergeRule())
+    assert merged.record.needs_frontier.tolist() == [1.0]
+    assert merged.counts.repeated == 1
