@@ -21,9 +21,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import Self
 
-__all__ = ["EProcess"]
+__all__ = ["MULTIPLES", "EProcess"]
 
-_MULTIPLES = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+# Odds multiples that the capital is divided among.
+MULTIPLES = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class EProcess:
     alpha: float
     level: float
     count: int = 0
-    stakes: tuple[float, ...] = (0.0,) * len(_MULTIPLES)
+    stakes: tuple[float, ...] = (0.0,) * len(MULTIPLES)
     fired: bool = False
 
     def __post_init__(self) -> None:
@@ -95,10 +96,10 @@ class EProcess:
             raise ValueError(f"the loss is {loss}; it has to lie in [0, 1]")
         if self.fired:
             return self
-        woken = (_asleep(self.count) - _asleep(self.count + 1)) / len(_MULTIPLES)
+        woken = (_asleep(self.count) - _asleep(self.count + 1)) / len(MULTIPLES)
         stakes = tuple(
             (stake + woken) * (1 + (multiple - 1) * loss) / (1 + (multiple - 1) * self.alpha)
-            for stake, multiple in zip(self.stakes, _MULTIPLES, strict=True)
+            for stake, multiple in zip(self.stakes, MULTIPLES, strict=True)
         )
         then = replace(self, count=self.count + 1, stakes=stakes)
         return replace(then, fired=True) if then.wealth >= self.needed else then

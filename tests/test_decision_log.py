@@ -87,6 +87,8 @@ def test_a_line_tells_the_decision_and_how_probable_its_tier_was(tmp_path):
         "decision_score": 0.2,
         "threshold": 0.5,
         "latency_ms": 1.5,
+        "audit": False,
+        "audit_propensity": 0.0,
         "query": "Größe? 日本",
     }
     assert (second["id"], second["query"], second["threshold"]) == ("mine", "Hi", None)

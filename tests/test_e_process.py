@@ -1,0 +1,126 @@
+"""The test that may be looked at after every loss: laws of its capital, and its level."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from querytier.classifier.e_process import EProcess
+from querytier.serve.audit_queue import Audit, AuditQueue
+
+SHARES = st.floats(0.001, 0.999)
+LOSSES = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), max_size=60)
+
+
+def after(process, losses):
+    for loss in losses:
+        process = process.after(loss)
+    return process
+
+
+@given(SHARES, SHARES, LOSSES)
+def test_the_capital_is_never_negative_and_finite(alpha, level, losses):
+    process = EProcess(alpha, level)
+    assert process.wealth == 1.0
+    for loss in losses:
+        process = process.after(loss)
+        assert 0 <= process.wealth < math.inf
+        assert min(process.stakes) >= 0
+    assert process.count <= len(losses)
+
+
+@given(SHARES, SHARES, LOSSES)
+def test_a_fair_next_loss_leaves_the_capital_where_it_is_on_average(alpha, level, losses):
+    process = after(EProcess(alpha, level), losses)
+    if process.fired:
+        return
+    won, lost = process.after(1.0).wealth, process.after(0.0).wealth
+    assert alpha * won + (1 - alpha) * lost == pytest.approx(process.wealth)
+    assert process.after(alpha).wealth == pytest.approx(process.wealth)
+    assert lost <= process.wealth <= won
+
+
+@given(SHARES, SHARES, st.integers(0, 400))
+def test_a_stream_without_loss_never_fires(alpha, level, length):
+    process = after(EProcess(alpha, level), [0.0] * length)
+    assert not process.fired
+    assert process.wealth <= 1
+
+
+@given(SHARES, SHARES, LOSSES, st.floats(0, 1))
+def test_what_has_fired_stays_as_it_is(alpha, level, losses, loss):
+    process = after(EProcess(alpha, level), losses)
+    assert process.fired == (process.wealth >= process.needed)
+    if process.fired:
+        assert process.after(loss) is process
+
+
+def test_a_promise_that_breaks_after_long_good_years_is_still_found():
+    """The capital that was bet at the start is gone by then; that which slept is not."""
+    process = after(EProcess(0.1, 0.05), [0.0] * 5000)
+    assert sum(process.stakes) < 0.01
+    assert process.wealth > 0.1
+    assert after(process, [1.0, 0.0] * 30).fired
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
+def test_what_is_no_loss_and_no_level_is_refused(wrong):
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        EProcess(0.1, 0.05).after(wrong)
+    for name in ("alpha", "level"):
+        with pytest.raises(ValueError, match=f"{name} is .* between 0 and 1"):
+            EProcess(**{"alpha": 0.1, "level": 0.05, name: wrong})
+
+
+def test_it_fires_on_few_streams_at_the_boundary_and_on_all_that_break_the_promise():
+    random = np.random.default_rng(17)
+    kept = [after(EProcess(0.1, 0.05), random.random(600) < 0.1).fired for _ in range(150)]
+    broken = [after(EProcess(0.1, 0.05), random.random(600) < 0.3).fired for _ in range(20)]
+    assert sum(kept) <= 13, "of 150 streams at a level of 5%: more has a chance below 2%"
+    assert all(broken)
+
+
+# --- over a thousand streams
+
+
+def independent(random, alpha, length):
+    return (random.random(length) < alpha).astype(float).tolist()
+
+
+def spread_by_the_past(random, alpha, length):
+    """All or nothing while the mean so far is above alpha, else next to alpha; always alpha."""
+    losses, total = [], 0.0
+    for number, draw in enumerate(random.random(length).tolist()):
+        ahead = total >= alpha * number
+        losses.append(float(draw < alpha) if ahead else alpha * (1.5 if draw < 0.5 else 0.5))
+        total += losses[-1]
+    return losses
+
+
+def told_late_and_out_of_order(random, alpha, length):
+    """Failures are told sooner, and some scores never."""
+    losses = random.random(length) < alpha
+    arrivals = np.arange(length) + random.exponential(np.where(losses, 20.0, 200.0))
+    queue = AuditQueue(timeout_s=1000.0)
+    for number in range(length):
+        queue.add(Audit(str(number), float(number), "cheap"))
+    out = []
+    for number in np.argsort(arrivals).tolist():
+        if random.random() < 0.97:
+            scores = {"cheap_score": 1.0 - losses[number], "frontier_score": 1.0}
+            queue.hear(str(number), scores)
+            out += queue.released(float(arrivals[number]))
+    out += queue.released(math.inf)
+    return [1.0 - audit.scores[0] for audit in out if audit.scores]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [independent, spread_by_the_past, told_late_and_out_of_order])
+def test_of_a_thousand_promises_that_just_hold_no_more_than_the_level_are_withdrawn(stream):
+    from scipy.stats import binomtest
+
+    random = np.random.default_rng(17)
+    fired = sum(after(EProcess(0.1, 0.05), stream(random, 0.1, 500)).fired for _ in range(1000))
+    assert binomtest(fired, 1000, 0.05, alternative="greater").pvalue > 0.01
