@@ -12,9 +12,9 @@ from typing import Any
 
 from population import CHEAP_COST, FRONTIER_COST, Population
 
-__all__ = ["PARAMS", "Stage", "Told"]
+__all__ = ["QUICK", "Stage", "Told"]
 
-PARAMS = """\
+QUICK = """\
 prepare: {label_rules: [cheap_fails_frontier_succeeds]}
 train: {folds: 3, target_frontier_rate: 0.35}
 export: {precision: fp32}
@@ -49,7 +49,7 @@ class Stage:
     """
 
     folder: Path
-    params: str = PARAMS
+    params: str = QUICK
     _failed: list[str] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
 
