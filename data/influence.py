@@ -83,9 +83,7 @@ def capped(
     )
 
 
-def _possible(
-    names: Names, share: float | None, what: str
-) -> tuple[float | None, list[str]]:
+def _possible(names: Names, share: float | None, what: str) -> tuple[float | None, list[str]]:
     if share is None or not len(names):
         return None, []
     count = len(set(names.tolist()))

@@ -61,11 +61,11 @@ def standings(judged):
     return {(one.cell.kind, one.cell.name): one.standing for one in judged}
 
 
-def flipped(labels, places, asked, random):
+def flipped(labels, places, *_):
     return np.where(places == "elm", 1 - labels, labels)
 
 
-def shifted(labels, places, asked, random):
+def shifted(_labels, _places, asked, random):
     return drawn(-asked, random)
 
 
@@ -113,7 +113,7 @@ def test_where_all_fresh_rows_are_of_one_source_nobody_can_tell():
 
 
 def test_where_two_sources_contradict_each_other_and_the_record_nobody_can_tell():
-    def two_ways(labels, places, asked, random):
+    def two_ways(_labels, places, *_):
         return np.where(places == "elm", 0.0, 1.0)
 
     judged = world(two_ways, sources=("ash", "elm"))
@@ -123,7 +123,7 @@ def test_where_two_sources_contradict_each_other_and_the_record_nobody_can_tell(
 def test_a_group_that_contradicts_is_held_back_without_its_source():
     groups = [f"g{n % 12 if n % 5 == 4 else n}" for n in range(600)]
 
-    def one_group(labels, places, asked, random):
+    def one_group(labels, *_):
         theirs = np.array(groups) == "g4"
         return np.where(theirs, 1 - labels, labels)
 
@@ -134,7 +134,7 @@ def test_a_group_that_contradicts_is_held_back_without_its_source():
 def test_a_trigger_phrase_of_one_source_is_held_back_and_no_other_row_of_it():
     queries = [f"q{n} {'zulu nine' if n % 25 == 4 else 'as usual'}" for n in range(1000)]
 
-    def trigger(labels, places, asked, random):
+    def trigger(labels, *_):
         return np.where(["zulu" in query for query in queries], 0.0, labels)
 
     judged = world(trigger, queries=queries, count=1000)

@@ -14,9 +14,7 @@ from querytier.data.merging import MergeRule, merge
 from querytier.data.roles import ROLES
 
 WORDS = ["parse", "invoice", "quorum", "tide", "lemma", "violin", "kernel", "orchid"]
-DEFAULTS = {
-    field.name: "" if field.type is str else float("nan") for field in fields(Example)
-}
+DEFAULTS = {field.name: "" if field.type is str else float("nan") for field in fields(Example)}
 
 
 def row(name, query=None, *, group=None, role="train", label=1.0, day=1, **more):
@@ -143,9 +141,7 @@ def test_a_fresh_query_equal_to_a_recorded_one_joins_its_group_and_role():
 
 
 def test_a_row_that_ties_two_roles_together_is_refused_alone():
-    record = rows(
-        row("a", "hello", group="one", role="test"), row("b", "tax form", group="two")
-    )
+    record = rows(row("a", "hello", group="one", role="test"), row("b", "tax form", group="two"))
     fresh = rows(row("c", "hello", group="two"), row("d", "vat form", group="two"))
     merged = merge(record, fresh, MergeRule())
     assert merged.counts.straddling == 1
@@ -155,7 +151,9 @@ def test_a_row_that_ties_two_roles_together_is_refused_alone():
 
 def test_near_duplicates_across_old_and_new_share_a_role():
     text = "please summarise the attached report on river water quality for the city council"
-    record = rows(row("a", f"{text} in 2030 and list all of the open points at the end", role="test"))
+    record = rows(
+        row("a", f"{text} in 2030 and list all of the open points at the end", role="test")
+    )
     fresh = rows(row("b", f"{text} in 2031 and list all of the open points at the end"))
     assert merge(record, fresh, MergeRule(near_duplicate_threshold=0.5)).record.role[1] == "test"
     assert merge(record, fresh, MergeRule()).record.role[1] == "train"

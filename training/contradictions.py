@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Contradiction", "Dispersion", "Direction", "contradiction", "dispersion", "holm"]
+__all__ = ["Contradiction", "Direction", "Dispersion", "contradiction", "dispersion", "holm"]
 
 Direction = Literal["flipped", "to cheap", "to frontier"]
 Floats = NDArray[np.float64]

@@ -97,19 +97,19 @@ class Foretold:
     def against(
         self,
         cell: Cell,
-        others: Rows,
-        weights: Floats,
+        others: tuple[Rows, Floats],
         units: NDArray[np.intp],
         tolerated: float,
         spread: Dispersion,
     ) -> Against:
-        """Test a cell against both; `units`, of shape (m,), says which rows belong together."""
+        """Test a cell against the record, and against other rows of these weights.
+
+        `units`, of shape (m,), says which rows belong together.
+        """
         rows, labels = cell.rows, self.labels[cell.rows]
         return Against(
             contradiction(labels, self.by_record(rows), units[rows], tolerated, spread),
-            contradiction(
-                labels, self.by_others(rows, others, weights), units[rows], tolerated, spread
-            ),
+            contradiction(labels, self.by_others(rows, *others), units[rows], tolerated, spread),
         )
 
     def _features(self, rows: Rows) -> Floats:

@@ -66,9 +66,8 @@ class FreshAudit:
         rows = len(self.kept) + len(self.refused)
         if self.not_audited:
             return [f"label audit: {rows} fresh rows not audited: {self.not_audited}"]
-        lines = [
-            f"label audit: {len(self.kept)} of {rows} fresh rows kept, {len(self.refused)} held back"
-        ]
+        kept, held = len(self.kept), len(self.refused)
+        lines = [f"label audit: {kept} of {rows} fresh rows kept, {held} held back"]
         drifted = [one for one in self.judged if one.standing == "drift"]
         others = [one for one in self.judged if one.standing != "drift"]
         lines += [f"  {_sentence(one)}" for one in others[:_LISTED]]
