@@ -14,6 +14,7 @@ from querytier.drift_verbs import drift
 from querytier.errors import MissingExtraError, QuerytierError
 from querytier.gate_verbs import gate
 from querytier.off_policy_verbs import off_policy
+from querytier.retrain_verbs import retrain
 from querytier.serve_verbs import serve
 from querytier.stage_verbs import crossval, evaluate, export, prepare, run, show, train
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 _OFFLINE_PACKAGES = frozenset(
     {
         "datasets",
+        "filelock",
         "jinja2",
         "matplotlib",
         "mlflow",
@@ -65,6 +67,7 @@ app.command(
 app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
+app.command(epilog="Example: querytier retrain --logs decisions/ --out loop")(retrain)
 app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
