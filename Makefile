@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-drift bench-watch bench-poison story-drift story-poison clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-drift bench-watch bench-serve bench-poison story-drift story-poison clean
 
 demo: .venv/installed
 	dvc repro
@@ -87,6 +87,11 @@ bench-quality: .venv/installed
 # Times on a machine that does nothing else: about a quarter of an hour.
 bench-latency: .venv/installed
 	python benchmarks/latency.py
+
+# Twenty minutes, on a machine that does nothing else; four processors or more, so that the load does
+# not take them from the service. ARTIFACTS=DIR takes what bench-latency was told to keep there.
+bench-serve: .venv/installed
+	python benchmarks/serving.py $(if $(ARTIFACTS),--artifacts $(ARTIFACTS))
 
 bench-growth: .venv/installed
 	python benchmarks/growth.py

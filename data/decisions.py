@@ -17,6 +17,9 @@ left no chance to the other tier, and the policy of such a row is the model vers
 behind a plus (`v3+fallback:timeout`): another rule chose there than `v3`, and a new policy can only
 be compared with the rule that chose. What is explored belongs to the version's own policy, whose
 propensities tell of the chance.
+
+The tenant that asked is the `source` of the example: what is counted, capped and audited by source
+is so by tenant.
 """
 
 import math
@@ -41,7 +44,7 @@ Fields = Mapping[str, object]
 
 DECISION_FIELDS = (
     *("id", "time", "conversation", "domain", "query", "tier", "propensity", "policy"),
-    *("outcome", "feedback", "cost"),
+    *("outcome", "feedback", "cost", "source"),
     *("cheap_score", "frontier_score", "cheap_cost", "frontier_cost"),
 )
 _MARKS = {"tier", "propensity", "policy", "reason", "decision_score", "threshold", "latency_ms"}
@@ -169,7 +172,8 @@ def _canonical(fields: Fields, said: _Said) -> dict[str, object]:
     judged = said.of(text_of(_given(fields), "id"))
     _check_text(fields)
     own = {name: fields.get(name) for name in DECISION_FIELDS}
-    return {**own, "conversation": fields.get("group"), "policy": _policy(fields), **judged}
+    place = {"conversation": fields.get("group"), "source": fields.get("tenant")}
+    return {**own, **place, "policy": _policy(fields), **judged}
 
 
 def _check_text(fields: Fields) -> None:

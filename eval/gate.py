@@ -4,12 +4,12 @@ Here are its checks of a classifier by itself; `querytier.eval.paired_gate` has 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from querytier.eval.evaluation import Evaluation
 
-__all__ = ["Check", "Gate", "absolute_gate"]
+__all__ = ["Check", "Gate", "absolute_gate", "taken_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,17 @@ class Gate:
         """Return the verdict for JSON."""
         checks = [asdict(check) for check in self.checks]
         return {"passed": self.passed, "reason": self.reason, "checks": checks}
+
+
+def taken_back(gate: Gate) -> Gate:
+    """Return the verdict on a classifier that was champion before, and was taken back."""
+    check = Check(
+        "not taken back",
+        passed=False,
+        detail="this very model was champion and was rolled back; `querytier rollback --to N` "
+        "makes it champion again",
+    )
+    return replace(gate, checks=[*gate.checks, check])
 
 
 def absolute_gate(evaluation: Evaluation, note: str = "") -> Gate:

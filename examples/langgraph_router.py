@@ -34,6 +34,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
 from querytier.serve import Router
+from querytier.serve.decision_log import DecisionLog
 
 NO_ANSWER = Answer(text="", confidence=0.0, tokens_in=0, tokens_out=0)
 SHARED_WORDS = 2  # from which a passage fits a query
@@ -44,6 +45,7 @@ class State(TypedDict, total=False):
     """What a query gathers on its way."""
 
     query: str
+    id: str
     decision: dict[str, Any]
     passage: str
     answered_by: str
@@ -67,6 +69,9 @@ class Service:
     gate : float
         The confidence below which a draft waits for a person, in [0, 1].
     log : Path
+    decisions : DecisionLog or None
+        Gets each decision when it is made, and then what the answer cost; `prepare` reads it
+        without a column map.
     """
 
     router: Router
@@ -74,6 +79,7 @@ class Service:
     documents: Path | None
     gate: float
     log: Path
+    decisions: DecisionLog | None = None
 
     def graph(self) -> Any:
         """Return the compiled graph; it remembers what waits for a person."""
@@ -92,9 +98,12 @@ class Service:
 
     def classify(self, state: State) -> State:
         """Decide the tier; never fails, as a classifier that cannot answer says frontier."""
-        decision = self.router.decide(state["query"]).record()
+        decided, own_id = self.router.decide(state["query"]), uuid.uuid4().hex
+        if self.decisions is not None:
+            self.decisions.append(decided, state["query"], id=own_id)
+        decision = decided.record()
         answered = not decision["reason"].startswith("fallback")
-        return {"decision": decision, "steps": [("classify", answered)]}
+        return {"id": own_id, "decision": decision, "steps": [("classify", answered)]}
 
     def after_classify(self, state: State) -> str:
         """Look something up only where there are documents."""
@@ -127,7 +136,7 @@ class Service:
         below = draft["confidence"] < self.gate
         as_decided = decision["tier"] == state["answered_by"]
         line = {
-            "id": uuid.uuid4().hex,
+            "id": state["id"],
             "time": datetime.now(UTC).isoformat(),
             "query": state["query"],
             "tier": state["answered_by"],
@@ -141,6 +150,9 @@ class Service:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if self.decisions is not None and as_decided:
+            told = {"feedback": line["feedback"], "cost": state["cost"]}
+            self.decisions.append_outcome(state["id"], **told)
         return {"reply": draft["text"], "steps": [("gate", not below)]}
 
     def after_record(self, state: State) -> str:
@@ -177,6 +189,7 @@ def service(path: Path) -> Service:
         documents=Path(settings["documents"]) if "documents" in settings else None,
         gate=settings["gate"],
         log=Path(settings["log"]),
+        decisions=DecisionLog(Path(settings["decisions"])) if "decisions" in settings else None,
     )
 
 

@@ -9,6 +9,6 @@ querytier.errors.ArtifactError: no/such/folder is not a querytier artifact: ...
 
 from querytier.serve.decision import Decision
 from querytier.serve.router import Router
-from querytier.serve.settings import Exploration, RouterSettings
+from querytier.serve.settings import Exploration, RouterSettings, TenantCap
 
-__all__ = ["Decision", "Exploration", "Router", "RouterSettings"]
+__all__ = ["Decision", "Exploration", "Router", "RouterSettings", "TenantCap"]

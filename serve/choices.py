@@ -7,9 +7,9 @@ from typing import NamedTuple
 from querytier.classifier.runtime import Scores
 from querytier.classifier.threshold import Tier
 from querytier.serve.decision import Reason
-from querytier.serve.settings import Exploration
+from querytier.serve.settings import Exploration, TenantCap
 
-__all__ = ["Choice", "allowed_tiers", "explored", "overridden"]
+__all__ = ["Choice", "allowed_tiers", "capped", "explored", "overridden"]
 
 _TIERS: tuple[Tier, Tier] = ("cheap", "frontier")
 _OTHER: dict[Tier, Tier] = {"cheap": "frontier", "frontier": "cheap"}
@@ -69,3 +69,10 @@ def explored(choice: Choice, exploration: Exploration, threshold: float) -> Choi
     if random() < exploration.epsilon:  # noqa: S311 a draw that nobody gains by guessing
         return Choice(_OTHER[choice.tier], "explore", scores, exploration.epsilon)
     return choice._replace(propensity=1 - exploration.epsilon)
+
+
+def capped(choice: Choice, cap: TenantCap) -> Choice:
+    """Return the cheap tier, which the other had no chance against, where the cap holds."""
+    if choice.tier == "cheap" or not cap.holds_for(choice.reason):
+        return choice
+    return choice._replace(tier="cheap", reason="cap", propensity=1.0)

@@ -12,6 +12,7 @@ Reason = Literal[
     "explore",
     "override",
     "conversation",
+    "cap",
     "fallback:empty",
     "fallback:error",
     "fallback:timeout",
@@ -39,7 +40,9 @@ class Decision:
     reason : str
         `classifier`; `explore`, where the other tier was drawn; `override`, where the caller left
         only this one; `conversation`, where the conversation had gone to the frontier tier before;
-        or `fallback:` with what kept the classifier from answering.
+        `cap`, where the tenant has had its share of the frontier tier; or `fallback:` with what
+        kept the classifier from answering. More may come: none of them needs to be known to take
+        the tier.
     propensity : float
         Probability with which this tier was taken, in (0, 1]: what off-policy evaluation needs.
     model_version : str

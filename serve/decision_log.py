@@ -5,6 +5,7 @@
     LOGS/decisions.jsonl                        what is written now
     LOGS/decisions-20310507T060000Z-1.jsonl     closed, by size or age
     LOGS/outcomes.jsonl                         by the decisions' ids
+    LOGS/shadow.jsonl                           what a challenger would have decided, by ids
 
 These are what `prepare` reads, without a column map::
 
@@ -12,9 +13,10 @@ These are what `prepare` reads, without a column map::
 
 (`querytier.data.decisions` says how they are joined.) A decision is a JSON object a line: `id`,
 `time`, `tier`, `propensity` (of the tier that was taken), `policy` (the model version), `group`
-(the conversation) and `domain` where there are any, `reason`, `p_frontier`, `gain`,
+(the conversation), `domain` and `tenant` where there are any, `reason`, `p_frontier`, `gain`,
 `decision_score`, `threshold`, `latency_ms`, `audit`, `audit_propensity`, and `query` or
 `query_sha256`. An outcome is `id`, `time`, and what `querytier.data.decisions.judgement_of` reads.
+What a challenger would have decided is nothing that `prepare` reads.
 """
 
 import hashlib
@@ -37,9 +39,9 @@ from querytier.serve.log_settings import LogSettings
 from querytier.serve.router import Query
 from querytier.serve.write_behind import WriteBehind
 
-__all__ = ["DECISIONS", "OUTCOMES", "DecisionLog", "LogSettings"]
+__all__ = ["DECISIONS", "OUTCOMES", "SHADOW", "DecisionLog", "LogSettings"]
 
-DECISIONS, OUTCOMES = "decisions.jsonl", "outcomes.jsonl"
+DECISIONS, OUTCOMES, SHADOW = "decisions.jsonl", "outcomes.jsonl", "shadow.jsonl"
 
 
 class DecisionLog:
@@ -76,19 +78,23 @@ class DecisionLog:
         self._settings, self._clock = settings or LogSettings(), clock
         if self._settings.text == "redacted":
             redact("")
-        self._decisions = LogFile(
-            folder / DECISIONS,
-            max_bytes=self._settings.max_bytes,
-            max_age_s=self._settings.max_age_s,
-            keep=self._settings.keep,
-            clock=clock,
+        kept = self._settings
+        self._decisions, self._shadow = (
+            LogFile(
+                folder / name,
+                max_bytes=kept.max_bytes,
+                max_age_s=kept.max_age_s,
+                keep=kept.keep,
+                clock=clock,
+            )
+            for name in (DECISIONS, SHADOW)
         )
         self._outcomes = LogFile(folder / OUTCOMES, clock=clock)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"no decisions can be logged in {folder}: {error}") from error
-        self._writer = WriteBehind(self._settings, [self._decisions, self._outcomes])
+        self._writer = WriteBehind(self._settings, [self._decisions, self._outcomes, self._shadow])
         self._close = weakref.finalize(self, self._writer.close)
 
     def __enter__(self) -> Self:
@@ -120,6 +126,7 @@ class DecisionLog:
         id: str | None = None,  # noqa: A002 the field's name
         conversation: str | None = None,
         domain: str | None = None,
+        tenant: str | None = None,
     ) -> str:
         """Have a decision written, later; never raises.
 
@@ -130,8 +137,8 @@ class DecisionLog:
             What was decided; of chat messages, the last user turn is written.
         id : str, optional
             By which its outcome is told; no other decision may have it.
-        conversation, domain : str, optional
-            Those of the query.
+        conversation, domain, tenant : str, optional
+            Those of the query. `prepare` takes the tenant for the example's `source`.
 
         Returns
         -------
@@ -139,7 +146,7 @@ class DecisionLog:
             The id: the one given, or a new one.
         """
         own_id = id or uuid4().hex
-        place = {"id": own_id, "group": conversation, "domain": domain}
+        place = {"id": own_id, "group": conversation, "domain": domain, "tenant": tenant}
         now, kept = self._clock(), self._settings
         self._writer.put(
             self._decisions, partial(_decision_fields, decision, query, place, now, kept)
@@ -203,6 +210,18 @@ class DecisionLog:
             ) from error
         said = {"id": id, "time": utc_text(self._clock()), **judged}
         self._writer.put(self._outcomes, lambda: said)
+
+    def append_shadow(self, id: str, decision: Decision) -> None:  # noqa: A002 the field's name
+        """Have what a challenger would have decided written, later; never raises."""
+        said = {
+            "id": id,
+            "time": utc_text(self._clock()),
+            "tier": decision.tier,
+            "decision_score": decision.decision_score,
+            "reason": decision.reason,
+            "policy": decision.model_version,
+        }
+        self._writer.put(self._shadow, lambda: said)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was appended is in the files, on disk unless `fsync` is `never`.

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,13 @@ from querytier.serve.access import Limits
 from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.decision import Decision
 from querytier.serve.decision_sink import DecisionSink
-from querytier.serve.metrics import Metrics
+from querytier.serve.metrics import Metrics, log_record
+from querytier.serve.neighbours import LabelledQueries, Neighbours, neighbours_answer
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import Loaded, load_proved
 from querytier.serve.router import Query
 from querytier.serve.settings import RouterSettings
+from querytier.serve.shadowing import Shadowing, ShadowSettings
 from querytier.serve.tracing import record_span, tracer
 from querytier.serve.watch_metrics import WatchMetrics, retrain_due
 from querytier.serve.watch_state import WatchSettings
@@ -45,27 +48,34 @@ class ServiceSettings:
 
     Attributes
     ----------
-    artifact : Path
+    artifact : Path or str
+        A folder, or the name of a registered version: `models:/querytier@champion`.
     router : RouterSettings
     token : str or None
         What a caller has to show; None lets everybody in who reaches the port.
     limits : Limits
     watch_s : float or None
-        The artifact's folder is looked at so often; None: only on request.
+        It is looked so often whether the artifact has changed; None: only on request.
     log : DecisionSink or None
         Gets decisions and outcomes; the service closes it at its end.
+    shadow : ShadowSettings or None
+        Which challenger decides the same queries, silently.
+    neighbours : LabelledQueries or None
+        What is shown to whoever asks for neighbours; None shows no text of any log.
     audits : Path or None
         Folder in which the watch over the certificate keeps its file; None: no watch.
     certificate : WatchSettings
         How the certificate is watched.
     """
 
-    artifact: Path
+    artifact: Path | str
     router: RouterSettings = field(default_factory=RouterSettings)
     token: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
     watch_s: float | None = None
     log: DecisionSink | None = None
+    shadow: ShadowSettings | None = None
+    neighbours: LabelledQueries | None = None
     audits: Path | None = None
     certificate: WatchSettings = field(default_factory=WatchSettings)
 
@@ -80,6 +90,7 @@ class Asked:
     conversation: str | None = None
     id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    tenant: str | None = None
     is_told_audits: bool = True
 
 
@@ -99,16 +110,20 @@ class DecisionService:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.draining = False
-        self.started = time.time()
+        self.started = time.monotonic()
         self.in_flight = 0
         self._loaded = self._load()
         self._log = settings.log
+        self._shadow = Shadowing.of(settings.shadow, settings.router)
+        self._neighbours = Neighbours.of(settings.neighbours, self._loaded.router.classifier)
         self._tracer = tracer()
-        self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="querytier-decide")
+        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
         self.metrics.registry.register(WatchMetrics(lambda: self._loaded.router))
         self.metrics.in_flight.set_function(lambda: self.in_flight)
+        if self._shadow is not None:
+            self.metrics.registry.register(self._shadow)
 
     @property
     def manifest(self) -> Manifest:
@@ -116,8 +131,10 @@ class DecisionService:
         return self._loaded.manifest
 
     def close(self) -> None:
-        """End threads and log, in this order: what was decided is logged."""
+        """End threads, shadow and log, in this order: what was decided is logged."""
         self._threads.shutdown()
+        if self._shadow is not None:
+            self._shadow.close()
         if self._log is not None:
             self._log.close()
 
@@ -141,6 +158,8 @@ class DecisionService:
         Refusal
             If there is no log, or it does not take them.
         """
+        if self._shadow is not None:
+            self._shadow.learn_costs({one.id: one.cost for one in outcomes})
         if self._log is None:
             raise Refusal(
                 409, "no_log", "this service keeps no decision log; start it with --log DIR"
@@ -171,9 +190,23 @@ class DecisionService:
             self._loaded = loaded = await self._proved()
             self.metrics.begin_drift()
             self.metrics.reloads.labels("success").inc()
+            self._neighbours = Neighbours.of(self.settings.neighbours, loaded.router.classifier)
+            if self._shadow is not None:
+                await asyncio.to_thread(self._shadow.reload)
             now = loaded.manifest.model_version
             _log.info("reloaded", extra={"model_version": now, "previous": before})
             return ReloadAnswer(now, before, loaded.vectors)
+
+    async def neighbours(self, query: str, count: int) -> dict[str, Any]:
+        """Return the labelled queries that are nearest to a query.
+
+        Raises
+        ------
+        Refusal
+            If none are shown, or they are still being embedded.
+        """
+        near = partial(neighbours_answer, self._neighbours, query, count)
+        return await self._in_thread(near)
 
     async def _proved(self) -> Loaded:
         try:
@@ -198,24 +231,14 @@ class DecisionService:
     def status(self) -> dict[str, Any]:
         """Return what the page shows: model, certificate, traffic, log."""
         return {
-            "uptime_s": round(time.time() - self.started, 1),
-            "model": self._model(),
+            "uptime_s": round(time.monotonic() - self.started, 1),
+            "model": _model(self.manifest),
             "certificate": self._certificate(),
-            "traffic": self._traffic(),
-            "log": self._log_counts(),
+            "traffic": {**self.metrics.traffic(), "in_flight": self.in_flight},
+            "log": log_record(self._log),
+            "shadow": self._shadow and self._shadow.record(),
+            "neighbours": self._neighbours and len(self._neighbours),
             "reloads": self.metrics.reloaded(),
-        }
-
-    def _model(self) -> dict[str, Any]:
-        manifest = self.manifest
-        return {
-            "model_version": manifest.model_version,
-            "created": manifest.created,
-            "input": manifest.input,
-            "precision": manifest.precision,
-            "decision_score": manifest.decision_score,
-            "threshold": manifest.threshold,
-            "fallback_tier": manifest.fallback_tier,
         }
 
     def _certificate(self) -> dict[str, Any]:
@@ -230,29 +253,6 @@ class DecisionService:
             "retrain_due": retrain_due(self._loaded.router),
         }
 
-    def _traffic(self) -> dict[str, Any]:
-        decided = self.metrics.decided()
-        p50, p99 = self.metrics.recent_ms(50, 99)
-        reasons: dict[str, int] = {}
-        for (_, reason), count in decided.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-        return {
-            "decisions": sum(decided.values()),
-            "frontier": sum(n for (tier, _), n in decided.items() if tier == "frontier"),
-            "reasons": reasons,
-            "p50_ms": p50,
-            "p99_ms": p99,
-            "score_mean": self.metrics.drift.mean,
-            "score_psi": self.metrics.drift.index,
-            "in_flight": self.in_flight,
-        }
-
-    def _log_counts(self) -> dict[str, int] | None:
-        log = self._log
-        if log is None:
-            return None
-        return {"written": log.written, "dropped": log.dropped, "failed": log.failed}
-
     def _is_swift(self, loaded: Loaded) -> bool:
         # A deadline is kept by waiting for another thread, which the event loop must not do.
         no_deadline = self.settings.router.deadline_ms is None
@@ -263,7 +263,11 @@ class DecisionService:
 
     def _decide(self, loaded: Loaded, asked: Asked) -> dict[str, Any]:
         decision = loaded.router.decide(
-            asked.query, allow=asked.allow, deny=asked.deny, conversation=asked.conversation
+            asked.query,
+            allow=asked.allow,
+            deny=asked.deny,
+            conversation=asked.conversation,
+            tenant=asked.tenant,
         )
         if not asked.is_told_audits:
             decision = replace(decision, audit=False, audit_propensity=0.0)
@@ -278,9 +282,12 @@ class DecisionService:
 
     def _note(self, loaded: Loaded, decision: Decision, asked: Asked, name: str) -> None:
         """Log, audit and trace a decision; what fails is counted, and the decision stands."""
+        if self._shadow is not None:
+            self._shadow.show(asked.query, decision, name)
         try:
             if self._log is not None:
-                self._log.append(decision, asked.query, id=name, conversation=asked.conversation)
+                place = {"conversation": asked.conversation, "tenant": asked.tenant}
+                self._log.append(decision, asked.query, id=name, **place)
             watch = loaded.router.watch
             if decision.audit and watch is not None:
                 watch.audited(name, decision.tier, conversation=asked.conversation)
@@ -289,3 +296,15 @@ class DecisionService:
         except Exception:  # noqa: BLE001 a full disk must not cost a decision
             self.metrics.log_refusals.inc()
             _log.exception("a decision was not logged", extra={"id": name})
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    names = ("model_version", "created", "input", "precision", "decision_score", "threshold")
+    return {name: getattr(manifest, name) for name in (*names, "fallback_tier")}
+
+
+def _processors() -> int:
+    """Return on how many processors this process may run; more threads would share them."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -19,6 +19,7 @@ class DecisionSink(LogCounts, Protocol):
         *,
         id: str | None = None,  # noqa: A002 the log's own word
         conversation: str | None = None,
+        tenant: str | None = None,
     ) -> str:
         """Log a decision; return its id."""
 

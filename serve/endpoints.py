@@ -19,10 +19,12 @@ from querytier.serve.refusal import Refusal
 from querytier.serve.wire import (
     BATCH,
     DECIDE,
+    NEIGHBOURS,
     OUTCOMES,
     BatchAnswer,
     DecisionAnswer,
     ErrorAnswer,
+    NeighboursAnswer,
     Outcome,
     OutcomesAnswer,
     ReloadAnswer,
@@ -65,7 +67,15 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
 async def _decide(request: Request) -> Response:
     service = _service(request)
     body = parsed(DECIDE, await read_body(request, service.settings.limits))
-    asked = Asked(body.asked, body.allow, body.deny, body.conversation, body.id, request.headers)
+    asked = Asked(
+        body.asked,
+        body.allow,
+        body.deny,
+        body.conversation,
+        body.id,
+        request.headers,
+        body.tenant,
+    )
     return json_response(await service.decide(asked))
 
 
@@ -73,7 +83,10 @@ async def _decide_batch(request: Request) -> Response:
     service = _service(request)
     body = parsed(BATCH, await read_body(request, service.settings.limits))
     _check_count(service, len(body.queries), "queries")
-    many = [Asked(query, body.allow, body.deny, headers=request.headers) for query in body.queries]
+    many = [
+        Asked(query, body.allow, body.deny, headers=request.headers, tenant=body.tenant)
+        for query in body.queries
+    ]
     return json_response({"decisions": await service.decide_many(many)})
 
 
@@ -83,6 +96,12 @@ async def _outcomes(request: Request) -> Response:
     outcomes = [body] if isinstance(body, Outcome) else body
     _check_count(service, len(outcomes), "outcomes")
     return json_response({"recorded": service.record_outcomes(outcomes)})
+
+
+async def _neighbours(request: Request) -> Response:
+    service = _service(request)
+    body = parsed(NEIGHBOURS, await read_body(request, service.settings.limits))
+    return json_response(await service.neighbours(body.query, body.count))
 
 
 async def _reload(request: Request) -> Response:
@@ -212,6 +231,15 @@ def _own_endpoints() -> tuple[Endpoint, ...]:
             TypeAdapter(OutcomesAnswer),
             request=OUTCOMES,
             refusals={**_UNREADABLE, 409: "the service keeps no decision log"},
+        ),
+        Endpoint(
+            "POST",
+            "/v1/neighbours",
+            "Find the labelled queries that are nearest to a query.",
+            _neighbours,
+            TypeAdapter(NeighboursAnswer),
+            request=NEIGHBOURS,
+            refusals={**_UNREADABLE, 404: "the service shows no labelled queries"},
         ),
         Endpoint(
             "POST",

@@ -10,7 +10,8 @@ In the proxy's configuration (`examples/litellm/config.yaml` is a whole one)::
       classifier_fallback: default_model
       default_model: large-model
 
-The artifact's folder is in the environment variable `QUERYTIER_ARTIFACT`; it is loaded when LiteLLM
+The artifact's folder is in the environment variable `QUERYTIER_ARTIFACT`, that of a decision log,
+where one is wanted, in `QUERYTIER_LOG`; the artifact is loaded when LiteLLM
 looks `classifier` up, so that a proxy whose artifact is missing or damaged does not start. Programs
 that call `litellm.Router` themselves pass `TierClassifier(Router.load(path))`; a module beside the
 proxy's configuration may hold the same under a name of its own.
@@ -23,15 +24,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Protocol, Self
 
 from querytier.classifier.threshold import Tier
 from querytier.errors import UsageError
+from querytier.serve.decision_log import DecisionLog
 from querytier.serve.router import Router
 
-__all__ = ["ARTIFACT_VARIABLE", "TierClassifier"]
+__all__ = ["ARTIFACT_VARIABLE", "LOG_VARIABLE", "TierClassifier"]
 
-ARTIFACT_VARIABLE = "QUERYTIER_ARTIFACT"
+ARTIFACT_VARIABLE, LOG_VARIABLE = "QUERYTIER_ARTIFACT", "QUERYTIER_LOG"
 
 
 class RoutingContext(Protocol):
@@ -49,9 +52,12 @@ class TierClassifier:
     Attributes
     ----------
     router : Router
+    log : DecisionLog or None
+        Gets the decisions.
     """
 
     router: Router
+    log: DecisionLog | None = None
 
     async def classify(self, context: RoutingContext) -> Tier:
         """Return the decided tier: the fallback tier where the classifier cannot answer.
@@ -64,7 +70,10 @@ class TierClassifier:
         context : RoutingContext
         """
         # In a thread, so that the proxy goes on with its other requests and its timeout can fire.
-        decision = await asyncio.to_thread(self.router.decide, context.structured_messages)
+        query = context.structured_messages
+        decision = await asyncio.to_thread(self.router.decide, query)
+        if self.log is not None:
+            self.log.append(decision, query)
         return decision.tier
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
@@ -80,7 +89,8 @@ def _from_environment() -> TierClassifier:
             f"{ARTIFACT_VARIABLE} is not set: give it the folder that `querytier run` or "
             "`querytier export` wrote"
         )
-    return TierClassifier(Router.load(folder))
+    log = os.environ.get(LOG_VARIABLE)
+    return TierClassifier(Router.load(folder), DecisionLog(Path(log)) if log else None)
 
 
 def __getattr__(name: str) -> TierClassifier:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,7 +15,7 @@ from querytier.classifier.manifest import Manifest
 from querytier.serve.decision import Decision
 from querytier.serve.score_drift import ScoreDrift
 
-__all__ = ["LogCounts", "Metrics"]
+__all__ = ["LogCounts", "Metrics", "log_record"]
 
 _DECISION_SECONDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
@@ -40,6 +40,13 @@ class LogCounts(Protocol):
     @property
     def failed(self) -> int:
         """Attempts to write that failed."""
+
+
+def log_record(log: LogCounts | None) -> dict[str, int] | None:
+    """Return what became of the lines of a decision log, for JSON."""
+    if log is None:
+        return None
+    return {"written": log.written, "dropped": log.dropped, "failed": log.failed}
 
 
 class Metrics:
@@ -124,6 +131,23 @@ class Metrics:
             for metric in self.decisions.collect()
             for sample in metric.samples
             if sample.name.endswith("_total")
+        }
+
+    def traffic(self) -> dict[str, Any]:
+        """Return the decisions in figures, for JSON."""
+        decided = self.decided()
+        p50, p99 = self.recent_ms(50, 99)
+        reasons: dict[str, int] = {}
+        for (_, reason), count in decided.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+        return {
+            "decisions": sum(decided.values()),
+            "frontier": sum(n for (tier, _), n in decided.items() if tier == "frontier"),
+            "reasons": reasons,
+            "p50_ms": p50,
+            "p99_ms": p99,
+            "score_mean": self.drift.mean,
+            "score_psi": self.drift.index,
         }
 
     def reloaded(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -13,14 +14,16 @@ from typing import Self
 from querytier.classifier.certificate import covered_domains, expiry, mismatch
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.runtime import Classifier
-from querytier.classifier.threshold import tier_of
+from querytier.classifier.threshold import Tier, tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
+from querytier.model_uri import fetch_artifact, is_model_uri
 from querytier.serve.certificate_watch import CertificateWatch
-from querytier.serve.choices import Choice, allowed_tiers, explored, overridden
+from querytier.serve.choices import Choice, allowed_tiers, capped, explored, overridden
 from querytier.serve.conversations import Conversations
 from querytier.serve.decision import Decision, Reason
 from querytier.serve.settings import RouterSettings
+from querytier.serve.tenants import TenantShares
 
 __all__ = ["Query", "Router"]
 
@@ -55,6 +58,7 @@ class Router:
     certified_until: float = math.inf
     watch: CertificateWatch | None = None
     _conversations: Conversations = field(init=False, repr=False, compare=False)
+    _tenants: TenantShares | None = field(init=False, repr=False, compare=False)
     _threads: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
     _covered: frozenset[str] | None = field(init=False, repr=False, compare=False)
     _audits: Random = field(init=False, repr=False, compare=False)
@@ -63,6 +67,8 @@ class Router:
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="querytier")
         object.__setattr__(self, "_conversations", Conversations(self.settings.conversations))
         object.__setattr__(self, "_threads", threads)
+        cap = self.settings.tenant_cap
+        object.__setattr__(self, "_tenants", None if cap is None else TenantShares(cap))
         covered = covered_domains(self.classifier.manifest.certificate)
         object.__setattr__(self, "_covered", covered)
         object.__setattr__(self, "_audits", Random(self.settings.audit_seed))  # noqa: S311 no secret
@@ -74,7 +80,8 @@ class Router:
         Parameters
         ----------
         path : Path or str
-            The folder that `querytier run` or `querytier export` wrote.
+            The folder that `querytier run` or `querytier export` wrote, or the name of a registered
+            version: `models:/querytier@champion`.
         settings : RouterSettings, optional
 
         Raises
@@ -87,6 +94,8 @@ class Router:
         -----
         In the log, where the certificate has lapsed or is not for this artifact.
         """
+        if is_model_uri(path):
+            path = fetch_artifact(path)
         classifier = Classifier.load(path)
         until = _certified_until(Path(path), classifier.manifest)
         router = cls(classifier, settings or RouterSettings(), until)
@@ -110,6 +119,7 @@ class Router:
         deny: Collection[str] | None = None,
         conversation: str | None = None,
         domain: str | None = None,
+        tenant: str | None = None,
     ) -> Decision:
         """Decide a query; never raises.
 
@@ -127,6 +137,8 @@ class Router:
         domain : str, optional
             The query's, where the certificate names the domains that it covers: one that it does
             not cover gets the fallback tier.
+        tenant : str, optional
+            On whose behalf is asked, where the settings cap a tenant's share of the frontier tier.
         """
         started = time.perf_counter()
         try:
@@ -134,8 +146,12 @@ class Router:
             if domain is not None and self._covered is not None and domain not in self._covered:
                 choice = self._fallback("fallback:certificate")
             left = allowed_tiers(allow, deny) if allow is not None or deny is not None else None
-            choice = self._adjusted(choice, conversation) if left is None else choice
-            choice = self._picked(choice) if left is None else overridden(choice, left)
+            settle = partial(self._settled, choice, left, conversation)
+            if self._tenants is None or tenant is None:
+                choice = settle(at_cap=False)
+            else:
+                choice = self._tenants.settled(tenant, lambda full: settle(at_cap=full))
+            choice = self._picked(choice) if left is None else choice
             if conversation is not None and choice.tier == "frontier":
                 self._conversations.add(conversation)
         except Exception:  # noqa: BLE001 a router must get a tier whatever happens here
@@ -175,12 +191,28 @@ class Router:
         threshold = self.classifier.manifest.threshold
         return Choice(tier_of(scores.decision_score, threshold), "classifier", scores)
 
-    def _adjusted(self, choice: Choice, conversation: str | None) -> Choice:
+    def _settled(
+        self,
+        choice: Choice,
+        left: tuple[Tier, ...] | None,
+        conversation: str | None,
+        *,
+        at_cap: bool,
+    ) -> Choice:
+        """Return what the caller's word, memory, chance and the tenant's cap make of a choice."""
+        if left is not None:
+            choice = overridden(choice, left)
+        cap = self.settings.tenant_cap if at_cap and left != ("frontier",) else None
+        if left is None:
+            choice = self._adjusted(choice, conversation, draws=cap is None)
+        return choice if cap is None else capped(choice, cap)
+
+    def _adjusted(self, choice: Choice, conversation: str | None, *, draws: bool) -> Choice:
         """Return what memory and chance make of a choice that the caller leaves free."""
         if conversation is not None and conversation in self._conversations:
             stays = choice.tier == "frontier"
             return choice if stays else choice._replace(tier="frontier", reason="conversation")
-        if self.settings.exploration is None:
+        if self.settings.exploration is None or not draws:
             return choice
         return explored(choice, self.settings.exploration, self.classifier.manifest.threshold)
 

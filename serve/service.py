@@ -18,6 +18,7 @@ from querytier.serve.decision_service import DecisionService, ServiceSettings
 from querytier.serve.endpoints import endpoints, is_of_protocol, json_response
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import watch
+from querytier.tracking import StoreError
 
 __all__ = ["application"]
 
@@ -77,9 +78,12 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _watch(service: DecisionService) -> None:
-    async def reload() -> None:
-        with suppress(ArtifactError):  # it is logged and counted
+    async def reload() -> bool:
+        try:
             await service.reload()
+        except ArtifactError as error:  # it is logged and counted
+            return not isinstance(error.__cause__, StoreError)
+        return True
 
     if service.settings.watch_s is not None:
         await watch(service.settings.artifact, service.settings.watch_s, reload)

@@ -1,4 +1,4 @@
-"""Running the service: a socket, a server that ends gently, and connections that may not dawdle."""
+"""Running the service: a socket, and a server that ends gently."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,12 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from querytier.errors import ArtifactError, UsageError
+from querytier.serve.connections import HEADER_BYTES, connection_class
 from querytier.serve.json_logs import LEVELS, log_to_stderr
 from querytier.serve.service import application
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Listening", "serve"]
 
 _log = logging.getLogger(__name__)
-_HEADER_BYTES = 32_768
 # Longer than the pools of usual clients keep a connection: else one of them sends into its end.
 _KEEP_ALIVE_SECONDS = 75
 _DRAIN_SECONDS = 1.0
@@ -92,14 +90,14 @@ def serve(
         log_to_stderr(listening.log_level)
         config = uvicorn.Config(
             app,
-            http=_Connection,
+            http=connection_class(),
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            h11_max_incomplete_event_size=_HEADER_BYTES,
+            h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_END_SECONDS,
         )
@@ -202,34 +200,3 @@ class _Server(uvicorn.Server):
     async def _reloaded(self) -> None:
         with contextlib.suppress(ArtifactError):  # it is logged and counted
             await self._service.reload()
-
-
-class _Connection(H11Protocol):
-    """A connection whose requests have to arrive in time; uvicorn itself waits forever."""
-
-    _waiting: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._wait()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._wait_no_more()
-        elif self._waiting is None:
-            self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._wait_no_more()
-        super().connection_lost(exc)
-
-    def _wait(self) -> None:
-        app: Any = self.config.app
-        seconds = app.state.service.settings.limits.arrival_s
-        self._waiting = self.loop.call_later(seconds, self.transport.close)
-
-    def _wait_no_more(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-__all__ = ["Exploration", "RouterSettings"]
+__all__ = ["Exploration", "RouterSettings", "TenantCap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,63 @@ class Exploration:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantCap:
+    """How much of a tenant's traffic the frontier tier may answer.
+
+    Who writes queries that look hard gets the expensive model for them. Beyond the cap the cheap
+    tier answers, with the reason `cap`: a deliberate exception to failing towards quality. A
+    caller's `allow` and `deny` come before the cap, and their decisions count.
+
+    Attributes
+    ----------
+    share : float
+        Of a tenant's latest decisions, in (0, 1).
+    window : int
+        So many decisions are the latest; capped ones count as cheap.
+    at_least : int
+        A tenant with fewer decisions is not capped.
+    tenants : int
+        So many are remembered, the longest unseen are forgotten first, and begin anew; all do where
+        a service takes another artifact.
+    out_of_distribution : bool
+        Whether the cap holds for the fallback of queries that are too strange, too: a flood of them
+        is another way to the frontier tier. Other fallbacks are nothing that a tenant does, and are
+        neither capped nor counted.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range.
+    """
+
+    share: float = 0.5
+    window: int = 200
+    at_least: int = 20
+    tenants: int = 10_000
+    out_of_distribution: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(
+                f"share is {self.share}; the frontier tier may answer a share in (0, 1) of a "
+                "tenant's queries, and without a cap all of them"
+            )
+        for name in ("window", "at_least", "tenants"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be 1 or more")
+        if self.at_least > self.window:
+            raise ValueError(
+                f"at_least is {self.at_least}, and no more than the window's {self.window} "
+                "decisions are counted; lower it, or widen the window"
+            )
+
+    def holds_for(self, reason: str) -> bool:
+        """Tell whether a decision with this reason is counted, and may be capped."""
+        strange = self.out_of_distribution and reason == "fallback:out_of_distribution"
+        return strange or not reason.startswith("fallback:")
+
+
+@dataclass(frozen=True, slots=True)
 class RouterSettings:
     """How a router decides.
 
@@ -57,6 +114,8 @@ class RouterSettings:
     conversations : int
         So many conversations that went to the frontier tier stay there, the longest unseen are
         forgotten first; 0 remembers none.
+    tenant_cap : TenantCap or None
+        None lets every tenant have the frontier tier as often as the classifier says.
     audit_rate : float
         Share, in [0, 1], of the decisions that the certificate speaks of which are picked at random
         for its audit. Only the caller can ask both tiers, and pays for the second answer.
@@ -73,6 +132,7 @@ class RouterSettings:
     least_typicality: float = 0.0
     exploration: Exploration | None = None
     conversations: int = 0
+    tenant_cap: TenantCap | None = None
     audit_rate: float = 0.0
     audit_seed: int | None = None
 

@@ -19,18 +19,20 @@ from pydantic import (
 from querytier.classifier.threshold import Tier
 from querytier.data.labels import Feedback
 from querytier.serve.choices import allowed_tiers
-from querytier.serve.decision import Decision
+from querytier.serve.decision import Decision, Reason
 from querytier.serve.refusal import Refusal
 
 __all__ = [
     "BATCH",
     "DECIDE",
+    "NEIGHBOURS",
     "OUTCOMES",
     "Batch",
     "BatchAnswer",
     "Decide",
     "DecisionAnswer",
     "ErrorAnswer",
+    "NeighboursAnswer",
     "Outcome",
     "OutcomesAnswer",
     "ReloadAnswer",
@@ -42,6 +44,7 @@ _Any = TypeVar("_Any")
 Name = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Messages = Annotated[list[dict[str, Any]], Field(max_length=10_000)]
 Tiers = Annotated[list[Tier], Field(min_length=1, max_length=2)]
+KnownReason = Annotated[str, Field(description="More may come.", examples=list(get_args(Reason)))]
 Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 Share = Annotated[Finite, Field(ge=0, le=1)]
 Cost = Annotated[Finite, Field(ge=0)]
@@ -83,6 +86,7 @@ class _Body(BaseModel):
 class _Free(_Body):
     allow: Tiers | None = Field(None, description="Tiers that may answer.")
     deny: Tiers | None = Field(None, description="Tiers that may not answer.")
+    tenant: Name | None = Field(None, description="On whose behalf is asked.")
 
     @model_validator(mode="after")
     def _leaves_a_tier(self) -> Self:
@@ -150,11 +154,21 @@ class Outcome(_Body):
         return self.model_dump(exclude={"id"}, exclude_none=True)
 
 
+class Near(_Body):
+    """A query whose labelled neighbours are looked for."""
+
+    query: str
+    count: Annotated[int, Field(ge=1, le=50)] = 5
+
+
 @dataclass(frozen=True)
 class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
 
     threshold: float | None  # type: ignore[assignment]  # JSON has no infinity
+    reason: KnownReason  # type: ignore[assignment]  # clients must bear those that come later
+    audit: bool = field(kw_only=True)
+    audit_propensity: float = field(kw_only=True)
     id: str = field(kw_only=True)
 
 
@@ -170,6 +184,23 @@ class OutcomesAnswer:
     """How many outcomes were given to the decision log."""
 
     recorded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A labelled query (its beginning), its label, and its cosine with the query asked about."""
+
+    query: str
+    needs_frontier: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursAnswer:
+    """The nearest labelled queries, the nearest first, of so many."""
+
+    neighbours: list[Neighbour]
+    known: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +228,7 @@ class ErrorAnswer:
 
 DECIDE = TypeAdapter(Decide)
 BATCH = TypeAdapter(Batch)
+NEIGHBOURS = TypeAdapter(Near)
 OUTCOMES: TypeAdapter[Outcome | list[Outcome]] = TypeAdapter(
     Annotated[
         Annotated[Outcome, Tag("outcome")] | Annotated[list[Outcome], Tag("outcomes")],

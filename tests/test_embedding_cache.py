@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from querytier.classifier.encoder import Encoder
-from querytier.training.embedding_cache import EmbeddingCache, default_cache_folder
+from querytier.data.cache_folder import default_cache_folder
+from querytier.training.embedding_cache import EmbeddingCache
 
 VIEWS = [
     "Where is my order?",

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from querytier.data.reading import read_records
 from querytier.errors import ArtifactError, UsageError
 from querytier.serve import Router, litellm
 
@@ -35,6 +36,16 @@ def test_the_plugin_names_the_tier_that_the_router_decides(plugin, query):
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": None}], ["no message"]])
 def test_what_cannot_be_decided_gets_the_fallback_tier(plugin, messages):
     assert classified(plugin, messages) == "frontier"
+
+
+def test_decisions_are_logged_where_a_log_is_named(plugin, monkeypatch, tmp_path):
+    monkeypatch.setenv(litellm.LOG_VARIABLE, str(tmp_path / "log"))
+    logging = importlib.reload(litellm).classifier
+    tier = classified(logging, [{"role": "user", "content": "Where is my order?"}])
+    logging.log.close()
+    (record,) = read_records(tmp_path / "log" / "decisions.jsonl")
+    assert (record.fields["tier"], record.fields["query"]) == (tier, "Where is my order?")
+    assert plugin.log is None
 
 
 def test_the_artifact_is_loaded_once_and_survives_a_copy(plugin):

@@ -1,6 +1,8 @@
 """The HTTP service: a server of its own on loopback, asked as its clients ask."""
 
 import asyncio
+import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -44,7 +46,7 @@ ARTIFACTS = Path(__file__).parent / "fixtures" / "artifacts"
 TOKEN = "a-token-of-this-test"
 QUERY = "Where is my order?"
 INFER = "/v2/models/querytier/infer"
-POSTED = ["/v1/decide", "/v1/decide/batch", "/v1/outcomes", INFER]
+POSTED = ["/v1/decide", "/v1/decide/batch", "/v1/outcomes", "/v1/neighbours", INFER]
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ def test_whatever_arrives_is_answered_in_json_and_never_fails(guarded):
         @given(st.sampled_from(POSTED), BODIES)
         def check(path, body):
             answer = guarded.ask(path, body, connection)
-            assert answer.status in {200, 400, 409, 422}
+            assert answer.status in {200, 400, 404, 409, 422}
             assert (answer.status == 200) == ("error" not in answer.json)
 
         check()
@@ -834,12 +836,46 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
         (["--log-level", "loud"], "the log level is 'loud'"),
         (["--log", tmp_path / "log", "--log-text", "none"], "text is 'none'"),
         (["--log", Path(__file__) / "log"], "no decisions can be logged"),
+        (["--log", tmp_path / "log", "--log-salt-file", __file__], "add --log-text hash"),
+        (["--log-shadow"], "add --shadow DIR"),
+        (["--shadow", ARTIFACTS / "format-1", "--log-shadow"], "add --log DIR"),
+        (["--shadow", ARTIFACTS / "format-1", "--cost-cheap", -1], "the cost of cheap is -1"),
+        (["--tenant-cap", 1.5], "share is 1.5"),
+        (["--tenant-cap-untypical"], "add --tenant-cap SHARE"),
+        (["--neighbours", tmp_path / "none.jsonl"], "none.jsonl"),
     ):
         code, _, err = call(*good, *arguments)
         assert (code, message in err) == (2, True), err
     monkeypatch.setenv("QUERYTIER_TOKEN", "")
     code, _, err = call(*good)
     assert (code, "QUERYTIER_TOKEN holds no token" in err) == (2, True)
+
+
+def test_shadow_cap_neighbours_and_salt_serve_together(tmp_path):
+    salt, labelled, log = tmp_path / "salt", tmp_path / "labelled.jsonl", tmp_path / "log"
+    salt.write_text("pepper\n")
+    labelled.write_text('{"query": "Where is my <b>parcel</b>?", "needs_frontier": 0}\n')
+    arguments = [
+        *("--shadow", ARTIFACTS / "format-1", "--log-shadow", "--cost-cheap", 1),
+        *("--cost-frontier", 10, "--tenant-cap", 0.2, "--tenant-window", 10),
+        *("--neighbours", labelled, "--log", log, "--log-text", "hash", "--log-salt-file", salt),
+    ]
+    with serving(ARTIFACTS / "format-2", *arguments, token=TOKEN) as served:
+        body = {"query": QUERY, "tenant": "shop-7"}
+        decided = [served.ask("/v1/decide", body).json for _ in range(12)]
+        wait_until(lambda: served.ask("/v1/neighbours", {"query": QUERY}).status == 200)
+        near = served.ask("/v1/neighbours", {"query": QUERY, "count": 1}).json
+        wait_until(lambda: served.ask("/v1/status").json["shadow"]["compared"] > 0)
+        assert served.metric("querytier_shadow_decisions_total") > 0
+        stranger = Served(served.url).ask("/v1/neighbours", {"query": QUERY})
+    assert near["neighbours"][0]["query"] == "Where is my <b>parcel</b>?"
+    assert stranger.status == 401
+    assert {one["reason"] for one in decided} <= {"classifier", "cap"}
+    lines = [record.fields for record in read_records(log / "decisions.jsonl")]
+    salted = hmac.new(b"pepper", QUERY.encode(), hashlib.sha256).hexdigest()
+    assert {line["query_sha256"] for line in lines} == {salted}
+    assert {line["tenant"] for line in lines} == {"shop-7"}
+    assert (log / "shadow.jsonl").exists()
 
 
 def test_the_verb_explains_itself(call):

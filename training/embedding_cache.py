@@ -15,7 +15,6 @@ its text, only the owner may enter the folder.
 import hashlib
 import json
 import logging
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,26 +25,15 @@ from numpy.typing import NDArray
 
 from querytier.classifier.encoder import Encoder
 from querytier.data.atomic import atomic_file
+from querytier.data.cache_folder import default_cache_folder
 
-__all__ = ["EmbeddingCache", "default_cache_folder"]
+__all__ = ["EmbeddingCache"]
 
 Embeddings = NDArray[np.float32]
 
 _MAGIC = b"qt-embed-v1\n"
 _KEY_BYTES = 32
 _log = logging.getLogger(__name__)
-
-
-def default_cache_folder() -> Path:
-    """Return `$QUERYTIER_CACHE`, else `querytier` in `$XDG_CACHE_HOME`, else `~/.cache/querytier`.
-
-    All-MiniLM-L6-v2 takes 1.6 kB a view: 22 MB for 14,000 views, 1.6 GB for a million. Nothing is
-    removed by itself; whoever deletes the folder loses time only.
-    """
-    own = os.environ.get("QUERYTIER_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "querytier"
 
 
 @dataclass(frozen=True, slots=True)

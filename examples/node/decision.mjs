@@ -9,7 +9,9 @@ import { textView } from "./text_view.mjs";
  * @property {number | null} gain Null where the artifact does not rank by it.
  * @property {number | null} decision_score What was compared with the threshold.
  * @property {number} threshold
- * @property {"classifier" | "fallback:empty" | "fallback:error" | "fallback:certificate"} reason
+ * @property {string} reason "classifier", "fallback:empty", "fallback:error", "fallback:timeout",
+ *   "fallback:certificate"; more may come (the service says "cap" or "override", too): show and log
+ *   it, and take the tier.
  * @property {string} model_version
  * @property {number} latency_ms From the query to the decision.
  */

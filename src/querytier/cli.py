@@ -15,6 +15,7 @@ from querytier.errors import MissingExtraError, QuerytierError
 from querytier.gate_verbs import gate
 from querytier.off_policy_verbs import off_policy
 from querytier.retrain_verbs import retrain
+from querytier.registry_verbs import rollback, trace
 from querytier.serve_verbs import serve
 from querytier.stage_verbs import crossval, evaluate, export, prepare, run, show, train
 
@@ -69,6 +70,8 @@ app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
 app.command(epilog="Example: querytier retrain --logs decisions/ --out loop")(retrain)
 app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
+app.command(epilog="Example: querytier rollback --dry-run")(rollback)
+app.command(epilog="Example: querytier trace 4b1f0c --log logs")(trace)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"

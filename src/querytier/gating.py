@@ -22,7 +22,7 @@ from querytier.entrants import (
 )
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking, evaluate_rankings
-from querytier.eval.gate import Gate, absolute_gate
+from querytier.eval.gate import Gate, absolute_gate, taken_back
 from querytier.eval.heuristics import keyword_scores
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender
@@ -124,6 +124,8 @@ def ask_gate(challenger: Path, champion: Path | None, params: GateParams) -> Ver
     with tracker.start("gate", params.model_dump()):
         tracker.set_tags({"test_rows": rows.name, **_model_versions(ours, theirs)})
         gate = _judged(rows.examples, ours, theirs, params)
+        if registry.was_rolled_back(registered.model_version):
+            gate = taken_back(gate)
         uses = tracker.count_runs("test_rows", rows.name)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         verdict = Verdict(gate, ours, theirs, rows, uses, registered.number, stood, now)

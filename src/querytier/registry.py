@@ -1,8 +1,12 @@
 """The registered versions of the classifier: which one is champion, and what the gate said."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from querytier.errors import UsageError
 
 __all__ = ["REGISTERED_NAME", "RegisteredVersion", "Registry"]
 
@@ -20,11 +24,18 @@ class RegisteredVersion:
     model_version : str
         Of the artifact; empty where the version was registered by other means.
     run_id : str
+    tags : mapping of str to str
+    aliases : tuple of str
+    created : float
+        Seconds since 1970.
     """
 
     number: str
     model_version: str
     run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    created: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,18 +46,57 @@ class Registry:
     ----------
     client : mlflow.MlflowClient
         As `querytier.tracking`, which alone imports mlflow, gives it.
+    download : callable
+        Copies what lies at a location of the store below a folder; returns where to.
     """
 
     client: Any
+    download: Callable[[str, Path], Path]
 
     def champion(self) -> RegisteredVersion | None:
         """Return the version that has the alias `champion`; None where none has."""
-        # Asked for an alias that nobody has, MLflow raises an error that only it can name.
-        for model in self.client.search_registered_models(f"name = '{REGISTERED_NAME}'"):
-            if "champion" in model.aliases:
-                number = model.aliases["champion"]
-                return _version(self.client.get_model_version(REGISTERED_NAME, number))
-        return None
+        number = self._aliases().get("champion")
+        return None if number is None else self._version(number)
+
+    def named(self, name: str) -> RegisteredVersion:
+        """Return a version by its number or by an alias.
+
+        Raises
+        ------
+        UsageError
+            If there is none of that name.
+        """
+        aliases = self._aliases()
+        known = {version.number for version in self.versions()}
+        number = aliases.get(name, name)
+        if number not in known:
+            listed = ", ".join(f"@{alias} is {at}" for alias, at in sorted(aliases.items()))
+            versions = ", ".join(sorted(known, key=int)) or "none"
+            raise UsageError(
+                f"{REGISTERED_NAME} has no registered version {name!r}; there are {versions}"
+                f"{f' ({listed})' if listed else ''}: `querytier evaluate` registers one, "
+                "`querytier gate` makes it champion"
+            )
+        return self._version(number)
+
+    def versions(self, model_version: str | None = None) -> list[RegisteredVersion]:
+        """Return all versions, or those of an artifact; the newest first."""
+        of = "" if model_version is None else f" and tag.model_version = '{model_version}'"
+        found = self.client.search_model_versions(f"name = '{REGISTERED_NAME}'{of}")
+        versions = [self._described(version) for version in found]
+        return sorted(versions, key=lambda version: -int(version.number))
+
+    def location(self, number: str) -> str:
+        """Return where the files of a version lie."""
+        source = str(self.client.get_model_version_download_uri(REGISTERED_NAME, number))
+        if source.startswith("models:/m-"):
+            model = self.client.get_logged_model(source.removeprefix("models:/"))
+            return str(model.artifact_location)
+        return source
+
+    def fetch(self, number: str, target: Path) -> Path:
+        """Copy the files of a version below a folder; return where they are."""
+        return self.download(self.location(number), target)
 
     def champion_besides(self, model_version: str) -> RegisteredVersion | None:
         """Return the champion; None, too, where it is this very model."""
@@ -56,11 +106,11 @@ class Registry:
 
     def version_of(self, model_version: str) -> RegisteredVersion | None:
         """Return the newest version of an artifact; None where it is not registered."""
-        found = self.client.search_model_versions(
-            f"name = '{REGISTERED_NAME}' and tag.model_version = '{model_version}'"
-        )
-        newest = max(found, key=lambda version: int(version.version), default=None)
-        return None if newest is None else _version(newest)
+        return next(iter(self.versions(model_version)), None)
+
+    def was_rolled_back(self, model_version: str) -> bool:
+        """Tell whether an artifact was champion, and was taken back."""
+        return any("rolled_back" in version.tags for version in self.versions(model_version))
 
     def introduce(self, number: str, tags: Mapping[str, str]) -> None:
         """Tag a new version and call it challenger."""
@@ -71,13 +121,62 @@ class Registry:
         """Write the gate's verdict on a version, and make it champion where it is to be."""
         self._tag(number, {"gate": "passed" if passed else "failed", "gate_reason": reason})
         if promoted:
-            self.client.set_registered_model_alias(REGISTERED_NAME, "champion", number)
+            self._promote(number)
+
+    def before(self, champion: RegisteredVersion) -> RegisteredVersion | None:
+        """Return who was champion before; None where nobody is known, or all were taken back."""
+        seen = {champion.number}
+        versions = {version.number: version for version in self.versions()}
+        number = champion.tags.get("champion_before")
+        while number in versions and number not in seen:
+            if "rolled_back" not in versions[number].tags:
+                return self._version(number)
+            seen.add(number)
+            number = versions[number].tags.get("champion_before")
+        return None
+
+    def roll_back(self, champion: RegisteredVersion, to: RegisteredVersion) -> None:
+        """Make an earlier version champion; the one that was is not promoted again by itself."""
+        for version in self.versions(to.model_version):
+            if "rolled_back" in version.tags:
+                self.client.delete_model_version_tag(REGISTERED_NAME, version.number, "rolled_back")
+        self._tag(champion.number, {"rolled_back": _now()})
+        self.client.set_registered_model_alias(REGISTERED_NAME, "champion", to.number)
+
+    def _promote(self, number: str) -> None:
+        before = self.champion()
+        tags = {"promoted_at": _now()}
+        if before is not None and before.number != number:
+            same = before.model_version == self._version(number).model_version
+            tags["champion_before"] = (
+                before.tags.get("champion_before", "") if same else before.number
+            )
+        self._tag(number, {name: value for name, value in tags.items() if value})
+        self.client.set_registered_model_alias(REGISTERED_NAME, "champion", number)
+
+    def _aliases(self) -> dict[str, str]:
+        # Asked for an alias that nobody has, MLflow raises an error that only it can name.
+        for model in self.client.search_registered_models(f"name = '{REGISTERED_NAME}'"):
+            return {alias: str(number) for alias, number in model.aliases.items()}
+        return {}
+
+    def _version(self, number: str) -> RegisteredVersion:
+        return self._described(self.client.get_model_version(REGISTERED_NAME, number))
+
+    def _described(self, found: Any) -> RegisteredVersion:
+        return RegisteredVersion(
+            str(found.version),
+            found.tags.get("model_version", ""),
+            found.run_id or "",
+            dict(found.tags),
+            tuple(sorted(found.aliases)),
+            found.creation_timestamp / 1000,
+        )
 
     def _tag(self, number: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self.client.set_model_version_tag(REGISTERED_NAME, number, key, value)
 
 
-def _version(found: Any) -> RegisteredVersion:
-    model_version = found.tags.get("model_version", "")
-    return RegisteredVersion(str(found.version), model_version, found.run_id or "")
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

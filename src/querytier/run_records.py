@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from querytier.assessment import REPORT_FILES, Assessment
+from querytier.classifier.artifact import MANIFEST, file_sha256
 from querytier.classifier.manifest import Manifest
 from querytier.eval.evaluation import Row
 from querytier.tracking import Tracker
@@ -15,7 +16,7 @@ from querytier.training.fitted import Fitted
 from querytier.training.judging import FRONTIER_RATES
 from querytier.training.recipes import recipe_from
 
-__all__ = ["log_candidates", "log_evaluation", "log_export", "log_rows"]
+__all__ = ["log_candidates", "log_evaluation", "log_export", "log_rows", "version_tags"]
 
 _PERCENT = [round(100 * rate) for rate in FRONTIER_RATES]
 
@@ -84,6 +85,38 @@ def log_export(tracker: Tracker, manifest: Manifest) -> None:
             f"certified_{name}": certificate.details[name] for name in ("bound", "coverage")
         }
         tracker.log_metrics(measured)
+
+
+def version_tags(out: Path, manifest: Manifest) -> dict[str, str]:
+    """Return what is known of a run's artifact when it is registered, but for the gate's verdict.
+
+    Parameters
+    ----------
+    out : Path
+        The run's folder; a `drift.json` in it has the verdict on the data.
+    manifest : Manifest
+        Of its artifact.
+    """
+    certificate, code = manifest.certificate, manifest.code
+    tags = {
+        "model_version": manifest.model_version,
+        "manifest_sha256": file_sha256(out / "model" / MANIFEST),
+        "data_fingerprint": manifest.data.get("fingerprint"),
+        "code_commit": code.get("commit"),
+        "querytier": code.get("querytier"),
+        "certificate": certificate.status,
+        "certificate_alpha": certificate.details.get("alpha"),
+        "certificate_bound": certificate.details.get("bound"),
+        "certificate_expires": certificate.details.get("expires"),
+        "drift": _drift_verdict(out / "drift.json"),
+    }
+    return {name: str(value) for name, value in tags.items() if value is not None}
+
+
+def _drift_verdict(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return "drifted" if json.loads(path.read_text("utf-8"))["drifted"] else "none"
 
 
 def _encoder(recipe: Mapping[str, Any] | None) -> str:

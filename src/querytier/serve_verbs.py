@@ -1,6 +1,6 @@
 """The verb `querytier serve`: decisions over HTTP."""
 
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -8,6 +8,22 @@ import typer
 
 from querytier.errors import MissingExtraError, UsageError
 from querytier.log_options import say
+from querytier.model_uri import is_model_uri
+from querytier.serve_options import (
+    CapStrange,
+    CostCheap,
+    CostFrontier,
+    LogSaltFile,
+    LogShadow,
+    NeighboursOf,
+    ShadowOf,
+    TenantShare,
+    TenantWindow,
+    salt_of,
+    secret,
+    shadow_settings,
+    tenant_cap,
+)
 
 if TYPE_CHECKING:
     from querytier.serve.decision_log import DecisionLog
@@ -17,10 +33,17 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_LOOK_UP_SECONDS = 30.0
 _EXTRA = frozenset({"h11", "prometheus_client", "pydantic", "starlette", "uvicorn"})
 
 Artifact = Annotated[
-    Path, typer.Option("--artifact", metavar="DIR", help="The folder of an exported classifier.")
+    str,
+    typer.Option(
+        "--artifact",
+        metavar="DIR",
+        help="The folder of an exported classifier, or a registered version: "
+        "models:/querytier@champion, which is looked up every 30 s.",
+    ),
 ]
 Host = Annotated[
     str, typer.Option("--host", help="Beyond this machine only with a token, and behind TLS.")
@@ -115,6 +138,15 @@ def serve(
     explore_band: Band = None,
     least_typicality: LeastTypicality = 0.0,
     conversations: Conversations = 0,
+    shadow: ShadowOf = None,
+    log_shadow: LogShadow = False,
+    cost_cheap: CostCheap = None,
+    cost_frontier: CostFrontier = None,
+    tenant_share: TenantShare = None,
+    tenant_window: TenantWindow = 200,
+    cap_untypical: CapStrange = False,
+    neighbours: NeighboursOf = None,
+    log_salt_file: LogSaltFile = None,
     audit_rate: AuditRate = 0.0,
     audit_level: AuditLevel = 0.05,
     audit_timeout: AuditTimeout = 259_200.0,
@@ -125,6 +157,7 @@ def serve(
     try:
         from querytier.serve.access import Limits
         from querytier.serve.decision_service import ServiceSettings
+        from querytier.serve.neighbours import LabelledQueries
         from querytier.serve.serving import Listening
         from querytier.serve.serving import serve as serve_until_ended
         from querytier.serve.watch_state import WatchSettings
@@ -134,26 +167,29 @@ def serve(
             raise
         raise MissingExtraError(package, "serve") from error
 
-    router = _router_settings(
-        deadline_ms, explore, explore_band, least_typicality, conversations, audit_rate
-    )
+    if watch is None and is_model_uri(artifact):
+        watch = _LOOK_UP_SECONDS
     if audit_rate and log is None:
         raise UsageError(
             f"--audit-rate {audit_rate:g} has nowhere to keep what the audit finds; add --log DIR"
         )
+    router = _router_settings(deadline_ms, explore, explore_band, least_typicality, conversations)
+    token = secret(token_file, "--token-file", "QUERYTIER_TOKEN", "token")
     try:
+        cap = tenant_cap(tenant_share, tenant_window, strange=cap_untypical)
         missing = cast("Missing", audit_missing)
-        certificate = WatchSettings(audit_level, audit_timeout, missing)
-        limits = Limits(max_body, max_batch, max_concurrency, arrival_timeout)
+        kept = _decision_log(log, log_text, log_salt_file)
         settings = ServiceSettings(
             artifact,
-            router,
-            _token(token_file),
-            limits,
+            replace(router, tenant_cap=cap, audit_rate=audit_rate),
+            token,
+            Limits(max_body, max_batch, max_concurrency, arrival_timeout),
             watch,
-            _decision_log(log, log_text),
+            kept,
+            shadow_settings(shadow, (cost_cheap, cost_frontier), kept, logged=log_shadow),
+            None if neighbours is None else LabelledQueries.read(neighbours),
             audits=log,
-            certificate=certificate,
+            certificate=WatchSettings(audit_level, audit_timeout, missing),
         )
         listening = Listening(host, port, log_level)
     except ValueError as error:
@@ -171,7 +207,6 @@ def _router_settings(
     band: float | None,
     least_typicality: float,
     conversations: int,
-    audit_rate: float,
 ) -> "RouterSettings":
     from querytier.serve.settings import Exploration, RouterSettings
 
@@ -179,32 +214,15 @@ def _router_settings(
         raise UsageError(f"--explore-band {band:g} says where to explore; add --explore EPSILON")
     try:
         exploration = None if explore is None else Exploration(explore, band)
-        return RouterSettings(deadline_ms, least_typicality, exploration, conversations, audit_rate)
+        return RouterSettings(deadline_ms, least_typicality, exploration, conversations)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-def _token(file: Path | None) -> str | None:
-    """Return the token of a file, or of the environment; None where neither says one."""
-    text, source = os.environ.get("QUERYTIER_TOKEN"), "QUERYTIER_TOKEN"
-    if file is not None:
-        try:
-            text, source = file.read_text("utf-8"), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--token-file {file} cannot be read: {error}") from error
-    if text is None:
-        return None
-    token = text.strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(
-            f"{source} holds no token: it is one word of ASCII, as `openssl rand -hex 32` prints it"
-        )
-    return token
-
-
-def _decision_log(folder: Path | None, text: str) -> "DecisionLog | None":
+def _decision_log(folder: Path | None, text: str, salt: Path | None) -> "DecisionLog | None":
     from querytier.serve.decision_log import DecisionLog, LogSettings
 
     if folder is None:
         return None
-    return DecisionLog(folder, settings=LogSettings(text=cast("KeptText", text)))
+    settings = LogSettings(text=cast("KeptText", text), salt=salt_of(salt, text))
+    return DecisionLog(folder, settings=settings)

@@ -39,14 +39,14 @@ from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.evaluation import Ranking, probability_ranking
-from querytier.eval.gate import absolute_gate
+from querytier.eval.gate import absolute_gate, taken_back
 from querytier.export_inputs import lineage_of, quantising_of, typical_queries
 from querytier.features import FeatureBlocks
 from querytier.metrics_file import metrics_of
 from querytier.params import Params, PrepareParams
 from querytier.registry import RegisteredVersion
 from querytier.resuming import CHECKPOINTS, search_of, unfinished
-from querytier.run_records import log_candidates, log_evaluation, log_export
+from querytier.run_records import log_candidates, log_evaluation, log_export, version_tags
 from querytier.scoring import embedded, load_to_judge
 from querytier.tracking import RunReference, Tracker
 from querytier.training.baselines import LEARNED_BASELINES, Labelled
@@ -237,18 +237,17 @@ def evaluate_stage(
             params=params.evaluate,
             champion=None if champion is None else load_to_judge(champion),
         )
-        model_version = router.classifier.manifest.model_version
-        stands = tracker.registry().champion_besides(model_version)
+        manifest = router.classifier.manifest
+        stands = tracker.registry().champion_besides(manifest.model_version)
         gate = absolute_gate(assessment.evaluation, _stays(stands, out))
+        if tracker.registry().was_rolled_back(manifest.model_version):
+            gate = taken_back(gate)
         uses = tracker.count_runs("test_rows", test_rows)
         metrics = metrics_of(assessment, data, gate, fitted.candidates, test_uses=uses)
         plots = assessment.write(metrics, out, out / "model")
         log_evaluation(tracker, assessment, plots, out)
-        tags = {"model_version": model_version, "data_fingerprint": data.fingerprint}
         registered = tracker.register(
-            out / "model" / MODEL,
-            router.classifier.feed("an example"),
-            tags,
+            out / "model", MODEL, router.classifier.feed("an example"), version_tags(out, manifest)
         )
         promoted = gate.passed and stands is None
         tracker.registry().judge(registered, gate.passed, gate.reason, promoted=promoted)

@@ -1,11 +1,10 @@
 """Experiment tracking: the one module that imports mlflow."""
 
-import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -15,38 +14,84 @@ from typing import Any, Self
 from querytier.endings import terminable, why_ended
 from querytier.errors import MissingExtraError, QuerytierError
 from querytier.registry import REGISTERED_NAME, Registry
+from querytier.run_reference import RunReference
 
-__all__ = ["REGISTERED_NAME", "RunReference", "Tracker", "ui_command"]
+__all__ = ["REGISTERED_NAME", "RunReference", "StoreError", "Tracker", "open_store", "ui_command"]
 
 _EXPERIMENT = "querytier"
 _FAILURE = "failure"
 _LONGEST_FAILURE = 500
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
+# MLflow's own: 7 attempts of 120 s, further apart each time. Whoever waits here serves.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
-@dataclass(frozen=True, slots=True)
-class RunReference:
-    """Where a run is logged, kept between stages.
+class StoreError(QuerytierError):
+    """The store of MLflow cannot be reached, or does not have what was asked for."""
 
-    Attributes
+
+@contextmanager
+def open_store(project: Path = Path()) -> Iterator["Registry"]:
+    """Give the registry of a project, to be read or moved; nothing is created.
+
+    Parameters
     ----------
-    tracking_uri, experiment_id, run_id : str
+    project : Path
+        The folder of its `mlflow.db`, unless `MLFLOW_TRACKING_URI` is set.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, and for what MLflow raises within the block.
+    MissingExtraError
+        If mlflow is not installed, or only mlflow-skinny, which reads no database.
     """
+    uri = _tracking_uri(project)
+    path = Path(uri.removeprefix(_SQLITE))
+    if uri.startswith(_SQLITE) and not path.is_file():
+        raise StoreError(
+            f"there is no registry: {path} does not exist; set {_URI_VARIABLE} to the MLflow "
+            "server, or work in the folder of the params file of a finished run"
+        )
+    mlflow = _imported()
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield Registry(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), _download(uri))
+    except mlflow.exceptions.MlflowException as error:
+        raise StoreError(
+            f"MLflow at {uri} did not answer: {error}; see that it runs, and that {_URI_VARIABLE} "
+            "names it"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "mlflow", "train") from error
 
-    tracking_uri: str
-    experiment_id: str
-    run_id: str
 
-    def write(self, path: Path) -> None:
-        """Write the reference as JSON."""
-        content = {name: getattr(self, name) for name in self.__slots__}
-        path.write_text(json.dumps(content, indent=2) + "\n")
+def _download(uri: str) -> Callable[[str, Path], Path]:
+    def download(location: str, target: Path) -> Path:
+        import mlflow.artifacts
 
-    @classmethod
-    def read(cls, path: Path) -> "RunReference":
-        """Read what `write` wrote."""
-        return cls(**json.loads(path.read_text()))
+        with _quiet():
+            found = mlflow.artifacts.download_artifacts(
+                artifact_uri=location, dst_path=str(target), tracking_uri=uri, registry_uri=uri
+            )
+        return Path(found)
+
+    return download
+
+
+def _imported() -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for talkative in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    try:
+        import mlflow
+    except ImportError as error:
+        raise MissingExtraError("mlflow", "registry") from error
+    return mlflow
 
 
 def ui_command(root: Path) -> str:
@@ -171,13 +216,20 @@ class Tracker:
         for path in paths:
             mlflow.log_artifact(str(path), folder)
 
-    def register(self, model: Path, example: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Log an ONNX graph with signature and example, register it, call it challenger.
+    def register(
+        self, artifact: Path, model: str, example: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> str:
+        """Log an artifact whole as an ONNX model, register it, call it challenger.
+
+        MLflow writes the graph in its own words; the files of the artifact take their place as they
+        are, or no hash of the manifest would hold.
 
         Parameters
         ----------
-        model : Path
-            The `.onnx` file.
+        artifact : Path
+            Its folder.
+        model : str
+            The name of the graph in it.
         example : mapping of str to ndarray
             Inputs of the graph.
         tags : mapping
@@ -193,27 +245,29 @@ class Tracker:
         from mlflow.models import infer_signature
 
         mlflow = self._mlflow()
-        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(artifact / model, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         outputs = dict(zip(names, session.run(names, dict(example)), strict=True))
         with _quiet():
             info = mlflow.onnx.log_model(
-                onnx.load(model),
+                onnx.load(artifact / model),
                 name="classifier",
                 signature=infer_signature(dict(example), outputs),
                 input_example=dict(example),
                 pip_requirements=[f"onnxruntime=={ort.__version__}"],
                 onnx_execution_providers=["CPUExecutionProvider"],
                 save_as_external_data=False,
-                registered_model_name=REGISTERED_NAME,
             )
-        version = str(info.registered_model_version)
+            mlflow.MlflowClient().log_model_artifacts(info.model_id, str(artifact))
+            # Only now: whoever finds the version finds all of it.
+            version = str(mlflow.register_model(info.model_uri, REGISTERED_NAME).version)
         self.registry().introduce(version, tags)
         return version
 
     def registry(self) -> Registry:
         """Return what is registered in this tracker's store."""
-        return Registry(self._mlflow().MlflowClient())
+        mlflow = self._mlflow()
+        return Registry(mlflow.MlflowClient(), _download(mlflow.get_tracking_uri()))
 
     def count_runs(self, tag: str, value: str) -> int:
         """Return how many runs carry a tag with this value; those deleted count, too."""
@@ -235,15 +289,8 @@ class Tracker:
 
     def _mlflow(self) -> Any:
         """Import mlflow and point it to this tracker's store and experiment."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        try:
-            import mlflow
-        except ImportError as error:
-            raise MissingExtraError("mlflow", "train") from error
+        mlflow = _imported()
         if mlflow.active_run() is None:
-            for talkative in ("alembic", "mlflow.store.db.utils"):
-                logging.getLogger(talkative).setLevel(logging.WARNING)
             told = _URI_VARIABLE in os.environ
             mlflow.set_tracking_uri(self.uri or _tracking_uri(self.root))
             if not told:

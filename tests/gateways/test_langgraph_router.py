@@ -71,8 +71,8 @@ def log_of(config):
     return [json.loads(line) for line in lines]
 
 
-def test_every_query_is_routed_answered_and_recorded(configured, queries):
-    config = configured()
+def test_every_query_is_routed_answered_and_recorded(configured, queries, tmp_path):
+    config = configured(**{'# decisions = "runs/decisions"': f'decisions = "{tmp_path}/log"'})
     command = [sys.executable, EXAMPLES / "langgraph_router.py", "--config", config]
     asked = [queries["cheap"], queries["frontier"]]
     answer = subprocess.run(
@@ -93,6 +93,13 @@ def test_every_query_is_routed_answered_and_recorded(configured, queries):
     assert [line["query"] for line in lines] == asked
     assert [line["tier"] for line in lines] == ["cheap", "frontier"]
     assert all(line["propensity"] == 1 and line["feedback"] is None for line in lines)
+    logged, outcomes = (
+        [json.loads(line) for line in (tmp_path / "log" / name).read_text().splitlines()]
+        for name in ("decisions.jsonl", "outcomes.jsonl")
+    )
+    assert [line["tier"] for line in logged] == ["cheap", "frontier"]
+    told = [(line["id"], line["cost"]) for line in lines]
+    assert [(line["id"], line["cost"]) for line in outcomes] == told
 
 
 def test_a_cheap_model_that_is_down_is_replaced_by_the_frontier_model(configured, invoke, queries):

@@ -1,0 +1,48 @@
+"""The floor under the service: an echo by the same server, with the same settings.
+
+python benchmarks/serving_echo.py
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from querytier.serve import serving
+from querytier.serve.access import Limits
+from querytier.serve.decision_service import ServiceSettings
+
+
+@dataclass
+class Nothing:
+    """What the server needs of a service."""
+
+    draining: bool = False
+    settings: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(limits=Limits()))
+    manifest: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(model_version="none"))
+
+
+async def echo(request: Request) -> Response:
+    """Answer with what was asked."""
+    return Response(await request.body(), media_type="application/json")
+
+
+def application(_: object) -> Starlette:
+    """Return an application that does nothing."""
+    paths = ("/v1/decide", "/v1/decide/batch")
+    app = Starlette(routes=[Route(path, echo, methods=["POST"]) for path in paths])
+    app.state.service = Nothing()
+    return app
+
+
+if __name__ == "__main__":
+    serving.application = application  # all else is what `querytier serve` does
+    serving.serve(
+        ServiceSettings(Path()),
+        serving.Listening(port=0, log_level="warning"),
+        lambda url, _: print(f"echoes at {url}", flush=True),
+    )
