@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift bench-swap bench-labels clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift bench-swap bench-labels bench-poison story-drift story-poison clean
 
 demo: .venv/installed
 	dvc repro
@@ -123,6 +123,17 @@ bench-swap: .venv/installed
 # Half an hour on one core.
 bench-labels: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/label_planning.py
+
+# The audit of fresh labels against poison, simulated: a quarter of an hour.
+bench-poison: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/poisoning.py
+
+# The loop with real processes, each some minutes on two cores; KEEP=DIR keeps what is written.
+story-drift: .venv/installed
+	OMP_NUM_THREADS=1 python examples/loop/story_drift.py $(if $(KEEP),--out $(KEEP))
+
+story-poison: .venv/installed
+	OMP_NUM_THREADS=1 python examples/loop/story_poison.py $(if $(KEEP),--out $(KEEP))
 
 # LiteLLM wants an older huggingface_hub than .venv has, so its scorers run beside it.
 bench-heuristics: .venv/installed .venv-litellm/installed

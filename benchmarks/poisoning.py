@@ -170,8 +170,8 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
         f"Written by `make bench-poison`. {RECORDED} recorded labels predict {FRESH} fresh ones of",
         "six sources with 200 each; one of them is the attacker. Level 1%, tolerated share 2%; 95%",
         "intervals are Clopper-Pearson's. The queries and their difficulty are invented.\n",
-        "| the fresh logs | logs | something of the attacker is held back | of the attacker's rows "
-        "| something of the honest is | of their rows |",
+        "| the fresh logs | logs | some of the attacker's rows held back | share of them "
+        "| some honest rows held back | share of them |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, shares in found.items():

@@ -18,7 +18,7 @@ from querytier.training.baselines import Labelled, cross_fitted, group_folds
 from querytier.training.contradictions import Contradiction, Dispersion, contradiction
 from querytier.training.platt import fit_platt
 
-__all__ = ["Against", "Cell", "Foretold", "foretell"]
+__all__ = ["Against", "Cell", "Foretold", "foretell", "shares_alike"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -97,19 +97,19 @@ class Foretold:
     def against(
         self,
         cell: Cell,
-        others: Rows,
-        weights: Floats,
+        others: tuple[Rows, Floats],
         units: NDArray[np.intp],
         tolerated: float,
         spread: Dispersion,
     ) -> Against:
-        """Test a cell against both; `units`, of shape (m,), says which rows belong together."""
+        """Test a cell against the record, and against other rows of these weights.
+
+        `units`, of shape (m,), says which rows belong together.
+        """
         rows, labels = cell.rows, self.labels[cell.rows]
         return Against(
             contradiction(labels, self.by_record(rows), units[rows], tolerated, spread),
-            contradiction(
-                labels, self.by_others(rows, others, weights), units[rows], tolerated, spread
-            ),
+            contradiction(labels, self.by_others(rows, *others), units[rows], tolerated, spread),
         )
 
     def _features(self, rows: Rows) -> Floats:
@@ -147,10 +147,11 @@ def foretell(recorded: Labelled, fresh: Labelled, folds: int, seed: int) -> Fore
 
 def shares_alike(sources: Sequence[str]) -> Floats:
     """Return weights by which no source counts for more rows than the median source has."""
-    place, sizes = np.unique(
-        np.asarray(sources, dtype=str), return_inverse=True, return_counts=True
-    )[1:]
-    return np.minimum(1.0, float(np.median(sizes)) / sizes)[place]
+    if not sources:
+        return np.empty(0)
+    names = np.asarray(sources, dtype=str)
+    _, place, sizes = np.unique(names, return_inverse=True, return_counts=True)
+    return np.asarray(np.minimum(1.0, float(np.median(sizes)) / sizes)[place])
 
 
 def _components(embeddings: NDArray[np.float32]) -> Floats:

@@ -20,6 +20,7 @@ Standing = Literal["held", "drift", "cannot tell"]
 
 _KINDS = 3
 _PHRASE_WORDS = (1, 3)
+_WORD = r"\w+"
 _RECORDED_PHRASES = 300
 _FEWEST_SHIFTED_OTHERS = 2
 
@@ -91,7 +92,7 @@ class _Round:
     def against(self, cell: Cell, others: Rows, units: Units, spread: Dispersion) -> Against:
         """Test a cell; a cell beside too few others contradicts what is recorded only."""
         weights = shares_alike(self._shared(others))
-        return self.foretold.against(cell, others, weights, units, self.rules.tolerated, spread)
+        return self.foretold.against(cell, (others, weights), units, self.rules.tolerated, spread)
 
     def contradicts_record(self, cell: Cell, units: Units, spread: Dispersion) -> float:
         """Return the p-value against what is recorded alone."""
@@ -156,7 +157,7 @@ def _judge_sources(one: _Round) -> None:
         p_values = [one.contradicts_record(cell, units, spread) for cell in cells]
         shifts = holm(p_values, one.level)
         shifted = [cell for cell, shift in zip(cells, shifts, strict=True) if shift]
-        found = [_judged_source(one, cell, cells, shifted, units, spread) for cell in shifted]
+        found = [_judged_source(one, cell, cells, shifted, (units, spread)) for cell in shifted]
         suspects = [item for item in found if item.standing == "held"]
         if not suspects:
             one.judged += found
@@ -171,14 +172,13 @@ def _judged_source(
     cell: Cell,
     cells: Sequence[Cell],
     shifted: Sequence[Cell],
-    units: Units,
-    spread: Dispersion,
+    by: tuple[Units, Dispersion],
 ) -> Judged:
     """Judge a source whose labels are not as recorded."""
     broad = len(shifted) > 1 and 2 * len(shifted) >= len(cells)
     steady = [other.name for other in cells if other not in shifted] if broad else []
     others = one.others(cell, outside=steady)
-    against = one.against(cell, others, units, spread)
+    against = one.against(cell, others, *by)
     if against.p_value > one.level / len(cells) or one.is_trusted(cell):
         return Judged(cell, against, "drift")
     too_few = len(others) < one.rules.fewest
@@ -257,9 +257,7 @@ def _phrase_cells(examples: Examples, fewest: int) -> list[Cell]:
     """Return the phrases of one to three words that at least so many groups contain."""
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counting = CountVectorizer(
-        ngram_range=_PHRASE_WORDS, binary=True, token_pattern=r"\w+", min_df=1
-    )
+    counting = CountVectorizer(ngram_range=_PHRASE_WORDS, binary=True, token_pattern=_WORD)
     found = counting.fit_transform(examples.query).tocsc()
     places = np.flatnonzero(np.diff(found.indptr) >= fewest)
     names = counting.get_feature_names_out()

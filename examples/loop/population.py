@@ -50,8 +50,8 @@ _OBJECTS = {
     ),
     "contracts": (
         "the liability clause", "an early termination", "our data processing annex",
-        "the indemnity cap", "a non compete", "the renewal terms", "a subcontractor", "the warranty",
-        "the governing law", "a late payment penalty",
+        "the indemnity cap", "a non compete", "the renewal terms", "a subcontractor",
+        "the warranty", "the governing law", "a late payment penalty",
     ),
     "proofs": (
         "the sum of two squares", "a compact metric space", "the pigeonhole principle",

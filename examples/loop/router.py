@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from population import CHEAP_COST, FRONTIER_COST, Asked, Population
@@ -22,6 +22,7 @@ from population import CHEAP_COST, FRONTIER_COST, Asked, Population
 __all__ = ["Answered", "Attack", "Router", "serving"]
 
 _CALLERS = 2
+_SLOW_PAUSE_S = 0.25
 _OUTCOMES_AT_ONCE = 64
 
 
@@ -84,14 +85,13 @@ class Router:
     lag_s: float = 2.0
     pause_s: float = 0.02
     attack: Attack | None = None
-    takes_tenants: bool = False
     answered: list[Answered] = field(default_factory=list)
     told: int = 0
     _late: deque[tuple[float, dict[str, Any]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> "Router":
+    def __enter__(self) -> Self:
         """Start the callers and who tells the outcomes."""
         self._dice = random.Random(5)  # noqa: S311
         self._callers = [threading.Thread(target=self._call) for _ in range(_CALLERS)]
@@ -110,6 +110,13 @@ class Router:
     def unanswered(self) -> int:
         """Requests that got no decision."""
         return sum(one.status != 200 for one in list(self.answered))
+
+    @contextmanager
+    def slowly(self) -> Iterator[None]:
+        """Ask less often meanwhile, so that whatever runs beside it has the machine."""
+        usual, self.pause_s = self.pause_s, _SLOW_PAUSE_S
+        yield
+        self.pause_s = usual
 
     def wait_for(self, more: int) -> list[Answered]:
         """Return the next so many answers, when they are there."""
@@ -141,11 +148,8 @@ class Router:
         while not self._ended.is_set():
             with self._lock:
                 asked = self._next()
-            body = {
-                "query": asked.query,
-                "conversation": asked.conversation,
-                **({"tenant": asked.tenant} if self.takes_tenants else {}),
-            }
+            who = {"conversation": asked.conversation, "tenant": asked.tenant}
+            body = {"query": asked.query, **who}
             status, answer = _posted(connection, "/v1/decide", body)
             tier, version = answer.get("tier", ""), answer.get("model_version", "")
             with self._lock:

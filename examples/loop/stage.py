@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,9 +13,9 @@ from typing import Any
 
 from population import CHEAP_COST, FRONTIER_COST, Population
 
-__all__ = ["PARAMS", "Stage", "Told"]
+__all__ = ["QUICK", "Stage", "Told"]
 
-PARAMS = """\
+QUICK = """\
 prepare: {label_rules: [cheap_fails_frontier_succeeds]}
 train: {folds: 3, target_frontier_rate: 0.35}
 export: {precision: fp32}
@@ -49,13 +50,17 @@ class Stage:
     """
 
     folder: Path
-    params: str = PARAMS
+    params: str = QUICK
     _failed: list[str] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "params.yaml").write_text(self.params)
+        self.with_params(self.params)
+
+    def with_params(self, params: str) -> None:
+        """Have the verbs read these parameters from now on."""
+        (self.folder / "params.yaml").write_text(params)
 
     @property
     def loop(self) -> Path:
@@ -97,14 +102,19 @@ class Stage:
             self.say(f"    {line[:200]}")
         return Told(done.returncode, lines)
 
-    def retrain(self, *arguments: object) -> dict[str, Any]:
-        """Run `querytier retrain`; return its verdict."""
-        told = self.querytier("retrain", *arguments, "--out", self.loop)
-        rounds = sorted((self.loop / "rounds").glob("*/verdict.json"))
+    def retrain(self, *arguments: object, loop: Path | None = None) -> dict[str, Any]:
+        """Run `querytier retrain` in the loop, or in another one; return its verdict."""
+        folder = loop or self.loop
+        told = self.querytier("retrain", *arguments, "--out", folder)
+        rounds = sorted((folder / "rounds").glob("*/verdict.json"))
         if told.code or not rounds:
             raise RuntimeError(f"retrain ended with {told.code}: {told.lines}")
         verdict: dict[str, Any] = json.loads(rounds[-1].read_text())
         return verdict
+
+    def copied_loop(self) -> Path:
+        """Return a copy of the loop, of which nothing is served."""
+        return Path(shutil.copytree(self.loop, self.folder / "loop-copy", symlinks=True))
 
     def write_first_log(self, population: Population, count: int, days_ago: int) -> Path:
         """Write a log of which both tiers' scores are known, of so many days ago."""

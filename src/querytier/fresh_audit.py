@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_file
 from querytier.data.examples import Examples
@@ -66,9 +65,8 @@ class FreshAudit:
         rows = len(self.kept) + len(self.refused)
         if self.not_audited:
             return [f"label audit: {rows} fresh rows not audited: {self.not_audited}"]
-        lines = [
-            f"label audit: {len(self.kept)} of {rows} fresh rows kept, {len(self.refused)} held back"
-        ]
+        kept, held = len(self.kept), len(self.refused)
+        lines = [f"label audit: {kept} of {rows} fresh rows kept, {held} held back"]
         drifted = [one for one in self.judged if one.standing == "drift"]
         others = [one for one in self.judged if one.standing != "drift"]
         lines += [f"  {_sentence(one)}" for one in others[:_LISTED]]
@@ -162,7 +160,7 @@ def _all_kept(fresh: Examples, why: str) -> FreshAudit:
 def _audit(fresh: Examples, judged: list[Judged]) -> FreshAudit:
     """Return the audit; a cell's rows are those of the labelled fresh rows."""
     place = np.flatnonzero(fresh.labelled)
-    reasons: NDArray[np.object_] = np.full(len(fresh), "", dtype=object)
+    reasons = np.full(len(fresh), "", dtype=object)
     for one in judged:
         if one.standing == "held":
             reasons[place[one.cell.rows]] = _sentence(one)
