@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-drift bench-watch bench-serve bench-poison story-drift story-poison clean
+.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift bench-swap bench-labels bench-poison story-drift story-poison clean
 
 demo: .venv/installed
 	dvc repro
@@ -108,13 +108,21 @@ bench-difficulty: .venv/installed
 bench-certify: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificates.py $(if $(RUNS),--runs $(RUNS))
 
+# False alarms and delays of the watch over a certificate, simulated: some minutes.
+bench-watch: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificate_watch.py
+
 # Simulations of the drift tests, on the runs of bench-real; RUNS=DIR as above.
 bench-drift: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/drift.py $(if $(RUNS),--runs $(RUNS))
 
-# False alarms and delays of the watch over a certificate, simulated: some minutes.
-bench-watch: .venv/installed
-	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificate_watch.py
+# RUNS=DIR as above.
+bench-swap: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/pair_swap.py $(if $(RUNS),--runs $(RUNS))
+
+# Half an hour on one core.
+bench-labels: .venv/installed
+	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/label_planning.py
 
 # The audit of fresh labels against poison, simulated: a quarter of an hour.
 bench-poison: .venv/installed

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from querytier.errors import UsageError
 
-__all__ = ["FIELDS", "ColumnMap", "leaf_paths", "parse_paths"]
+__all__ = ["FIELDS", "PLANNED", "ColumnMap", "leaf_paths", "parse_paths"]
+
+PLANNED = "planned"
 
 FIELDS = (
     "query",
@@ -22,6 +24,7 @@ FIELDS = (
     "label_source",
     "time",
     "source",
+    "selected",
     "cheap_grades",
     "frontier_grades",
     "winner",
@@ -83,6 +86,9 @@ class ColumnMap:
     def values(self, record: Mapping[str, object]) -> dict[str, object]:
         """Return the mapped fields that the record has, by field name; nulls are left out."""
         found = {name: _look_up(record, path) for name, path in self.paths.items()}
+        if record.get("selected") == PLANNED:
+            # Mapped or not: a row that was planned must not pass for one that chance picked.
+            found.setdefault("selected", PLANNED)
         return {name: value for name, value in found.items() if value not in (_MISSING, None)}
 
     def present(self, record: Mapping[str, object]) -> set[str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
+from querytier.data.columns import PLANNED
 from querytier.data.labelling import LabelRules, Outcomes, label_of, scores_of
 from querytier.data.labels import Feedback, Winner
 from querytier.data.mapped_values import (
@@ -59,6 +60,9 @@ class Example:
         When the query was asked, as `utc_time` gives it; empty where the log does not tell.
     role : str
         One of `querytier.data.roles.ROLES`; empty until roles are given.
+    selected : {"random", "planned"}
+        Whether chance picked the query for its label, or `querytier plan-labels` did: a planned one
+        trains, and is never judged by.
     """
 
     id: str
@@ -86,6 +90,7 @@ class Example:
     policy: str
     time: str = ""
     role: str = ""
+    selected: str = "random"
 
 
 _TIERS = ("cheap", "frontier")
@@ -150,6 +155,7 @@ def example_from(
         propensity=_propensity(values),
         policy=text_of(values, "policy"),
         time=time_of(values),
+        selected=_selected(values),
     )
 
 
@@ -239,6 +245,13 @@ def _propensity(values: Mapping[str, object]) -> float:
     if propensity <= 0 or propensity > 1:
         raise BadRecordError(f"propensity outside (0, 1]: {propensity}")
     return propensity
+
+
+def _selected(values: Mapping[str, object]) -> str:
+    word = word_of(values, "selected")
+    if word not in ("", "random", PLANNED):
+        raise BadRecordError(f"selected is neither random nor planned: {word}")
+    return word or "random"
 
 
 def _of_answer(values: Mapping[str, object], name: str, tier: str, answered: str) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.columns import PLANNED
 from querytier.data.example import Example
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Examples:
     Attributes
     ----------
     id, query, unlabelled, group, domain, language, source, label_source, tier, feedback, policy, \
-time, role : ndarray of object, shape (n,)
+time, role, selected : ndarray of object, shape (n,)
         Texts, as in `Example`.
     needs_frontier, weight, cheap_score, frontier_score, ok_threshold, cheap_cost, frontier_cost, \
 input_tokens, cheap_output_tokens, frontier_output_tokens, outcome, propensity : ndarray of \
@@ -67,6 +68,7 @@ float64, shape (n,)
     policy: Strings
     time: Strings
     role: Strings
+    selected: Strings
 
     def __len__(self) -> int:
         return len(self.id)
@@ -101,7 +103,10 @@ float64, shape (n,)
         columns: dict[str, Any] = {
             name: np.array(table.column(name).to_pylist(), dtype=kind)
             for name, kind in _KINDS.items()
+            if name in table.schema.names
         }
+        # Written before labels were planned: all of them were picked by chance.
+        columns.setdefault("selected", np.full(table.num_rows, "random", dtype=object))
         return cls(**columns)
 
     def table(self) -> "pa.Table":
@@ -146,6 +151,11 @@ float64, shape (n,)
         return ~np.isnan(self.needs_frontier)
 
     @property
+    def planned(self) -> NDArray[np.bool_]:
+        """Which rows were picked by a plan, not by chance, shape (n,)."""
+        return np.asarray(self.selected == PLANNED, dtype=np.bool_)
+
+    @property
     def scored(self) -> bool:
         """Whether every row has both scores."""
         return not bool(np.isnan(self.cheap_score + self.frontier_score).any())
@@ -170,9 +180,13 @@ class Fingerprint:
 
     def add(self, examples: Examples) -> None:
         """Take in more rows."""
-        columns = [getattr(examples, name).tolist() for name in _KINDS]
-        for row in zip(*columns, strict=True):
-            digest = hashlib.sha256(json.dumps(row).encode()).digest()
+        names = [name for name in _KINDS if name != "selected"]
+        columns = [getattr(examples, name).tolist() for name in names]
+        planned = examples.planned.tolist()
+        for row, is_planned in zip(zip(*columns, strict=True), planned, strict=True):
+            # Rows that chance picked keep the hash they had before labels could be planned.
+            content = [*row, PLANNED] if is_planned else row
+            digest = hashlib.sha256(json.dumps(content).encode()).digest()
             self._sum = (self._sum + int.from_bytes(digest)) % 2**256
 
     def hexdigest(self) -> str:

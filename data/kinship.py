@@ -1,5 +1,6 @@
 """Fresh rows beside recorded ones: which share a group, and so a role."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,7 +73,7 @@ def _links(rows: Examples, threshold: float | None) -> Indices:
     return np.concatenate(parts)
 
 
-def _same(keys: list[str] | list[int]) -> Indices:
+def _same(keys: Sequence[str | int]) -> Indices:
     """Link each row to the first one of the same key."""
     first: dict[str | int, int] = {}
     pairs = [(first.setdefault(key, row), row) for row, key in enumerate(keys)]
@@ -95,7 +96,7 @@ def _touching_two(links: Indices, roles: Indices, fresh: int) -> Mask:
 
 
 def _families(links: Indices, count: int) -> Indices:
-    """Number the components of the links among `count` rows."""
+    """Return the component of the links that each of `count` rows is in."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -44,6 +44,7 @@ class Ledger:
     def __init__(self) -> None:
         self._names, self._views = array("Q"), array("Q")
         self._times, self._labels = array("d"), array("f")
+        self._planned = array("b")
         self._strata = Strata()
         self._truncated = 0
         self.positive, self.negative = 0, 0
@@ -60,6 +61,7 @@ class Ledger:
         self._views.frombytes(batch.views.tobytes())
         self._times.extend(map(_seconds, examples.time.tolist()))
         self._labels.frombytes(examples.needs_frontier.astype(np.float32).tobytes())
+        self._planned.frombytes(examples.planned.tobytes())
         self.positive += int((examples.needs_frontier > 0.5).sum())
         self.negative += int((examples.needs_frontier < 0.5).sum())
         self._truncated += int(batch.truncated.sum())
@@ -112,15 +114,20 @@ class Ledger:
         Below `FEWEST_ROWS_TO_CERTIFY` labelled rows the calibration and certification roles fall to
         training: such logs are calibrated by cross-fitting, and cannot certify anything.
 
+        Examples whose group has a planned one train, and count for no other's role.
+
         Raises
         ------
         LogError
             If `temporal` is asked of examples without a time.
         """
-        if self.labelled < FEWEST_ROWS_TO_CERTIFY:
+        dealt = ~self.planned_groups(groups)
+        if (~np.isnan(self.labels[dealt])).sum() < FEWEST_ROWS_TO_CERTIFY:
             shares = {"test": shares["test"]}
+        roles = np.full(len(groups), "train", dtype=object)
         if not temporal:
-            return roles_of(groups, shares, seed, self.labels)
+            roles[dealt] = roles_of(groups[dealt], shares, seed, self.labels[dealt])
+            return roles
         times = np.frombuffer(self._times)
         missing = int(np.isnan(times).sum())
         if missing:
@@ -128,7 +135,14 @@ class Ledger:
                 f"{missing} of the {len(self)} examples have no time, and temporal roles need it: "
                 "map time=COLUMN, leave those records out, or set prepare.temporal: false"
             )
-        return temporal_roles(groups, times, shares, seed, self.labels)
+        labels = self.labels[dealt]
+        roles[dealt] = temporal_roles(groups[dealt], times[dealt], shares, seed, labels)
+        return roles
+
+    def planned_groups(self, groups: Hashes) -> NDArray[np.bool_]:
+        """Tell which examples share a group with one that was planned, shape (n,)."""
+        planned = np.frombuffer(self._planned, np.bool_)
+        return np.isin(groups, groups[planned])
 
     def shares(self) -> dict[str, float]:
         """Return the shares of `DataSummary`."""

@@ -133,11 +133,16 @@ def read_prepared(out: Path) -> tuple[Examples, DataSummary]:
 
 
 def read_unsplit(
-    sources: Sequence[LogSource], reading: Reading, quarantine: Path
+    sources: Sequence[LogSource], reading: Reading, quarantine: Path, *, planned: bool = False
 ) -> tuple[Examples, DataSummary]:
-    """Read the labelled examples of logs into memory, all in the test role; as `prepare`."""
+    """Read the labelled examples of logs into memory, all in the test role; as `prepare`.
+
+    Groups with a planned example come along only where `planned` says so: nothing is judged by
+    them.
+    """
     examples, summary = read_all(sources, reading, quarantine)
-    examples = examples.where(examples.labelled)
+    examples = examples.where(examples.labelled & (planned | (examples.role == "test")))
+    examples = replace(examples, role=np.full(len(examples), "test", dtype=object))
     if not len(examples):
         raise LogError(f"{summary.source} has no labelled row ({counted(summary.unlabelled)})")
     return examples, replace(summary, fingerprint=examples.fingerprint())
@@ -146,14 +151,14 @@ def read_unsplit(
 def read_all(
     sources: Sequence[LogSource], reading: Reading, quarantine: Path
 ) -> tuple[Examples, DataSummary]:
-    """Read the examples of logs into memory, labelled or not; else as `read_unsplit`."""
+    """Read the examples of logs into memory, labelled or not; planned groups have role train."""
     log, ledger = LabelledLog(sources, reading, quarantine), Ledger()
     batches = []
     for batch in log:
         ledger.add(batch)
         batches.append(batch.examples)
     groups = ledger.groups()
-    roles = np.full(len(ledger), "test", dtype=object)
+    roles = np.where(ledger.planned_groups(groups), "train", "test").astype(object)
     examples = Examples.concatenated(batches).with_roles(groups, roles)
     summary = _summary(log, ledger, groups, roles)
     return examples, replace(summary, fingerprint=examples.fingerprint())

@@ -35,6 +35,7 @@ def drift_page(record: Record, reference: Observed, recent: Observed) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["sized"] = lambda size, unit: _UNITS[unit][0].format(size * _UNITS[unit][1])
     environment.filters["p"] = _p_value
+    environment.filters["minute"] = lambda time: time[:16].replace("T", " ") or "–"
     environment.filters["share"] = lambda share: "–" if share is None else f"{share:.1%}"
     template = environment.from_string(
         files("querytier.eval").joinpath("drift.html.jinja").read_text("utf-8")

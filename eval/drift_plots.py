@@ -9,6 +9,7 @@ from querytier.eval.reliability import reliability_bins
 __all__ = ["reliability_pair", "score_pair"]
 
 _BINS = 30
+_RELIABILITY_BINS = 5
 _FEWEST_LABELS = 50
 _RECENT = COLOURS["classifier"]
 
@@ -34,7 +35,7 @@ def score_pair(reference: Observed, recent: Observed) -> str | None:
             alpha=alpha,
             label=name,
         )
-    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axes.set_xlabel("decision score")
     axes.set_ylabel("share of the rows")
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
@@ -51,12 +52,14 @@ def reliability_pair(reference: Observed, recent: Observed) -> str | None:
     if min(reference.labelled.sum(), recent.labelled.sum()) < _FEWEST_LABELS:
         return None
     figure, axes = new_figure(6.4, 3.8)
-    axes.plot([0, 1], [0, 1], color=INK, ls="--", lw=1)
+    axes.plot([0, 1], [0, 1], color=INK, ls="--", lw=1, scalex=False, scaley=False)
     sides = (("reference", reference, INK, -0.004), ("recent", recent, _RECENT, 0.004))
-    told = []
+    told, furthest, highest = [], 0.0, 0.0
     for name, side, colour, aside in sides:
         rows = side.where(side.labelled)
-        bins = reliability_bins(rows.p_frontier, rows.needs_frontier, rows.group)
+        bins = reliability_bins(rows.p_frontier, rows.needs_frontier, rows.group, _RELIABILITY_BINS)
+        furthest = max(furthest, *(b.predicted for b in bins))
+        highest = max(highest, *(b.high for b in bins))
         at, observed = [b.predicted + aside for b in bins], [b.observed for b in bins]
         ends = [[b.observed - b.low for b in bins], [b.high - b.observed for b in bins]]
         axes.errorbar(
@@ -75,7 +78,7 @@ def reliability_pair(reference: Observed, recent: Observed) -> str | None:
         )
     axes.set_xlabel("p_frontier")
     axes.set_ylabel("share that needed the frontier model")
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlim(left=-0.02)
+    axes.set_xlim(0, 1.05 * furthest)
+    axes.set_ylim(0, 1.05 * highest)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
     return svg_element(figure, f"Reliability of p_frontier in the two windows: {'; '.join(told)}")

@@ -86,7 +86,9 @@ class Shares:
 
     def columns(self, shuffling: Shuffling) -> Floats:
         """Return how many rows of each bin a unit has."""
-        return np.hstack([shuffling.per_unit(np.eye(bins.max() + 1)[bins]) for bins in self.bins.T])
+        numbers = (self.bins.max(axis=0) + 1).tolist()
+        found = zip(self.bins.T, numbers, strict=True)
+        return np.hstack([shuffling.counts(bins, number) for bins, number in found])
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
         """Return the index of each feature, less what shuffles have."""

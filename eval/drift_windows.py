@@ -8,10 +8,14 @@ both windows each side counts as a group.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["Observed", "Shuffling", "Windows"]
 
@@ -19,6 +23,7 @@ Floats = NDArray[np.float64]
 Strings = NDArray[np.object_]
 Vectors = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Numbers = NDArray[np.intp]
 
 _CELLS_AT_ONCE = 20_000_000
 
@@ -98,31 +103,44 @@ class Windows:
     rows : Observed, length n
     recent : ndarray of bool, shape (n,)
         Which of the rows are the recent window's.
+    unit : ndarray of intp, shape (n,)
+        A number for each group of each window.
     """
 
     rows: Observed
     recent: Mask
+    unit: Numbers
 
     @classmethod
     def of(cls, reference: Observed, recent: Observed) -> Self:
         """Put two windows together."""
         rows = reference.joined(recent)
         is_recent = np.arange(len(rows)) >= len(reference)
-        order = np.lexsort((rows.decision_score, is_recent, rows.group.astype(str)))
-        return cls(rows.where(order), is_recent[order])
+        group = np.unique(rows.group.astype(str), return_inverse=True)[1]
+        order = np.lexsort((rows.decision_score, is_recent, group))
+        return cls(rows.where(order), is_recent[order], (2 * group + is_recent)[order])
 
     def where(self, mask: Mask) -> "Windows":
         """Return the rows for which `mask`, of shape (n,), holds."""
-        return Windows(self.rows.where(mask), self.recent[mask])
+        if mask.all():
+            return self
+        return Windows(self.rows.where(mask), self.recent[mask], self.unit[mask])
 
-    def fewest_groups(self) -> int:
-        """Return how many groups the window has that has fewer."""
-        return min(self.rows.where(side).groups for side in (~self.recent, self.recent))
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """How many rows the reference and the recent window have."""
+        recent = int(self.recent.sum())
+        return len(self.recent) - recent, recent
+
+    @cached_property
+    def groups(self) -> tuple[int, int]:
+        """How many groups the reference and the recent window have."""
+        recent = np.unique(self.unit) % 2
+        return int((recent == 0).sum()), int((recent == 1).sum())
 
     def shuffling(self, permutations: int, seed: int) -> "Shuffling":
         """Return the shuffles of these windows."""
-        names = [f"{g} {r}" for g, r in zip(self.rows.group, self.recent, strict=True)]
-        _, first, unit_of_row = np.unique(np.array(names), return_index=True, return_inverse=True)
+        _, first, unit_of_row = np.unique(self.unit, return_index=True, return_inverse=True)
         return Shuffling(unit_of_row, self.recent[first], permutations, seed)
 
 
@@ -146,12 +164,21 @@ class Shuffling:
 
     def per_unit(self, columns: NDArray[np.floating]) -> Floats:
         """Return the sums of columns of shape (n, k) over the rows of each unit; shape (u, k)."""
+        return np.asarray(self._sides @ columns, dtype=np.float64)
+
+    def counts(self, bins: Numbers, number: int) -> Floats:
+        """Return how many rows of each bin a unit has, shape (u, number); bins: shape (n,)."""
+        units = len(self.recent_unit)
+        places = self.unit_of_row * number + bins
+        return np.bincount(places, minlength=units * number).reshape(units, number).astype(float)
+
+    @cached_property
+    def _sides(self) -> "csr_array":
         from scipy.sparse import csr_array
 
         rows = len(self.unit_of_row)
         places = (self.unit_of_row, np.arange(rows))
-        sides = csr_array((np.ones(rows), places), shape=(len(self.recent_unit), rows))
-        return np.asarray(sides @ columns, dtype=np.float64)
+        return csr_array((np.ones(rows), places), shape=(len(self.recent_unit), rows))
 
     def recent_sums(self, columns: Floats) -> Floats:
         """Return the sums of units' columns over the recent window, as it is and shuffled.

@@ -271,7 +271,7 @@ def test_scores_that_name_no_models_are_refused(tmp_path, rows, said):
         ("a.jsonl", b""),
         ("a.csv", b'a,b\n\xff,1,2\n"'),
         ("a.csv", b"model_a,model_b,winner,conversation_a\n"),
-        ("a.jsonl.gz", gzip.compress(b'{"model_a": "m"}' * 99)[:-12]),
+        ("a.jsonl.gz", gzip.compress(b'{"model_a": "m"}' * 99, mtime=0)[:-12]),
     ],
 )
 def test_a_damaged_or_empty_file_says_so(tmp_path, name, content):

@@ -251,7 +251,15 @@ def _asked(chosen: Candidate, heads: Heads, train: Labelled, held_out: Labelled)
         log_odds, scores = heads.log_odds(held_out.blocks), heads.decision_scores(held_out.blocks)
         return _Asked(heads, held_out.examples, log_odds, scores, "calibration")
     assert chosen.log_odds is not None
-    return _Asked(heads, train.examples, chosen.log_odds, chosen.scores, "train (out of fold)")
+    # Rates among rows that were picked for their scores are not those of the traffic.
+    fair = ~train.examples.planned
+    return _Asked(
+        heads,
+        train.examples.where(fair),
+        chosen.log_odds[fair],
+        chosen.scores[fair],
+        "train (out of fold)",
+    )
 
 
 def _calibrated(

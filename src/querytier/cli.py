@@ -14,8 +14,10 @@ from querytier.drift_verbs import drift
 from querytier.errors import MissingExtraError, QuerytierError
 from querytier.gate_verbs import gate
 from querytier.off_policy_verbs import off_policy
-from querytier.retrain_verbs import retrain
+from querytier.plan_labels_verbs import plan_labels
+from querytier.recalibrate_verbs import recalibrate
 from querytier.registry_verbs import rollback, trace
+from querytier.retrain_verbs import retrain
 from querytier.serve_verbs import serve
 from querytier.stage_verbs import crossval, evaluate, export, prepare, run, show, train
 
@@ -68,10 +70,18 @@ app.command(
 app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
 app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
 app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
-app.command(epilog="Example: querytier retrain --logs decisions/ --out loop")(retrain)
-app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
 app.command(epilog="Example: querytier rollback --dry-run")(rollback)
 app.command(epilog="Example: querytier trace 4b1f0c --log logs")(trace)
+app.command(epilog="Example: querytier retrain --logs decisions/ --out loop")(retrain)
+app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
+app.command(
+    epilog="Example: querytier plan-labels traffic.jsonl --artifact runs/first/model --budget 25 "
+    "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl"
+)(plan_labels)
+app.command(
+    epilog="Example: querytier recalibrate runs/first --logs paired.jsonl "
+    "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped"
+)(recalibrate)
 app.command(
     epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
     "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from querytier.data.atomic import atomic_file
 from querytier.data.examples import Examples
-from querytier.eval.drift import DriftFindings, DriftRule, Verdict, find_drift
+from querytier.eval.drift import find_drift
+from querytier.eval.drift_findings import DriftFindings, DriftRule, Verdict
 from querytier.eval.drift_page import drift_page
 from querytier.eval.drift_windows import Observed
 from querytier.observing import drawn, observe

@@ -91,7 +91,7 @@ def audit_logs(
     if reading.redaction == "fail":
         reading = replace(reading, redaction="on")
     quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
-    examples, _ = read_unsplit(sources, reading, quarantine)
+    examples, _ = read_unsplit(sources, reading, quarantine, planned=True)
     embeddings = load_encoder().encode([text_view(query) for query in examples.query])
     labelled = Labelled(examples, {"minilm": embeddings})
     suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)

@@ -21,8 +21,10 @@ __all__ = [
     "ExportParams",
     "GateParams",
     "Params",
+    "PlanLabelsParams",
     "PrepareParams",
     "PricesParams",
+    "RecalibrateParams",
     "RetrainParams",
     "TierPriceParams",
     "TrainParams",
@@ -232,6 +234,32 @@ class RetrainParams(_Section):
     frozen_margin: Share = 0.02
 
 
+class RecalibrateParams(_Section):
+    """From few labels of another pair of models to another calibration."""
+
+    certification_share: Share = 0.5
+    calibration: Literal["auto", "platt", "temperature", "beta"] = "platt"
+    target_frontier_rate: Share | None = None
+    seed: Seed = 17
+
+
+class PlanLabelsParams(_Section):
+    """Which queries are labelled next: shares of the reasons to choose one."""
+
+    uncertain: NotNegative = 0.0
+    uncovered: NotNegative = 0.5
+    drifted: NotNegative = 0.0
+    random: NotNegative = 0.5
+    most_queries: Annotated[int, Field(ge=1)] = 20_000
+    seed: Seed = 17
+
+    @model_validator(mode="after")
+    def _have_a_reason(self) -> "PlanLabelsParams":
+        if not self.uncertain + self.uncovered + self.drifted + self.random > 0:
+            raise ValueError("all shares are 0; give one of them more")
+        return self
+
+
 class Params(_Section):
     """All sections, named like the stages."""
 
@@ -244,6 +272,8 @@ class Params(_Section):
     audit_fresh: AuditFreshParams = AuditFreshParams()
     drift: DriftParams = DriftParams()
     retrain: RetrainParams = RetrainParams()
+    recalibrate: RecalibrateParams = RecalibrateParams()
+    plan_labels: PlanLabelsParams = PlanLabelsParams()
 
 
 def read_params(path: Path | None) -> Params:

@@ -78,8 +78,8 @@ def _files(paths: list[Path]) -> tuple[list[Path], Path | None]:
         outcomes += [file for file in (path / _OUTCOMES,) if file.is_file()]
     if len(outcomes) > 1:
         raise UsageError(
-            f"{len(outcomes)} of the folders have an {_OUTCOMES}; name one folder, or the files and "
-            "--scores"
+            f"{len(outcomes)} of the folders have an {_OUTCOMES}; name one folder, or the "
+            "files and --scores"
         )
     return found, outcomes[0] if outcomes else None
 

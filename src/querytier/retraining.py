@@ -5,20 +5,14 @@ differ, trains, exports, evaluates, and lets the gate decide who serves. Each st
 round that was cut short goes on where it ended, and comes to the same verdict.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from querytier.data.atomic import atomic_file
-from querytier.data.preparing import read_prepared
 from querytier.data.sources import LogSource
 from querytier.errors import UsageError
-from querytier.eval.verdict_page import render_verdict
 from querytier.params import Params
 from querytier.registry import Registry
 from querytier.round_data import (
@@ -31,13 +25,13 @@ from querytier.round_data import (
     write_merge,
 )
 from querytier.round_gate import GATE, judge
-from querytier.rounds import VERDICT, Loop, Round, fingerprint_of, write_json
+from querytier.round_inputs import inputs_of, same_inputs
+from querytier.round_verdict import json_of, merge_lines, nothing_new, verdict_of, write_verdict
+from querytier.rounds import Loop, Round, write_json
 from querytier.stages import evaluate_stage, export_stage, prepare_stage, train_stage
 from querytier.tracking import Tracker
 
-__all__ = ["PAGE", "foresee", "retrain"]
-
-PAGE = "verdict.html"
+__all__ = ["foresee", "retrain"]
 
 Say = Callable[[str], None]
 Record = dict[str, Any]
@@ -88,9 +82,9 @@ def retrain(
         before = loop.complete()[-1] if loop.complete() else None
         _serve_champion(loop, tracker.registry())
         champion = _standing(loop, tracker.registry())
-        inputs = _inputs(sources, params, start, champion, before)
-        if before and not force and _same(before.inputs, inputs):
-            return _nothing_new(loop, champion, "these logs were the last round's", {})
+        inputs = inputs_of(sources, params, start, champion, before)
+        if before and not force and same_inputs(before.inputs, inputs):
+            return nothing_new(folder, champion, "these logs were the last round's", {})
         round_ = loop.opened(inputs)
         found = _merged(round_, sources, params, start, before, say)
         fewest = params.retrain.fewest_fresh_rows if before else 1
@@ -100,7 +94,7 @@ def retrain(
                 f"{len(found['added'])} new labelled rows; a round needs {fewest} "
                 "(retrain.fewest_fresh_rows): name these logs again with the next"
             )
-            return _nothing_new(loop, champion, why, found)
+            return nothing_new(folder, champion, why, found)
         return _Steps(loop, round_, champion, params, tracker, say).take(found)
 
 
@@ -125,35 +119,10 @@ def foresee(
     return [*lines, f"would train round {number:04d}, register a challenger, which would {against}"]
 
 
-def merge_lines(found: Record) -> list[str]:
-    """Say what became of the rows, the parts without any left out."""
-    counts = found["counts"]
-    gone = {
-        "in quarantine": sum(found["quarantined"].values()),
-        "without a label": sum(found["unlabelled"].values()),
-        "before --since": found["before_since"],
-        "without a time for --since": found["undated_since"],
-        "held back by the label audit": found["audit"]["held_back"],
-        "recorded before": counts["repeated"],
-        "with an id of another query": counts["id_reused"],
-        "tying two roles together": counts["straddling"],
-    }
-    left = "; ".join(f"{count} {name}" for name, count in gone.items() if count)
-    lines = [
-        f"data: {found['read']} rows read, {counts['added']} new ones recorded"
-        + (f" (not: {left})" if left else ""),
-        f"data: {counts['recorded']} recorded before, {counts['used']} in use now; "
-        f"{counts['outside_window']} outside the window, {counts['decayed']} count less for age, "
-        f"{len(counts['capped_groups'])} groups and {len(counts['capped_sources'])} sources capped",
-    ]
-    lines += [f"data: not capped: {why}" for why in counts["caps_left_out"]]
-    return lines + found["audit"]["lines"]
-
-
 class _Steps:
     """The steps of one round, each done once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         loop: Loop,
         round_: Round,
@@ -170,8 +139,8 @@ class _Steps:
             if self._champion is None:
                 raise UsageError(
                     f"the champion, model {champion['model_version']}, was made by no round of "
-                    f"{loop.folder}; give the loop a store of its own, or move the alias `champion` "
-                    "to a version that a round made"
+                    f"{loop.folder}; give the loop a store of its own, or move the alias "
+                    "`champion` to a version that a round made"
                 )
 
     def take(self, found: Record) -> Record:
@@ -179,17 +148,18 @@ class _Steps:
         round_, out = self._round, self._round.folder
         if self._champion is not None:
             round_.once("drift", self._drift)
-        for step, stage in (("train", train_stage), ("export", export_stage)):
-            self._say(f"round {round_.number:04d}: {step}")
-            round_.once(step, lambda stage=stage: stage(out, self._params, self._tracker))
+        self._say(f"round {round_.number:04d}: train")
+        round_.once("train", lambda: train_stage(out, self._params, self._tracker))
+        self._say(f"round {round_.number:04d}: export")
+        round_.once("export", lambda: export_stage(out, self._params, self._tracker))
         self._say(f"round {round_.number:04d}: evaluate")
         round_.once("evaluate", self._evaluate)
         round_.once("gate", self._gate)
         round_.once("promote", self._promote)
-        verdict = _verdict(round_, self._champion, found, self._version())
+        verdict = verdict_of(round_, self._champion, found, self._version())
         _serve_champion(self._loop, self._tracker.registry())
-        _write(verdict, self._loop.folder)
-        _write(verdict, out)
+        write_verdict(verdict, self._loop.folder)
+        write_verdict(verdict, out)
         return verdict
 
     def _drift(self) -> None:
@@ -205,15 +175,14 @@ class _Steps:
 
     def _gate(self) -> None:
         if self._champion is None:
-            metrics = _json(self._round.folder / "metrics.json")
-            write_json(
-                self._round.folder / GATE, {**metrics["gate"], "fresh": None, "frozen": None}
-            )
+            metrics = json_of(self._round.folder / "metrics.json")
+            alone = {**metrics["gate"], "fresh": None, "frozen": None}
+            write_json(self._round.folder / GATE, alone)
         else:
             judge(self._round, self._champion, self._params, self._tracker)
 
     def _promote(self) -> None:
-        gate = _json(self._round.folder / GATE)
+        gate = json_of(self._round.folder / GATE)
         registry, passed = self._tracker.registry(), bool(gate["passed"])
         registry.judge(self._version(), passed, gate["reason"], promoted=passed)
 
@@ -223,7 +192,7 @@ class _Steps:
         return found.number
 
 
-def _merged(
+def _merged(  # noqa: PLR0917
     round_: Round,
     sources: Sequence[LogSource],
     params: Params,
@@ -241,7 +210,7 @@ def _merged(
     say(f"round {round_.number:04d}: prepare")
     round_.once("prepare", lambda: prepare_stage(sources, fresh, params))
     round_.once("merge", merge)
-    account = _json(round_.folder / "data" / MERGE)
+    account = json_of(round_.folder / "data" / MERGE)
     for line in merge_lines(account):
         say(line)
     return account
@@ -259,92 +228,6 @@ def _standing(loop: Loop, registry: Registry) -> Record | None:
     return {"model_version": champion.model_version, "version": champion.number}
 
 
-def _inputs(
-    sources: Sequence[LogSource],
-    params: Params,
-    since: str | None,
-    champion: Record | None,
-    before: Round | None,
-) -> Record:
-    scores = {source.scores for source in sources if source.scores}
-    content = params.model_dump(mode="json")
-    del content["prepare"]["logs"]  # where files lie says nothing of what is in them
-    return {
-        "logs": fingerprint_of([*{source.path for source in sources}, *scores]),
-        "files": sorted({source.path.name for source in sources}),
-        "read_as": sorted({f"{source.format} {source.pair}" for source in sources}),
-        "since": since,
-        "params": content,
-        "champion": champion,
-        "after": before.number if before else 0,
-        "querytier": version("querytier"),
-    }
-
-
-def _same(before: Record, now: Record) -> bool:
-    """Tell whether a round would be made of what the last one was made of."""
-    parts = ("logs", "read_as", "since", "params", "querytier")
-    return all(before.get(name) == now[name] for name in parts)
-
-
-def _verdict(round_: Round, champion: Round | None, found: Record, number: str) -> Record:
-    gate, out = _json(round_.folder / GATE), round_.folder
-    promoted = bool(gate["passed"])
-    _, data = read_prepared(out)
-    serves = round_.model_version if promoted else champion and champion.model_version
-    earlier = None if champion is None else read_prepared(champion.folder)[1]
-    drift = out / "drift.json"
-    return {
-        **_stamp("promoted" if promoted else "kept", gate["reason"]),
-        "round": round_.folder.name,
-        "challenger": {"model_version": round_.model_version, "version": number},
-        "champion": champion
-        and {"model_version": champion.model_version, "round": champion.folder.name},
-        "serves": serves,
-        "data": {
-            **{name: value for name, value in found.items() if name != "added"},
-            "roles": data.roles,
-            "needs_frontier": data.shares["needs_frontier"],
-            "needs_frontier_before": earlier and earlier.shares["needs_frontier"],
-            "rows_before": earlier and earlier.usable,
-            "fingerprint": data.fingerprint,
-        },
-        "drift": _json(drift) if drift.is_file() else None,
-        "gate": gate,
-        "certificate": _json(out / "model" / "manifest.json")["certificate"],
-    }
-
-
-def _nothing_new(loop: Loop, champion: Record | None, why: str, found: Record) -> Record:
-    verdict = {
-        **_stamp("nothing_new", why),
-        "round": None,
-        "challenger": None,
-        "champion": champion and {"model_version": champion["model_version"], "round": None},
-        "serves": champion and champion["model_version"],
-        "data": {name: value for name, value in found.items() if name != "added"} or None,
-        "drift": None,
-        "gate": None,
-        "certificate": None,
-    }
-    _write(verdict, loop.folder)
-    return verdict
-
-
-def _stamp(verdict: str, reason: str) -> Record:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    head = {"querytier": version("querytier"), "created": now}
-    return {**head, "verdict": verdict, "reason": reason}
-
-
-def _write(verdict: Record, folder: Path) -> None:
-    """Write the page, then the verdict: a round that has one is complete."""
-    with atomic_file(folder / PAGE) as scratch:
-        at_round = folder.name == verdict["round"]
-        scratch.write_text(render_verdict(verdict, at_round=at_round), "utf-8")
-    write_json(folder / VERDICT, verdict)
-
-
 def _serve_champion(loop: Loop, registry: Registry) -> None:
     """Let `LOOP/champion` be the artifact of the registry's champion."""
     champion = registry.champion()
@@ -357,8 +240,3 @@ def _check_files(sources: Sequence[LogSource]) -> None:
     for source in sources:
         if not source.path.is_file():
             raise UsageError(f"no such log: {source.path}")
-
-
-def _json(path: Path) -> Record:
-    content: Record = json.loads(path.read_text("utf-8"))
-    return content

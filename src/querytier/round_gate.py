@@ -25,7 +25,6 @@ from querytier.entrants import (
     load_champion,
     ranking_by,
 )
-from querytier.eval.evaluation import Ranking
 from querytier.eval.gate import Gate
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender
@@ -95,7 +94,7 @@ def _bout(
 
 
 def _rows(contender: Contender, mask: Mask) -> Contender:
-    ranking: Ranking = contender.ranking
+    ranking = contender.ranking
     probabilities = ranking.probabilities
     kept = None if probabilities is None else probabilities[mask]
     return replace(

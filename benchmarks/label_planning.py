@@ -1,0 +1,229 @@
+"""What planned labels gain over random ones of the same price, on real outcomes.
+
+The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
+"""
+
+import gzip
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from real_runs import OUTCOMES, ROOT, TITLES
+from sections import write_section
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from tqdm import tqdm
+
+from querytier.classifier.encoder import load_encoder
+from querytier.data.text_view import text_view
+from querytier.eval.curves import gain_curve
+from querytier.eval.label_planning import Candidates, Covered, choose_queries
+from querytier.eval.metrics import auroc, brier
+from querytier.training.embedding_cache import EmbeddingCache
+from querytier.training.platt import fit_platt
+
+SETS = ("routellm_mmlu", "routellm_gsm8k", "llmrouter_mix", "llmdrift")
+SHIFTED = ("routellm_mmlu", "llmrouter_mix")
+DEALS, SEED = 24, 17
+STARTS = {
+    "routellm_mmlu": (100,),
+    "routellm_gsm8k": (100, 300),
+    "llmrouter_mix": (100,),
+    "llmdrift": (100, 300),
+}
+MOST_ROWS, TEST_SHARE, FRONTIER_RATE, REGULARISATION = 2000, 0.3, 0.3, 0.3
+# Dollars a million tokens in and out, and the tokens of an answer: only their ratio matters here.
+CHEAP, FRONTIER, ANSWER = (0.5, 1.5), (10.0, 30.0), 300
+PLANS = {
+    "uncertain": {"uncertain": 1.0},
+    "uncovered": {"uncovered": 1.0},
+    "drifted": {"drifted": 1.0, "random": 1e-9},
+    "half random, half uncovered": {"uncovered": 0.5, "random": 0.5},
+    "a quarter each": {"uncertain": 0.25, "uncovered": 0.25, "drifted": 0.25, "random": 0.25},
+}
+METRICS = ("AUROC", "APGR", "Brier")
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled queries."""
+
+    embeddings: NDArray[np.float32]
+    domains: NDArray[np.object_]
+    groups: NDArray[np.object_]
+    labels: Floats
+    gains: Floats
+    costs: Floats
+
+    def where(self, rows: NDArray[np.intp] | Mask) -> "Rows":
+        """Return some rows."""
+        return Rows(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def main() -> int:
+    """Measure every set, rewrite the section of RESULTS.md and print it."""
+    if not OUTCOMES.is_dir():
+        print(f"nothing measured: no folder {OUTCOMES}; set QUERYTIER_OUTCOMES to that of outcomes")
+        return 0
+    parts = [line for name in SETS for line in section(name)]
+    text = "\n".join([PREFACE, *parts])
+    print(text)
+    write_section(ROOT / "benchmarks" / "RESULTS.md", "bench-labels", text)
+    return 0
+
+
+def section(name: str) -> Iterator[str]:
+    """Yield the tables of a set."""
+    rows = read(name)
+    yield f"### {TITLES[name]}\n"
+    scenarios = [False, True] if name in SHIFTED else [False]
+    yield f"| start | labels so far | rule | {' | '.join(METRICS)} |"
+    yield f"|---|---|---|{'---|' * len(METRICS)}"
+    for shifted in scenarios:
+        for start in STARTS[name]:
+            yield from lines(rows, start, name, shifted=shifted)
+    yield ""
+
+
+def lines(rows: Rows, start: int, name: str, *, shifted: bool) -> Iterator[str]:
+    """Yield the lines of one number of labels to start from."""
+    found: dict[str, list[list[float]]] = {rule: [] for rule in ("none", "random", *PLANS)}
+    for deal in tqdm(range(DEALS), desc=f"{name}, {start}"):
+        for rule, metrics in deal_once(rows, start, deal, shifted=shifted).items():
+            found[rule].append(metrics)
+    where = "half of the domains" if shifted else "all traffic"
+    random = np.array(found["random"])
+    means = random.mean(axis=0)
+    cells = " | ".join(f"{one:.3f}" if np.isfinite(one) else "no APGR" for one in means)
+    yield f"| {where} | {start} | random | {cells} |"
+    for rule in ("none", *PLANS):
+        cells = " | ".join(paired(column) for column in (np.array(found[rule]) - random).T)
+        title = "no more labels" if rule == "none" else rule
+        yield f"| {where} | {start} | {title}, minus random | {cells} |"
+
+
+def deal_once(rows: Rows, start: int, deal: int, *, shifted: bool) -> dict[str, list[float]]:
+    """Return the metrics of every rule on one deal; they share start, pool and test rows."""
+    random = np.random.default_rng([SEED, deal])
+    pool, test = split(rows, random)
+    eligible = np.arange(len(pool.labels))
+    if shifted:
+        names = random.permutation(np.unique(pool.domains.astype(str)))
+        eligible = np.flatnonzero(np.isin(pool.domains.astype(str), names[: len(names) // 2]))
+    first = random.permutation(eligible)[:start]
+    rest = np.setdiff1d(np.arange(len(pool.labels)), first)
+    begun, others = pool.where(first), pool.where(rest)
+    fair = np.ones(start, dtype=np.bool_)
+    model = fitted(begun)
+    scores = model.predict_proba(others.embeddings)[:, 1]
+    threshold = float(np.quantile(scores, 1 - FRONTIER_RATE))
+    candidates = Candidates(
+        others.groups, others.embeddings, scores, others.costs, np.full(len(rest), "", dtype=object)
+    )
+    covered = Covered(begun.groups, begun.embeddings, np.full(start, "", dtype=object))
+    budget = start * float(others.costs.mean())
+    found = {"none": judged(begun, fair, test)}
+    for rule, shares in {"random": {"random": 1.0}, **PLANS}.items():
+        chosen = choose_queries(
+            candidates, covered, threshold=threshold, budget=budget, shares=shares, seed=deal
+        )
+        added = others.where(np.array([one.row for one in chosen], dtype=np.intp))
+        more = joined(begun, added)
+        # As in the product: what was planned trains, and is not calibrated by.
+        fair_more = np.concatenate([fair, np.full(len(chosen), rule == "random")])
+        found[rule] = judged(more, fair_more, test)
+    return found
+
+
+def split(rows: Rows, random: np.random.Generator) -> tuple[Rows, Rows]:
+    """Deal groups to a pool and to test rows."""
+    groups = random.permutation(np.unique(rows.groups.astype(str)))
+    held_out = groups[: int(TEST_SHARE * len(groups))]
+    test = np.isin(rows.groups.astype(str), held_out)
+    pool = random.permutation(np.flatnonzero(~test))[:MOST_ROWS]
+    return rows.where(pool), rows.where(test)
+
+
+def fitted(rows: Rows) -> LogisticRegression:
+    """Fit the head."""
+    labels = (rows.labels > 0.5).astype(int)
+    return LogisticRegression(C=REGULARISATION, max_iter=500).fit(rows.embeddings, labels)
+
+
+def judged(rows: Rows, fair: Mask, test: Rows) -> list[float]:
+    """Train, calibrate out of fold on what chance picked, and measure on the test rows."""
+    model, labels = fitted(rows), (rows.labels > 0.5).astype(int)
+    folds = StratifiedKFold(5, shuffle=True, random_state=SEED)
+    blank = LogisticRegression(C=REGULARISATION, max_iter=500)
+    logits = cross_val_predict(blank, rows.embeddings, labels, cv=folds, method="decision_function")
+    slope, offset = fit_platt(logits[fair], rows.labels[fair], np.ones(int(fair.sum())))
+    scores = model.decision_function(test.embeddings).astype(np.float64)
+    p_frontier = 1 / (1 + np.exp(-(slope * scores + offset)))
+    one = np.ones((1, len(scores)))
+    area = float(auroc(scores, test.labels, one)[0])
+    apgr = float(gain_curve(scores, test.gains, one).apgr()[0])
+    return [area, apgr, float(brier(p_frontier, test.labels, one)[0])]
+
+
+def joined(first: Rows, second: Rows) -> Rows:
+    """Put rows together."""
+    names = first.__dataclass_fields__
+    return Rows(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in names))
+
+
+def paired(differences: Floats) -> str:
+    """Return a mean difference over the deals with its 95% interval (Student's t)."""
+    from scipy.stats import t
+
+    kept = differences[np.isfinite(differences)]
+    if len(kept) < len(differences):
+        return "no APGR"
+    error = kept.std(ddof=1) / np.sqrt(len(kept)) * t.ppf(0.975, len(kept) - 1)
+    mean = kept.mean()
+    return f"{mean:+.3f} ({mean - error:+.3f} to {mean + error:+.3f})"
+
+
+def read(name: str) -> Rows:
+    """Read a set, and encode its queries."""
+    with gzip.open(OUTCOMES / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    views = [text_view(record["query"]) for record in records]
+    cheap = np.array([record["weak_score"] for record in records], dtype=np.float64)
+    frontier = np.array([record["strong_score"] for record in records], dtype=np.float64)
+    tokens = np.array([len(record["query"]) for record in records]) / 4
+    prices = [(tokens * model[0] + ANSWER * model[1]) / 1e6 for model in (CHEAP, FRONTIER)]
+    domains = [record["meta"].get("subject") or record.get("domain") or "" for record in records]
+    return Rows(
+        EmbeddingCache().encode(load_encoder(), views),
+        np.array(domains, dtype=object),
+        np.array([record["meta"]["group"] for record in records], dtype=object),
+        ((cheap < 0.5) & (frontier >= 0.5)).astype(np.float64),
+        frontier - cheap,
+        sum(prices),
+    )
+
+
+PREFACE = f"""## Planned labels against random ones
+
+Written by `QUERYTIER_OUTCOMES=../shared/data make bench-labels`. Start with some labels that chance
+picked, fit a logistic regression on MiniLM's embeddings, and spend the price of as many labels
+again, by a rule of `querytier plan-labels`; fit again, measure on held-out groups ({TEST_SHARE:.0%}
+of them). {DEALS} deals of start, pool (of {MOST_ROWS:,} rows at most) and test rows, which the
+rules share. The line "random" has the means; the others the mean paired difference to it with its
+95% interval (Student's t over the deals; they share the set, so that it tells of chance in the
+deals, not of other sets). Better is up
+in AUROC and APGR, and down in Brier. Planned labels train and are not calibrated by. "Half of the
+domains": the labels to start from know only half of the subjects or tasks, the traffic has them
+all; the rules are not told the domains. Where there is no drift to see, "drifted" takes what chance
+picks: what its Brier score loses there is the price of not calibrating on planned labels.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

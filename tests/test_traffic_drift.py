@@ -1,0 +1,278 @@
+"""Drift between two windows: what holds whatever the windows, and the verb."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from querytier.errors import UsageError
+from querytier.eval.drift import find_drift
+from querytier.eval.drift_findings import DriftRule
+from querytier.eval.drift_windows import Observed
+from querytier.params import DriftParams
+from querytier.traffic_windows import Span, model_of
+
+RULE = DriftRule(permutations=1199, fewest_groups=50)
+THINGS = ["bakery", "ferry", "archive", "greenhouse", "sensor", "choir", "tunnel", "lantern"]
+
+
+def texts(values):
+    return np.array(list(values), dtype=object)
+
+
+def window(seed, rows=200, *, per_group=1, name="g", label_source="explicit"):
+    """Return traffic of which every group is one draw, and its rows are copies of it."""
+    random = np.random.default_rng(seed)
+    groups = rows // per_group
+    p_frontier = random.beta(2, 3, groups)
+    one = Observed(
+        group=texts(f"{name}{seed}-{n}" for n in range(groups)),
+        decision_score=p_frontier,
+        p_frontier=p_frontier,
+        to_frontier=p_frontier > 0.6,
+        embedding=random.standard_normal((groups, 8)).astype(np.float32),
+        surface=random.poisson(3, (groups, 4)).astype(np.float32),
+        surface_names=("words", "digits", "commas", "colons"),
+        cut=random.random(groups) < 0.1,
+        unknown_share=random.random(groups) * 0.02,
+        script=texts(random.choice(["Latin", "Cyrillic"], groups)),
+        language=texts([""] * groups),
+        domain=texts(random.choice(["chat", "code", "law"], groups)),
+        source=texts(random.choice(["web", "app"], groups)),
+        label_source=texts([label_source] * groups),
+        needs_frontier=(random.random(groups) < p_frontier).astype(float),
+    )
+    return one.where(np.repeat(np.arange(groups), per_group))
+
+
+def found(findings, name):
+    return next(one for one in findings.findings if one.name == name)
+
+
+def smallest(reference, recent, seed=0):
+    rule = replace(RULE, permutations=199, seed=seed)
+    return min(one.adjusted_p_value for one in find_drift(reference, recent, rule).findings)
+
+
+def test_the_same_window_twice_has_not_drifted():
+    same = window(1)
+    findings = find_drift(same, same, RULE)
+    assert findings.verdict == "no drift found"
+    assert findings.headline() == "no drift found (false alarm rate 1%)"
+    for one in findings.findings:
+        assert one.p_value == 1
+        assert one.size < 0.05
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_rows_does_not_matter(seed):
+    first, second = window(1, 100), window(2, 100)
+    random = np.random.default_rng(seed)
+    shuffled = (one.where(random.permutation(len(one))) for one in (first, second))
+    rule = replace(RULE, permutations=99)
+    assert find_drift(first, second, rule).record() == find_drift(*shuffled, rule).record()
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        (lambda w: {"decision_score": w.decision_score + 0.15}, "decision score"),
+        (lambda w: {"embedding": w.embedding + 0.5}, "embeddings"),
+        (lambda w: {"surface": w.surface + np.array([0, 0, 3, 0])}, "surface features"),
+        (lambda w: {"cut": w.cut | (w.decision_score > 0.5)}, "queries cut"),
+        (lambda w: {"unknown_share": w.unknown_share + 0.03}, "unknown tokens"),
+        (lambda w: {"script": texts(["Han"] * len(w))}, "script mix"),
+        (lambda w: {"domain": texts(["code"] * len(w))}, "domain mix"),
+        (lambda w: {"needs_frontier": np.zeros(len(w))}, "needs_frontier rate"),
+        (lambda w: {"p_frontier": np.clip(w.p_frontier + 0.3, 0, 1)}, "calibration"),
+        (lambda w: {"label_source": texts(["feedback"] * len(w))}, "label rule mix"),
+    ],
+)
+def test_a_planted_shift_is_found_and_named(changed, name):
+    reference, recent = window(1), window(2)
+    findings = find_drift(reference, replace(recent, **changed(recent)), RULE)
+    assert name in {one.name for one in findings.drifted}
+    assert name in findings.headline()
+    # Flat labels are badly calibrated, too.
+    expected = {name} | ({"calibration"} if name == "needs_frontier rate" else set())
+    assert {one.name for one in findings.drifted} <= expected
+
+
+def test_the_source_whose_labels_moved_is_named():
+    reference, recent = window(1, 400), window(2, 400)
+    of_app = recent.source == "app"
+    labels = np.where(of_app, 1.0, recent.needs_frontier)
+    findings = find_drift(reference, replace(recent, needs_frontier=labels), RULE)
+    assert found(findings, "needs_frontier rate").parts[0].name == "source app"
+
+
+def test_other_inputs_do_not_pass_for_worse_calibration():
+    """What is equally well calibrated is so whatever the probabilities."""
+    reference, recent = window(1, 600), window(2, 600)
+    random = np.random.default_rng(3)
+    p_frontier = random.beta(4, 3, 600)
+    labels = (random.random(600) < p_frontier).astype(float)
+    shifted = replace(
+        recent, decision_score=p_frontier, p_frontier=p_frontier, needs_frontier=labels
+    )
+    findings = find_drift(reference, shifted, RULE)
+    assert found(findings, "decision score").drifted
+    assert not found(findings, "calibration").drifted
+
+
+def test_a_shift_that_is_certain_but_small_does_not_alarm():
+    reference, recent = window(1), window(2)
+    recent = replace(recent, unknown_share=recent.unknown_share + 0.03)
+    rule = replace(RULE, least_unknown=0.05)
+    one = found(find_drift(reference, recent, rule), "unknown tokens")
+    assert one.adjusted_p_value <= RULE.false_alarm_rate
+    assert not one.drifted
+
+
+def test_too_few_groups_tell_nothing_however_many_rows():
+    findings = find_drift(window(1), window(2, 400, per_group=10), RULE)
+    assert findings.verdict == "too few rows"
+    assert "50 groups" in findings.headline()
+
+
+def test_unlabelled_windows_are_compared_by_their_inputs():
+    recent = window(2)
+    unlabelled = replace(recent, needs_frontier=np.full(len(recent), np.nan))
+    findings = find_drift(window(1), unlabelled, RULE)
+    assert findings.verdict == "no drift found"
+    assert {one.about for one in findings.findings} == {"inputs"}
+    assert "with a label" in findings.untested["calibration"]
+
+
+def test_copies_are_no_evidence():
+    """Conversations of ten rows alarm as seldom as single rows; taken for single rows, often."""
+    honest = alone = 0
+    for seed in range(20):
+        first, second = (window(1000 * n + seed, 600, per_group=10) for n in (1, 2))
+        honest += smallest(first, second, seed) <= 0.05
+        alone += smallest(*(ungrouped(one) for one in (first, second)), seed) <= 0.05
+    assert honest <= 4
+    assert alone >= 18
+
+
+def ungrouped(rows):
+    return replace(rows, group=texts(f"{name}/{n}" for n, name in enumerate(rows.group)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("per_group", [1, 5])
+def test_false_alarms_are_as_rare_as_stated(per_group):
+    """At a rate of 10% the alarms of 400 comparisons stay within what chance allows."""
+    alarms = sum(
+        smallest(
+            window(n, 60 * per_group, per_group=per_group, name="a"),
+            window(10_000 + n, 60 * per_group, per_group=per_group, name="b"),
+            n,
+        )
+        <= 0.1
+        for n in range(400)
+    )
+    assert alarms <= 58, "above the 99.9% quantile of binomial(400, 0.1)"
+
+
+def test_a_rate_that_shuffles_cannot_tell_is_refused():
+    with pytest.raises(ValidationError, match="give at least 12000"):
+        DriftParams(false_alarm_rate=0.001)
+
+
+def test_spans_of_time_are_half_open():
+    assert Span.of("2031-05-07", "2031-05-08").since == "2031-05-07T00:00:00.000000Z"
+    with pytest.raises(UsageError, match="swap"):
+        Span.of("2031-05-08", "2031-05-07")
+    with pytest.raises(UsageError, match="write a date"):
+        Span.of("yesterday", None)
+
+
+def test_what_is_compared_by_what_has_to_be_clear(tmp_path):
+    assert model_of(tmp_path, None, None) == tmp_path / "model"
+    assert model_of(None, tmp_path, [tmp_path]) == tmp_path
+    for arguments in ((None, None, None), (tmp_path, tmp_path, None), (None, tmp_path, None)):
+        with pytest.raises(UsageError):
+            model_of(*arguments)
+
+
+def logged(path, queries, *, start=0):
+    """Write a log of queries, a minute apart."""
+    lines = [
+        {"id": f"n-{n}", "query": query, "time": 1_935_900_000 + 60 * (start + n)}
+        for n, query in enumerate(queries)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def chat(seed, count=60):
+    random = np.random.default_rng(seed)
+    for n in range(count):
+        first, second, third = random.choice(THINGS, 3)
+        yield f"Tell me about {first} {n * 7 + seed} beside a {second}, or the {third}?"
+
+
+def proofs(count=60):
+    for n in range(count):
+        yield f"Derive \\int_0^{n} x^{n + 2} dx = \\frac{{{n}}}{{{n + 3}}}; {{ f({n}) != g[{n}]; }}"
+
+
+@pytest.fixture
+def params(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("drift: {fewest_groups: 20, permutations: 1999}\n")
+    return path
+
+
+def test_the_verb_compares_two_logs(call, artifact, params, tmp_path):
+    old, new = logged(tmp_path / "old.jsonl", chat(1)), logged(tmp_path / "new.jsonl", proofs())
+    same, out = logged(tmp_path / "same.jsonl", chat(2)), tmp_path / "out"
+    options = ("--artifact", artifact, "--out", out, "--params", params)
+    code, printed, _ = call("drift", "--reference", old, "--recent", same, *options)
+    assert code == 0
+    assert "no drift found (false alarm rate 1%)" in printed
+    code, printed, _ = call("drift", "--reference", old, "--recent", new, *options)
+    assert code == 1
+    assert "drifted: " in printed
+    record = json.loads((out / "drift.json").read_text())
+    assert record["drifted"]
+    assert record["headline"] in printed
+    page = (out / "drift.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_verb_compares_a_run_with_new_logs(call, run_dir, params, tmp_path):
+    new = logged(tmp_path / "new.jsonl", proofs())
+    options = ("--out", tmp_path / "out", "--params", params, "--json")
+    code, printed, _ = call("drift", run_dir, "--logs", new, *options)
+    record = json.loads(printed)
+    assert code == 1
+    assert record["verdict"] == "drifted"
+    assert record["windows"]["recent"]["labelled"] == 0
+    assert record["windows"]["recent"]["from"].startswith("2031-")
+
+
+def test_the_verb_says_where_rows_are_too_few(call, artifact, tmp_path):
+    log = logged(tmp_path / "log.jsonl", chat(1))
+    options = ("--artifact", artifact, "--out", tmp_path / "out")
+    spans = ("--reference-until", "1935900000", "--since", "1935900600")
+    code, printed, errors = call("drift", "--reference", log, "--recent", log, *options, *spans)
+    assert code == 0, errors
+    assert "too few rows to tell" in printed
+    assert "reference: 0 rows" in printed
+    assert "recent: 50 rows" in printed
+
+
+def test_more_rows_than_asked_for_are_drawn_by_groups(call, artifact, tmp_path):
+    log, params = logged(tmp_path / "log.jsonl", chat(1, 300)), tmp_path / "params.yaml"
+    params.write_text("drift: {most_rows: 150, fewest_groups: 20, permutations: 1999}\n")
+    options = ("--artifact", artifact, "--out", tmp_path / "out", "--params", params)
+    code, printed, _ = call("drift", "--reference", log, "--recent", log, *options)
+    assert code == 0
+    assert "150 rows, drawn by whole groups from 300 in 150 groups" in printed
