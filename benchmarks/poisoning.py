@@ -165,13 +165,16 @@ def shares_held(fresh: Examples, judged: list[Judged]) -> tuple[float, float]:
 
 def table(found: dict[str, list[tuple[float, float]]]) -> str:
     """Return the Markdown table with what stands above it."""
+    columns = (
+        "| the fresh logs | logs | some of the attacker's rows held back | share of them "
+        "| some honest rows held back | share of them |"
+    )
     lines = [
         "## The audit of fresh labels, against poison\n",
         f"Written by `make bench-poison`. {RECORDED} recorded labels predict {FRESH} fresh ones of",
         "six sources with 200 each; one of them is the attacker. Level 1%, tolerated share 2%; 95%",
         "intervals are Clopper-Pearson's. The queries and their difficulty are invented.\n",
-        "| the fresh logs | logs | some of the attacker's rows held back | share of them "
-        "| some honest rows held back | share of them |",
+        columns,
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, shares in found.items():
