@@ -5,7 +5,7 @@ is no bad record: it keeps what is known of it, with the reason why it has no la
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
@@ -148,6 +148,21 @@ class LabelRules:
         """Return the rules, and those that need no asking for, in their usual order."""
         rules = {*self.rules, *AUTOMATIC_RULES}
         return replace(self, rules=tuple(rule for rule in RULE_FIELDS if rule in rules))
+
+    def behind(self, label_sources: Collection[str]) -> Self:
+        """Return those of the rules that made labels of these sources; all where none did.
+
+        A source that is no rule's name was given by the log with an explicit label.
+
+        Examples
+        --------
+        >>> LabelRules().behind(["feedback", "a rater"]).rules
+        ('explicit', 'feedback')
+        """
+        given = any(source and source not in RULE_FIELDS for source in label_sources)
+        names = {*label_sources, "explicit"} if given else set(label_sources)
+        rules = tuple(rule for rule in self.rules if rule in names)
+        return replace(self, rules=rules) if rules else self
 
     def success_at(self, source: str) -> float:
         """Return the score from which an answer of a source's records counts as success."""

@@ -258,6 +258,23 @@ def test_the_verb_compares_a_run_with_new_logs(call, run_dir, params, tmp_path):
     assert record["windows"]["recent"]["from"].startswith("2031-")
 
 
+def test_rules_that_made_no_label_of_the_reference_make_none_beside_it(
+    call, artifact, params, tmp_path
+):
+    scores = {"cheap_score": 0.0, "frontier_score": 1.0}
+    feedback = {"tier": "cheap", "feedback": "thumbs_down"}
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    rows = [{"id": f"n-{n}", "query": query} for n, query in enumerate(chat(1))]
+    old.write_text("".join(json.dumps(row | scores) + "\n" for row in rows))
+    told = [row | (scores if n % 2 else feedback) for n, row in enumerate(rows)]
+    new.write_text("".join(json.dumps(row) + "\n" for row in told))
+    options = ("--artifact", artifact, "--out", tmp_path / "out", "--params", params, "--json")
+    windows = json.loads(call("drift", "--reference", old, "--recent", new, *options)[1])["windows"]
+    assert (windows["reference"]["labelled"], windows["recent"]["labelled"]) == (60, 30)
+    windows = json.loads(call("drift", "--reference", new, "--recent", old, *options)[1])["windows"]
+    assert (windows["reference"]["labelled"], windows["recent"]["labelled"]) == (60, 60)
+
+
 def test_the_verb_says_where_rows_are_too_few(call, artifact, tmp_path):
     log = logged(tmp_path / "log.jsonl", chat(1))
     options = ("--artifact", artifact, "--out", tmp_path / "out")

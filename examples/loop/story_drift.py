@@ -100,9 +100,8 @@ def champion_of(stage: Stage) -> str:
 
 def compared(stage: Stage, name: str) -> list[object]:
     """Return the arguments of a comparison of the traffic with that of the training."""
-    rule = ["--label-rules", "cheap_fails_frontier_succeeds"]
     out = stage.folder / f"drift-{name}"
-    return [stage.loop / "rounds" / "0001", *fresh(stage), *rule, "--out", out]
+    return [stage.loop / "rounds" / "0001", *fresh(stage), "--out", out]
 
 
 def fresh(stage: Stage) -> list[object]:

@@ -71,17 +71,22 @@ def drift(
 
     rules = reading_of(settings.prepare).rules if reading.names_rules else None
 
-    def logged(name: str, logs: list[Path], span: Span) -> "Examples":
+    def logged(
+        name: str, logs: list[Path], span: Span, beside: "Examples | None" = None
+    ) -> "Examples":
         quarantine = out / f"quarantine-{name}.jsonl"
         sources = reading.sources(logs, settings)
-        return logged_window(sources, router, settings, quarantine, span, rules=rules)
+        return logged_window(
+            sources, router, settings, quarantine, span, rules=rules, reference=beside
+        )
 
     if reference:
         first = logged("reference", reference, before)
     else:
         assert run is not None
         first = run_window(run, before)
-    report = compare_windows(first, logged("recent", recent, now), router, settings.drift)
+    second = logged("recent", recent, now, first)
+    report = compare_windows(first, second, router, settings.drift)
     report.write(out)
     if as_json:
         typer.echo(json.dumps(report.record()))

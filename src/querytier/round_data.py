@@ -125,11 +125,12 @@ def compare_drift(
 ) -> None:
     """Hold the rows that the round brought against those on which the champion was judged."""
     examples, _ = read_prepared(round_.folder)
-    known = record_of(champion).id.astype(str)
-    old = np.isin(examples.id.astype(str), known)
-    reference = examples.where(old).of_role("calibration", "test")
+    stood, _ = read_prepared(champion.folder)
+    fresh = ~np.isin(examples.id.astype(str), record_of(champion).id.astype(str))
+    # What the champion was judged on, be it too old by now to train its successor.
+    reference = stood.of_role("calibration", "test")
     report = compare_windows(
-        reference, examples.where(~old), load_to_judge(champion.folder / "model"), params.drift
+        reference, examples.where(fresh), load_to_judge(champion.folder / "model"), params.drift
     )
     report.write(round_.folder)
     for line in report.lines():

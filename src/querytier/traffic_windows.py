@@ -113,6 +113,7 @@ def logged_window(
     span: Span,
     *,
     rules: LabelRules | None = None,
+    reference: Examples | None = None,
 ) -> Examples:
     """Return the examples of logs, labelled where they tell what is needed.
 
@@ -127,12 +128,15 @@ def logged_window(
     span : Span
     rules : LabelRules, optional
         Other rules for labels.
+    reference : Examples, optional
+        What the logs are to be compared with: rules that made none of its labels make none here, as
+        a shift between rules is none of the traffic's.
     """
     trained_on = LabelRules(**router.classifier.manifest.label_rule)
-    section = params.prepare
-    reading = Reading(
-        rules or trained_on.with_automatic(), section.max_bad_share, section.redaction
-    )
+    section, automatic = params.prepare, trained_on.with_automatic()
+    if reference is not None:
+        automatic = automatic.behind(set(reference.label_source.tolist()))
+    reading = Reading(rules or automatic, section.max_bad_share, section.redaction)
     examples, data = read_all(sources, replace(reading, labels_asked=False), quarantine)
     return span.of_window(examples, data.source)
 
