@@ -79,10 +79,13 @@ def retrain(
     loop = Loop(folder)
     with loop.locked():
         tracker = Tracker(folder)
+        ended = _ended(loop, params, tracker, say)
         before = loop.complete()[-1] if loop.complete() else None
         _serve_champion(loop, tracker.registry())
         champion = _standing(loop, tracker.registry())
         inputs = inputs_of(sources, params, start, champion, before)
+        if before and ended and same_inputs(before.inputs, inputs):
+            return ended
         if before and not force and same_inputs(before.inputs, inputs):
             return nothing_new(folder, champion, "these logs were the last round's", {})
         round_ = loop.opened(inputs)
@@ -214,6 +217,16 @@ def _merged(  # noqa: PLR0917
     for line in merge_lines(account):
         say(line)
     return account
+
+
+def _ended(loop: Loop, params: Params, tracker: Tracker, say: Say) -> Record | None:
+    """End a round that was cut short once its gate had spoken: its model may be serving."""
+    verdict = None
+    for one in loop.rounds():
+        if one.verdict is None and (one.folder / "done" / "gate").exists():
+            account = json_of(one.folder / "data" / MERGE)
+            verdict = _Steps(loop, one, one.inputs["champion"], params, tracker, say).take(account)
+    return verdict
 
 
 def _standing(loop: Loop, registry: Registry) -> Record | None:
