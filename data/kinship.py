@@ -39,8 +39,9 @@ def settled(recorded: Examples, fresh: Examples, threshold: float | None) -> Set
 
     Kin are rows of one group, of one text view, and near duplicates, however indirectly. A row that
     is kin to recorded rows of two roles by itself is refused first; where what is left still ties
-    two roles together, all of it that is fresh is refused. Among fresh rows that are kin and come
-    with several roles, the first of `ROLES` wins: what trains must not test.
+    two roles together, all of it that is fresh is refused. So is a row that was planned where its
+    kin do anything but train. Among fresh rows that are kin and come with several roles, the first
+    of `ROLES` wins: what trains must not test.
 
     Parameters
     ----------
@@ -60,9 +61,10 @@ def settled(recorded: Examples, fresh: Examples, threshold: float | None) -> Set
     kept, ours = kept.where(~tied), ours[~tied]
     names = _names(recorded, kept, theirs, ours)
     found = _roles(roles, _role_numbers(kept), theirs, ours)
-    known = int(np.isin(ours, theirs).sum())
     kept = replace(kept, group=names, role=np.array(ROLES, dtype=object)[found])
-    return Settled(kept, known, len(fresh) - len(kept))
+    judges = kept.planned & (kept.role != "train")
+    kept, known = kept.where(~judges), np.isin(ours, theirs)[~judges]
+    return Settled(kept, int(known.sum()), len(fresh) - len(kept))
 
 
 def _links(rows: Examples, threshold: float | None) -> Indices:

@@ -24,7 +24,8 @@ def with_all_roles(fresh: Examples, recorded: int, shares: RoleShares, seed: int
     """Let small fresh logs fill the roles calibration and certification, too.
 
     `prepare` gives both to training below `FEWEST_ROWS_TO_CERTIFY` rows; a record that grows by
-    less a week would never have any. Test rows stay: their place on the hash's scale comes first.
+    less a week would never have any. Test rows stay: their place on the hash's scale comes first;
+    and groups of which a row was planned, which never judge.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ def with_all_roles(fresh: Examples, recorded: int, shares: RoleShares, seed: int
         return fresh
     groups = np.array([int(name, 16) for name in fresh.group.tolist()], dtype=np.uint64)
     roles = roles_of(groups, shares, seed)
-    train = (fresh.role == "train") & (roles != "test")
+    planned = np.isin(fresh.group.astype(str), fresh.group[fresh.planned].astype(str))
+    train = (fresh.role == "train") & (roles != "test") & ~planned
     return replace(fresh, role=np.where(train, roles, fresh.role))
 
 

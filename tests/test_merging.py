@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from querytier.data.example import Example
 from querytier.data.examples import Examples
 from querytier.data.influence import capped
+from querytier.data.merged_data import with_all_roles
 from querytier.data.merging import MergeRule, merge
 from querytier.data.roles import ROLES
+from querytier.data.text_view import hashed
 
 WORDS = ["parse", "invoice", "quorum", "tide", "lemma", "violin", "kernel", "orchid"]
 DEFAULTS = {field.name: "" if field.type is str else float("nan") for field in fields(Example)}
@@ -32,11 +34,12 @@ def rows(*found):
 
 NOTHING = rows()
 ROW = st.builds(
-    lambda number, words, group, role, label, day, source: row(
+    lambda number, words, group, role, label, day, source, selected: row(
         f"id-{number}",
         " ".join(words),
         group=f"group-{group}",
-        role=role,
+        role="train" if selected == "planned" else role,
+        selected=selected,
         label=label,
         day=day,
         source=source,
@@ -48,6 +51,7 @@ ROW = st.builds(
     st.sampled_from([0.0, 1.0, float("nan")]),
     st.integers(0, 28),
     st.sampled_from(["", "app", "api"]),
+    st.sampled_from(["random", "random", "random", "planned"]),
 )
 ROWS = st.lists(ROW, max_size=25)
 SHARES = st.none() | st.floats(0.1, 1)
@@ -74,6 +78,23 @@ def test_merging_twice_changes_nothing(first, second, rule):
     assert table(twice.record) == table(once.record)
     assert table(twice.examples) == table(once.examples)
     assert not twice.added
+
+
+@given(ROWS, ROWS, RULES)
+def test_what_was_planned_trains_whatever_it_is_kin_to(first, second, rule):
+    record = merge(merge(NOTHING, rows(*first), rule).record, rows(*second), rule).record
+    assert set(record.role[record.planned]) <= {"train"}
+
+
+def test_small_fresh_logs_fill_all_roles_but_with_planned_groups():
+    fresh = rows(*(row(f"r{n}", group=f"{hashed(str(n)):016x}") for n in range(60)))
+    shares = {"calibration": 0.4, "certification": 0.4, "test": 0.0}
+    dealt = with_all_roles(fresh, 5000, shares, 17)
+    assert set(dealt.role) == {"train", "calibration", "certification"}
+    selected = np.where(dealt.role == "train", "random", "planned").astype(object)
+    assert set(with_all_roles(replace(fresh, selected=selected), 5000, shares, 17).role) == {
+        "train"
+    }
 
 
 @given(ROWS, ROWS, RULES, st.randoms())
