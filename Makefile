@@ -34,7 +34,7 @@ contract: .venv/installed
 	lint-imports
 
 unit: .venv/installed
-	pytest -m "not slow"
+	pytest -n 2 --dist loadfile -m "not slow"
 
 # What takes longer: simulations of the statistical claims, hours of training in small.
 slow-test: .venv/installed
@@ -49,7 +49,7 @@ wheel-test: .venv/installed
 	  > $$(.venv-wheel/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth
 	.venv-wheel/bin/pip install --quiet --no-deps --ignore-installed dist/*.whl
 	rm -rf .venv-wheel/suite && cp -r tests .venv-wheel/suite
-	cd .venv-wheel/suite && ../bin/python -m pytest -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" .
+	cd .venv-wheel/suite && ../bin/python -m pytest -n 2 --dist loadfile -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" .
 
 # Daft wants an older tqdm than .venv has, so what works through it is tested beside it.
 distributed-test: .venv-distributed/installed
