@@ -13,7 +13,8 @@ from querytier.registry import REGISTERED_NAME
 from querytier.serve import Router
 from querytier.serve.decision_log import DecisionLog
 from querytier.stages import evaluate_stage
-from querytier.tracking import StoreError, Tracker, open_store
+from querytier.store import StoreError, open_store
+from querytier.tracking import Tracker
 
 mlflow = pytest.importorskip("mlflow")
 
