@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from querytier.classifier.artifact import MANIFEST, file_sha256
-from querytier.classifier.manifest import load_manifest
+from querytier.classifier.manifest import Manifest, load_manifest
 from querytier.data.decisions import judgement_of
 from querytier.data.mapped_values import BadRecordError
 from querytier.data.reading import read_records
@@ -134,15 +134,19 @@ def _registered(registry: Registry, decision: Fields) -> Fields | None:
 def _certificate(registry: Registry, version: RegisteredVersion) -> Fields:
     """Return the certificate of the registered manifest; where it is gone, what the tags say."""
     try:
-        with TemporaryDirectory() as scratch:
-            path = registry.fetch_file(version.number, MANIFEST, Path(scratch))
-            if file_sha256(path) != version.tags.get("manifest_sha256"):
-                raise ArtifactError("it is not the one that was registered")
-            found = load_manifest(path.read_text("utf-8")).certificate
+        found = _registered_manifest(registry, version).certificate
     except (StoreError, ArtifactError, UnicodeDecodeError) as error:
         return _tagged_certificate(version, f"the tags, as registered; {MANIFEST}: {error}")
     where = f"{MANIFEST} of version {version.number}"
     return {"status": found.status, "reason": found.reason, **found.details, "read_from": where}
+
+
+def _registered_manifest(registry: Registry, version: RegisteredVersion) -> Manifest:
+    with TemporaryDirectory() as scratch:
+        path = registry.fetch_file(version.number, MANIFEST, Path(scratch))
+        if file_sha256(path) != version.tags.get("manifest_sha256"):
+            raise ArtifactError(f"{MANIFEST} is not the one that was registered")
+        return load_manifest(path.read_text("utf-8"))
 
 
 def _tagged_certificate(version: RegisteredVersion, where: str) -> Fields:

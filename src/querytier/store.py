@@ -27,8 +27,8 @@ __all__ = [
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
-# MLflow's own: 7 attempts of 120 s, further apart each time. Whoever waits here serves.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow's own: 8 attempts of 120 s, further apart each time. Whoever waits here serves.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class StoreError(QuerytierError):
