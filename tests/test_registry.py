@@ -168,12 +168,21 @@ def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, 
     assert "was rolled back" in newest.tags["gate_reason"]
 
 
-def test_what_cannot_be_downloaded_is_an_error_that_says_so(champions):
+def test_files_that_cannot_be_had_are_an_error_that_says_so_and_trace_reads_the_tags(
+    call, champions, router, tmp_path
+):
     with open_store(champions) as registry:
         registry.client.create_model_version(REGISTERED_NAME, str(champions / "nowhere"))
         registry.introduce("4", registry.named("1").tags)
     with pytest.raises(StoreError, match="nowhere could not be fetched from MLflow at sqlite"):
         fetch_artifact("models:/querytier@challenger", champions)
+    with DecisionLog(tmp_path / "log") as log:
+        name = log.append(router.decide("Hi"), "Hi")
+    _, out, _ = call("trace", name, "--log", tmp_path / "log", "--project", champions, "--json")
+    behind = json.loads(out)["registered"]
+    assert (behind["version"], behind["other_versions"]) == ("4", ["1"])
+    assert behind["certificate"]["status"] == "refused"
+    assert behind["certificate"]["read_from"].startswith("the tags, as registered; manifest.json: ")
 
 
 @pytest.mark.usefixtures("project")

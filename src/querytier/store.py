@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def open_store(project: Path = Path()) -> Iterator["Registry"]:
             "server, or work in the folder of the params file of a finished run"
         )
     mlflow = imported_mlflow()
+    if uri.startswith(SQLITE) and find_spec("sqlalchemy") is None:
+        raise MissingExtraError("sqlalchemy", "train")
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
     try:
@@ -68,8 +71,6 @@ def open_store(project: Path = Path()) -> Iterator["Registry"]:
             f"MLflow at {uri} did not answer: {error}; see that it runs, and that {URI_VARIABLE} "
             "names it"
         ) from error
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "mlflow", "train") from error
 
 
 def downloader(uri: str) -> Callable[[str, Path], Path]:
@@ -101,6 +102,7 @@ def imported_mlflow() -> Any:
     """Return mlflow, silenced; raise MissingExtraError where it is not installed."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     for talkative in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
