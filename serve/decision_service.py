@@ -24,7 +24,7 @@ from querytier.serve.decision_sink import DecisionSink
 from querytier.serve.metrics import Metrics, log_record
 from querytier.serve.neighbours import LabelledQueries, Neighbours, neighbours_answer
 from querytier.serve.refusal import Refusal
-from querytier.serve.reloading import Loaded, load_proved
+from querytier.serve.reloading import ArtifactState, Loaded, load_proved
 from querytier.serve.router import Query
 from querytier.serve.settings import RouterSettings
 from querytier.serve.shadowing import Shadowing, ShadowSettings
@@ -129,6 +129,15 @@ class DecisionService:
     def manifest(self) -> Manifest:
         """The manifest of the artifact that decides now."""
         return self._loaded.manifest
+
+    @property
+    def loaded_state(self) -> ArtifactState:
+        """What the artifact that decides was like when it was loaded."""
+        return self._loaded.state
+
+    def count_failed_look_up(self) -> None:
+        """Count that the registry did not say what the artifact's name means now."""
+        self.metrics.failed_look_ups.inc()
 
     def close(self) -> None:
         """End threads, shadow and log, in this order: what was decided is logged."""

@@ -104,6 +104,11 @@ class Metrics:
         )
         for result in ("success", "failure"):
             self.reloads.labels(result)
+        self.failed_look_ups = Counter(
+            "querytier_failed_look_ups",
+            "Times that the registry did not say which version the artifact's name means.",
+            registry=self.registry,
+        )
 
     def observe(self, decision: Decision) -> None:
         """Count a decision."""

@@ -4,19 +4,21 @@ import asyncio
 import logging
 import statistics
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from querytier.classifier.artifact import GOLDEN
 from querytier.classifier.golden import golden_queries, replay_golden
 from querytier.classifier.manifest import Manifest
+from querytier.errors import ArtifactError
 from querytier.model_uri import fetch_artifact, is_model_uri, registered_at
 from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
+from querytier.store import StoreError
 
-__all__ = ["Loaded", "load_proved", "watch"]
+__all__ = ["ArtifactState", "Loaded", "Watched", "load_proved", "watch"]
 
 _TIMED_QUERIES = 30
 _log = logging.getLogger(__name__)
@@ -33,11 +35,14 @@ class Loaded:
         Golden vectors that it has reproduced.
     decision_seconds : float
         Median time of a decision, of golden queries.
+    state : ArtifactState
+        What the artifact was like just before it was loaded.
     """
 
     router: Router
     vectors: int
     decision_seconds: float
+    state: "ArtifactState"
 
     @property
     def manifest(self) -> Manifest:
@@ -59,16 +64,37 @@ def load_proved(artifact: Path | str, settings: RouterSettings) -> Loaded:
     ArtifactError
         If it is none, is damaged, or computes another thing on this machine.
     """
+    state = _state_of(artifact)
     folder = fetch_artifact(artifact) if is_model_uri(artifact) else Path(artifact)
     router = Router.load(folder, settings)
     replay = replay_golden(router.classifier, folder / GOLDEN)
-    return Loaded(router, replay.vectors, _decision_seconds(router))
+    return Loaded(router, replay.vectors, _decision_seconds(router), state)
 
 
-async def watch(
-    artifact: Path | str, seconds: float, reload: Callable[[], Awaitable[bool]]
-) -> None:
+class Watched(Protocol):
+    """What reloads, as the watch sees it."""
+
+    @property
+    def loaded_state(self) -> "ArtifactState":
+        """What the artifact that decides was like when it was loaded."""
+
+    async def reload(self) -> object:
+        """Take the artifact as it is now.
+
+        Raises
+        ------
+        ArtifactError
+            If it cannot be taken.
+        """
+
+    def count_failed_look_up(self) -> None:
+        """Hear that the artifact could not be looked up."""
+
+
+async def watch(artifact: Path | str, seconds: float, watched: Watched) -> None:
     """Look at an artifact every so many seconds, and reload after each change.
+
+    What was refused is not tried again until it changes, unless the registry did not answer.
 
     Parameters
     ----------
@@ -76,28 +102,34 @@ async def watch(
         A folder of which files may change, or the name of a registered version, which may come to
         mean another. While the registry cannot be asked, nothing changes.
     seconds : float
-    reload : callable
-        Says False where it is worth another attempt.
+    watched : Watched
     """
-    seen = await _state_of(artifact, None)
+    refused = None
     while True:
         await asyncio.sleep(seconds)
-        found = await _state_of(artifact, seen)
-        if found != seen and await reload():
-            seen = found
+        try:
+            found = await asyncio.to_thread(_state_of, artifact)
+        except Exception as error:  # noqa: BLE001 the watch must outlive whatever the registry does
+            watched.count_failed_look_up()
+            _log.warning("%s cannot be looked up, nothing is reloaded: %s", artifact, error)
+            continue
+        if found not in {watched.loaded_state, refused}:
+            refused = found if await _refuses(watched) else None
 
 
-_State = str | tuple[tuple[str, int, int, int], ...]
-
-
-async def _state_of(artifact: Path | str, before: _State | None) -> _State | None:
-    if not is_model_uri(artifact):
-        return await asyncio.to_thread(_files_of, Path(artifact))
+async def _refuses(watched: Watched) -> bool:
     try:
-        return await asyncio.to_thread(registered_at, artifact)
-    except Exception as error:  # noqa: BLE001 the watch must outlive whatever the registry does
-        _log.warning("%s cannot be looked up, nothing is reloaded: %s", artifact, error)
-        return before
+        await watched.reload()
+    except ArtifactError as error:  # it is logged and counted
+        return not isinstance(error.__cause__, StoreError)
+    return False
+
+
+ArtifactState = str | tuple[tuple[str, int, int, int], ...]
+
+
+def _state_of(artifact: Path | str) -> ArtifactState:
+    return registered_at(artifact) if is_model_uri(artifact) else _files_of(Path(artifact))
 
 
 def _files_of(folder: Path) -> tuple[tuple[str, int, int, int], ...]:

@@ -12,13 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from querytier.errors import ArtifactError
 from querytier.serve.access import Gate
 from querytier.serve.decision_service import DecisionService, ServiceSettings
 from querytier.serve.endpoints import endpoints, is_of_protocol, json_response
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import watch
-from querytier.tracking import StoreError
 
 __all__ = ["application"]
 
@@ -78,15 +76,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 async def _watch(service: DecisionService) -> None:
-    async def reload() -> bool:
-        try:
-            await service.reload()
-        except ArtifactError as error:  # it is logged and counted
-            return not isinstance(error.__cause__, StoreError)
-        return True
-
     if service.settings.watch_s is not None:
-        await watch(service.settings.artifact, service.settings.watch_s, reload)
+        await watch(service.settings.artifact, service.settings.watch_s, service)
 
 
 class _Errors:

@@ -1,38 +1,54 @@
 """The registry: whole artifacts by name, who was champion, and what was behind a decision."""
 
+import asyncio
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
-from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256
+from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
+from querytier.classifier.manifest import load_manifest
 from querytier.errors import UsageError
+from querytier.gating import ask_gate
 from querytier.model_uri import fetch_artifact, registered_at
-from querytier.params import EvaluateParams, Params
+from querytier.params import EvaluateParams, GateParams, Params
 from querytier.registry import REGISTERED_NAME
-from querytier.serve import Router
+from querytier.run_records import version_tags
+from querytier.run_reference import RunReference
+from querytier.serve import Router, RouterSettings
 from querytier.serve.decision_log import DecisionLog
+from querytier.serve.reloading import load_proved, watch
 from querytier.stages import evaluate_stage
-from querytier.tracking import StoreError, Tracker, open_store
+from querytier.store import StoreError, open_store
+from querytier.tracking import Tracker
 
 mlflow = pytest.importorskip("mlflow")
 
 CHAMPION = "models:/querytier@champion"
-FEW_REPLICATES = Params(evaluate=EvaluateParams(bootstrap=100, latency_decisions=5))
+PARAMS = Params(
+    evaluate=EvaluateParams(bootstrap=100, latency_decisions=5),
+    gate=GateParams(bootstrap=100, fewest_rows=5, latency_queries=5),
+)
+OLD_MODEL = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"
+
+
+def copy_of(run_dir, root):
+    """Return a project with the finished run and its store, its first version champion."""
+    for part in ("data", "train", "model"):
+        shutil.copytree(run_dir / part, root / "run" / part)
+    shutil.copy(run_dir / "mlflow.db", root)
+    kept = root / "run" / "train" / "run.json"
+    replace(RunReference.read(kept), tracking_uri=f"sqlite:///{root}/mlflow.db").write(kept)
+    return root
 
 
 @pytest.fixture(scope="module")
 def registered(run_dir, tmp_path_factory):
-    """Return a project with one run, registered as champion."""
-    root = tmp_path_factory.mktemp("registry")
-    for part in ("data", "train", "model"):
-        shutil.copytree(run_dir / part, root / "run" / part)
-    (root / "run" / "drift.json").write_text('{"drifted": true}')
-    tracker = Tracker(root)
-    with tracker.start("run", {}) as reference:
-        reference.write(root / "run" / "train" / "run.json")
-    evaluate_stage(root / "run", FEW_REPLICATES, tracker)
-    return root
+    return copy_of(run_dir, tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture
@@ -109,8 +125,10 @@ def test_tags_say_what_stands_behind_a_version(registered):
     assert tags["gate"] == "passed"
     assert tags["data_fingerprint"] == manifest["data"]["fingerprint"]
     assert tags["certificate"] == manifest["certificate"]["status"]
-    assert tags["drift"] == "drifted"
     assert tags["promoted_at"]
+    (registered / "run" / "drift.json").write_text('{"drifted": true}')
+    manifest = load_manifest((registered / "run" / "model" / MANIFEST).read_text())
+    assert version_tags(registered / "run", manifest)["drift"] == "drifted"
 
 
 def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, champions):
@@ -131,24 +149,90 @@ def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, c
         assert not registry.was_rolled_back("3" * 12)
 
 
-def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(run_dir, tmp_path):
-    tracker = Tracker(tmp_path)
-    for part in ("data", "train", "model"):
-        shutil.copytree(run_dir / part, tmp_path / "run" / part)
-    with tracker.start("run", {}) as reference:
-        reference.write(tmp_path / "run" / "train" / "run.json")
-    for _ in range(2):
-        evaluate_stage(tmp_path / "run", FEW_REPLICATES, tracker)
-        client = tracker.registry().client
-        client.set_model_version_tag(REGISTERED_NAME, "1", "rolled_back", "yesterday")
-        client.delete_registered_model_alias(REGISTERED_NAME, "champion")
-    (newest, _) = tracker.registry().versions()
-    assert (newest.tags["gate"], "promoted_at" in newest.tags) == ("failed", False)
+def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, tmp_path):
+    project = copy_of(run_dir, tmp_path)
+    old = load_manifest((OLD_MODEL / MANIFEST).read_text()).model_version
+    with open_store(project) as registry:
+        registry.client.create_model_version(REGISTERED_NAME, registry.location("1"))
+        registry.introduce("2", {"model_version": old, "gate": "passed", "certificate": "refused"})
+        registry.judge("2", passed=True, reason="", promoted=True)
+        registry.judge("1", passed=True, reason="", promoted=True)
+    code, out, _ = call("rollback", "--project", project)
+    assert (code, champion_of(project)) == (0, "2")
+    assert f"serves version 2, model {old} (gate passed, certificate refused)" in out
+    evaluate_stage(project / "run", PARAMS, Tracker(project))
+    assert not ask_gate(project / "run", OLD_MODEL, PARAMS.gate).gate.passed
+    with open_store(project) as registry:
+        newest = registry.versions()[0]
+    assert (newest.number, newest.aliases, champion_of(project)) == ("3", ("challenger",), "2")
     assert "was rolled back" in newest.tags["gate_reason"]
 
 
+def test_files_that_cannot_be_had_are_an_error_that_says_so_and_trace_reads_the_tags(
+    call, champions, router, tmp_path
+):
+    with open_store(champions) as registry:
+        registry.client.create_model_version(REGISTERED_NAME, str(champions / "nowhere"))
+        registry.introduce("4", registry.named("1").tags)
+    with pytest.raises(StoreError, match="nowhere could not be fetched from MLflow at sqlite"):
+        fetch_artifact("models:/querytier@challenger", champions)
+    with DecisionLog(tmp_path / "log") as log:
+        name = log.append(router.decide("Hi"), "Hi")
+    _, out, _ = call("trace", name, "--log", tmp_path / "log", "--project", champions, "--json")
+    behind = json.loads(out)["registered"]
+    assert (behind["version"], behind["other_versions"]) == ("4", ["1"])
+    assert behind["certificate"]["status"] == "refused"
+    assert behind["certificate"]["read_from"].startswith("the tags, as registered; manifest.json: ")
+
+
 @pytest.mark.usefixtures("project")
-def test_a_decision_is_traced_to_version_run_data_and_certificate(call, tmp_path):
+def test_who_fetches_at_once_finds_one_whole_artifact():
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(fetch_artifact, [CHAMPION] * 4))
+    (folder,) = found
+    verified_manifest(folder)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@dataclass
+class Reloads:
+    """What is watched, and reloads by looking."""
+
+    loaded_state: str
+    reloads: int = 0
+    failed_look_ups: int = 0
+
+    async def reload(self):
+        """Look, and count."""
+        self.reloads += 1
+        self.loaded_state = registered_at(CHAMPION)
+
+    def count_failed_look_up(self):
+        """Count."""
+        self.failed_look_ups += 1
+
+
+def test_an_alias_that_moves_before_the_first_look_is_followed_once(
+    call, champions, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(champions)
+    monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path / "cache"))
+    watched = Reloads(load_proved(CHAMPION, RouterSettings()).state)
+    assert call("rollback")[0] == 0
+
+    async def looks():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(watch(CHAMPION, 0.01, watched), 1)
+
+    asyncio.run(looks())
+    assert (watched.reloads, watched.failed_look_ups) == (1, 0)
+    (champions / "mlflow.db").unlink()
+    asyncio.run(looks())
+    assert watched.reloads == 1
+    assert watched.failed_look_ups > 1
+
+
+def test_a_decision_is_traced_to_version_run_data_and_certificate(call, project, tmp_path):
     with DecisionLog(tmp_path / "log") as log:
         name = log.append(Router.load(CHAMPION).decide("Hi"), "Hi")
         log.append_outcome(name, outcome=1.0)
@@ -157,11 +241,21 @@ def test_a_decision_is_traced_to_version_run_data_and_certificate(call, tmp_path
     found = json.loads(out)
     assert found["decision"]["query"] == "Hi"
     assert [one["outcome"] for one in found["outcomes"]] == [1.0]
-    assert found["registered"]["version"] == "1"
-    assert "champion" in found["registered"]["aliases"]
-    assert found["registered"]["run_id"]
-    assert found["registered"]["certificate"]["status"] == "refused"
-    assert "registered\n  version            1" in call("trace", name, "--log", tmp_path / "log")[1]
+    behind = found["registered"]
+    assert (behind["version"], behind["aliases"]) == ("1", ["challenger", "champion"])
+    manifest = load_manifest((project / "run" / "model" / MANIFEST).read_text())
+    assert behind["run_id"] == RunReference.read(project / "run" / "train" / "run.json").run_id
+    assert behind["data_fingerprint"] == manifest.data["fingerprint"]
+    assert behind["certificate"]["reason"] == manifest.certificate.reason
+    assert behind["certificate"]["read_from"] == "manifest.json of version 1"
+    tree = call("trace", name, "--log", tmp_path / "log")[1].splitlines()
+    assert [line for line in tree if not line.startswith(" ")] == [
+        "decision",
+        "outcome 1",
+        "registered",
+    ]
+    assert "  aliases            challenger, champion" in tree
+    assert "    read_from          manifest.json of version 1" in tree
     code, _, err = call("trace", "nobody", "--log", tmp_path / "log")
     assert (code, "no decision 'nobody'" in err) == (2, True)
 

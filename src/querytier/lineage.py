@@ -4,14 +4,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from querytier.classifier.artifact import MANIFEST, file_sha256
+from querytier.classifier.manifest import Manifest, load_manifest
 from querytier.data.decisions import judgement_of
 from querytier.data.mapped_values import BadRecordError
 from querytier.data.reading import read_records
-from querytier.errors import UsageError
+from querytier.errors import ArtifactError, UsageError
 from querytier.registry import RegisteredVersion, Registry
-from querytier.tracking import StoreError, open_store
+from querytier.store import StoreError, open_store
 
 __all__ = ["DecisionLineage", "decision_lineage"]
 
@@ -123,19 +126,37 @@ def _registered(registry: Registry, decision: Fields) -> Fields | None:
         "data_fingerprint": then.tags.get("data_fingerprint"),
         "artifact": registry.location(then.number),
         "manifest_sha256": then.tags.get("manifest_sha256"),
-        "certificate": _certificate(then),
+        "certificate": _certificate(registry, then),
         "tags": dict(then.tags),
     }
 
 
-def _certificate(version: RegisteredVersion) -> Fields:
+def _certificate(registry: Registry, version: RegisteredVersion) -> Fields:
+    """Return the certificate of the registered manifest; where it is gone, what the tags say."""
+    try:
+        found = _registered_manifest(registry, version).certificate
+    except (StoreError, ArtifactError, UnicodeDecodeError) as error:
+        return _tagged_certificate(version, f"the tags, as registered; {MANIFEST}: {error}")
+    where = f"{MANIFEST} of version {version.number}"
+    return {"status": found.status, "reason": found.reason, **found.details, "read_from": where}
+
+
+def _registered_manifest(registry: Registry, version: RegisteredVersion) -> Manifest:
+    with TemporaryDirectory() as scratch:
+        path = registry.fetch_file(version.number, MANIFEST, Path(scratch))
+        if file_sha256(path) != version.tags.get("manifest_sha256"):
+            raise ArtifactError(f"{MANIFEST} is not the one that was registered")
+        return load_manifest(path.read_text("utf-8"))
+
+
+def _tagged_certificate(version: RegisteredVersion, where: str) -> Fields:
     start = "certificate_"
     rest = {
         name.removeprefix(start): value
         for name, value in version.tags.items()
         if name.startswith(start)
     }
-    return {"status": version.tags.get("certificate"), **rest}
+    return {"status": version.tags.get("certificate"), **rest, "read_from": where}
 
 
 def _branches(fields: Fields, indent: str = "  ") -> list[str]:

@@ -9,17 +9,16 @@ is in the cache is the version's, or it is fetched again.
 """
 
 import re
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
-from querytier.data.atomic import atomic_folder
 from querytier.data.cache_folder import default_cache_folder
 from querytier.errors import ArtifactError, UsageError
 from querytier.registry import REGISTERED_NAME, RegisteredVersion, Registry
-from querytier.tracking import open_store
+from querytier.store import open_store
 
 __all__ = ["fetch_artifact", "is_model_uri", "registered_at"]
 
@@ -108,6 +107,17 @@ class _Place:
             return False
         return True
 
+    def take(self, new: Path, old: Path) -> None:
+        """Move a folder here, unless another process was quicker; what was damaged goes away."""
+        if not self.holds_it():
+            with suppress(FileNotFoundError):
+                self.folder.rename(old)
+        try:
+            new.rename(self.folder)
+        except OSError:
+            if not self.holds_it():
+                raise
+
     def check(self, folder: Path) -> None:
         verified_manifest(folder)
         found = file_sha256(folder / MANIFEST)
@@ -120,19 +130,24 @@ class _Place:
 
 
 def _fetch(registry: Registry, version: RegisteredVersion, place: _Place) -> None:
-    with atomic_folder(place.folder) as new:
+    folder = place.folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{place.folder.name}-", dir=folder) as scratch:
+        fetched, new = Path(scratch, "fetched"), Path(scratch, "new")
+        for made in (fetched, new):
+            made.mkdir()
+        found = registry.fetch(version.number, fetched)
         try:
-            with TemporaryDirectory() as scratch:
-                found = registry.fetch(version.number, Path(scratch))
-                # Beside the artifact lie files of MLflow's own.
-                for name in (MANIFEST, *artifact_files(verified_manifest(found).input)):
-                    shutil.copy2(found / name, new / name)
+            # Beside the artifact lie files of MLflow's own.
+            for name in (MANIFEST, *artifact_files(verified_manifest(found).input)):
+                (found / name).replace(new / name)
             place.check(new)
         except ArtifactError as error:
             raise ArtifactError(
                 f"registered version {version.number} of {REGISTERED_NAME}, at "
                 f"{registry.location(version.number)}, is no artifact: {error}"
             ) from error
+        place.take(new, Path(scratch, "old"))
 
 
 def _key(version: RegisteredVersion) -> str:

@@ -45,7 +45,7 @@ class Registry:
     Parameters
     ----------
     client : mlflow.MlflowClient
-        As `querytier.tracking`, which alone imports mlflow, gives it.
+        As `querytier.store` gives it.
     download : callable
         Copies what lies at a location of the store below a folder; returns where to.
     """
@@ -81,9 +81,11 @@ class Registry:
 
     def versions(self, model_version: str | None = None) -> list[RegisteredVersion]:
         """Return all versions, or those of an artifact; the newest first."""
+        aliases = self._aliases()
         of = "" if model_version is None else f" and tag.model_version = '{model_version}'"
         found = self.client.search_model_versions(f"name = '{REGISTERED_NAME}'{of}")
-        versions = [self._described(version) for version in found]
+        # A search finds versions without their aliases.
+        versions = [self._described(version, aliases) for version in found]
         return sorted(versions, key=lambda version: -int(version.number))
 
     def location(self, number: str) -> str:
@@ -97,6 +99,10 @@ class Registry:
     def fetch(self, number: str, target: Path) -> Path:
         """Copy the files of a version below a folder; return where they are."""
         return self.download(self.location(number), target)
+
+    def fetch_file(self, number: str, name: str, target: Path) -> Path:
+        """Copy one file of a version below a folder; return where it is."""
+        return self.download(f"{self.location(number)}/{name}", target)
 
     def champion_besides(self, model_version: str) -> RegisteredVersion | None:
         """Return the champion; None, too, where it is this very model."""
@@ -161,15 +167,17 @@ class Registry:
         return {}
 
     def _version(self, number: str) -> RegisteredVersion:
-        return self._described(self.client.get_model_version(REGISTERED_NAME, number))
+        found = self.client.get_model_version(REGISTERED_NAME, number)
+        return self._described(found, self._aliases())
 
-    def _described(self, found: Any) -> RegisteredVersion:
+    def _described(self, found: Any, aliases: Mapping[str, str]) -> RegisteredVersion:
+        number = str(found.version)
         return RegisteredVersion(
-            str(found.version),
+            number,
             found.tags.get("model_version", ""),
             found.run_id or "",
             dict(found.tags),
-            tuple(sorted(found.aliases)),
+            tuple(sorted(alias for alias, at in aliases.items() if at == number)),
             found.creation_timestamp / 1000,
         )
 

@@ -52,7 +52,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Make the champion before this one champion again."""
-    from querytier.tracking import open_store
+    from querytier.store import open_store
 
     with open_store(project) as registry:
         champion = registry.champion()

@@ -227,8 +227,8 @@ def _project(params: Path) -> Path:
 
 def _show(out: Path, project: Path) -> None:
     from querytier.eval.result_table import beside_baselines, headline
+    from querytier.store import ui_command
     from querytier.summary import print_table
-    from querytier.tracking import ui_command
 
     path = out / "metrics.json"
     if not path.is_file():

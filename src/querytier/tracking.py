@@ -1,109 +1,24 @@
-"""Experiment tracking: the one module that imports mlflow."""
+"""Experiment tracking: what a run leaves in MLflow."""
 
-import logging
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, Self
 
 from querytier.endings import terminable, why_ended
-from querytier.errors import MissingExtraError, QuerytierError
+from querytier.errors import QuerytierError
 from querytier.registry import REGISTERED_NAME, Registry
 from querytier.run_reference import RunReference
+from querytier.store import SQLITE, URI_VARIABLE, downloader, imported_mlflow, quiet, tracking_uri
 
-__all__ = ["REGISTERED_NAME", "RunReference", "StoreError", "Tracker", "open_store", "ui_command"]
+__all__ = ["REGISTERED_NAME", "RunReference", "Tracker"]
 
 _EXPERIMENT = "querytier"
 _FAILURE = "failure"
 _LONGEST_FAILURE = 500
-_URI_VARIABLE = "MLFLOW_TRACKING_URI"
-_SQLITE = "sqlite:///"
-# MLflow's own: 7 attempts of 120 s, further apart each time. Whoever waits here serves.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-
-
-class StoreError(QuerytierError):
-    """The store of MLflow cannot be reached, or does not have what was asked for."""
-
-
-@contextmanager
-def open_store(project: Path = Path()) -> Iterator["Registry"]:
-    """Give the registry of a project, to be read or moved; nothing is created.
-
-    Parameters
-    ----------
-    project : Path
-        The folder of its `mlflow.db`, unless `MLFLOW_TRACKING_URI` is set.
-
-    Raises
-    ------
-    StoreError
-        If it is not there, and for what MLflow raises within the block.
-    MissingExtraError
-        If mlflow is not installed, or only mlflow-skinny, which reads no database.
-    """
-    uri = _tracking_uri(project)
-    path = Path(uri.removeprefix(_SQLITE))
-    if uri.startswith(_SQLITE) and not path.is_file():
-        raise StoreError(
-            f"there is no registry: {path} does not exist; set {_URI_VARIABLE} to the MLflow "
-            "server, or work in the folder of the params file of a finished run"
-        )
-    mlflow = _imported()
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
-    try:
-        yield Registry(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), _download(uri))
-    except mlflow.exceptions.MlflowException as error:
-        raise StoreError(
-            f"MLflow at {uri} did not answer: {error}; see that it runs, and that {_URI_VARIABLE} "
-            "names it"
-        ) from error
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "mlflow", "train") from error
-
-
-def _download(uri: str) -> Callable[[str, Path], Path]:
-    def download(location: str, target: Path) -> Path:
-        import mlflow.artifacts
-
-        with _quiet():
-            found = mlflow.artifacts.download_artifacts(
-                artifact_uri=location, dst_path=str(target), tracking_uri=uri, registry_uri=uri
-            )
-        return Path(found)
-
-    return download
-
-
-def _imported() -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for talkative in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-    try:
-        import mlflow
-    except ImportError as error:
-        raise MissingExtraError("mlflow", "registry") from error
-    return mlflow
-
-
-def ui_command(root: Path) -> str:
-    """Return the command that opens MLflow's UI on what was logged under `root`."""
-    program = Path(sys.executable).with_name("mlflow")
-    if program.is_relative_to(Path.cwd()):
-        program = program.relative_to(Path.cwd())
-    return f"{program} ui --backend-store-uri {_tracking_uri(root)}"
-
-
-def _tracking_uri(root: Path) -> str:
-    return os.environ.get(_URI_VARIABLE) or f"{_SQLITE}{root.resolve()}/mlflow.db"
 
 
 def _check_same_store(reference: RunReference, uri: str) -> None:
@@ -139,9 +54,9 @@ class Tracker:
             If `MLFLOW_TRACKING_URI` names another, or the store is a file that is gone.
         """
         uri = reference.tracking_uri
-        _check_same_store(reference, os.environ.get(_URI_VARIABLE) or uri)
-        path = uri.removeprefix(_SQLITE)
-        if uri.startswith(_SQLITE) and not Path(path).is_file():
+        _check_same_store(reference, os.environ.get(URI_VARIABLE) or uri)
+        path = uri.removeprefix(SQLITE)
+        if uri.startswith(SQLITE) and not Path(path).is_file():
             raise QuerytierError(
                 f"the run was logged in {path}, which is gone; put it back, or train again"
             )
@@ -248,7 +163,7 @@ class Tracker:
         session = ort.InferenceSession(artifact / model, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         outputs = dict(zip(names, session.run(names, dict(example)), strict=True))
-        with _quiet():
+        with quiet():
             info = mlflow.onnx.log_model(
                 onnx.load(artifact / model),
                 name="classifier",
@@ -267,7 +182,7 @@ class Tracker:
     def registry(self) -> Registry:
         """Return what is registered in this tracker's store."""
         mlflow = self._mlflow()
-        return Registry(mlflow.MlflowClient(), _download(mlflow.get_tracking_uri()))
+        return Registry(mlflow.MlflowClient(), downloader(mlflow.get_tracking_uri()))
 
     def count_runs(self, tag: str, value: str) -> int:
         """Return how many runs carry a tag with this value; those deleted count, too."""
@@ -289,13 +204,13 @@ class Tracker:
 
     def _mlflow(self) -> Any:
         """Import mlflow and point it to this tracker's store and experiment."""
-        mlflow = _imported()
+        mlflow = imported_mlflow()
         if mlflow.active_run() is None:
-            told = _URI_VARIABLE in os.environ
-            mlflow.set_tracking_uri(self.uri or _tracking_uri(self.root))
+            told = URI_VARIABLE in os.environ
+            mlflow.set_tracking_uri(self.uri or tracking_uri(self.root))
             if not told:
                 # MLflow exports what it was told; the next tracker would take that for the user's.
-                os.environ.pop(_URI_VARIABLE, None)
+                os.environ.pop(URI_VARIABLE, None)
             self._set_experiment(mlflow, own=not told and self.uri is None)
         return mlflow
 
@@ -320,14 +235,6 @@ def _open_run(mlflow: Any, **how: Any) -> Iterator[Any]:
                 mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
         mlflow.end_run()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow from warning, and from printing what it registered."""
-    with warnings.catch_warnings(), redirect_stderr(StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _flat(params: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
