@@ -68,6 +68,7 @@ def rollback(
             raise UsageError(f"version {target.number} is the champion already; name another one")
         if not dry_run:
             registry.roll_back(champion, target)
+            _follow(project, target.model_version)
     told = {"from": champion.number, "to": target.number, "model_version": target.model_version}
     if as_json:
         typer.echo(json.dumps({**told, "dry_run": dry_run, "tags": dict(target.tags)}))
@@ -79,3 +80,14 @@ def rollback(
         f"{target.tags.get('certificate', 'not known')}); version {champion.number}, model "
         f"{champion.model_version}, {'would be' if dry_run else 'is'} marked as rolled back"
     )
+
+
+def _follow(project: Path, model_version: str) -> None:
+    """Have the link of a loop's folder, where the project is one, name the champion again."""
+    from querytier.rounds import Loop
+
+    loop = Loop(project)
+    made = loop.made_by(model_version)
+    if made is not None:
+        loop.serve(made)
+        say(f"{loop.folder / 'champion'} -> {made.folder / 'model'}")

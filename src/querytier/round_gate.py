@@ -25,7 +25,7 @@ from querytier.entrants import (
     load_champion,
     ranking_by,
 )
-from querytier.eval.gate import Gate
+from querytier.eval.gate import Gate, taken_back
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender
 from querytier.eval.served import as_served
@@ -69,7 +69,8 @@ def judge(round_: Round, champion_round: Round, params: Params, tracker: Tracker
         tracker.set_tags({"test_rows": rows_name(test)})
         bout = _bout(test.where(~met), champion, challenger, params.gate)
         old = np.isin(bout.examples.id.astype(str), record_of(champion_round).id.astype(str))
-        fresh = _part(bout.where(~old), params.gate, None)
+        again = tracker.registry().was_rolled_back(round_.model_version)
+        fresh = _part(bout.where(~old), params.gate, None, rolled_back=again)
         frozen = _part(bout.where(old), params.gate, params.retrain.frozen_margin)
         passed = bool(fresh["passed"] and frozen["passed"])
         tracker.set_tags({"gate": "passed" if passed else "failed"})
@@ -102,7 +103,9 @@ def _rows(contender: Contender, mask: Mask) -> Contender:
     )
 
 
-def _part(bout: _Bout, params: GateParams, frozen_margin: float | None) -> dict[str, Any]:
+def _part(
+    bout: _Bout, params: GateParams, frozen_margin: float | None, *, rolled_back: bool = False
+) -> dict[str, Any]:
     """Judge one part of the rows; with a margin, by quality alone."""
     rows = {"rows": len(bout.examples), "groups": len(set(bout.examples.group.tolist()))}
     if len(bout.examples) < params.fewest_rows:
@@ -115,6 +118,7 @@ def _part(bout: _Bout, params: GateParams, frozen_margin: float | None) -> dict[
         passed = frozen_margin is not None
         return {**rows, "passed": passed, "reason": why, "checks": [], "served": {}}
     gate = _gate(bout, params, frozen_margin)
+    gate = taken_back(gate) if rolled_back else gate
     return {**rows, **gate.record(), "served": _served(bout, params)}
 
 
