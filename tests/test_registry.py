@@ -149,6 +149,15 @@ def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, c
         assert not registry.was_rolled_back("3" * 12)
 
 
+def test_a_rollback_moves_the_link_of_a_loop(call, champions):
+    made = champions / "rounds" / "0002" / "model"
+    made.mkdir(parents=True)
+    (made / MANIFEST).write_text(json.dumps({"model_version": "2" * 12}))
+    code, out, _ = call("rollback", "--project", champions, "--json")
+    assert (code, json.loads(out)["to"]) == (0, "2")
+    assert (champions / "champion").resolve() == made.resolve()
+
+
 def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, tmp_path):
     project = copy_of(run_dir, tmp_path)
     old = load_manifest((OLD_MODEL / MANIFEST).read_text()).model_version

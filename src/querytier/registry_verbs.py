@@ -68,7 +68,7 @@ def rollback(
             raise UsageError(f"version {target.number} is the champion already; name another one")
         if not dry_run:
             registry.roll_back(champion, target)
-            _follow(project, target.model_version)
+            _lead(project, target.model_version)
     told = {"from": champion.number, "to": target.number, "model_version": target.model_version}
     if as_json:
         typer.echo(json.dumps({**told, "dry_run": dry_run, "tags": dict(target.tags)}))
@@ -82,12 +82,11 @@ def rollback(
     )
 
 
-def _follow(project: Path, model_version: str) -> None:
-    """Have the link of a loop's folder, where the project is one, name the champion again."""
+def _lead(project: Path, model_version: str) -> None:
+    """Point the link of a loop's folder, where the project is one, to the champion again."""
     from querytier.rounds import Loop
 
     loop = Loop(project)
     made = loop.made_by(model_version)
     if made is not None:
         loop.serve(made)
-        say(f"{loop.folder / 'champion'} -> {made.folder / 'model'}")
