@@ -38,7 +38,7 @@ unit: .venv/installed
 
 # What takes longer: simulations of the statistical claims, hours of training in small.
 slow-test: .venv/installed
-	pytest -m slow
+	pytest -n 2 --dist loadfile -m slow
 
 # The wheel, its dependencies borrowed from .venv, the tests in a folder that has no sources around it.
 wheel-test: .venv/installed

@@ -118,7 +118,7 @@ def test_decide_prints_one_json_line(call, artifact):
     assert out.count("\n") == 1
     keys = ["tier", "p_frontier", "gain", "decision_score", "threshold", "reason"]
     keys += ["propensity", "model_version"]
-    assert list(decision) == [*keys, "latency_ms"]
+    assert list(decision) == [*keys, "latency_ms", "audit", "audit_propensity"]
     same = Router.load(artifact).decide("Prove it.").record()
     assert {key: decision[key] for key in keys} == {key: same[key] for key in keys}
 

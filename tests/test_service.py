@@ -626,7 +626,7 @@ class LogInMemory:
         """How much there is."""
         return len(self.decisions) + len(self.outcomes)
 
-    def append(self, decision: Decision, query, *, id=None, conversation=None):  # noqa: A002
+    def append(self, decision: Decision, query, *, id=None, conversation=None, tenant=None):  # noqa: A002, ARG002
         """Remember a decision."""
         if self.is_full:
             raise OSError("no space left on the disk")
