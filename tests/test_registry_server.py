@@ -32,6 +32,10 @@ pytestmark = [
 ]
 
 CHAMPION = "models:/querytier@champion"
+SMALL = """
+train: {folds: 2, regularisation: [1.0]}
+evaluate: {bootstrap: 100, latency_decisions: 5}
+"""
 OTHER = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"
 
 
@@ -102,7 +106,7 @@ def server(tmp_path_factory):
 def run(server, scored_log, scored_map, tmp_path_factory):
     """Return what a pipeline left that logged to the server; its model is champion."""
     folder = tmp_path_factory.mktemp("pipeline")
-    (folder / "params.yaml").write_text("evaluate: {bootstrap: 100, latency_decisions: 5}\n")
+    (folder / "params.yaml").write_text(SMALL)
     told = querytier(
         *("run", scored_log, "--map", scored_map, "--out", folder / "out"),
         *("--params", folder / "params.yaml"),
@@ -231,10 +235,10 @@ def test_processes_that_fetch_at_once_do_not_collide(tmp_path):
     environment = {**os.environ, "QUERYTIER_CACHE": str(tmp_path)}
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
-        for _ in range(3)
+        for _ in range(2)
     ]
     assert len({one.communicate()[0] for one in running}) == 1
-    assert [one.returncode for one in running] == [0, 0, 0]
+    assert [one.returncode for one in running] == [0, 0]
     assert len([*tmp_path.joinpath("artifacts").iterdir()]) == 1
 
 

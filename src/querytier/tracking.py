@@ -157,7 +157,6 @@ class Tracker:
         """
         import onnx
         import onnxruntime as ort
-        from mlflow.models import infer_signature
 
         mlflow = self._mlflow()
         session = ort.InferenceSession(artifact / model, providers=["CPUExecutionProvider"])
@@ -167,7 +166,7 @@ class Tracker:
             info = mlflow.onnx.log_model(
                 onnx.load(artifact / model),
                 name="classifier",
-                signature=infer_signature(dict(example), outputs),
+                signature=mlflow.models.infer_signature(dict(example), outputs),
                 input_example=dict(example),
                 pip_requirements=[f"onnxruntime=={ort.__version__}"],
                 onnx_execution_providers=["CPUExecutionProvider"],
