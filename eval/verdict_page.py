@@ -44,7 +44,7 @@ def headline(verdict: Record) -> str:
         after = f"Model {serves} goes on serving." if serves else "No model serves yet."
         return f"Nothing new: {verdict['reason']}. {after}"
     challenger, champion = verdict["challenger"], verdict["champion"]
-    ours = f"Model {challenger['model_version']}"
+    ours = f"model {challenger['model_version']}"
     if verdict["verdict"] == "promoted":
         place = f" in place of model {champion['model_version']}" if champion else ", the first"
         return f"Promoted: {ours} is the champion now{place}."
@@ -80,8 +80,8 @@ def next_steps(verdict: Record) -> list[str]:
         )
     if drift and drift["drifted"]:
         steps.append("traffic has drifted: look at drift.html, and certify anew")
-    if verdict["verdict"] == "kept" and gate["fresh"] and not gate["fresh"]["checks"]:
-        steps.append("nothing: the rows are recorded, and count as fresh in the next round, too")
+    if verdict["verdict"] == "kept" and gate["fresh"]:
+        steps += _after_keeping(gate["fresh"], gate["frozen"])
     if verdict["certificate"] and verdict["certificate"]["status"] == "refused":
         steps.append(f"no promise is made: {verdict['certificate']['reason']}")
     if verdict["verdict"] == "promoted":
@@ -90,6 +90,27 @@ def next_steps(verdict: Record) -> list[str]:
             "after its next reload"
         )
     return steps or ["nothing: call retrain again when there are new logs"]
+
+
+def _after_keeping(fresh: Record, frozen: Record) -> list[str]:
+    """Say what to do where the champion was kept."""
+    steps = []
+    failed = [check["name"] for check in fresh["checks"] if not check["passed"]]
+    if not fresh["checks"]:
+        steps.append("nothing: the rows are recorded, and count as fresh in the next round, too")
+    elif failed and all(name.startswith("superior") for name in failed):
+        steps.append("nothing: no worse is not better; rows stay fresh, so that evidence adds up")
+    elif failed:
+        steps.append(
+            f"on fresh rows the challenger may be worse ({', '.join(failed)}): look at its report; "
+            "more labels or train.budget standard may help"
+        )
+    if not frozen["passed"]:
+        steps.append(
+            "on frozen rows it loses what the champion knew: look for wrong labels among the new "
+            "rows, or shorten retrain.window_days where the old ones no longer hold"
+        )
+    return steps
 
 
 def render_verdict(verdict: Record, *, at_round: bool) -> str:
