@@ -24,8 +24,9 @@ from sections import write_section
 from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Estimate, Resampling, Statistic, difference
 from querytier.eval.curves import gain_curve
-from querytier.eval.evaluation import Evaluation, Ranking, evaluate_rankings, oracle
+from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.heuristics import keyword_scores, length_scores
+from querytier.eval.rankings import Ranking, oracle
 
 SETS = ("routellm_mmlu", "routellm_gsm8k", "llmrouter_mix", "llmdrift")
 LITELLM = ROOT / ".venv-litellm" / "bin" / "python"

@@ -34,13 +34,8 @@ from querytier.data.labelling import LabelRules
 from querytier.data.preparing import read_unsplit
 from querytier.data.reading import read_records
 from querytier.data.sources import LogSource
-from querytier.eval.evaluation import (
-    Evaluation,
-    Ranking,
-    evaluate_rankings,
-    oracle,
-    probability_ranking,
-)
+from querytier.eval.evaluation import Evaluation, evaluate_rankings
+from querytier.eval.rankings import Ranking, oracle, probability_ranking
 from querytier.features import FeatureBlocks
 from querytier.params import Budget, Params, TrainParams
 from querytier.training.baselines import LEARNED_BASELINES

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from querytier.serve import serving
 from querytier.serve.access import Limits
-from querytier.serve.decision_service import ServiceSettings
+from querytier.serve.service_settings import ServiceSettings
 
 
 @dataclass

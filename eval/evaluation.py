@@ -12,15 +12,12 @@ from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Estimate, Resampling, Statistic, difference, undefined
 from querytier.eval.curves import GainCurve, gain_curve
 from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
+from querytier.eval.rankings import Ranking
 
 __all__ = [
     "Evaluation",
-    "Ranking",
     "Row",
     "evaluate_rankings",
-    "oracle",
-    "probability_ranking",
-    "shuffled_decisions",
 ]
 
 Floats = NDArray[np.float64]
@@ -34,27 +31,6 @@ _NO_GAP = "the 95% interval of the mean frontier score minus cheap score does no
 _ONE_CLASS = "the rows hold one class only"
 _NO_NEED = "no row needs the frontier model"
 _NO_PROBABILITY = "its score is no probability"
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Scores that order queries, the ones to send to the frontier tier first.
-
-    Attributes
-    ----------
-    name : str
-    scores : ndarray of float64, shape (n,)
-        Higher goes to the frontier tier first.
-    probabilities : ndarray of float64, shape (n,), or None
-        What is claimed to be P(needs_frontier): the scores, others, or nothing.
-    fitted_on : str
-        Which rows it learned from, for the reader.
-    """
-
-    name: str
-    scores: Floats
-    probabilities: Floats | None
-    fitted_on: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,34 +111,6 @@ class Evaluation:
     def row(self, name: str) -> Row:
         """Return the row of that name."""
         return next(row for row in self.rows if row.name == name)
-
-
-def probability_ranking(name: str, probabilities: Floats, fitted_on: str) -> Ranking:
-    """Return a ranking by what is claimed to be P(needs_frontier)."""
-    return Ranking(name, probabilities, probabilities, fitted_on)
-
-
-def oracle(examples: Examples) -> Ranking:
-    """Return the ranking that knows the outcomes: by gain, without scores by label."""
-    gain = examples.frontier_score - examples.cheap_score
-    scores = gain if examples.scored else examples.needs_frontier
-    return Ranking("oracle", scores, None, "the answers themselves")
-
-
-def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
-    """Return the classifier's decisions dealt out to the queries by chance.
-
-    At the same frontier rate, this is what the rate alone gives, without any skill. It is one
-    permutation; the mean over all of them is what a constant gets.
-
-    Parameters
-    ----------
-    classifier : Ranking
-    seed : int
-        Of the permutation.
-    """
-    scores = np.random.default_rng(seed).permutation(classifier.scores)
-    return Ranking("shuffled_decisions", scores, None, "our own decisions, shuffled")
 
 
 def evaluate_rankings(

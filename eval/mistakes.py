@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.eval.evaluation import Ranking
+from querytier.eval.rankings import Ranking
 
 __all__ = ["Neighbourhood", "mistakes_record", "worst_mistakes"]
 

@@ -12,9 +12,9 @@ from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Estimate, Resampling, difference, one_sided, undefined
 from querytier.eval.curves import gain_curve
-from querytier.eval.evaluation import Ranking
 from querytier.eval.matched import frontier_shares, rates_at_cost
 from querytier.eval.metrics import auroc, brier
+from querytier.eval.rankings import Ranking
 from querytier.eval.slice_masks import slice_masks
 from querytier.eval.slices import search_slices
 

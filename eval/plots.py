@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.curves import gain_curve
-from querytier.eval.evaluation import Ranking
 from querytier.eval.figures import COLOURS, INK, new_figure, svg_element
+from querytier.eval.rankings import Ranking
 from querytier.eval.reliability import reliability_bins
 
 __all__ = ["gain_plot", "reliability_plot", "score_plot"]

@@ -12,7 +12,7 @@ from querytier.data.examples import Examples
 from querytier.eval.answers import Answers
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.budget_table import budget_table, verdict
-from querytier.eval.evaluation import Ranking
+from querytier.eval.rankings import Ranking
 
 __all__ = ["PROMISED_CHEAP_SHARE", "PROMISED_SAVING", "promise_record"]
 

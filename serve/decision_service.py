@@ -6,92 +6,34 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
-from querytier.classifier.threshold import Tier
 from querytier.errors import ArtifactError
-from querytier.serve.access import Limits
 from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.decision import Decision
-from querytier.serve.decision_sink import DecisionSink
 from querytier.serve.metrics import Metrics, log_record
-from querytier.serve.neighbours import LabelledQueries, Neighbours, neighbours_answer
+from querytier.serve.neighbours import Neighbours, neighbours_answer
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import ArtifactState, Loaded, load_proved
-from querytier.serve.router import Query
-from querytier.serve.settings import RouterSettings
-from querytier.serve.shadowing import Shadowing, ShadowSettings
+from querytier.serve.service_settings import Asked, ServiceSettings
+from querytier.serve.shadowing import Shadowing
 from querytier.serve.tracing import record_span, tracer
 from querytier.serve.watch_metrics import WatchMetrics, retrain_due
-from querytier.serve.watch_state import WatchSettings
 from querytier.serve.wire import Outcome, ReloadAnswer
 
-__all__ = ["Asked", "DecisionService", "ServiceSettings"]
+__all__ = ["DecisionService"]
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 # Going through a thread adds 0.12 ms to a request, measured: graphs that are about as
 # fast decide on the event loop. Slower ones must not hold up everybody else.
 _WORTH_A_THREAD = 0.0002
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """What is served, and how.
-
-    Attributes
-    ----------
-    artifact : Path or str
-        A folder, or the name of a registered version: `models:/querytier@champion`.
-    router : RouterSettings
-    token : str or None
-        What a caller has to show; None lets everybody in who reaches the port.
-    limits : Limits
-    watch_s : float or None
-        It is looked so often whether the artifact has changed; None: only on request.
-    log : DecisionSink or None
-        Gets decisions and outcomes; the service closes it at its end.
-    shadow : ShadowSettings or None
-        Which challenger decides the same queries, silently.
-    neighbours : LabelledQueries or None
-        What is shown to whoever asks for neighbours; None shows no text of any log.
-    audits : Path or None
-        Folder in which the watch over the certificate keeps its file; None: no watch.
-    certificate : WatchSettings
-        How the certificate is watched.
-    """
-
-    artifact: Path | str
-    router: RouterSettings = field(default_factory=RouterSettings)
-    token: str | None = field(default=None, repr=False)
-    limits: Limits = field(default_factory=Limits)
-    watch_s: float | None = None
-    log: DecisionSink | None = None
-    shadow: ShadowSettings | None = None
-    neighbours: LabelledQueries | None = None
-    audits: Path | None = None
-    certificate: WatchSettings = field(default_factory=WatchSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One query to be decided, and what its caller says of it; whom no audit is told, has none."""
-
-    query: Query
-    allow: Sequence[Tier] | None = None
-    deny: Sequence[Tier] | None = None
-    conversation: str | None = None
-    id: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    tenant: str | None = None
-    is_told_audits: bool = True
 
 
 class DecisionService:

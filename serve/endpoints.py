@@ -13,9 +13,10 @@ from starlette.responses import Response
 from querytier.errors import ArtifactError
 from querytier.serve import inference_protocol as oip
 from querytier.serve.access import read_body
-from querytier.serve.decision_service import Asked, DecisionService
+from querytier.serve.decision_service import DecisionService
 from querytier.serve.openapi import Endpoint, document
 from querytier.serve.refusal import Refusal
+from querytier.serve.service_settings import Asked
 from querytier.serve.wire import (
     BATCH,
     DECIDE,

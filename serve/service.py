@@ -13,10 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from querytier.serve.access import Gate
-from querytier.serve.decision_service import DecisionService, ServiceSettings
+from querytier.serve.decision_service import DecisionService
 from querytier.serve.endpoints import endpoints, is_of_protocol, json_response
 from querytier.serve.refusal import Refusal
 from querytier.serve.reloading import watch
+from querytier.serve.service_settings import ServiceSettings
 
 __all__ = ["application"]
 

@@ -21,7 +21,8 @@ from querytier.serve.service import application
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from querytier.serve.decision_service import DecisionService, ServiceSettings
+    from querytier.serve.decision_service import DecisionService
+    from querytier.serve.service_settings import ServiceSettings
 
 __all__ = ["Listening", "serve"]
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from querytier.data.example import Example
 from querytier.data.examples import Examples
 from querytier.eval.answers import ModelPrice
-from querytier.eval.evaluation import Ranking
 from querytier.eval.mistakes import Neighbourhood, mistakes_record, worst_mistakes
 from querytier.eval.pricing import Prices, TierPrice, priced
+from querytier.eval.rankings import Ranking
 from querytier.eval.result_table import headline
 from querytier.eval.slice_record import slice_record
 

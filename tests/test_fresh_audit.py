@@ -11,7 +11,7 @@ from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.fresh_audit import HELD_BACK, audit_fresh
-from querytier.params import AuditFreshParams
+from querytier.loop_params import AuditFreshParams
 from querytier.training.contradictions import contradiction, dispersion, holm
 from querytier.training.fresh_labels import Foretold
 from querytier.training.holding_back import HoldRules, hold_back

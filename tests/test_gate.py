@@ -26,10 +26,10 @@ from querytier.entrants import (
 )
 from querytier.errors import UsageError
 from querytier.eval.bootstrap import Resampling
-from querytier.eval.evaluation import Ranking
 from querytier.eval.matched import frontier_shares, rates_at_cost
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender, Pair
+from querytier.eval.rankings import Ranking
 from querytier.params import EvaluateParams, Params
 from querytier.serve import Router
 from querytier.stages import evaluate_stage, export_stage

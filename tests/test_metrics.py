@@ -10,9 +10,9 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from querytier.eval.bootstrap import Resampling, difference, undefined
 from querytier.eval.curves import gain_curve
-from querytier.eval.evaluation import Ranking, shuffled_decisions
 from querytier.eval.heuristics import keyword_score, keyword_tier
 from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
+from querytier.eval.rankings import Ranking, shuffled_decisions
 
 WORKED_EXAMPLE = "Analyze the tradeoffs of switching our checkout to a subscription model"
 

@@ -9,8 +9,8 @@ from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
 from querytier.eval.bootstrap import Resampling
 from querytier.eval.curves import gain_curve
-from querytier.eval.evaluation import oracle
 from querytier.eval.heuristics import keyword_scores, length_scores
+from querytier.eval.rankings import oracle
 
 MAP = {
     "query": "query",

@@ -7,8 +7,8 @@ import pytest
 
 from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Resampling
-from querytier.eval.evaluation import oracle, probability_ranking
 from querytier.eval.promise import promise_record
+from querytier.eval.rankings import oracle, probability_ranking
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256,
 from querytier.classifier.manifest import load_manifest
 from querytier.errors import UsageError
 from querytier.gating import ask_gate
+from querytier.loop_params import GateParams
 from querytier.model_uri import fetch_artifact, registered_at
-from querytier.params import EvaluateParams, GateParams, Params
+from querytier.params import EvaluateParams, Params
 from querytier.registry import REGISTERED_NAME
 from querytier.run_records import version_tags
 from querytier.run_reference import RunReference

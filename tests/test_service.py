@@ -36,9 +36,9 @@ from querytier.classifier.manifest import dump_manifest, load_manifest
 from querytier.data.reading import read_records
 from querytier.serve import Decision, Router, RouterSettings
 from querytier.serve.access import Limits
-from querytier.serve.decision_service import ServiceSettings
 from querytier.serve.score_drift import ScoreDrift
 from querytier.serve.service import application
+from querytier.serve.service_settings import ServiceSettings
 from querytier.serve.tracing import record_span
 from querytier.serve.wire import DecisionAnswer
 

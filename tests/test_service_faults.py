@@ -552,7 +552,8 @@ CLOCK_PROGRAM = """
 import sys, time
 from pathlib import Path
 from querytier.serve import Router, RouterSettings
-from querytier.serve.decision_service import DecisionService, ServiceSettings
+from querytier.serve.decision_service import DecisionService
+from querytier.serve.service_settings import ServiceSettings
 router = Router.load(Path(sys.argv[1]), RouterSettings(deadline_ms=5000))
 service = DecisionService(ServiceSettings(Path(sys.argv[1])))
 real, offset = time.time, 0.0

@@ -15,9 +15,10 @@ from querytier.data.reading import read_records
 from querytier.errors import ArtifactError, UsageError
 from querytier.serve import Router, RouterSettings, TenantCap
 from querytier.serve.decision_log import DecisionLog
-from querytier.serve.decision_service import Asked, DecisionService, ServiceSettings
+from querytier.serve.decision_service import DecisionService
 from querytier.serve.neighbours import LabelledQueries, Neighbours
 from querytier.serve.refusal import Refusal
+from querytier.serve.service_settings import Asked, ServiceSettings
 from querytier.serve.shadow import Shadow
 from querytier.serve.shadowing import ShadowSettings
 from querytier.serve.tier_costs import TierCosts

@@ -13,7 +13,7 @@ from querytier.errors import UsageError
 from querytier.eval.drift import find_drift
 from querytier.eval.drift_findings import DriftRule
 from querytier.eval.drift_windows import Observed
-from querytier.params import DriftParams
+from querytier.loop_params import DriftParams
 from querytier.traffic_windows import Span, model_of
 
 RULE = DriftRule(permutations=1199, fewest_groups=50)

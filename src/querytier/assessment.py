@@ -12,20 +12,14 @@ from numpy.typing import NDArray
 from querytier.data.atomic import atomic_file
 from querytier.data.examples import Examples
 from querytier.eval.bootstrap import Resampling
-from querytier.eval.evaluation import (
-    Evaluation,
-    Ranking,
-    evaluate_rankings,
-    oracle,
-    probability_ranking,
-    shuffled_decisions,
-)
+from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.heuristics import (
     keyword_scores,
     length_scores,
 )
 from querytier.eval.mistakes import Neighbourhood
 from querytier.eval.plots import gain_plot, reliability_plot, score_plot
+from querytier.eval.rankings import Ranking, oracle, probability_ranking, shuffled_decisions
 from querytier.eval.report import render_markdown, render_model_card, render_report
 from querytier.params import EvaluateParams
 from querytier.pricing import Pricing, routing_cost_of

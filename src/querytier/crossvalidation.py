@@ -15,12 +15,8 @@ from querytier.data.examples import Examples
 from querytier.data.labelled_log import Reading
 from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
-from querytier.eval.evaluation import (
-    Evaluation,
-    Ranking,
-    evaluate_rankings,
-    oracle,
-)
+from querytier.eval.evaluation import Evaluation, evaluate_rankings
+from querytier.eval.rankings import Ranking, oracle
 from querytier.features import FeatureBlocks
 from querytier.metrics_file import row_counts
 from querytier.params import Params

@@ -17,8 +17,8 @@ from querytier.eval.drift import find_drift
 from querytier.eval.drift_findings import DriftFindings, DriftRule, Verdict
 from querytier.eval.drift_page import drift_page
 from querytier.eval.drift_windows import Observed
+from querytier.loop_params import DriftParams
 from querytier.observing import drawn, observe
-from querytier.params import DriftParams
 from querytier.serve import Router
 
 __all__ = ["DRIFT", "PAGE", "DriftReport", "compare_windows"]

@@ -14,7 +14,7 @@ from querytier.data.held_out import met_before, rows_name
 from querytier.data.preparing import SUMMARY, read_prepared
 from querytier.data.roles import ROLES
 from querytier.errors import UsageError
-from querytier.eval.evaluation import Ranking
+from querytier.eval.rankings import Ranking
 from querytier.registry import RegisteredVersion
 from querytier.scoring import data_fingerprint, decide_all, load_to_judge, load_trained_on
 from querytier.serve import Decision, Router

@@ -20,7 +20,7 @@ from querytier.data.atomic import atomic_file
 from querytier.data.examples import Examples
 from querytier.data.text_view import text_view
 from querytier.errors import TrainingError
-from querytier.params import AuditFreshParams
+from querytier.loop_params import AuditFreshParams
 from querytier.training.baselines import Labelled
 from querytier.training.fresh_labels import foretell
 from querytier.training.holding_back import HoldRules, Judged, hold_back

@@ -21,12 +21,13 @@ from querytier.entrants import (
     rows_to_judge_on,
 )
 from querytier.errors import UsageError
-from querytier.eval.evaluation import Ranking, evaluate_rankings
+from querytier.eval.evaluation import evaluate_rankings
 from querytier.eval.gate import Gate, absolute_gate, taken_back
 from querytier.eval.heuristics import keyword_scores
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender
-from querytier.params import GateParams
+from querytier.eval.rankings import Ranking
+from querytier.loop_params import GateParams
 from querytier.registry import RegisteredVersion, Registry
 from querytier.tracking import Tracker
 

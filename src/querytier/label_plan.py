@@ -32,8 +32,9 @@ from querytier.eval.label_planning import (
     Reason,
     choose_queries,
 )
+from querytier.loop_params import PlanLabelsParams
 from querytier.new_pair import LEARNED
-from querytier.params import Params, PlanLabelsParams
+from querytier.params import Params
 from querytier.pricing import Pricing
 from querytier.scoring import embed_all, load_to_judge
 from querytier.serve import Router

@@ -15,7 +15,7 @@ from querytier.data.preparing import EXAMPLES, SUMMARY, read_unsplit
 from querytier.data.roles import ROLES, roles_of
 from querytier.data.sources import LogSource
 from querytier.errors import LogError
-from querytier.params import RecalibrateParams
+from querytier.loop_params import RecalibrateParams
 
 __all__ = ["FEWEST_LABELS", "LEARNED", "NewPair", "prepare_new_pair"]
 

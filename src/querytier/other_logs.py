@@ -11,7 +11,7 @@ from querytier.data.labelling import LabelRules
 from querytier.data.preparing import read_unsplit
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
-from querytier.eval.evaluation import Ranking, probability_ranking
+from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.metrics_file import metrics_of
 from querytier.params import Params
 from querytier.run_records import log_evaluation

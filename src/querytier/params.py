@@ -1,31 +1,32 @@
 """Every parameter of the pipeline, as `params.yaml` holds them."""
 
 import difflib
-import math
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from querytier.data.labelling import AUTOMATIC_RULES, RuleName
 from querytier.errors import UsageError
-from querytier.eval.paired_gate import SuperiorOn
+from querytier.loop_params import (
+    AuditFreshParams,
+    DriftParams,
+    GateParams,
+    PlanLabelsParams,
+    RecalibrateParams,
+    RetrainParams,
+)
+from querytier.param_section import NotNegative, ParamSection, Seed, Share
 
 __all__ = [
-    "AuditFreshParams",
     "Budget",
     "CertifyParams",
-    "DriftParams",
     "EncoderDriftParams",
     "EvaluateParams",
     "ExportParams",
-    "GateParams",
     "Params",
-    "PlanLabelsParams",
     "PrepareParams",
     "PricesParams",
-    "RecalibrateParams",
-    "RetrainParams",
     "TierPriceParams",
     "TrainParams",
     "read_params",
@@ -33,20 +34,12 @@ __all__ = [
     "with_section",
 ]
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Budget = Literal["quick", "standard", "thorough"]
-_TESTS_OF_DRIFT = 12  # Holm's step-down divides the rate by at most so many
 
 Section = TypeVar("Section", bound=BaseModel)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RoleShareParams(_Section):
+class RoleShareParams(ParamSection):
     """Share of the groups that each role but training gets."""
 
     calibration: Share = 0.15
@@ -61,7 +54,7 @@ class RoleShareParams(_Section):
         return self
 
 
-class PrepareParams(_Section):
+class PrepareParams(ParamSection):
     """From a log to examples with roles."""
 
     logs: str | tuple[str, ...] = "data/seed/seed.jsonl"
@@ -88,7 +81,7 @@ class PrepareParams(_Section):
         return (self.logs,) if isinstance(self.logs, str) else self.logs
 
 
-class TrainParams(_Section):
+class TrainParams(ParamSection):
     """From examples to a fitted, calibrated classifier."""
 
     budget: Budget = "quick"
@@ -111,7 +104,7 @@ class TrainParams(_Section):
     seed: Seed = 17
 
 
-class EncoderDriftParams(_Section):
+class EncoderDriftParams(ParamSection):
     """How far a quantised encoder may decide otherwise."""
 
     flip_share: Share = 0.035
@@ -119,7 +112,7 @@ class EncoderDriftParams(_Section):
     mean_difference: Share = 0.005
 
 
-class ExportParams(_Section):
+class ExportParams(ParamSection):
     """From a fitted classifier to an artifact."""
 
     parity_tolerance: Annotated[float, Field(gt=0)] = 1e-5
@@ -130,7 +123,7 @@ class ExportParams(_Section):
     fallback_tier: Literal["frontier", "cheap"] = "frontier"
 
 
-class CertifyParams(_Section):
+class CertifyParams(ParamSection):
     """What the threshold is to promise."""
 
     risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
@@ -142,7 +135,7 @@ class CertifyParams(_Section):
     seed: Seed = 17
 
 
-class TierPriceParams(_Section):
+class TierPriceParams(ParamSection):
     """What a tier's model charges."""
 
     per_million_in: NotNegative
@@ -150,7 +143,7 @@ class TierPriceParams(_Section):
     output_tokens: NotNegative | None = None
 
 
-class PricesParams(_Section):
+class PricesParams(ParamSection):
     """A price table, in dollars."""
 
     cheap: TierPriceParams
@@ -160,7 +153,7 @@ class PricesParams(_Section):
     source: str = ""
 
 
-class EvaluateParams(_Section):
+class EvaluateParams(ParamSection):
     """The offline report."""
 
     bootstrap: Annotated[int, Field(ge=100)] = 1000
@@ -170,97 +163,7 @@ class EvaluateParams(_Section):
     seed: Seed = 17
 
 
-class GateParams(_Section):
-    """When a challenger takes the champion's place."""
-
-    quality_margin: Share = 0.01
-    calibration_margin: Share = 0.01
-    slice_margin: Share = 0.05
-    latency_margin: Annotated[float, Field(gt=0)] = 0.5
-    superior_on: SuperiorOn = "quality"
-    fewest_rows: Annotated[int, Field(ge=2)] = 200
-    fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
-    latency_queries: Annotated[int, Field(ge=1)] = 200
-    bootstrap: Annotated[int, Field(ge=100)] = 1000
-    seed: Seed = 17
-
-
-class AuditFreshParams(_Section):
-    """Which new labels are held back before they are merged."""
-
-    enabled: bool = True
-    level: Share = 0.01
-    tolerated_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
-    fewest_labels: Annotated[int, Field(ge=5)] = 20
-    trusted_sources: tuple[str, ...] = ()
-    folds: Annotated[int, Field(ge=2, le=20)] = 5
-    seed: Seed = 17
-
-
-class DriftParams(_Section):
-    """When two windows of traffic count as drifted."""
-
-    false_alarm_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01
-    permutations: Annotated[int, Field(ge=99)] = 9999
-    fewest_groups: Annotated[int, Field(ge=20)] = 100
-    most_rows: Annotated[int, Field(ge=100)] = 10_000
-    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
-    least_index: NotNegative = 0.01
-    least_distance: NotNegative = 0.03
-    least_rate: NotNegative = 0.01
-    least_unknown: NotNegative = 0.002
-    least_calibration: NotNegative = 0.02
-    seed: Seed = 17
-
-    @model_validator(mode="after")
-    def _can_reach_the_rate(self) -> "DriftParams":
-        fewest = math.ceil(_TESTS_OF_DRIFT / self.false_alarm_rate)
-        if self.permutations + 1 < fewest:
-            raise ValueError(
-                f"{self.permutations} permutations cannot tell a false alarm rate of "
-                f"{self.false_alarm_rate:g}; give at least {fewest}"
-            )
-        return self
-
-
-class RetrainParams(_Section):
-    """One round of the loop: what is merged, and when a round is due."""
-
-    window_days: Annotated[float, Field(gt=0)] | None = 365
-    half_life_days: Annotated[float, Field(gt=0)] | None = 90
-    largest_group_share: Annotated[float, Field(gt=0, le=1)] | None = 0.05
-    largest_source_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    fewest_fresh_rows: Annotated[int, Field(ge=1)] = 100
-    frozen_margin: Share = 0.02
-
-
-class RecalibrateParams(_Section):
-    """From few labels of another pair of models to another calibration."""
-
-    certification_share: Share = 0.5
-    calibration: Literal["auto", "platt", "temperature", "beta"] = "platt"
-    target_frontier_rate: Share | None = None
-    seed: Seed = 17
-
-
-class PlanLabelsParams(_Section):
-    """Which queries are labelled next: shares of the reasons to choose one."""
-
-    uncertain: NotNegative = 0.0
-    uncovered: NotNegative = 0.5
-    drifted: NotNegative = 0.0
-    random: NotNegative = 0.5
-    most_queries: Annotated[int, Field(ge=1)] = 20_000
-    seed: Seed = 17
-
-    @model_validator(mode="after")
-    def _have_a_reason(self) -> "PlanLabelsParams":
-        if not self.uncertain + self.uncovered + self.drifted + self.random > 0:
-            raise ValueError("all shares are 0; give one of them more")
-        return self
-
-
-class Params(_Section):
+class Params(ParamSection):
     """All sections, named like the stages."""
 
     prepare: PrepareParams = PrepareParams()

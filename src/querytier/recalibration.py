@@ -34,8 +34,9 @@ from querytier.errors import UsageError
 from querytier.eval.planning import Plan
 from querytier.eval.recalibration_page import render_markdown, render_page
 from querytier.eval.staleness import measured, staleness
+from querytier.loop_params import RecalibrateParams
 from querytier.new_pair import NewPair, prepare_new_pair
-from querytier.params import CertifyParams, Params, RecalibrateParams
+from querytier.params import CertifyParams, Params
 from querytier.recalibrated import Recalibrated
 from querytier.run_records import version_tags
 from querytier.scoring import load_to_judge

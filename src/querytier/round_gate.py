@@ -29,7 +29,8 @@ from querytier.eval.gate import Gate, taken_back
 from querytier.eval.paired_gate import Margins, compare
 from querytier.eval.pairing import Contender
 from querytier.eval.served import as_served
-from querytier.params import GateParams, Params
+from querytier.loop_params import GateParams
+from querytier.params import Params
 from querytier.round_data import record_of
 from querytier.rounds import Round, write_json
 from querytier.tracking import Tracker

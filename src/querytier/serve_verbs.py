@@ -156,8 +156,8 @@ def serve(
     """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
     try:
         from querytier.serve.access import Limits
-        from querytier.serve.decision_service import ServiceSettings
         from querytier.serve.neighbours import LabelledQueries
+        from querytier.serve.service_settings import ServiceSettings
         from querytier.serve.serving import Listening
         from querytier.serve.serving import serve as serve_until_ended
         from querytier.serve.watch_state import WatchSettings

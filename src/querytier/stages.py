@@ -38,8 +38,8 @@ from querytier.data.preparing import Splitting, prepare, read_prepared
 from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.errors import UsageError
-from querytier.eval.evaluation import Ranking, probability_ranking
 from querytier.eval.gate import absolute_gate, taken_back
+from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.export_inputs import lineage_of, quantising_of, typical_queries
 from querytier.features import FeatureBlocks
 from querytier.metrics_file import metrics_of
