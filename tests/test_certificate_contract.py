@@ -40,8 +40,8 @@ def granted(folder, **details):
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory, artifact):
-    return shutil.copy2(artifact / MODEL, tmp_path_factory.mktemp("graph") / MODEL)
+def graph(tmp_path_factory):
+    return shutil.copy2(FORMATS / "format-2" / MODEL, tmp_path_factory.mktemp("graph") / MODEL)
 
 
 @given(st.text(max_size=300), st.text(min_size=1, max_size=20))
