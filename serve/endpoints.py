@@ -200,10 +200,10 @@ def _document() -> dict[str, Any]:
 @cache
 def endpoints() -> tuple[Endpoint, ...]:
     """Return every endpoint; what each answers is described where it is served."""
-    return (*_own_endpoints(), *_protocol_endpoints())
+    return (*_router_endpoints(), *_operator_endpoints(), *_protocol_endpoints())
 
 
-def _own_endpoints() -> tuple[Endpoint, ...]:
+def _router_endpoints() -> tuple[Endpoint, ...]:
     return (
         Endpoint("GET", "/", "A page to try queries on.", _page, "text/html", open=True),
         Endpoint(
@@ -242,6 +242,11 @@ def _own_endpoints() -> tuple[Endpoint, ...]:
             request=NEIGHBOURS,
             refusals={**_UNREADABLE, 404: "the service shows no labelled queries"},
         ),
+    )
+
+
+def _operator_endpoints() -> tuple[Endpoint, ...]:
+    return (
         Endpoint(
             "POST",
             "/v1/reload",

@@ -1,11 +1,14 @@
 """What both stories share: a folder, the verbs, the log of what happens, and what has to hold."""
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 
 from population import CHEAP_COST, FRONTIER_COST, Population
 
-__all__ = ["QUICK", "Stage", "Told"]
+__all__ = ["QUICK", "Stage", "Told", "staged"]
 
 QUICK = """\
 prepare: {label_rules: [cheap_fails_frontier_succeeds]}
@@ -135,3 +138,14 @@ class Stage:
                 }
                 file.write(json.dumps(record) + "\n")
         return path
+
+
+def staged(play: Callable[[Stage], int], description: str | None, params: str = QUICK) -> int:
+    """Play a story where the command line says, or in passing; return its exit code."""
+    reading = argparse.ArgumentParser(description=description)
+    reading.add_argument("--out", type=Path, help="keep what is written there")
+    out = reading.parse_args().out
+    if out is not None:
+        return play(Stage(out, params))
+    with tempfile.TemporaryDirectory() as folder:
+        return play(Stage(Path(folder), params))

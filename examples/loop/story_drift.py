@@ -4,34 +4,21 @@ Real processes: `querytier serve` decides without a pause while `querytier drift
 retrain` run beside it; `make story-drift`, some three minutes on two cores.
 """
 
-import argparse
 import json
 import sys
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from accounting import Account, account, printed
 from population import Population
 from router import Answered, Router, serving
-from stage import QUICK, Stage
+from stage import QUICK, Stage, staged
 
 from querytier.serve import Router as Decider
 
 FIRST, BEFORE, AFTER, LATER = 1200, 400, 1800, 1200
 # What is older than the window trains no more, and judges no more: the world has moved on.
 PARAMS = f"{QUICK}retrain: {{window_days: 30}}\n"
-
-
-def main() -> int:
-    """Play the story; the exit code says whether it held."""
-    reading = argparse.ArgumentParser(description=__doc__)
-    reading.add_argument("--out", type=Path, help="keep what is written there")
-    out = reading.parse_args().out
-    if out is not None:
-        return play(Stage(out, PARAMS))
-    with tempfile.TemporaryDirectory() as folder:
-        return play(Stage(Path(folder), PARAMS))
 
 
 def play(stage: Stage) -> int:
@@ -116,4 +103,4 @@ def now() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(staged(play, __doc__, PARAMS))

@@ -4,17 +4,15 @@ Real processes, as in story A. The retraining holds the tenant's rows back; with
 labels switched off, the gate alone keeps the champion. `make story-poison`, some three minutes.
 """
 
-import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from accounting import account, printed
 from population import Population
 from router import Attack, Router, serving
-from stage import QUICK, Stage
+from stage import QUICK, Stage, staged
 from story_drift import champion_of, fresh
 
 from querytier.data.examples import Examples
@@ -23,17 +21,6 @@ from querytier.serve import Router as Decider
 FIRST, POISONED, LATER = 1200, 2400, 600
 ATTACK = Attack("mallory", share=0.6)
 NO_AUDIT = "audit_fresh: {enabled: false}\n"
-
-
-def main() -> int:
-    """Play the story; the exit code says whether it held."""
-    reading = argparse.ArgumentParser(description=__doc__)
-    reading.add_argument("--out", type=Path, help="keep what is written there")
-    out = reading.parse_args().out
-    if out is not None:
-        return play(Stage(out))
-    with tempfile.TemporaryDirectory() as folder:
-        return play(Stage(Path(folder)))
 
 
 def play(stage: Stage) -> int:
@@ -104,4 +91,4 @@ def held_back(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(staged(play, __doc__))
