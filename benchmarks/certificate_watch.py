@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sections import write_section
 from tqdm import tqdm
 
-from querytier.classifier.e_process import MULTIPLES, EProcess
-from querytier.serve.audit_queue import Audit, AuditQueue
+from querytier.serve.watch.audits import Audit, AuditQueue
+from querytier.serve.watch.e_process import MULTIPLES, EProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVEL, SEED = 0.05, 17

@@ -14,9 +14,9 @@ from real_runs import ROOT, TITLES
 from sections import write_section
 from tqdm import tqdm
 
-from querytier.eval.certifying import Certification, certify
-from querytier.eval.losses import Losses
-from querytier.eval.threshold_tests import candidate_thresholds
+from querytier.eval.certificates.certify import Certification, certify
+from querytier.eval.certificates.losses import Losses
+from querytier.eval.certificates.threshold_tests import candidate_thresholds
 
 SETS = ("routellm_mmlu", "llmrouter_mix", "llmdrift")
 ALPHAS = (0.05, 0.10, 0.15)

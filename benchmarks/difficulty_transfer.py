@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from sections import write_section
 from tqdm import tqdm
 
-from querytier.classifier.encoder import load_encoder
-from querytier.data.columns import parse_paths
+from querytier.classifier.model.encoder import load_encoder
+from querytier.data.column_map import parse_paths
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import Reading
-from querytier.data.preparing import read_unsplit
-from querytier.data.sources import LogSource
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import read_unsplit
+from querytier.data.ingest.sources import LogSource
 from querytier.data.text_view import text_view
-from querytier.eval.bootstrap import Estimate, Resampling, difference, undefined
 from querytier.eval.curves import gain_curve
+from querytier.eval.intervals import Estimate, Resampling, difference, undefined
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, cross_fitted, group_folds, tfidf_lr
 from querytier.training.embedding_cache import EmbeddingCache

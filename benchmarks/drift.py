@@ -15,10 +15,10 @@ from sections import write_section
 from tqdm import trange
 
 from querytier.data.examples import Examples
-from querytier.eval.drift import find_drift
-from querytier.eval.drift_findings import DriftFindings, DriftRule
-from querytier.eval.drift_windows import Observed
-from querytier.observing import drawn, observe
+from querytier.eval.drift.findings import DriftFindings, DriftRule
+from querytier.eval.drift.tests import find_drift
+from querytier.eval.drift.windows import Observed
+from querytier.loop.drift_observations import drawn, observe
 
 RULE = DriftRule(permutations=1199)
 LEVELS = (0.01, 0.05, 0.1)

@@ -13,7 +13,7 @@ from real_runs import OUTCOMES, RUNS, run
 from tqdm import tqdm
 
 from querytier.data.examples import Examples
-from querytier.data.preparing import read_prepared
+from querytier.data.ingest.preparing import read_prepared
 from querytier.serve import Router
 
 __all__ = ["Decided", "FinishedRun", "finished_runs"]

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.encoder import load_encoder
-from querytier.data.columns import parse_paths
-from querytier.data.labelled_log import Reading
-from querytier.data.preparing import read_unsplit
-from querytier.data.sources import LogSource
+from querytier.classifier.model.encoder import load_encoder
+from querytier.data.column_map import parse_paths
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import read_unsplit
+from querytier.data.ingest.sources import LogSource
 from querytier.data.text_view import text_view
 from querytier.eval.metrics import auroc
-from querytier.training.auditing import AUDITORS, audit_labels, out_of_fold
 from querytier.training.baselines import Labelled, Learner
+from querytier.training.label_audit.label_errors import AUDITORS, audit_labels, out_of_fold
 
 ROOT = Path(__file__).parents[1]
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))

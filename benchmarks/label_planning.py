@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from tqdm import tqdm
 
-from querytier.classifier.encoder import load_encoder
+from querytier.classifier.model.encoder import load_encoder
 from querytier.data.text_view import text_view
+from querytier.eval.active_learning import Candidates, Covered, choose_queries
 from querytier.eval.curves import gain_curve
-from querytier.eval.label_planning import Candidates, Covered, choose_queries
 from querytier.eval.metrics import auroc, brier
 from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.platt import fit_platt

@@ -21,7 +21,7 @@ from latency_page import Results, latency_page
 from latency_variants import BASELINES, VARIANTS, Variant, make_artifacts, make_baselines
 from sections import write_section
 
-from querytier.classifier.encoder import load_encoder
+from querytier.classifier.model.encoder import load_encoder
 from querytier.data.examples import Examples
 from querytier.data.text_view import MAX_CHARACTERS, text_view
 

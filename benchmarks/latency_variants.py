@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from querytier.classifier.encoder import load_encoder
-from querytier.classifier.features import Features
-from querytier.classifier.graph import trace
+from querytier.classifier.export.onnx_graph import trace
+from querytier.classifier.model.encoder import load_encoder
+from querytier.classifier.model.features import Features
+from querytier.cli.log_options import LogOptions
 from querytier.data.examples import Examples
-from querytier.features import FeatureBlocks
-from querytier.log_options import LogOptions
-from querytier.params import EncoderDriftParams, ExportParams, Params, TrainParams
-from querytier.stages import export_stage, prepare_stage, train_stage
-from querytier.tracking import Tracker
+from querytier.pipeline.feature_blocks import FeatureBlocks
+from querytier.pipeline.params import EncoderDriftParams, ExportParams, Params, TrainParams
+from querytier.pipeline.stages import export_stage, prepare_stage, train_stage
+from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import Labelled
-from querytier.training.fitted import Fitted, fit_classifier
+from querytier.training.fit import Fitted, fit_classifier
 from querytier.training.recipes import Recipe
 
 __all__ = ["BASELINES", "VARIANTS", "Variant", "make_artifacts", "make_baselines"]

@@ -21,19 +21,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from tqdm import tqdm
 
-from querytier.classifier.encoder import load_encoder
-from querytier.classifier.recalibrating import log_odds_before_calibration
+from querytier.classifier.export.recalibrate_artifact import log_odds_before_calibration
+from querytier.classifier.model.encoder import load_encoder
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
-from querytier.data.preparing import read_prepared
+from querytier.data.ingest.preparing import read_prepared
 from querytier.data.text_view import text_view
-from querytier.eval.certifying import certify
-from querytier.eval.losses import Losses
+from querytier.eval.certificates.certify import certify
+from querytier.eval.certificates.losses import Losses
 from querytier.eval.metrics import auroc, brier, ece
-from querytier.scoring import load_to_judge
-from querytier.training.calibrating import fit_calibrator
+from querytier.pipeline.scoring import load_to_judge
+from querytier.training.calibration import fit_calibrator
 from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.fitted import threshold_for
+from querytier.training.fit import threshold_for
 from querytier.training.platt import fit_platt
 
 DEALS, SEED, LABELS, MOST_ROWS = 40, 17, (100, 200, 300), 1200

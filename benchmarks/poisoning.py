@@ -19,9 +19,9 @@ from sections import write_section
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.fresh_audit import embedded
-from querytier.training.fresh_labels import Foretold, foretell
-from querytier.training.holding_back import HoldRules, Judged, hold_back
+from querytier.loop.fresh_label_audit import embedded
+from querytier.training.label_audit.expected_labels import Foretold, foretell
+from querytier.training.label_audit.hold_back import HoldRules, Judged, hold_back
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "loop"))
 from population import Asked, Population

@@ -24,22 +24,22 @@ from quality_page import Measured, Yardstick, results_page
 from real_runs import OUTCOMES, ROOT, SCORES
 from sections import write_section
 
-from querytier.assessment import unfitted_rankings
 from querytier.classifier.threshold import goes_to_frontier
-from querytier.crossvalidation import nested_evaluation
-from querytier.data.columns import parse_paths
+from querytier.data.column_map import parse_paths
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import Reading
+from querytier.data.formats.reading import read_records
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import read_unsplit
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.preparing import read_unsplit
-from querytier.data.reading import read_records
-from querytier.data.sources import LogSource
 from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.rankings import Ranking, oracle, probability_ranking
-from querytier.features import FeatureBlocks
-from querytier.params import Budget, Params, TrainParams
+from querytier.pipeline.cross_validation import nested_evaluation
+from querytier.pipeline.evaluation_run import unfitted_rankings
+from querytier.pipeline.feature_blocks import FeatureBlocks
+from querytier.pipeline.params import Budget, Params, TrainParams
 from querytier.training.baselines import LEARNED_BASELINES
-from querytier.training.fitted import fit_classifier
+from querytier.training.fit import fit_classifier
 from querytier.training.nested import OutOfFold
 
 BY_GROUP = "nested cross-validation, five outer and five inner folds by group"

@@ -10,7 +10,7 @@ from typing import Any
 
 from real_runs import markdown_table
 
-from querytier.eval.result_table import Column, table_cells
+from querytier.eval.report.table import Column, table_cells
 
 __all__ = ["Measured", "Yardstick", "results_page"]
 

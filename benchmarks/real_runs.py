@@ -15,8 +15,8 @@ from typing import Any
 
 from sections import write_section
 
-from querytier.data.roles import ROLES
-from querytier.eval.result_table import COLUMNS, table_cells
+from querytier.data.splits import ROLES
+from querytier.eval.report.table import COLUMNS, table_cells
 
 ROOT = Path(__file__).parents[1]
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from querytier.serve import serving
-from querytier.serve.access import Limits
-from querytier.serve.service_settings import ServiceSettings
+from querytier.serve.http import server as serving
+from querytier.serve.http.access import Limits
+from querytier.serve.http.settings import ServiceSettings
 
 
 @dataclass

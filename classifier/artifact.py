@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from querytier.classifier.graph_limits import check_graph
+from querytier.classifier.graph_file import check_graph
 from querytier.classifier.manifest import Manifest, load_manifest
 from querytier.errors import ArtifactError
 
@@ -38,7 +38,7 @@ def verified_manifest(folder: Path) -> Manifest:
     ------
     ArtifactError
         If the folder is no artifact, a file is missing or changed, or the graph is more than
-        `querytier.classifier.graph_limits` allow.
+        `querytier.classifier.graph_file` allow.
     """
     try:
         with (folder / MANIFEST).open("rb") as file:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
-from querytier.data.columns import PLANNED
+from querytier.data.column_map import PLANNED
+from querytier.data.label_rules import Feedback, Winner
 from querytier.data.labelling import LabelRules, Outcomes, label_of, scores_of
-from querytier.data.labels import Feedback, Winner
-from querytier.data.mapped_values import (
+from querytier.data.model_pair import ModelPair
+from querytier.data.values import (
     BadRecordError,
     number_of,
     numbers_of,
@@ -17,7 +18,6 @@ from querytier.data.mapped_values import (
     time_of,
     word_of,
 )
-from querytier.data.model_pair import ModelPair
 
 __all__ = ["Example", "example_from", "feedback_of", "outcomes_in"]
 
@@ -59,7 +59,7 @@ class Example:
     time : str
         When the query was asked, as `utc_time` gives it; empty where the log does not tell.
     role : str
-        One of `querytier.data.roles.ROLES`; empty until roles are given.
+        One of `querytier.data.splits.ROLES`; empty until roles are given.
     selected : {"random", "planned"}
         Whether chance picked the query for its label, or `querytier plan-labels` did: a planned one
         trains, and is never judged by.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.data.columns import PLANNED
+from querytier.data.column_map import PLANNED
 from querytier.data.example import Example
 
 if TYPE_CHECKING:

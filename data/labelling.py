@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
-from querytier.data.columns import ColumnMap
-from querytier.data.labels import (
+from querytier.data.column_map import ColumnMap
+from querytier.data.label_rules import (
     Feedback,
     Winner,
     cheap_fails_frontier_succeeds,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
-from querytier.eval.bootstrap import Estimate, Resampling, Statistic, difference, undefined
 from querytier.eval.curves import GainCurve, gain_curve
+from querytier.eval.intervals import Estimate, Resampling, Statistic, difference, undefined
 from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
 from querytier.eval.rankings import Ranking
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.eval.answers import ModelPrice, dollar_costs
+from querytier.eval.prices import ModelPrice, dollar_costs
 
 __all__ = ["Prices", "TierPrice", "priced"]
 

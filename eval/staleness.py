@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
-from querytier.eval.bootstrap import Estimate, Resampling, undefined
+from querytier.eval.intervals import Estimate, Resampling, undefined
 from querytier.eval.metrics import auroc, brier, ece
 
 __all__ = ["Measured", "Share", "Staleness", "measured", "share_of", "staleness"]

@@ -34,7 +34,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
 from querytier.serve import Router
-from querytier.serve.decision_log import DecisionLog
+from querytier.serve.log.decision_log import DecisionLog
 
 NO_ANSWER = Answer(text="", confidence=0.0, tokens_in=0, tokens_out=0)
 SHARED_WORDS = 2  # from which a passage fits a query

@@ -17,13 +17,13 @@ from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import Tier, tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
-from querytier.model_uri import fetch_artifact, is_model_uri
-from querytier.serve.certificate_watch import CertificateWatch
 from querytier.serve.choices import Choice, allowed_tiers, capped, explored, overridden
 from querytier.serve.conversations import Conversations
 from querytier.serve.decision import Decision, Reason
 from querytier.serve.settings import RouterSettings
 from querytier.serve.tenants import TenantShares
+from querytier.serve.watch.certificate_watch import CertificateWatch
+from querytier.tracking.model_uri import fetch_artifact, is_model_uri
 
 __all__ = ["Query", "Router"]
 

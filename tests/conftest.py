@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from querytier.cli import main
+from querytier.cli.main import main
 
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
@@ -99,7 +99,7 @@ def artifact_copy(artifact, tmp_path):
 
 @pytest.fixture(scope="session")
 def encoder():
-    from querytier.classifier.encoder import load_encoder
+    from querytier.classifier.model.encoder import load_encoder
 
     return load_encoder()
 

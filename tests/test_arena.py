@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.arena import are_arena_fields, arena_fields
-from querytier.data.canonical import CANONICAL_FIELDS, UnusableRecordError, is_passed_over
-from querytier.data.formats import Format, canonical_records, recognise
+from querytier.data.formats.arena import are_arena_fields, arena_fields
+from querytier.data.formats.canonical import CANONICAL_FIELDS, UnusableRecordError, is_passed_over
+from querytier.data.formats.reading import Record
+from querytier.data.formats.recognise import Format, canonical_records, recognise
 from querytier.data.model_pair import ModelPair
-from querytier.data.reading import Record
 from querytier.errors import UsageError
 
 PAIR = ModelPair("small-1", "large-2")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.classifier.exporting import Lineage, export_artifact
-from querytier.classifier.features import Features
+from querytier.classifier.export.exporting import Lineage, export_artifact
+from querytier.classifier.export.parity import check_parity, parity_views
+from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.golden import golden_queries
-from querytier.classifier.head import Heads, Member
 from querytier.classifier.manifest import (
     FORMAT_VERSION,
     Certificate,
@@ -20,9 +20,9 @@ from querytier.classifier.manifest import (
     dump_manifest,
     load_manifest,
 )
-from querytier.classifier.nets import Linear
-from querytier.classifier.parity import check_parity, parity_views
-from querytier.classifier.precision import Calibrated
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
 from querytier.classifier.runtime import Classifier
 from querytier.classifier.tokens import MAX_TOKENS
 from querytier.data.text_view import text_view

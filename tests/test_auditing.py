@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from querytier.data.corrections import CORRECTION, Corrector, read_corrections
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
+from querytier.data.ingest.corrections import CORRECTION, Corrector, read_corrections
 from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
-from querytier.training.auditing import audit_labels, out_of_fold, write_suspects
 from querytier.training.baselines import Labelled
+from querytier.training.label_audit.label_errors import audit_labels, out_of_fold, write_suspects
 
 WORDS = {0.0: ["where", "is", "my", "order"], 1.0: ["prove", "the", "lemma", "rigorously"]}
 

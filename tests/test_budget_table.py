@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.data.examples import Examples
-from querytier.eval.answers import Answers, ModelPrice, dollar_costs
-from querytier.eval.bootstrap import Estimate, Resampling, difference, undefined
-from querytier.eval.budget_table import budget_row, budget_table, verdict
-from querytier.eval.cost_quality_hull import aiq, non_decreasing_hull
+from querytier.eval.intervals import Estimate, Resampling, difference, undefined
+from querytier.eval.prices import Answers, ModelPrice, dollar_costs
+from querytier.eval.report.budget import budget_row, budget_table, verdict
+from querytier.eval.report.cost_quality_hull import aiq, non_decreasing_hull
 
 POINTS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 8).map(lambda n: n / 8)), min_size=1, max_size=25

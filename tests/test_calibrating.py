@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from querytier.classifier.calibrator import Calibrator
+from querytier.classifier.model.calibrator import Calibrator
 from querytier.errors import MissingExtraError, TrainingError
-from querytier.training.calibrating import fit_calibrator
+from querytier.training.calibration import fit_calibrator
 from querytier.training.platt import smoothed_targets
 from querytier.training.venn_abers import venn_abers_check
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from querytier.classifier.calibrator import Calibrator
+from querytier.classifier.model.calibrator import Calibrator
 
 SLOPES = st.floats(0, 20)
 OFFSETS = st.floats(-20, 20)

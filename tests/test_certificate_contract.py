@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.attempts import Attempt, Attempts
 from querytier.classifier.artifact import MODEL, file_sha256
 from querytier.classifier.certificate import CERTIFICATE_KEY, expiry, mismatch
-from querytier.classifier.certified import write_certificate
+from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.graph_metadata import graph_sha256, read_metadata, write_metadata
 from querytier.classifier.manifest import Certificate, dump_manifest
 from querytier.classifier.protobuf import length_prefixed
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError
-from querytier.scoring import load_to_judge
+from querytier.pipeline.attempts import Attempt, Attempts
+from querytier.pipeline.scoring import load_to_judge
 from querytier.serve import Router
 
 FORMATS = Path(__file__).parent / "fixtures" / "artifacts"

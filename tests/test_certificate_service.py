@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from querytier.classifier.certified import write_certificate
+from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.manifest import Certificate
 
 ARTIFACT = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"

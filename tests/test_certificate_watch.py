@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from querytier.classifier.certified import write_certificate
+from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.manifest import Certificate
-from querytier.classifier.promised_risk import PromisedRisk
 from querytier.classifier.runtime import Classifier
-from querytier.eval.losses import Losses
+from querytier.eval.certificates.losses import Losses
 from querytier.serve import Exploration, Router, RouterSettings
-from querytier.serve.audit_queue import Audit, AuditQueue
-from querytier.serve.certificate_watch import CertificateWatch
-from querytier.serve.watch_state import WatchSettings
+from querytier.serve.watch.audits import Audit, AuditQueue
+from querytier.serve.watch.certificate_watch import CertificateWatch
+from querytier.serve.watch.promised_risk import PromisedRisk
+from querytier.serve.watch.state import WatchSettings
 
 ARTIFACT = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"
 BROKEN, KEPT = (

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from querytier.classifier.certified import write_certificate
+from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.golden import replay_golden
 from querytier.classifier.manifest import Certificate
 from querytier.classifier.runtime import Classifier

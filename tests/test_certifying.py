@@ -15,9 +15,9 @@ from scipy.stats import binomtest
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.eval.certifying import certify
-from querytier.eval.losses import Losses
-from querytier.eval.threshold_tests import (
+from querytier.eval.certificates.certify import certify
+from querytier.eval.certificates.losses import Losses
+from querytier.eval.certificates.threshold_tests import (
     ThresholdTests,
     candidate_thresholds,
     sequence_of_thresholds,

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.columns import ColumnMap, leaf_paths, parse_paths
-from querytier.data.inspecting import inspect_log
+from querytier.data.column_map import ColumnMap, leaf_paths, parse_paths
+from querytier.data.ingest.inspecting import inspect_log
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.sources import LogSource
 
 NAMES = st.text(alphabet="ab.", max_size=4)
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.corrections import (
+from querytier.data.example import example_from
+from querytier.data.examples import Examples
+from querytier.data.ingest.corrections import (
     CORRECTION,
     Corrector,
     read_corrections,
@@ -16,8 +18,6 @@ from querytier.data.corrections import (
     review_query,
     review_text,
 )
-from querytier.data.example import example_from
-from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.errors import UsageError
 

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.serve.decision import Decision
-from querytier.serve.decision_log import DecisionLog, LogSettings
-from querytier.serve.log_file import LogFile
+from querytier.serve.log.decision_log import DecisionLog, LogSettings
+from querytier.serve.log.log_file import LogFile
 
 DECISION = Decision(
     tier="cheap",
@@ -37,7 +37,7 @@ CHILD = """
 import os, resource, signal, sys, time
 from pathlib import Path
 from querytier.serve.decision import Decision
-from querytier.serve.decision_log import DecisionLog, LogSettings
+from querytier.serve.log.decision_log import DecisionLog, LogSettings
 decision = Decision("cheap", 0.2, -0.1, 0.2, 0.5, "classifier", 0.9, "v1", 1.5)
 folder = Path(sys.argv[1])
 """
@@ -368,7 +368,7 @@ def test_files_hold_all_lines_in_order_and_no_more_than_their_size(tmp_path_fact
 
 def test_logging_loads_no_heavy_package():
     program = (
-        "import sys, querytier.serve.decision_log\n"
+        "import sys, querytier.serve.log.decision_log\n"
         "heavy = {'torch', 'sklearn', 'pandas', 'scipy', 'pyarrow', 'datafog', 'pydantic'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.canonical import is_passed_over
-from querytier.data.decisions import DECISION_FIELDS
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
-from querytier.data.formats import Format
-from querytier.data.labelled_log import LabelledLog, Reading
+from querytier.data.formats.canonical import is_passed_over
+from querytier.data.formats.decision_log import DECISION_FIELDS
+from querytier.data.formats.recognise import Format
+from querytier.data.ingest.labelled_log import LabelledLog, Reading
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.mapped_values import BadRecordError
-from querytier.data.sources import LogSource
 from querytier.data.text_view import text_view
+from querytier.data.values import BadRecordError
 from querytier.errors import LogError, UsageError
 from querytier.serve.decision import Decision
-from querytier.serve.decision_log import DecisionLog, LogSettings
+from querytier.serve.log.decision_log import DecisionLog, LogSettings
 
 CHEAP = Decision("cheap", 0.2, -0.1, 0.2, 0.5, "classifier", 0.9, "v1", 1.5)
 FRONTIER = replace(CHEAP, tier="frontier", decision_score=0.8)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from querytier.data.engines import engine
-from querytier.data.labelled_log import Reading
-from querytier.data.preparing import Splitting, prepare
-from querytier.data.sources import LogSource
+from querytier.data.ingest.engines import engine
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import Splitting, prepare
+from querytier.data.ingest.sources import LogSource
 from querytier.errors import LogError
 
 pytest.importorskip("daft", reason="daft is not installed; make distributed-test has it")
@@ -74,7 +74,7 @@ def test_score_decides_the_same_through_daft(logs, tmp_path):
     artifact = Path(__file__).parents[1] / "artifacts" / "model"
     if not artifact.is_dir():
         pytest.skip("no artifacts/model; run `make demo` first")
-    from querytier.scoring import score_logs
+    from querytier.pipeline.scoring import score_logs
 
     shutil.copytree(artifact, tmp_path / "model")
     tables = []

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import binomtest
 
-from querytier.classifier.drift import Drift, DriftBudget, Said, flip_interval, measure_drift
+from querytier.classifier.export.flips import Drift, DriftBudget, Said, flip_interval, measure_drift
 
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.classifier.e_process import EProcess
-from querytier.serve.audit_queue import Audit, AuditQueue
+from querytier.serve.watch.audits import Audit, AuditQueue
+from querytier.serve.watch.e_process import EProcess
 
 SHARES = st.floats(0.001, 0.999)
 LOSSES = st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), max_size=60)

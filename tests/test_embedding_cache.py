@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from querytier.classifier.encoder import Encoder
-from querytier.data.cache_folder import default_cache_folder
+from querytier.cache_folder import default_cache_folder
+from querytier.classifier.model.encoder import Encoder
 from querytier.training.embedding_cache import EmbeddingCache
 
 VIEWS = [

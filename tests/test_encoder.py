@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from querytier.classifier.encoder import load_encoder, open_encoder
+from querytier.classifier.model.encoder import load_encoder, open_encoder
 from querytier.classifier.tokens import MAX_TOKENS
 from querytier.errors import TrainingError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from querytier.data.engines import DaftEngine, LocalEngine, engine
+from querytier.data.ingest.engines import DaftEngine, LocalEngine, engine
 from querytier.errors import LogError, MissingExtraError, QuerytierError, UsageError
 
 HAS_DAFT = find_spec("daft") is not None

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.canonical import is_passed_over
-from querytier.data.formats import Format, canonical_records, recognise
+from querytier.data.formats.canonical import is_passed_over
+from querytier.data.formats.reading import Record
+from querytier.data.formats.recognise import Format, canonical_records, recognise
+from querytier.data.ingest.sources import LogSource
 from querytier.data.model_pair import ModelPair
-from querytier.data.reading import Record
-from querytier.data.sources import LogSource
 
 PAIR = ModelPair("small-1", "large-2")
 EVENT = "gen_ai.evaluation.result"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from querytier.data.example import Example
 from querytier.data.examples import Examples
-from querytier.eval.answers import ModelPrice
-from querytier.eval.mistakes import Neighbourhood, mistakes_record, worst_mistakes
+from querytier.eval.prices import ModelPrice
 from querytier.eval.pricing import Prices, TierPrice, priced
 from querytier.eval.rankings import Ranking
-from querytier.eval.result_table import headline
+from querytier.eval.report.mistakes import Neighbourhood, mistakes_record, worst_mistakes
+from querytier.eval.report.table import headline
 from querytier.eval.slice_record import slice_record
 
 PRICES = Prices(TierPrice(ModelPrice(1.0, 2.0), 100.0), TierPrice(ModelPrice(10.0, 20.0)))
@@ -131,7 +131,7 @@ def test_logged_costs_stay_and_tokens_are_taken_before_estimates():
 def test_a_log_tells_tokens_of_both_answers_or_of_the_one_that_was_given():
     from querytier.data.example import example_from
     from querytier.data.labelling import LabelRules
-    from querytier.data.mapped_values import BadRecordError
+    from querytier.data.values import BadRecordError
 
     both = {"query": "q", "input_tokens": "12", "cheap_output_tokens": 3}
     example = example_from(both, LabelRules(), "line-1")

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from querytier.data.example import Example, example_from
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import Reading
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import Splitting, prepare
+from querytier.data.ingest.sources import LogSource
+from querytier.data.label_rules import cheap_fails_frontier_succeeds
 from querytier.data.labelling import LabelRules
-from querytier.data.labels import cheap_fails_frontier_succeeds
-from querytier.data.mapped_values import BadRecordError
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.preparing import Splitting, prepare
-from querytier.data.roles import ROLES, STRATUM_TOLERANCE, joined_groups, roles_of, temporal_roles
-from querytier.data.sources import LogSource
+from querytier.data.splits import ROLES, STRATUM_TOLERANCE, joined_groups, roles_of, temporal_roles
 from querytier.data.text_view import hashed
+from querytier.data.values import BadRecordError
 from querytier.errors import LogError
 
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}
@@ -177,8 +177,8 @@ def test_a_log_that_grows_keeps_its_test_rows(tmp_path):
 
 def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
     whole, summary = prepared(tmp_path, rows_of(300))
-    monkeypatch.setattr("querytier.data.preparing._ROWS_AT_ONCE", 7)
-    monkeypatch.setattr("querytier.data.logs._ROWS_AT_ONCE", 11)
+    monkeypatch.setattr("querytier.data.ingest.preparing._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("querytier.data.ingest.log_batches._ROWS_AT_ONCE", 11)
     pieces, again = prepared(tmp_path, rows_of(300))
     assert again == summary
     assert pieces.fingerprint() == whole.fingerprint() == summary.fingerprint

@@ -5,20 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from querytier.classifier.encoder import load_encoder
-from querytier.classifier.features import Features
-from querytier.classifier.surface import surface_table
-from querytier.classifier.terms import TermTable
+from querytier.classifier.model.encoder import load_encoder
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.surface import surface_table
+from querytier.classifier.model.terms import TermTable
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.data.text_view import text_view
-from querytier.features import FeatureBlocks
-from querytier.params import TrainParams
+from querytier.pipeline.feature_blocks import FeatureBlocks
+from querytier.pipeline.params import TrainParams
+from querytier.pipeline.principal_components import principal_components
+from querytier.training.encoders.static import distil
 from querytier.training.learners import BoostedTrees, LinearLearner
-from querytier.training.principal_components import principal_components
 from querytier.training.recipes import Recipe
-from querytier.training.static_encoder import distil
 
 
 @pytest.fixture(scope="module")

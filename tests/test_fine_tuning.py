@@ -8,18 +8,18 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from querytier.classifier.encoder import open_encoder
-from querytier.classifier.features import Features
-from querytier.classifier.graph import trace, write_graph
-from querytier.classifier.head import Heads, Member
-from querytier.classifier.nets import Linear
+from querytier.classifier.export.onnx_graph import trace, write_graph
+from querytier.classifier.model.encoder import open_encoder
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
 from querytier.data.examples import Example, Examples
 from querytier.errors import TrainingError, UsageError
 from querytier.training.baselines import group_folds
-from querytier.training.cross_tuning import cross_tuned
-from querytier.training.fine_tuning import fine_tuned, read_fine_tuned, write_fine_tuned
-from querytier.training.static_encoder import static_encoder
-from querytier.training.unfinished import Unfinished
+from querytier.training.checkpoints import Unfinished
+from querytier.training.encoders.fine_tuning import fine_tuned, read_fine_tuned, write_fine_tuned
+from querytier.training.encoders.out_of_fold import cross_tuned
+from querytier.training.encoders.static import static_encoder
 
 HARD = ["prove", "derive", "optimise", "theorem", "integral", "refute"]
 EASY = ["hello", "thanks", "hours", "price", "colour", "open"]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.canonical import CANONICAL_FIELDS, is_passed_over
-from querytier.data.formats import Format, ModelPair, canonical_records, recognise
+from querytier.data.formats.canonical import CANONICAL_FIELDS, is_passed_over
+from querytier.data.formats.reading import Record, read_records
+from querytier.data.formats.recognise import Format, ModelPair, canonical_records, recognise
 from querytier.data.loose_values import utc_time
 from querytier.data.model_pair import closest_model
-from querytier.data.reading import Record, read_records
 from querytier.errors import UsageError
 
 FOLDER = Path(__file__).parent / "fixtures" / "formats"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.fresh_audit import HELD_BACK, audit_fresh
-from querytier.loop_params import AuditFreshParams
-from querytier.training.contradictions import contradiction, dispersion, holm
-from querytier.training.fresh_labels import Foretold
-from querytier.training.holding_back import HoldRules, hold_back
+from querytier.loop.fresh_label_audit import HELD_BACK, audit_fresh
+from querytier.pipeline.param_sections import AuditFreshParams
+from querytier.training.label_audit.contradictions import contradiction, dispersion, holm
+from querytier.training.label_audit.expected_labels import Foretold
+from querytier.training.label_audit.hold_back import HoldRules, hold_back
 
 SOURCES = ("ash", "bay", "cob", "dew", "elm")
 

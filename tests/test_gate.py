@@ -11,30 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from querytier.classifier.calibrator import Calibrator
-from querytier.classifier.certified import write_certificate
+from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.manifest import Certificate
+from querytier.classifier.model.calibrator import Calibrator
 from querytier.data.example import Example
 from querytier.data.examples import Examples
 from querytier.data.held_out import met_before, rows_name
-from querytier.entrants import (
+from querytier.errors import UsageError
+from querytier.eval.gate.comparisons import Contender, Pair
+from querytier.eval.gate.matched_cost import frontier_shares, rates_at_cost
+from querytier.eval.gate.non_inferiority import Margins, compare
+from querytier.eval.intervals import Resampling
+from querytier.eval.rankings import Ranking
+from querytier.loop.contenders import (
     Champion,
     interleaved_latencies,
     load_challenger,
     load_champion,
     rows_to_judge_on,
 )
-from querytier.errors import UsageError
-from querytier.eval.bootstrap import Resampling
-from querytier.eval.matched import frontier_shares, rates_at_cost
-from querytier.eval.paired_gate import Margins, compare
-from querytier.eval.pairing import Contender, Pair
-from querytier.eval.rankings import Ranking
-from querytier.params import EvaluateParams, Params
+from querytier.pipeline.params import EvaluateParams, Params
+from querytier.pipeline.stages import evaluate_stage, export_stage
 from querytier.serve import Router
-from querytier.stages import evaluate_stage, export_stage
-from querytier.tracking import REGISTERED_NAME, RunReference, Tracker
-from querytier.training.fitted import Fitted
+from querytier.tracking.tracker import REGISTERED_NAME, RunReference, Tracker
+from querytier.training.fit import Fitted
 
 mlflow = pytest.importorskip("mlflow")
 

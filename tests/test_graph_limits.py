@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from querytier.classifier import graph_limits
-from querytier.classifier.graph_limits import check_graph
+from querytier.classifier.graph_file import check_graph
 from querytier.errors import ArtifactError
 
 WEIGHTS = numpy_helper.from_array(np.arange(3000, dtype=np.float32), "weights")

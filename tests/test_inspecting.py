@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from querytier.cli import main
-from querytier.data.columns import parse_paths
-from querytier.data.inspecting import inspect_log
+from querytier.cli.main import main
+from querytier.data.column_map import parse_paths
+from querytier.data.ingest.inspecting import inspect_log
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.data.model_pair import ModelPair
-from querytier.data.sources import LogSource
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import Reading
-from querytier.data.preparing import Splitting, prepare, read_prepared
-from querytier.data.sources import LogSource
-from querytier.eval.label_planning import REASONS, Candidates, Covered, choose_queries
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import Splitting, prepare, read_prepared
+from querytier.data.ingest.sources import LogSource
+from querytier.eval.active_learning import REASONS, Candidates, Covered, choose_queries
 
 ARTIFACT = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"
 SHARES = {"calibration": 0.15, "certification": 0.15, "test": 0.2}

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.columns import ColumnMap
-from querytier.data.data_summary import DataSummary
+from querytier.data.column_map import ColumnMap
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import Reading
+from querytier.data.ingest.data_summary import DataSummary
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import Splitting, prepare
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import (
     AUTOMATIC_RULES,
     RULE_BIASES,
@@ -22,10 +24,8 @@ from querytier.data.labelling import (
     label_of,
     scores_of,
 )
-from querytier.data.mapped_values import BadRecordError
 from querytier.data.model_pair import ModelPair
-from querytier.data.preparing import Splitting, prepare
-from querytier.data.sources import LogSource
+from querytier.data.values import BadRecordError
 from querytier.errors import UsageError
 
 SCORE = st.floats(-10, 10)

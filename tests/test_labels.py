@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.labels import (
+from querytier.data.label_rules import (
     cheap_fails_frontier_succeeds,
     feedback,
     graded_samples,

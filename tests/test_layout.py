@@ -33,7 +33,7 @@ def test_data_files_are_installed():
     assert files("querytier").joinpath("py.typed").is_file()
     assert files("querytier.eval").joinpath("report.html.jinja").is_file()
     assert files("querytier.eval").joinpath("off_policy.html.jinja").is_file()
-    assert files("querytier.serve").joinpath("page.html").is_file()
+    assert files("querytier.serve.http").joinpath("page.html").is_file()
 
 
 @pytest.mark.checkout
@@ -43,7 +43,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
         "querytier.eval": ["*.jinja"],
-        "querytier.serve": ["page.html"],
+        "querytier.serve.http": ["page.html"],
     }
 
 
@@ -99,7 +99,7 @@ def test_one_module_imports_mlflow():
 
 @pytest.mark.checkout
 def test_params_yaml_states_the_defaults():
-    from querytier.params import Params, read_params
+    from querytier.pipeline.params import Params, read_params
 
     assert read_params(ROOT / "params.yaml") == Params()
     assert yaml.safe_load((ROOT / "params.yaml").read_text()) == Params().model_dump(mode="json")

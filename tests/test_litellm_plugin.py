@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from querytier.data.reading import read_records
+from querytier.data.formats.reading import read_records
 from querytier.errors import ArtifactError, UsageError
 from querytier.serve import Router, litellm
 
@@ -70,7 +70,7 @@ def test_other_names_are_missing():
 
 def test_importing_the_plugin_loads_neither_litellm_nor_the_model():
     program = (
-        "import sys, querytier.serve.litellm\n"
+        "import sys, querytier.serve.plugins.litellm\n"
         "print([name for name in ('litellm', 'onnxruntime') if name in sys.modules])\n"
     )
     command = [sys.executable, "-c", program]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from querytier.data.example import Example
 from querytier.data.examples import Examples
-from querytier.data.influence import capped
-from querytier.data.merged_data import with_all_roles
-from querytier.data.merging import MergeRule, merge
-from querytier.data.roles import ROLES
+from querytier.data.record.merge import MergeRule, merge
+from querytier.data.record.weight_caps import capped
+from querytier.data.record.write import with_all_roles
+from querytier.data.splits import ROLES
 from querytier.data.text_view import hashed
 
 WORDS = ["parse", "invoice", "quorum", "tide", "lemma", "violin", "kernel", "orchid"]

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from querytier.eval.bootstrap import Resampling, difference, undefined
 from querytier.eval.curves import gain_curve
 from querytier.eval.heuristics import keyword_score, keyword_tier
+from querytier.eval.intervals import Resampling, difference, undefined
 from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
 from querytier.eval.rankings import Ranking, shuffled_decisions
 
@@ -213,7 +213,7 @@ def test_many_rows_are_estimated_in_pieces_with_the_same_result(monkeypatch):
     values = np.random.default_rng(3).random(50)
     resampling = Resampling([f"g{n}" for n in range(50)], 100, 0)
     whole = resampling.values(lambda w: w @ values)
-    monkeypatch.setattr("querytier.eval.bootstrap._CELLS_AT_ONCE", 120)
+    monkeypatch.setattr("querytier.eval.intervals._CELLS_AT_ONCE", 120)
     np.testing.assert_allclose(resampling.values(lambda w: w @ values), whole, rtol=1e-12)
 
 

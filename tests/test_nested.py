@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from querytier.crossvalidation import nested_evaluation
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.params import EvaluateParams, Params, TrainParams
+from querytier.pipeline.cross_validation import nested_evaluation
+from querytier.pipeline.params import EvaluateParams, Params, TrainParams
 from querytier.training.baselines import Labelled
 from querytier.training.learners import LinearLearner
 from querytier.training.nested import nested_cross_validation

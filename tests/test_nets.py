@@ -12,14 +12,14 @@ from onnx import TensorProto, helper
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from querytier.classifier.calibrator import Calibrator
-from querytier.classifier.head import Heads, Member
-from querytier.classifier.nets import Linear
-from querytier.classifier.nodes import Nodes
-from querytier.classifier.terms import TermTable
-from querytier.training.boosting import between_rows, trees_of
-from querytier.training.fitting import fit_mlp, gain_rows, soft_rows
-from querytier.training.principal_components import principal_components
+from querytier.classifier.model.calibrator import Calibrator
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
+from querytier.classifier.model.onnx_nodes import Nodes
+from querytier.classifier.model.terms import TermTable
+from querytier.pipeline.principal_components import principal_components
+from querytier.training.boosted_trees import between_rows, trees_of
+from querytier.training.linear_models import fit_mlp, gain_rows, soft_rows
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(200, 6)).astype(np.float32)

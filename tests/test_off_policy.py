@@ -12,11 +12,10 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from querytier.data.example import Example
 from querytier.data.examples import Examples
-from querytier.data.labels import Feedback
-from querytier.eval.bootstrap import Resampling, difference
+from querytier.data.label_rules import Feedback
 from querytier.eval.clustered import clustered_mean
-from querytier.eval.logged_decisions import _SUCCESS, LoggedDecisions, known_outcomes
-from querytier.eval.off_policy import (
+from querytier.eval.intervals import Resampling, difference
+from querytier.eval.off_policy.estimators import (
     ESTIMATORS,
     doubly_robust,
     evaluate_policies,
@@ -24,9 +23,10 @@ from querytier.eval.off_policy import (
     ips,
     snips,
 )
-from querytier.eval.outcome_models import Expected, UnfittedTierError, cross_fitted
-from querytier.eval.overlap import importance_weights, overlap_bins, overlap_of
-from querytier.eval.overlap_plot import overlap_plot, overlap_text
+from querytier.eval.off_policy.logged_decisions import _SUCCESS, LoggedDecisions, known_outcomes
+from querytier.eval.off_policy.outcome_models import Expected, UnfittedTierError, cross_fitted
+from querytier.eval.off_policy.overlap import importance_weights, overlap_bins, overlap_of
+from querytier.eval.off_policy.overlap_plot import overlap_plot, overlap_text
 
 # Hardness x is uniform on [0, 1], and the log takes the frontier tier with 0.2 + 0.5 x. The new
 # policy sends x > 1/2 there: its value is the integral of the better of two straight lines.

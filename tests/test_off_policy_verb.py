@@ -11,11 +11,11 @@ from html import unescape
 import numpy as np
 import pytest
 
-from querytier.cli import main
+from querytier.cli.main import main
 from querytier.eval.heuristics import keyword_tier
-from querytier.eval.off_policy import ESTIMATORS
-from querytier.eval.off_policy_page import headline, policy_rows
-from querytier.scoring import decide_all
+from querytier.eval.off_policy.estimators import ESTIMATORS
+from querytier.eval.off_policy.page import headline, policy_rows
+from querytier.pipeline.scoring import decide_all
 
 POLICIES = [
     "artifact",

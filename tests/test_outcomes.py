@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from querytier.data.labelled_log import Reading
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import read_unsplit
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.preparing import read_unsplit
-from querytier.data.sources import LogSource
-from querytier.eval.bootstrap import Resampling
 from querytier.eval.curves import gain_curve
 from querytier.eval.heuristics import keyword_scores, length_scores
+from querytier.eval.intervals import Resampling
 from querytier.eval.rankings import oracle
 
 MAP = {

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from querytier.eval.certifying import certify
-from querytier.eval.losses import Losses
-from querytier.eval.planning import certifying_power, groups_needed, plan
-from querytier.eval.risk_bounds import clopper_pearson_bound
+from querytier.eval.certificates.certify import certify
+from querytier.eval.certificates.losses import Losses
+from querytier.eval.certificates.risk_bounds import clopper_pearson_bound
+from querytier.eval.certificates.sample_size import certifying_power, groups_needed, plan
 
 RUNS = 1000
 SETTINGS = {"alpha": 0.1, "delta": 0.1}

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from querytier.classifier.drift import DriftBudget
-from querytier.classifier.encoder import load_encoder
-from querytier.classifier.features import Features
+from querytier.classifier.export.flips import DriftBudget
+from querytier.classifier.export.onnx_graph import trace
+from querytier.classifier.export.precision import Calibrated, Quantising, choose_precision
 from querytier.classifier.golden import golden_queries
-from querytier.classifier.graph import trace
-from querytier.classifier.head import Heads, Member
-from querytier.classifier.nets import Linear
-from querytier.classifier.precision import Calibrated, Quantising, choose_precision
+from querytier.classifier.model.encoder import load_encoder
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
 from querytier.data.text_view import text_view
 from querytier.errors import ExportError
 

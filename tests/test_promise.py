@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from querytier.data.examples import Examples
-from querytier.eval.bootstrap import Resampling
-from querytier.eval.promise import promise_record
+from querytier.eval.intervals import Resampling
 from querytier.eval.rankings import oracle, probability_ranking
+from querytier.eval.report.published_claim import promise_record
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import tarfile
 
 import pytest
 
-from querytier.data.formats import Format
-from querytier.data.inspecting import inspect_log
+from querytier.data.formats.reading import read_records
+from querytier.data.formats.recognise import Format
+from querytier.data.ingest.inspecting import inspect_log
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.data.model_pair import ModelPair
-from querytier.data.public_sets import PUBLIC_SETS, fetch
-from querytier.data.reading import read_records
-from querytier.data.sources import LogSource
+from querytier.data.public.fetch import PUBLIC_SETS, fetch
 from querytier.errors import LogError, UsageError
 
 pa = pytest.importorskip("pyarrow")
@@ -320,7 +320,7 @@ def test_a_wrong_call_says_what_would_be_right(tmp_path, name, out, source, said
 OFFLINE = """
 import sys
 from pathlib import Path
-from querytier.data.public_sets import PUBLIC_SETS, fetch
+from querytier.data.public.fetch import PUBLIC_SETS, fetch
 from querytier.errors import LogError
 for name in PUBLIC_SETS:
     try:

@@ -9,18 +9,18 @@ from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from querytier.classifier.encoder import load_encoder
-from querytier.classifier.features import Features
+from querytier.classifier.export.onnx_graph import trace, write_graph
+from querytier.classifier.export.quantisation import write_quantised
 from querytier.classifier.golden import golden_queries
-from querytier.classifier.graph import trace, write_graph
-from querytier.classifier.head import Heads, Member
-from querytier.classifier.nets import Linear
-from querytier.classifier.quantising import write_quantised
+from querytier.classifier.model.encoder import load_encoder
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
+from querytier.classifier.model.surface import surface_table
 from querytier.classifier.runtime import open_session
-from querytier.classifier.surface import surface_table
 from querytier.data.text_view import text_view
 from querytier.errors import ExportError
-from querytier.training.static_encoder import static_encoder
+from querytier.training.encoders.static import static_encoder
 
 PRECISIONS = ["int8", "int8-weights"]
 MATRICES_A_LAYER = 6

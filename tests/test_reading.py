@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from querytier.data.columns import ColumnMap, parse_paths
+from querytier.data.column_map import ColumnMap, parse_paths
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import LabelledLog, Reading
+from querytier.data.formats.reading import read_records
+from querytier.data.ingest.labelled_log import LabelledLog, Reading
+from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.reading import read_records
-from querytier.data.sources import LogSource
 from querytier.errors import LogError, UsageError
 
 ROWS = [
@@ -117,7 +117,7 @@ def test_numbers_and_truth_values_may_come_as_text(tmp_path):
 
 
 def test_an_id_that_comes_again_is_quarantined_however_much_later(tmp_path, monkeypatch):
-    monkeypatch.setattr("querytier.data.logs._ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("querytier.data.ingest.log_batches._ROWS_AT_ONCE", 5)
     log = tmp_path / "log.jsonl"
     ids = [*range(23), 0, 22, 4, 23, 23]
     log.write_text("".join(f'{{"query": "a", "needs_frontier": 0, "id": {n}}}\n' for n in ids))

@@ -13,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from querytier.classifier.artifact import GOLDEN
-from querytier.classifier.calibrator import Calibrator
+from querytier.classifier.export.recalibrate_artifact import (
+    log_odds_before_calibration,
+    write_recalibrated,
+)
 from querytier.classifier.golden import replay_golden
 from querytier.classifier.manifest import Certificate
-from querytier.classifier.recalibrating import log_odds_before_calibration, write_recalibrated
+from querytier.classifier.model.calibrator import Calibrator
 from querytier.classifier.runtime import Classifier
 from querytier.data.examples import Examples
 from querytier.eval.staleness import share_of, staleness
@@ -169,9 +172,9 @@ def test_it_needs_an_artifact_and_another_folder(tmp_path, call):
 
 def test_a_promise_is_broken_where_its_whole_interval_is(tmp_path):
     log = paired_log(tmp_path / "paired.jsonl", rows=60)
-    from querytier.data.labelled_log import Reading
-    from querytier.data.preparing import read_unsplit
-    from querytier.data.sources import LogSource
+    from querytier.data.ingest.labelled_log import Reading
+    from querytier.data.ingest.preparing import read_unsplit
+    from querytier.data.ingest.sources import LogSource
 
     examples, _ = read_unsplit([LogSource(log)], Reading(), tmp_path / "quarantine.jsonl")
     scores = np.zeros(len(examples))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.redaction import KINDS, check_nothing_personal, redact
+from querytier.data.ingest.redaction import KINDS, check_nothing_personal, redact
 from querytier.data.text_view import text_view
 from querytier.errors import LogError
 
@@ -101,7 +101,7 @@ def test_redacting_needs_no_network_prints_nothing_and_sends_no_telemetry():
         "import json, os, socket, sys\n"
         "def refused(*_): raise AssertionError('the network was asked for')\n"
         "socket.socket.connect = socket.getaddrinfo = refused\n"
-        "from querytier.data.redaction import redact\n"
+        "from querytier.data.ingest.redaction import redact\n"
         "redact('a@b.org')\n"
         "loaded = 'datafog.telemetry' in sys.modules\n"
         "print(json.dumps([loaded, os.environ['DATAFOG_NO_TELEMETRY']]))\n"

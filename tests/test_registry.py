@@ -13,19 +13,19 @@ import pytest
 from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
 from querytier.classifier.manifest import load_manifest
 from querytier.errors import UsageError
-from querytier.gating import ask_gate
-from querytier.loop_params import GateParams
-from querytier.model_uri import fetch_artifact, registered_at
-from querytier.params import EvaluateParams, Params
-from querytier.registry import REGISTERED_NAME
-from querytier.run_records import version_tags
-from querytier.run_reference import RunReference
+from querytier.loop.gate import ask_gate
+from querytier.pipeline.param_sections import GateParams
+from querytier.pipeline.params import EvaluateParams, Params
+from querytier.pipeline.run_records import version_tags
+from querytier.pipeline.stages import evaluate_stage
 from querytier.serve import Router, RouterSettings
-from querytier.serve.decision_log import DecisionLog
-from querytier.serve.reloading import load_proved, watch
-from querytier.stages import evaluate_stage
-from querytier.store import StoreError, open_store
-from querytier.tracking import Tracker
+from querytier.serve.http.reloading import load_proved, watch
+from querytier.serve.log.decision_log import DecisionLog
+from querytier.tracking.model_uri import fetch_artifact, registered_at
+from querytier.tracking.registry import REGISTERED_NAME
+from querytier.tracking.run_reference import RunReference
+from querytier.tracking.store import StoreError, open_store
+from querytier.tracking.tracker import Tracker
 
 mlflow = pytest.importorskip("mlflow")
 

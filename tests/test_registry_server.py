@@ -19,11 +19,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from querytier.classifier.artifact import MANIFEST, MODEL, file_sha256, verified_manifest
-from querytier.model_uri import fetch_artifact
-from querytier.run_records import version_tags
+from querytier.pipeline.run_records import version_tags
 from querytier.serve import Router
-from querytier.store import open_store
-from querytier.tracking import Tracker
+from querytier.tracking.model_uri import fetch_artifact
+from querytier.tracking.store import open_store
+from querytier.tracking.tracker import Tracker
 
 pytest.importorskip("mlflow")
 pytestmark = [

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss as log_loss_of_scikit_learn
 
-from querytier.eval.bootstrap import Resampling
-from querytier.eval.metrics import brier
-from querytier.eval.reliability import (
+from querytier.eval.calibration import (
     brier_parts,
     calibration_scores,
     log_loss,
     reliability_bins,
 )
+from querytier.eval.intervals import Resampling
+from querytier.eval.metrics import brier
 
 ROW = st.tuples(
     st.integers(0, 8).map(lambda n: n / 8),

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from querytier.eval.certificate_words import promise_sentence
-from querytier.eval.report import render_markdown, render_model_card, render_report
-from querytier.eval.result_table import beside_baselines, headline
+from querytier.eval.certificates.wording import promise_sentence
+from querytier.eval.report.pages import render_markdown, render_model_card, render_report
+from querytier.eval.report.table import beside_baselines, headline
 
 PLOTS = dict.fromkeys(("gain", "reliability", "scores"), '<svg role="img" aria-label="a plot"/>')
 TEXT = "Is 7 < 8 & why? <script>alert(1)</script> " * 7

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from querytier.data.examples import Examples
-from querytier.rounds import Loop, LoopBusyError, Round
-from querytier.tracking import Tracker
+from querytier.loop.rounds import Loop, LoopBusyError, Round
+from querytier.tracking.tracker import Tracker
 
 ROOT = Path(__file__).parents[1]
 LABELS = "query=query,id=id,needs_frontier=label,time=time"

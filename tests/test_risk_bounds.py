@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from querytier.eval.risk_bounds import (
+from querytier.eval.certificates.risk_bounds import (
     betting_bound,
     betting_log_p_value,
     binomial_log_p_values,

@@ -14,7 +14,7 @@ from querytier.errors import ArtifactError
 from querytier.serve import Decision, Exploration, Router, RouterSettings
 from querytier.serve.choices import allowed_tiers
 from querytier.serve.conversations import Conversations
-from querytier.serve.shadow import Shadow
+from querytier.serve.http.shadow import Shadow
 
 TIERS = ("cheap", "frontier")
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from querytier.errors import TrainingError, UsageError
-from querytier.training.searching import search
+from querytier.training.optuna_search import search
 
 TRIALS = 13
 KILLED_IN_TRIAL_7 = """

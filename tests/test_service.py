@@ -33,14 +33,14 @@ from pydantic import TypeAdapter
 
 from querytier.classifier.artifact import file_sha256
 from querytier.classifier.manifest import dump_manifest, load_manifest
-from querytier.data.reading import read_records
+from querytier.data.formats.reading import read_records
 from querytier.serve import Decision, Router, RouterSettings
-from querytier.serve.access import Limits
-from querytier.serve.score_drift import ScoreDrift
-from querytier.serve.service import application
-from querytier.serve.service_settings import ServiceSettings
-from querytier.serve.tracing import record_span
-from querytier.serve.wire import DecisionAnswer
+from querytier.serve.http.access import Limits
+from querytier.serve.http.app import application
+from querytier.serve.http.score_drift import ScoreDrift
+from querytier.serve.http.settings import ServiceSettings
+from querytier.serve.http.telemetry import record_span
+from querytier.serve.http.wire import DecisionAnswer
 
 ARTIFACTS = Path(__file__).parent / "fixtures" / "artifacts"
 TOKEN = "a-token-of-this-test"
@@ -599,7 +599,7 @@ def test_spans_are_made_only_where_the_process_traces_and_routers_load_no_server
         "assert not heavy & set(sys.modules)\n"
         "from opentelemetry import trace\n"
         "from opentelemetry.sdk.trace import TracerProvider\n"
-        "from querytier.serve.tracing import tracer\n"
+        "from querytier.serve.http.telemetry import tracer\n"
         "assert tracer() is None\n"
         "trace.set_tracer_provider(TracerProvider())\n"
         "assert tracer() is not None\n"
@@ -885,8 +885,8 @@ def test_the_verb_explains_itself(call):
 
 
 def test_a_missing_extra_is_named(call, monkeypatch):
-    monkeypatch.setitem(sys.modules, "querytier.serve.serving", None)
-    monkeypatch.delitem(sys.modules, "querytier.serve.access", raising=False)
+    monkeypatch.setitem(sys.modules, "querytier.serve.http.server", None)
+    monkeypatch.delitem(sys.modules, "querytier.serve.http.access", raising=False)
     monkeypatch.setitem(sys.modules, "starlette.datastructures", None)
     code, _, err = call("serve", "--artifact", ARTIFACTS / "format-2")
     assert (code, "pip install 'querytier[serve]'" in err) == (1, True)

@@ -22,7 +22,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from querytier.serve import Decision, Router, RouterSettings
-from querytier.serve.decision_log import DecisionLog, LogSettings
+from querytier.serve.log.decision_log import DecisionLog, LogSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -96,7 +96,8 @@ class Served:
 AS_IT_IS = ("-m", "querytier")
 WITHOUT_HTTPTOOLS = (
     "-c",
-    "import sys; sys.modules['httptools'] = None; from querytier.cli import main; sys.exit(main())",
+    """import sys; sys.modules["httptools"] = None
+from querytier.cli.main import main; sys.exit(main())""",
 )
 
 
@@ -552,8 +553,8 @@ CLOCK_PROGRAM = """
 import sys, time
 from pathlib import Path
 from querytier.serve import Router, RouterSettings
-from querytier.serve.decision_service import DecisionService
-from querytier.serve.service_settings import ServiceSettings
+from querytier.serve.http.service import DecisionService
+from querytier.serve.http.settings import ServiceSettings
 router = Router.load(Path(sys.argv[1]), RouterSettings(deadline_ms=5000))
 service = DecisionService(ServiceSettings(Path(sys.argv[1])))
 real, offset = time.time, 0.0

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from querytier.data.reading import read_records
+from querytier.data.formats.reading import read_records
 from querytier.errors import ArtifactError, UsageError
 from querytier.serve import Router, RouterSettings, TenantCap
-from querytier.serve.decision_log import DecisionLog
-from querytier.serve.decision_service import DecisionService
-from querytier.serve.neighbours import LabelledQueries, Neighbours
-from querytier.serve.refusal import Refusal
-from querytier.serve.service_settings import Asked, ServiceSettings
-from querytier.serve.shadow import Shadow
-from querytier.serve.shadowing import ShadowSettings
-from querytier.serve.tier_costs import TierCosts
-from querytier.serve.wire import Outcome
+from querytier.serve.http.neighbours import LabelledQueries, Neighbours
+from querytier.serve.http.refusal import Refusal
+from querytier.serve.http.service import DecisionService
+from querytier.serve.http.settings import Asked, ServiceSettings
+from querytier.serve.http.shadow import Shadow
+from querytier.serve.http.shadow_metrics import ShadowSettings
+from querytier.serve.http.tier_costs import TierCosts
+from querytier.serve.http.wire import Outcome
+from querytier.serve.log.decision_log import DecisionLog
 
 ARTIFACTS = Path(__file__).parent / "fixtures" / "artifacts"
 CHAMPION, CHALLENGER = ARTIFACTS / "format-1", ARTIFACTS / "format-2"

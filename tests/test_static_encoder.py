@@ -8,25 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from querytier.classifier.exporting import Lineage, export_artifact
-from querytier.classifier.features import Features
-from querytier.classifier.head import Heads, Member
+from querytier.classifier.export.exporting import Lineage, export_artifact
+from querytier.classifier.export.parity import parity_views
+from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.manifest import Certificate
-from querytier.classifier.nets import Linear
-from querytier.classifier.parity import parity_views
-from querytier.classifier.precision import Calibrated
-from querytier.classifier.words import word_tokenizer, words_of
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
+from querytier.classifier.model.words import word_tokenizer, words_of
 from querytier.data.text_view import text_view
 from querytier.errors import TrainingError
 from querytier.serve import Router
-from querytier.training.static_encoder import (
+from querytier.training.encoders.static import (
     STATIC_MAX_TOKENS,
     distil,
     read_static,
     static_encoder,
     write_static,
 )
-from querytier.training.word_vectors import refined, word_projection
+from querytier.training.encoders.word_vectors import refined, word_projection
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from querytier.classifier.export.onnx_graph import OPSET
 from querytier.classifier.golden import golden_queries
-from querytier.classifier.graph import OPSET
-from querytier.classifier.surface import SurfaceTable, surface_table
+from querytier.classifier.model.surface import SurfaceTable, surface_table
 from querytier.classifier.tokens import MAX_TOKENS
 from querytier.data.text_view import text_view
 from querytier.errors import TrainingError

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.data.examples import Examples
-from querytier.data.labelled_log import LabelledLog, Reading
-from querytier.data.reading import read_records
-from querytier.data.sources import LogSource
+from querytier.data.formats.reading import read_records
+from querytier.data.ingest.labelled_log import LabelledLog, Reading
+from querytier.data.ingest.sources import LogSource
 from querytier.serve import Exploration, Router, RouterSettings, TenantCap
 from querytier.serve.choices import Choice, capped
-from querytier.serve.decision_log import DecisionLog
+from querytier.serve.log.decision_log import DecisionLog
 from querytier.serve.tenants import TenantShares
 
 ARTIFACT = Path(__file__).parent / "fixtures" / "artifacts" / "format-2"

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from querytier.classifier.encoder import load_encoder
+from querytier.classifier.model.encoder import load_encoder
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.training.baselines import Labelled
-from querytier.training.candidates import cross_validate
+from querytier.training.checkpoints import Unfinished
+from querytier.training.hyperparameters import Search
 from querytier.training.learners import BoostedTrees, LinearLearner
+from querytier.training.model_selection import cross_validate
 from querytier.training.recipes import Recipe
-from querytier.training.refining import Search
-from querytier.training.unfinished import Unfinished
 
 NAMED = "tuned_stack_linear+terms+trees_by_gain"
 PARAMS = f"""

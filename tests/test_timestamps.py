@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.columns import ColumnMap
+from querytier.data.column_map import ColumnMap
 from querytier.data.example import example_from
 from querytier.data.labelling import LabelRules
-from querytier.data.mapped_values import BadRecordError
 from querytier.data.timestamps import utc_time
+from querytier.data.values import BadRecordError
 
 MOMENTS = st.integers(10**14, 42 * 10**14).map(
     lambda microseconds: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from querytier.classifier.golden import golden_queries
+from querytier.classifier.model.words import word_tokenizer
 from querytier.classifier.tokens import ViewTokenizer
-from querytier.classifier.words import word_tokenizer
 from querytier.data.text_view import text_view
 
 PIECES = [

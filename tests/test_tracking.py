@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from querytier.tracking import REGISTERED_NAME
+from querytier.tracking.tracker import REGISTERED_NAME
 
 mlflow = pytest.importorskip("mlflow")
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from querytier.errors import UsageError
-from querytier.eval.drift import find_drift
-from querytier.eval.drift_findings import DriftRule
-from querytier.eval.drift_windows import Observed
-from querytier.loop_params import DriftParams
-from querytier.traffic_windows import Span, model_of
+from querytier.eval.drift.findings import DriftRule
+from querytier.eval.drift.tests import find_drift
+from querytier.eval.drift.windows import Observed
+from querytier.loop.drift_windows import Span, model_of
+from querytier.pipeline.param_sections import DriftParams
 
 RULE = DriftRule(permutations=1199, fewest_groups=50)
 THINGS = ["bakery", "ferry", "archive", "greenhouse", "sensor", "choir", "tunnel", "lantern"]

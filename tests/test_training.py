@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.classifier.calibrator import Calibrator
-from querytier.classifier.head import Heads, gain_of
+from querytier.classifier.model.calibrator import Calibrator
+from querytier.classifier.model.head import Heads, gain_of
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
-from querytier.eval.bootstrap import undefined
+from querytier.eval.intervals import undefined
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted, group_folds
-from querytier.training.candidates import choose, cross_validate
-from querytier.training.fitted import Fitted, fit_classifier, threshold_for
-from querytier.training.fitting import (
+from querytier.training.cross_validation import Candidate, metric_for
+from querytier.training.fit import Fitted, fit_classifier, threshold_for
+from querytier.training.learners import BoostedTrees, LinearLearner, MlpLearner
+from querytier.training.linear_models import (
     check_both_classes,
     fit_linear,
     gain_rows,
     soft_rows,
 )
-from querytier.training.judging import Candidate, metric_for
-from querytier.training.learners import BoostedTrees, LinearLearner, MlpLearner
+from querytier.training.model_selection import choose, cross_validate
 from querytier.training.platt import fit_platt
 from querytier.training.recipes import Recipe, recipe_from, recipes_of
 

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from querytier.classifier.exporting import Lineage, TypicalQueries, export_artifact
-from querytier.classifier.features import Features
-from querytier.classifier.head import Heads, Member
+from querytier.classifier.export.exporting import Lineage, TypicalQueries, export_artifact
+from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.manifest import Certificate
-from querytier.classifier.nets import Linear
-from querytier.classifier.nodes import Nodes
-from querytier.classifier.precision import Calibrated
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
+from querytier.classifier.model.onnx_nodes import Nodes
+from querytier.classifier.model.typicality import Typicality
 from querytier.classifier.runtime import Classifier
-from querytier.classifier.typicality import Typicality
 from querytier.data.text_view import text_view
 
 

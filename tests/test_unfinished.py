@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from querytier.training.unfinished import NOTHING_KEPT, Unfinished
+from querytier.training.checkpoints import NOTHING_KEPT, Unfinished
 
 RUN = {"fingerprint": "5f2e", "seed": 17, "folds": 3, "encoders": ["minilm"]}
 
@@ -20,7 +20,7 @@ PROGRAM = """
 import os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from querytier.training.unfinished import Unfinished
+from querytier.training.checkpoints import Unfinished
 
 folder, said, result, killed_after, largest_file = sys.argv[1:]
 if largest_file:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from querytier.eval.verdict_page import headline, next_steps
+from querytier.eval.report.round_page import headline, next_steps
 
 PASSED = {"passed": True, "checks": [{"name": "quality at matched cost", "passed": True}]}
 

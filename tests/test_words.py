@@ -9,10 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from querytier.classifier.encoder import load_encoder
-from querytier.classifier.nodes import Nodes
+from querytier.classifier.model.encoder import load_encoder
+from querytier.classifier.model.onnx_nodes import Nodes
+from querytier.classifier.model.words import (
+    UNKNOWN,
+    add_words,
+    cuts_words,
+    word_tokenizer,
+    words_of,
+)
 from querytier.classifier.tokens import ViewTokenizer
-from querytier.classifier.words import UNKNOWN, add_words, cuts_words, word_tokenizer, words_of
 from querytier.data.text_view import text_view
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))

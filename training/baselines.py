@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.head import Blocks
+from querytier.classifier.model.head import Blocks
 from querytier.data.examples import Examples
 from querytier.errors import TrainingError
-from querytier.training.fitting import soft_rows
+from querytier.training.linear_models import soft_rows
 
 __all__ = [
     "LEARNED_BASELINES",

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.encoder import Encoder
-from querytier.data.atomic import atomic_file
-from querytier.data.cache_folder import default_cache_folder
+from querytier.cache_folder import default_cache_folder
+from querytier.classifier.model.encoder import Encoder
+from querytier.files import atomic_file
 
 __all__ = ["EmbeddingCache"]
 

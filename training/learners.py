@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from querytier.classifier.head import Member, side_by_side
-from querytier.classifier.nets import Linear, Net
+from querytier.classifier.model.head import Member, side_by_side
+from querytier.classifier.model.nets import Linear, Net
 from querytier.training.baselines import Labelled
-from querytier.training.boosting import fit_trees
-from querytier.training.fitting import HardRows, fit_linear, fit_mlp, gain_rows, soft_rows
+from querytier.training.boosted_trees import fit_trees
+from querytier.training.linear_models import HardRows, fit_linear, fit_mlp, gain_rows, soft_rows
 
 __all__ = ["BoostedTrees", "LinearLearner", "MemberLearner", "MlpLearner", "encoder_of"]
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.training.baselines import Labelled, group_folds
-from querytier.training.calibrating import Method
-from querytier.training.fitted import fit_classifier
+from querytier.training.calibration import Method
+from querytier.training.checkpoints import NOTHING_KEPT, Kept
+from querytier.training.fit import fit_classifier
+from querytier.training.hyperparameters import Search
 from querytier.training.recipes import Recipe
-from querytier.training.refining import Search
-from querytier.training.unfinished import NOTHING_KEPT, Kept
 
 __all__ = ["OutOfFold", "nested_cross_validation"]
 

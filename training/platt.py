@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.training.fitting import soft_rows
+from querytier.training.linear_models import soft_rows
 
 __all__ = ["fit_platt", "smoothed_targets"]
 

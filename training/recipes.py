@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from querytier.classifier.head import Heads
+from querytier.classifier.model.head import Heads
 from querytier.data.examples import Examples
 from querytier.training.baselines import Labelled
 from querytier.training.learners import (

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from population import CHEAP_COST, FRONTIER_COST
 from router import Answered
 
-from querytier.eval.bootstrap import Estimate, Resampling, difference
-from querytier.eval.matched import frontier_shares
+from querytier.eval.gate.matched_cost import frontier_shares
+from querytier.eval.intervals import Estimate, Resampling, difference
 from querytier.serve import Router
 
 __all__ = ["Account", "account", "printed"]

@@ -1,5 +1,5 @@
 """`python -m querytier`, the same as `querytier`."""
 
-from querytier.cli import main
+from querytier.cli.main import main
 
 main()

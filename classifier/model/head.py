@@ -1,0 +1,201 @@
+"""The heads: what ranks queries by their features, and P(needs_frontier)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.classifier.model.calibrator import Calibrator
+from querytier.classifier.model.nets import NETS, Net
+from querytier.classifier.model.onnx_nodes import Nodes
+
+__all__ = ["Blocks", "Heads", "Member", "gain_of", "side_by_side"]
+
+Floats = NDArray[np.float64]
+# Features by the name of their block, each of shape (n, d), float32, dense or sparse.
+Blocks = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One learner: which features it reads, and what it makes of them.
+
+    Attributes
+    ----------
+    blocks : tuple of str
+        Names of the blocks of features, side by side.
+    need : Net
+        One output: the log-odds of needs_frontier.
+    gain : Net or None
+        Three outputs, which `gain_of` reads as log-odds of cheap better, tie and frontier better,
+        or one, the expected gain itself.
+    """
+
+    blocks: tuple[str, ...]
+    need: Net
+    gain: Net | None = None
+
+    def log_odds(self, blocks: Blocks) -> Floats:
+        """Return the log-odds of needs_frontier, shape (n,)."""
+        return self.need.outputs(side_by_side(blocks, self.blocks))[:, 0]
+
+    def gains(self, blocks: Blocks) -> Floats:
+        """Return the expected gains, shape (n,)."""
+        assert self.gain is not None
+        return gain_of(self.gain.outputs(side_by_side(blocks, self.blocks)))
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """What a graph computes of a query's features: the mean of its members.
+
+    Attributes
+    ----------
+    members : tuple of Member
+    calibrator : Calibrator
+        From the members' mean log-odds to those of the calibrated probability.
+    ranks_by : {"p_frontier", "gain"}
+        What ranks queries, and is compared with the threshold.
+    """
+
+    members: tuple[Member, ...]
+    ranks_by: Literal["p_frontier", "gain"] = "p_frontier"
+    calibrator: Calibrator = field(default_factory=Calibrator.identity)
+
+    @property
+    def blocks(self) -> set[str]:
+        """The names of all blocks of features that members read."""
+        return {name for member in self.members for name in member.blocks}
+
+    @property
+    def smooth(self) -> bool:
+        """Whether a small change of the features is a small change of the outputs."""
+        return all(member.need.kind != "trees" for member in self.members)
+
+    def log_odds(self, blocks: Blocks) -> Floats:
+        """Return the log-odds of needs_frontier before calibration, shape (n,)."""
+        return np.asarray(np.mean([one.log_odds(blocks) for one in self.members], axis=0))
+
+    def p_frontier(self, blocks: Blocks) -> Floats:
+        """Return calibrated probabilities in [0, 1], shape (n,)."""
+        return np.asarray(1 / (1 + np.exp(-self.calibrator.logits(self.log_odds(blocks)))))
+
+    def decision_scores(self, blocks: Blocks) -> Floats:
+        """Return what is compared with the threshold, shape (n,)."""
+        if self.ranks_by == "p_frontier":
+            return self.p_frontier(blocks)
+        return np.asarray(np.mean([one.gains(blocks) for one in self.members], axis=0))
+
+    def calibrated(self, calibrator: Calibrator) -> "Heads":
+        """Return the heads with another calibrator."""
+        return replace(self, calibrator=calibrator)
+
+    def add_to(self, nodes: Nodes, names: Mapping[str, str]) -> dict[str, str]:
+        """Add them to a graph.
+
+        Parameters
+        ----------
+        nodes : Nodes
+        names : mapping of str to str
+            The blocks' names in the graph.
+
+        Returns
+        -------
+        dict
+            The names of `p_frontier` and, where it ranks, `gain` in the graph.
+        """
+        needs, gains = [], []
+        for member in self.members:
+            read = _side_by_side(nodes, [names[block] for block in member.blocks])
+            needs.append(member.need.add_to(nodes, read))
+            if self.ranks_by == "gain" and member.gain is not None:
+                gains.append(_gain(nodes, member.gain, read))
+        logits = self.calibrator.add_to(nodes, _mean(nodes, needs))
+        outputs = {"p_frontier": _flat(nodes, nodes.add("Sigmoid", [logits]))}
+        if gains:
+            outputs["gain"] = _flat(nodes, _mean(nodes, gains))
+        return outputs
+
+    def record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what JSON keeps, and what `numpy.savez` keeps."""
+        members: list[dict[str, Any]] = []
+        arrays: dict[str, NDArray[Any]] = {}
+        for place, member in enumerate(self.members):
+            nets = {"need": member.need} | ({"gain": member.gain} if member.gain else {})
+            members.append(
+                {"blocks": member.blocks, **{name: net.kind for name, net in nets.items()}}
+            )
+            for name, net in nets.items():
+                arrays |= {f"{place}.{name}.{key}": one for key, one in net.arrays().items()}
+        calibrator = {key: getattr(self.calibrator, key) for key in ("rising", "falling", "offset")}
+        content = {"members": members, "ranks_by": self.ranks_by, "calibrator": calibrator}
+        return content, arrays
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Heads":
+        """Return the heads whose `record` this is."""
+
+        def net(place: int, name: str) -> Net | None:
+            kind = content["members"][place].get(name)
+            if kind is None:
+                return None
+            start = f"{place}.{name}."
+            parts = {
+                key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)
+            }
+            return NETS[kind](**parts)
+
+        members = []
+        for place, member in enumerate(content["members"]):
+            need = net(place, "need")
+            assert need is not None
+            members.append(Member(tuple(member["blocks"]), need, net(place, "gain")))
+        return cls(tuple(members), content["ranks_by"], Calibrator(**content["calibrator"]))
+
+
+def gain_of(outputs: Floats) -> Floats:
+    """Return P(frontier better) - P(cheap better) of log-odds, or the one output as it is.
+
+    Parameters
+    ----------
+    outputs : ndarray of float64, shape (n, 3) or (n, 1)
+
+    Examples
+    --------
+    >>> gain_of(np.zeros((1, 3))).tolist(), gain_of(np.array([[0.25]])).tolist()
+    ([0.0], [0.25])
+    """
+    if outputs.shape[1] == 1:
+        return outputs[:, 0]
+    parts = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    shares = parts / parts.sum(axis=1, keepdims=True)
+    return np.asarray(shares[:, 2] - shares[:, 0])
+
+
+def side_by_side(blocks: Blocks, names: Sequence[str]) -> Any:
+    """Return the features of several blocks as one matrix; one block is returned as it is."""
+    if len(names) == 1:
+        return blocks[names[0]]
+    return np.hstack([blocks[name] for name in names])
+
+
+def _side_by_side(nodes: Nodes, names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else nodes.add("Concat", names, axis=1)
+
+
+def _mean(nodes: Nodes, columns: Sequence[str]) -> str:
+    return columns[0] if len(columns) == 1 else nodes.add("Mean", columns)
+
+
+def _gain(nodes: Nodes, net: Net, features: str) -> str:
+    outputs = net.add_to(nodes, features)
+    if net.kind == "trees":
+        return outputs
+    shares = nodes.add("Softmax", [outputs], axis=1)
+    return nodes.gemm(shares, np.array([[-1.0, 0.0, 1.0]]), np.zeros(1))
+
+
+def _flat(nodes: Nodes, column: str) -> str:
+    return nodes.add("Reshape", [column, nodes.constant(np.array([-1]))])

@@ -1,0 +1,115 @@
+"""Votes of Chatbot Arena: people's choices between the answers of two models out of many.
+
+Two forms. The published conversations (`model_a`, `model_b`, `winner`, `conversation_a`), whose
+turns hold text (lmsys/chatbot_arena_conversations) or parts of it
+(lmarena-ai/arena-human-preference-140k); and the table of 55,000 votes
+(lmsys/lmsys-arena-human-preference-55k), with a JSON list of the user's turns as `prompt` and a
+column for each outcome. Both are known from the sets' cards and from programs that read them.
+"""
+
+from collections.abc import Mapping
+
+from querytier.data.formats.canonical import OTHER_MODEL, UnusableRecordError, canonical_fields
+from querytier.data.loose_values import first_of, parsed, score_in, sequence_in, text_in, utc_time
+from querytier.data.model_pair import ModelPair
+from querytier.data.text_view import last_user_text
+from querytier.errors import UsageError
+
+__all__ = ["are_arena_fields", "arena_fields"]
+
+Fields = Mapping[str, object]
+
+_OUTCOME_COLUMNS = {"winner_model_a": "model_a", "winner_model_b": "model_b", "winner_tie": "tie"}
+_OUTCOMES = {"tie": "tie", "tie (bothbad)": "both_bad", "both_bad": "both_bad"}
+
+
+def are_arena_fields(fields: Fields) -> bool:
+    """Tell whether a record is a vote between two named models, in either form."""
+    names = fields.keys()
+    has_outcome = {"winner", "conversation_a"} <= names or ({"prompt", *_OUTCOME_COLUMNS} <= names)
+    return {"model_a", "model_b"} <= names and has_outcome
+
+
+def arena_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
+    """Return the canonical fields of a vote; the pair tells which model is the frontier's.
+
+    The vote is on the whole conversation, so all turns of the user are joined, as those of
+    RouterBench are. The table of 55,000 votes has one kind of tie, which here is "tie" even where
+    both answers were bad. Votes of one evaluation session are one conversation.
+
+    Raises
+    ------
+    UnusableRecordError
+        If the two models are not both of the pair, or there is no query, or no one outcome.
+    UsageError
+        If there is no pair.
+
+    Examples
+    --------
+    >>> vote = {"model_a": "large", "model_b": "small", "winner": "model_b"}
+    >>> hi = [{"role": "user", "content": "Hi"}]
+    >>> arena_fields({**vote, "conversation_a": hi}, ModelPair("small", "large"))
+    {'query': 'Hi', 'winner': 'cheap'}
+    """
+    tier_of = _tiers(fields, pair)
+    time = utc_time(first_of(fields, "tstamp", "timestamp"))
+    return canonical_fields(
+        None,
+        id=text_in(first_of(fields, "question_id", "id")),
+        time=time and time.isoformat(),
+        conversation=text_in(fields.get("evaluation_session_id")),
+        query=_query(fields),
+        language=text_in(fields.get("language")),
+        winner=_winner(fields, tier_of),
+    )
+
+
+def _tiers(fields: Fields, pair: ModelPair | None) -> dict[str, str]:
+    """Return the tier of either side of the vote."""
+    models = {side: text_in(fields.get(side)) for side in ("model_a", "model_b")}
+    if pair is None:
+        raise UsageError(
+            "the log holds votes between two of many models, and no pair of models is named; name "
+            f"its cheap and its frontier model, such as {models['model_a']} and {models['model_b']}"
+        )
+    tiers: dict[str, str] = {}
+    for side, model in models.items():
+        tier = pair.tier_of(model) if model else None
+        if tier is None:
+            raise UnusableRecordError(f"{OTHER_MODEL}: {model}" if model else f"{side} missing")
+        tiers[side] = tier
+    if len(set(tiers.values())) < 2:
+        raise UnusableRecordError(f"{OTHER_MODEL}: both are the {tiers['model_a']} one")
+    return tiers
+
+
+def _winner(fields: Fields, tier_of: Mapping[str, str]) -> str:
+    if "winner" in fields:
+        outcome = text_in(fields["winner"])
+    else:
+        chosen = [side for name, side in _OUTCOME_COLUMNS.items() if score_in(fields.get(name))]
+        outcome = chosen[0] if len(chosen) == 1 else None
+    winner = tier_of.get(outcome or "") or _OUTCOMES.get(outcome or "")
+    if winner is None:
+        raise UnusableRecordError(f"no one winner: {outcome}" if outcome else "no one winner")
+    return winner
+
+
+def _query(fields: Fields) -> str:
+    turns = _conversation(fields) if "conversation_a" in fields else _prompts(fields.get("prompt"))
+    query = "\n".join(filter(str.strip, turns))
+    if not query:
+        raise UnusableRecordError("query empty")
+    return query
+
+
+def _conversation(fields: Fields) -> list[str]:
+    turns = sequence_in(fields["conversation_a"])
+    return [last_user_text([turn]) for turn in turns if isinstance(turn, Mapping)]
+
+
+def _prompts(prompt: object) -> list[str]:
+    turns = parsed(prompt)
+    return [
+        turn for turn in (turns if isinstance(turns, list) else [turns]) if isinstance(turn, str)
+    ]

@@ -1,0 +1,229 @@
+"""Canonical log records: one set of names for what gateways and tracers log under many.
+
+The fields of a canonical record are flat and among `CANONICAL_FIELDS`. What a log does not state is
+absent, and so is a value that cannot be read as its kind: a time that is none, a cost of NaN.
+Nothing is made up. A record of a known schema that is of no use becomes a `Record` with a problem;
+`is_passed_over` tells those that were never about the two tiers from those that are bad.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from querytier.data.formats.reading import Record
+from querytier.data.loose_values import first_of, parsed, score_in, text_in
+from querytier.data.model_pair import ModelPair
+from querytier.data.text_view import last_user_text
+
+__all__ = [
+    "CANONICAL_FIELDS",
+    "EMPTY_QUERY",
+    "HASHED_QUERY",
+    "NESTED_TOO_DEEPLY",
+    "NOT_A_CALL",
+    "NO_DECISION",
+    "OTHER_MODEL",
+    "UnusableRecordError",
+    "canonical_fields",
+    "converted",
+    "is_passed_over",
+    "logged_query",
+    "outcomes_of",
+    "unusable",
+]
+
+CANONICAL_FIELDS = (
+    "id",
+    "time",
+    "conversation",
+    "query",
+    "requested_model",
+    "served_model",
+    "tier",
+    "provider",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "latency_ms",
+    "status",
+    "tags",
+    "propensity",
+    "policy",
+    "outcomes",
+    "outcome",
+    "feedback",
+    "cheap_score",
+    "frontier_score",
+    "cheap_cost",
+    "frontier_cost",
+    "domain",
+    "language",
+    "winner",
+)
+NOT_A_CALL = "not an LLM call"
+NESTED_TOO_DEEPLY = "nested too deeply"
+OTHER_MODEL = "a model outside the pair"
+HASHED_QUERY = "query kept as a hash only"
+EMPTY_QUERY = "decision without a query"
+NO_DECISION = "outcome of no decision in these logs"
+
+_NONE_OF_OURS = (NOT_A_CALL, OTHER_MODEL, HASHED_QUERY, EMPTY_QUERY, NO_DECISION)
+
+_QUERY_HOLDERS = ("messages", "input", "contents", "prompt")
+
+
+class UnusableRecordError(ValueError):
+    """A record is of its schema and still of no use; the message becomes its problem."""
+
+
+def canonical_fields(
+    pair: ModelPair | None, *, alias: str | None = None, **values: object
+) -> dict[str, object]:
+    """Return the values that are there, and the tier where the pair tells it.
+
+    The tier is that of the model that served; where the log does not name it, that of the one that
+    was requested.
+
+    Parameters
+    ----------
+    pair : ModelPair or None
+    alias : str or None
+        A requested model of a gateway, which may stand for many models: it tells no tier.
+    **values : object
+        By canonical name.
+
+    Examples
+    --------
+    >>> pair = ModelPair("small", "large")
+    >>> canonical_fields(pair, query="Hi", served_model="large", cost=None, tags=[])
+    {'query': 'Hi', 'served_model': 'large', 'tier': 'frontier'}
+    >>> canonical_fields(pair, requested_model="large"), canonical_fields(pair, alias="large")
+    ({'requested_model': 'large', 'tier': 'frontier'}, {'requested_model': 'large'})
+    """
+    model = values.get("served_model") or values.get("requested_model")
+    if pair is not None and isinstance(model, str):
+        values["tier"] = pair.tier_of(model)
+    values.setdefault("requested_model", alias)
+    return {name: value for name, value in values.items() if value not in (None, "", [])}
+
+
+def converted(
+    record: Record, canonical_of: Callable[[Mapping[str, object]], dict[str, object]]
+) -> Record:
+    """Return the record with canonical fields, or with the problem for which it has none."""
+    if record.problem is not None or record.fields is None:
+        return record
+    try:
+        return replace(record, fields=canonical_of(record.fields))
+    except UnusableRecordError as error:
+        return unusable(record, str(error))
+    except RecursionError:
+        return unusable(record, NESTED_TOO_DEEPLY)
+
+
+def unusable(record: Record, problem: str) -> Record:
+    """Return the record without fields, its line and raw text kept beside the problem."""
+    return replace(record, fields=None, problem=problem)
+
+
+def is_passed_over(record: Record) -> bool:
+    """Tell whether a record's problem is that it is none of ours, and not that it is bad.
+
+    Traces hold tool calls, score tables hold further models, and our own log holds decisions whose
+    text it was told not to keep: such records are counted, but no sign of a damaged log.
+    """
+    return (record.problem or "").split(":", 1)[0] in _NONE_OF_OURS
+
+
+def logged_query(*contents: object) -> str:
+    """Return the text of the last user turn in the first content that has any.
+
+    Parameters
+    ----------
+    *contents : object
+        Text, chat messages (also with OpenTelemetry's or Gemini's `parts`), a request body that
+        holds either, or any of these as JSON text.
+
+    Raises
+    ------
+    UnusableRecordError
+        If there is no content, or no text in its last user turn.
+
+    Examples
+    --------
+    >>> logged_query(None, '{"messages": [{"role": "user", "content": "Hi"}]}')
+    'Hi'
+    """
+    found = [text for text in map(_query_text, contents) if text is not None]
+    query = next(filter(str.strip, found), None)
+    if query is None:
+        raise UnusableRecordError("query empty" if found else "query not logged")
+    return query
+
+
+def outcomes_of(judged: Iterable[tuple[object, object, str]]) -> list[dict[str, object]]:
+    """Return the judgements of an answer; those without a name or a value are left out.
+
+    Parameters
+    ----------
+    judged : iterable of tuple
+        Name, value and source of each. Numbers and truth values become numbers, other values stay
+        text.
+
+    Examples
+    --------
+    >>> outcomes_of([("thumbs_up", True, "feedback"), ("tone", "rude", "EVAL"), ("x", None, "")])
+    [{'name': 'thumbs_up', 'value': 1.0, 'source': 'feedback'}, \
+{'name': 'tone', 'value': 'rude', 'source': 'EVAL'}]
+    """
+    return [
+        {"name": text_in(name), "value": text_in(value) if number is None else number, "source": by}
+        for name, value, by in judged
+        for number in (score_in(value),)
+        if text_in(name) and (number is not None or text_in(value))
+    ]
+
+
+def _query_text(content: object) -> str | None:
+    """Return the last user text; empty where that turn holds none, None without any messages."""
+    inner = parsed(content)
+    if isinstance(inner, Mapping):
+        text = _text_of_mapping(inner)
+    elif isinstance(inner, Sequence) and not isinstance(inner, str | bytes):
+        text = _text_of_turns(inner)
+    elif isinstance(inner, str) and inner:
+        return inner if inner == content else _query_text(inner)
+    else:
+        return None
+    is_other_json = text is None and inner and isinstance(content, str)
+    return str(content) if is_other_json else text
+
+
+def _text_of_mapping(body: Mapping[str, object]) -> str | None:
+    if "role" in body:
+        return _text_of_turns([body])
+    texts = (_query_text(body.get(name)) for name in _QUERY_HOLDERS)
+    return next((text for text in texts if text is not None), None)
+
+
+def _text_of_turns(turns: Sequence[object]) -> str | None:
+    if len(turns) == 1 and not isinstance(turns[0], Mapping):
+        return _query_text(turns[0])
+    messages = [_message(turn) for turn in turns if isinstance(turn, Mapping)]
+    return last_user_text(messages) if any(turn["role"] for turn in messages) else None
+
+
+def _message(turn: Mapping[str, object]) -> dict[str, object]:
+    """Return a turn of OpenAI, OpenTelemetry, Gemini or LangChain as a chat message."""
+    role = turn.get("role") or turn.get("type") or ("user" if "parts" in turn else None)
+    content = first_of(turn, "content", "parts")
+    if isinstance(content, list):
+        content = [_part(part) for part in content]
+    return {"role": "user" if role == "human" else role, "content": content}
+
+
+def _part(part: object) -> object:
+    if isinstance(part, str):
+        return {"text": part}
+    if isinstance(part, Mapping) and part.get("type") == "text" and "text" not in part:
+        return {"text": part.get("content")}
+    return part

@@ -1,0 +1,155 @@
+"""Calls as the gateways LiteLLM and Helicone log them.
+
+Langfuse's are in `querytier.data.formats.langfuse`.
+
+Sources: LiteLLM's `StandardLoggingPayload` and the table `LiteLLM_SpendLogs` of its proxy;
+Helicone's export. Fields that hold JSON as text are read as what they hold.
+"""
+
+import re
+from collections.abc import Mapping
+
+from querytier.data.formats.canonical import (
+    NOT_A_CALL,
+    UnusableRecordError,
+    canonical_fields,
+    logged_query,
+    outcomes_of,
+)
+from querytier.data.loose_values import (
+    first_of,
+    mapping_in,
+    milliseconds_between,
+    number_in,
+    sequence_in,
+    text_in,
+    utc_time,
+    whole_number_in,
+)
+from querytier.data.model_pair import ModelPair
+
+__all__ = ["helicone_fields", "litellm_fields", "litellm_spend_fields"]
+
+Fields = Mapping[str, object]
+
+_LITELLM_CALL = re.compile(r"completion|^a?responses$|anthropic_messages|generate_content|pass_thr")
+_LITELLM_STATUS = {"success": "ok", "failure": "error"}
+_REDACTED = "redacted-by-litellm"
+_FEEDBACK = {"true": "thumbs_up", "false": "thumbs_down"}
+_HELICONE_SESSION = "Helicone-Session-Id"
+
+
+def litellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
+    """Return the canonical fields of a `StandardLoggingPayload`.
+
+    The served model is the one that LiteLLM's router chose (`metadata.routing_decision`), else
+    `model`; `model_group` is the alias that was asked for, and tells no tier. The latency is end
+    less start: `response_time` is the time to the first token where the answer was streamed.
+
+    Raises
+    ------
+    UnusableRecordError
+        If it is no LLM call, or holds no query.
+    """
+    return _litellm(fields, pair, fields.get("id"), fields.get("response_cost"))
+
+
+def litellm_spend_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
+    """Return the canonical fields of a row of LiteLLM's spend table; as `litellm_fields`.
+
+    Recent proxies leave `messages` empty and store the request in `proxy_server_request`.
+    """
+    return _litellm(fields, pair, fields.get("request_id"), fields.get("spend"))
+
+
+def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
+    """Return the canonical fields of a request that Helicone logged.
+
+    The requested model tells no tier: the gateway may serve another, and then names that one.
+    Properties become tags (`name=value`), but for the session, which is the conversation. The
+    rating that users gave is the feedback, and an outcome from "feedback"; scores are outcomes from
+    "score".
+
+    Raises
+    ------
+    UnusableRecordError
+        If it is no LLM call, or holds no query: bodies are exported only where that was asked for.
+    """
+    body = mapping_in(fields.get("request_body"))
+    kind = text_in(body.get("_type"))
+    if kind or "embeddings" in (text_in(fields.get("request_path")) or ""):
+        raise UnusableRecordError(f"{NOT_A_CALL}: {kind or 'embeddings'}")
+    properties = mapping_in(first_of(fields, "properties", "request_properties"))
+    created = utc_time(fields.get("request_created_at"))
+    return canonical_fields(
+        pair,
+        id=text_in(fields.get("request_id")),
+        time=created and created.isoformat(),
+        conversation=text_in(properties.get(_HELICONE_SESSION)),
+        query=logged_query(body),
+        alias=text_in(fields.get("request_model")),
+        served_model=text_in(fields.get("response_model")),
+        provider=text_in(fields.get("provider")),
+        input_tokens=whole_number_in(fields.get("prompt_tokens")),
+        output_tokens=whole_number_in(fields.get("completion_tokens")),
+        cost=number_in(first_of(fields, "cost", "costUSD")),
+        latency_ms=number_in(fields.get("delay_ms")),
+        status=_http_status(fields.get("response_status")),
+        tags=[f"{name}={properties[name]}" for name in properties if name != _HELICONE_SESSION],
+        propensity=number_in(properties.get("propensity")),
+        policy=text_in(properties.get("policy")),
+        outcomes=_helicone_outcomes(fields),
+        feedback=_FEEDBACK.get(str(fields.get("feedback_rating")).strip().lower()),
+    )
+
+
+def _litellm(
+    fields: Fields, pair: ModelPair | None, own_id: object, cost: object
+) -> dict[str, object]:
+    call_type = text_in(fields.get("call_type"))
+    if call_type and not _LITELLM_CALL.search(call_type):
+        raise UnusableRecordError(f"{NOT_A_CALL}: {call_type}")
+    metadata = mapping_in(fields.get("metadata"))
+    routing = mapping_in(metadata.get("routing_decision"))
+    start, end = utc_time(fields.get("startTime")), utc_time(fields.get("endTime"))
+    return canonical_fields(
+        pair,
+        id=text_in(own_id),
+        time=start and start.isoformat(),
+        conversation=text_in(fields.get("session_id")) or text_in(fields.get("trace_id")),
+        query=_litellm_query(fields),
+        alias=text_in(fields.get("model_group")),
+        served_model=text_in(routing.get("routed_model")) or text_in(fields.get("model")),
+        provider=text_in(fields.get("custom_llm_provider")),
+        input_tokens=whole_number_in(fields.get("prompt_tokens")),
+        output_tokens=whole_number_in(fields.get("completion_tokens")),
+        cost=number_in(cost),
+        latency_ms=milliseconds_between(start, end),
+        status=_LITELLM_STATUS.get(text_in(fields.get("status")) or ""),
+        tags=[str(tag) for tag in sequence_in(fields.get("request_tags"))],
+        propensity=number_in(first_of({**metadata, **routing}, "propensity")),
+        policy=text_in(routing.get("router_type")),
+    )
+
+
+def _litellm_query(fields: Fields) -> str:
+    query = logged_query(fields.get("messages"), mapping_in(fields.get("proxy_server_request")))
+    if query == _REDACTED:
+        raise UnusableRecordError(f"query not logged: {_REDACTED}")
+    return query
+
+
+def _http_status(value: object) -> str | None:
+    code = number_in(value)
+    if code is None:
+        return None
+    return "ok" if 200 <= code < 300 else "error"
+
+
+def _helicone_outcomes(fields: Fields) -> list[dict[str, object]]:
+    scores = mapping_in(fields.get("scores")).items()
+    given = [
+        (name, score.get("value") if isinstance(score, Mapping) else score, "score")
+        for name, score in scores
+    ]
+    return outcomes_of([("feedback_rating", fields.get("feedback_rating"), "feedback"), *given])

@@ -1,0 +1,95 @@
+"""Judgements that a log keeps apart from the calls they judge: held until the calls come."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from querytier.data.formats.canonical import NESTED_TOO_DEEPLY, UnusableRecordError, unusable
+from querytier.data.formats.reading import Record
+
+__all__ = ["Judgement", "Judgements"]
+
+Outcome = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was said of an answer.
+
+    Attributes
+    ----------
+    record : Record
+        The one that says it.
+    targets : tuple of str
+        What it judges: names of a call, each of which is enough to find it.
+    own_id : str
+        Tells a judgement that comes again from another one of the same target.
+    time : datetime or None
+    outcome : dict
+        Name, value and source.
+    """
+
+    record: Record
+    targets: tuple[str, ...]
+    own_id: str
+    time: datetime | None
+    outcome: Outcome
+
+
+class Judgements:
+    """Judgements by what they judge.
+
+    Memory: all judgements, none of the calls.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong with a judgement that no call has taken.
+    judgement_of : callable
+        Makes a judgement of a record and its fields, or raises `UnusableRecordError`.
+    """
+
+    def __init__(
+        self, problem: str, judgement_of: Callable[[Record, Mapping[str, object]], Judgement]
+    ) -> None:
+        self._problem = problem
+        self._judgement_of = judgement_of
+        self._by_target: dict[str, dict[str, Judgement]] = {}
+        self._joined: set[tuple[str, str]] = set()
+
+    def take(self, record: Record) -> Record | None:
+        """Keep a judgement, of several with its id the newest; return a record that is none."""
+        if record.fields is None:
+            return record
+        try:
+            judgement = self._judgement_of(record, record.fields)
+        except UnusableRecordError as error:
+            return unusable(record, str(error))
+        except RecursionError:
+            return unusable(record, NESTED_TOO_DEEPLY)
+        for target in judgement.targets:
+            self._keep(target, judgement)
+        return None
+
+    def outcomes(self, *targets: str | None) -> list[Outcome]:
+        """Return what was said so far of a call, by whichever of its names."""
+        found: dict[str, Outcome] = {}
+        for target in filter(None, targets):
+            for own_id, judgement in self._by_target.get(target, {}).items():
+                self._joined.add((target, own_id))
+                found.setdefault(own_id, judgement.outcome)
+        return list(found.values())
+
+    def left(self) -> Iterator[Record]:
+        """Yield the judgements that no call has taken."""
+        for first, judgements in self._by_target.items():
+            for own_id, judgement in judgements.items():
+                names = {(target, own_id) for target in judgement.targets}
+                if judgement.targets[0] == first and self._joined.isdisjoint(names):
+                    yield unusable(judgement.record, f"{self._problem}: {first}")
+
+    def _keep(self, target: str, judgement: Judgement) -> None:
+        same = self._by_target.setdefault(target, {})
+        kept = same.setdefault(judgement.own_id, judgement)
+        if not (kept.time and judgement.time and judgement.time < kept.time):
+            same[judgement.own_id] = judgement

@@ -1,0 +1,133 @@
+"""Langfuse: observations joined with scores.
+
+Source: the fields of Langfuse's blob storage export (`observations_v2`, `scores`), and of its API,
+whose names are the same in camel case.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from querytier.data.formats.canonical import (
+    NOT_A_CALL,
+    UnusableRecordError,
+    canonical_fields,
+    converted,
+    logged_query,
+    outcomes_of,
+)
+from querytier.data.formats.judgements import Judgement, Judgements
+from querytier.data.formats.reading import Record
+from querytier.data.loose_values import (
+    first_of,
+    mapping_in,
+    milliseconds_between,
+    number_in,
+    sequence_in,
+    text_in,
+    utc_time,
+    whole_number_in,
+)
+from querytier.data.model_pair import ModelPair
+
+__all__ = ["are_observations", "langfuse_records"]
+
+Fields = Mapping[str, object]
+
+_TYPES = (
+    *("GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER"),
+    *("EVALUATOR", "EMBEDDING", "GUARDRAIL"),
+)
+
+
+def are_observations(fields: Fields) -> bool:
+    """Tell whether a record is an observation: of a known type, in a trace, with a start."""
+    named = all(first_of(fields, name, _camel(name)) for name in ("trace_id", "start_time"))
+    return named and fields.get("type") in _TYPES
+
+
+def langfuse_records(
+    records: Iterator[Record], pair: ModelPair | None, scores: Iterator[Record] | None
+) -> Iterator[Record]:
+    """Yield a record an observation, with the scores of it and of its trace as outcomes.
+
+    An observation that is no generation becomes a record with the problem `NOT_A_CALL`. Scores
+    that can be joined with no generation come last, each with that as its problem.
+
+    Memory: all scores, none of the observations.
+    """
+    said = Judgements("score without a generation", _score)
+    for record in scores or ():
+        bad = said.take(record)
+        if bad is not None:
+            yield bad
+    for record in records:
+        yield converted(record, lambda fields: _observation(fields, pair, said))
+    yield from said.left()
+
+
+def _score(record: Record, fields: Fields) -> Judgement:
+    """Return a score of an observation where it names one, else of a trace."""
+    target = _text(fields, "observation_id") or _text(fields, "trace_id")
+    value, words = fields.get("value"), _get(fields, "string_value")
+    is_category = _text(fields, "data_type") in ("CATEGORICAL", "TEXT")
+    value = words if is_category or value in (None, "") else value
+    source = text_in(fields.get("source")) or "langfuse"
+    judged = outcomes_of([(fields.get("name"), value, source)])
+    if target is None or not judged:
+        raise UnusableRecordError("score without a name, a value, or what it judges")
+    own_id = text_in(fields.get("id")) or repr(judged[0])
+    return Judgement(record, (target,), own_id, utc_time(fields.get("timestamp")), judged[0])
+
+
+def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> dict[str, object]:
+    """Return the canonical fields of a generation.
+
+    The latency is end less start: the field `latency` is in seconds or in milliseconds, depending
+    on when the export was set up, and does not say which.
+    """
+    kind = text_in(fields.get("type"))
+    if kind != "GENERATION":
+        raise UnusableRecordError(f"{NOT_A_CALL}: {kind}")
+    query = logged_query(fields.get("input"))
+    observation, trace = text_in(fields.get("id")), _text(fields, "trace_id")
+    start, end = utc_time(_get(fields, "start_time")), utc_time(_get(fields, "end_time"))
+    usage = mapping_in(_get(fields, "usage_details") or fields.get("usage"))
+    costs = mapping_in(_get(fields, "cost_details"))
+    metadata = mapping_in(fields.get("metadata"))
+    return canonical_fields(
+        pair,
+        id=observation,
+        time=start and start.isoformat(),
+        conversation=_text(fields, "session_id") or trace,
+        query=query,
+        served_model=_text(fields, "provided_model_name") or text_in(fields.get("model")),
+        input_tokens=whole_number_in(usage.get("input")),
+        output_tokens=whole_number_in(usage.get("output")),
+        cost=number_in(
+            first_of({**fields, **costs}, "total_cost", "totalCost", "calculatedTotalCost", "total")
+        ),
+        latency_ms=milliseconds_between(start, end),
+        status=_status(text_in(fields.get("level"))),
+        tags=[str(tag) for tag in sequence_in(fields.get("tags"))],
+        propensity=number_in(metadata.get("propensity")),
+        policy=text_in(metadata.get("policy")),
+        outcomes=said.outcomes(observation, trace),
+    )
+
+
+def _status(level: str | None) -> str | None:
+    if level is None:
+        return None
+    return "error" if level == "ERROR" else "ok"
+
+
+def _get(fields: Fields, name: str) -> object:
+    return first_of(fields, name, _camel(name))
+
+
+def _text(fields: Fields, name: str) -> str | None:
+    return text_in(_get(fields, name))
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)

@@ -1,0 +1,258 @@
+"""Corrections: labels that a person has put right in the table of an audit, read back and applied.
+
+The table is made for spreadsheets, which take liberties with what they open:
+
+- A text that starts with ``=``, ``+``, ``-`` or ``@`` becomes a formula, and queries are written by
+  strangers (CWE-1236). `review_text` puts an apostrophe before it, at the start and behind
+  semicolons, at which spreadsheets of many countries cut; every cell is quoted, and the id comes
+  first, so that no cut can fall into it. Nothing is taken back from these cells.
+- An id that looks like a number, a date or a formula becomes one: ``007`` comes back as ``7``.
+  `review_id` puts an apostrophe before every id, and `read_corrections` takes it away, where the
+  spreadsheet has not done so itself. So ids survive the round trip.
+- The file may come back with semicolons for commas and commas for points; both are read.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from querytier.data.examples import Examples
+from querytier.data.text_view import text_view
+from querytier.errors import UsageError
+
+__all__ = [
+    "CORRECTION",
+    "Correction",
+    "Corrections",
+    "Corrector",
+    "read_corrections",
+    "review_id",
+    "review_query",
+    "review_text",
+]
+
+CORRECTION = "correction"
+_SHOWN_CHARACTERS = 300
+_FORMULA = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+_NO_WORD = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One corrected label.
+
+    Attributes
+    ----------
+    id : str
+        Of the example.
+    needs_frontier : float
+        The label that a person has set, in [0, 1].
+    query : str
+        The query as the table shows it; empty where the file does not show it.
+    line : int
+        Line of the file on which the row ends.
+    """
+
+    id: str
+    needs_frontier: float
+    query: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """The corrections of one file.
+
+    Attributes
+    ----------
+    source : str
+        The file, as it was named.
+    rows : sequence of Correction
+        In the order of the file; no id comes twice.
+    """
+
+    source: str
+    rows: Sequence[Correction]
+
+
+def read_corrections(path: Path) -> Corrections:
+    """Read the rows of an audit's table in which `corrected_label` is filled in.
+
+    Of a table written by hand, the columns `id` and `corrected_label` are enough.
+
+    Parameters
+    ----------
+    path : Path
+        As `querytier.training.label_audit.label_errors.write_suspects` wrote it, or as
+        a spreadsheet has saved it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, it is no such table, a corrected label is not in [0, 1], or an id
+        comes twice.
+    """
+    rows: dict[str, Correction] = {}
+    for line, cells in _filled_rows(path):
+        correction = _correction(path, line, cells)
+        first = rows.setdefault(correction.id, correction)
+        if first is not correction:
+            raise UsageError(
+                f"{path}, line {line}: the id {correction.id!r} was corrected on line {first.line} "
+                "already; leave the corrected_label of one of them empty"
+            )
+    return Corrections(str(path), tuple(rows.values()))
+
+
+class Corrector:
+    """Corrections applied to examples batch by batch, while a log streams by.
+
+    Parameters
+    ----------
+    corrections : Corrections
+
+    Attributes
+    ----------
+    corrected : int
+        Examples corrected so far.
+    """
+
+    def __init__(self, corrections: Corrections) -> None:
+        self._source = corrections.source
+        self._open = {correction.id: correction for correction in corrections.rows}
+        self.corrected = 0
+
+    def apply(self, examples: Examples) -> Examples:
+        """Return the examples, labels corrected where there is a correction for them.
+
+        `label_source` of a corrected one is `CORRECTION`, also where the person confirmed the label
+        that it had.
+
+        Raises
+        ------
+        UsageError
+            If a correction was made of another query: ids like `line-7`, given where a log has
+            none, hold only as long as the log's lines stay as they are.
+        """
+        found = [row for row, identity in enumerate(examples.id.tolist()) if identity in self._open]
+        if not found:
+            return examples
+        labels, sources, unlabelled = (
+            getattr(examples, name).copy()
+            for name in ("needs_frontier", "label_source", "unlabelled")
+        )
+        for row in found:
+            correction = self._open.pop(examples.id[row])
+            place = f"{self._source}, line {correction.line}"
+            _check_same_query(place, correction, examples.query[row])
+            labels[row], sources[row] = correction.needs_frontier, CORRECTION
+            unlabelled[row] = ""
+        self.corrected += len(found)
+        return replace(examples, needs_frontier=labels, label_source=sources, unlabelled=unlabelled)
+
+    def check_all_used(self) -> None:
+        """Refuse corrections that no example was found for.
+
+        Raises
+        ------
+        UsageError
+        """
+        for correction in self._open.values():
+            raise UsageError(
+                f"{self._source}, line {correction.line}: no example has the id "
+                f"{correction.id!r}; take the table of an audit of this log with its ids as they "
+                "are, or empty its corrected_label"
+            )
+
+
+def review_id(example_id: str) -> str:
+    """Return an id as the table has it: text to every spreadsheet.
+
+    Examples
+    --------
+    >>> review_id("007")
+    "'007"
+    """
+    return f"'{example_id}"
+
+
+def review_text(text: str) -> str:
+    r"""Return a text as the table has it: on one line, and a formula to no spreadsheet.
+
+    Examples
+    --------
+    >>> review_text("=1+1"), review_text("why;\n=1+1"), review_text("a - b")
+    ("'=1+1", "why;' =1+1", 'a - b')
+    """
+    line = " ".join(text.split())
+    return _FORMULA.sub(r"\1'", "".join(sign for sign in line if sign.isprintable()))
+
+
+def review_query(query: str) -> str:
+    r"""Return the start of a query's text view as the table has it.
+
+    Examples
+    --------
+    >>> review_query("@here what is\na quorum?")
+    "'@here what is a quorum?"
+    """
+    view = text_view(query)
+    return review_text(view if len(view) <= _SHOWN_CHARACTERS else f"{view[:_SHOWN_CHARACTERS]}...")
+
+
+def _filled_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and cells of the rows that have a corrected label."""
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}; name the table that the audit wrote")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8; save the table as CSV in UTF-8") from error
+    header = text.partition("\n")[0]
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    try:
+        if not {"id", "corrected_label"} <= set(table.fieldnames or ()):
+            raise UsageError(
+                f"{path} has no columns id and corrected_label (its first line: {header[:80]!r}); "
+                "keep the first line that the audit wrote"
+            )
+        for cells in table:
+            if (cells["corrected_label"] or "").strip():
+                yield table.line_num, cells
+    except csv.Error as error:
+        raise UsageError(
+            f"{path} is not readable as CSV after line {table.line_num} ({error}); save it again"
+        ) from error
+
+
+def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
+    value = cells["corrected_label"].strip()
+    try:
+        label = float(value.replace(",", "."))
+    except ValueError:
+        label = -1.0
+    if not 0 <= label <= 1:
+        raise UsageError(
+            f"{path}, line {line}: corrected_label is {value!r}; write a number from 0 (the cheap "
+            "model will do) to 1 (needs the frontier model), or leave it empty"
+        )
+    example_id = (cells["id"] or "").removeprefix("'")
+    return Correction(example_id, label, cells.get("query") or "", line)
+
+
+def _check_same_query(place: str, correction: Correction, query: str) -> None:
+    shown, known = _words(correction.query), _words(review_query(query))
+    if shown and shown != known:
+        raise UsageError(
+            f"{place}: the id {correction.id!r} belongs to another query, "
+            f"{review_query(query)[:60]!r}; audit this log again, or, where only a spreadsheet "
+            "has changed the text, empty the cell of the query"
+        )
+
+
+def _words(text: str) -> str:
+    """Return what of a text no spreadsheet changes."""
+    return _NO_WORD.sub("", text)

@@ -1,0 +1,256 @@
+"""Log files as Arrow batches of rows, and the account of the records that made none.
+
+Reading and accounting are apart, so that logs may be read in many processes: `log_batches` reads
+one file and keeps nothing; `LogAccount` takes the batches of all files, in order, in one place.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar
+
+from querytier.data.column_map import ColumnMap, leaf_paths
+from querytier.data.formats.canonical import is_passed_over
+from querytier.data.ingest.data_summary import counted
+from querytier.data.ingest.sources import LogSource
+from querytier.data.values import BadRecordError
+from querytier.errors import LogError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["LogAccount", "log_batches"]
+
+_SHOWN_COLUMNS = 12
+_ROWS_AT_ONCE = 10_000
+_CHARACTERS_AT_ONCE = 2**24
+
+Row = TypeVar("Row")
+
+
+def log_batches(
+    source: LogSource,
+    columns: ColumnMap,
+    make: Callable[[Mapping[str, object], str], Row],
+    tabled: Callable[[list[Row]], "pa.Table"],
+    hidden: Callable[[str], str] = str,
+) -> Iterator["pa.RecordBatch"]:
+    """Yield a log file's rows, and the records that made none, in the order of the file.
+
+    Parameters
+    ----------
+    source : LogSource
+    columns : ColumnMap
+    make : callable
+        Takes a record's mapped values and a default id, returns a row or raises `BadRecordError`.
+    tabled : callable
+        Turns rows into a table.
+    hidden : callable
+        What becomes of a record's text before it leaves this function.
+
+    Yields
+    ------
+    pyarrow.RecordBatch
+        Either rows, `tabled`, with the columns `file, line, raw` beside; or rejected records, with
+        the columns `file, line, raw, reason, passed_over`. Memory holds one of either.
+
+    Raises
+    ------
+    UsageError
+        If the file does not exist, or, at the end, if a mapped column was in no record.
+    LogError
+        If the file cannot be read.
+    """
+    name, seen = source.path.name, _SeenColumns(columns)
+    rows, rejected = _Pending(name, tabled), _Pending(name, _rejected_table)
+    for record in source.records():
+        raw = hidden(record.raw)
+        if record.fields is None:
+            problem = hidden(record.problem or "")
+            yield from rejected.add((problem, is_passed_over(record)), record.line, raw)
+            continue
+        seen.take(record.fields)
+        try:
+            row = make(columns.values(record.fields), f"{source.id_prefix}line-{record.line}")
+        except BadRecordError as error:
+            yield from rejected.add((hidden(str(error)), False), record.line, raw)
+        else:
+            yield from rows.add(row, record.line, raw)
+    yield from rejected.flush()
+    yield from rows.flush()
+    seen.check(source.path)
+
+
+class LogAccount:
+    """What became of every record of some logs; bad ones go to the quarantine file.
+
+    The file appears with its first line, a JSON object a bad record: file, line, reason, raw text.
+    One of an earlier run does not stay.
+
+    Parameters
+    ----------
+    quarantine : Path
+    max_bad_share : float
+        Above this share of bad records, in [0, 1], `check` fails.
+
+    Attributes
+    ----------
+    usable : int
+        Rows so far.
+    quarantined : Counter
+        Bad records so far, by reason (without the value).
+    passed_over : Counter
+        Records so far that are none of ours (a trace's tool calls, further models), by reason.
+    """
+
+    def __init__(self, quarantine: Path, max_bad_share: float) -> None:
+        self.quarantine = quarantine
+        self.usable = 0
+        self.quarantined: Counter[str] = Counter()
+        self.passed_over: Counter[str] = Counter()
+        self._max_bad_share = max_bad_share
+        self._file: IO[str] | None = None
+        self._open_files = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.quarantine.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open_files.close()
+
+    @property
+    def rows(self) -> int:
+        """Records so far, without those passed over."""
+        return self.usable + self.quarantined.total()
+
+    def take(self, batch: "pa.RecordBatch") -> bool:
+        """Note a batch of `log_batches`; tell whether it holds rows."""
+        if "passed_over" not in batch.schema.names:
+            self.usable += batch.num_rows
+            return True
+        for record in batch.to_pylist():
+            if record.pop("passed_over"):
+                self.passed_over[_kind(record["reason"])] += 1
+            else:
+                self._set_aside(record)
+        return False
+
+    def reject(self, batch: "pa.RecordBatch", row: int, reason: str) -> None:
+        """Set a row aside that was taken before."""
+        self.usable -= 1
+        record = {name: batch.column(name)[row].as_py() for name in ("file", "line", "raw")}
+        self._set_aside({**record, "reason": reason})
+
+    def check(self, name: str) -> None:
+        """Refuse logs that hold no rows, or too many bad records.
+
+        Parameters
+        ----------
+        name : str
+            Of the logs, for the message.
+
+        Raises
+        ------
+        LogError
+        """
+        counts = counted(self.quarantined)
+        if not self.usable:
+            why = counts or counted(self.passed_over) or "the file is empty"
+            raise LogError(
+                f"{name} has no usable row among its {self.rows} ({why}); see {self.quarantine}"
+            )
+        if self.quarantined.total() > self._max_bad_share * self.rows:
+            raise LogError(
+                f"{self.quarantined.total()} of the {self.rows} records of {name} are bad, a "
+                f"larger share than max_bad_share {self._max_bad_share} ({counts}); see "
+                f"{self.quarantine}, mend them or raise it"
+            )
+
+    def _set_aside(self, record: Mapping[str, object]) -> None:
+        self.quarantined[_kind(str(record["reason"]))] += 1
+        if self._file is None:
+            self._file = self._open_files.enter_context(
+                self.quarantine.open("w", encoding="utf-8", errors="backslashreplace")
+            )
+        names = ("file", "line", "reason", "raw")
+        line = {name: record[name] for name in names}
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+class _Pending(Generic[Row]):
+    """Rows that wait until there are enough of them for a batch."""
+
+    def __init__(self, name: str, tabled: "Callable[[list[Row]], pa.Table]") -> None:
+        self._name, self._tabled = name, tabled
+        self._rows: list[Row] = []
+        self._lines: list[int] = []
+        self._raws: list[str] = []
+        self._characters = 0
+
+    def add(self, row: Row, line: int, raw: str) -> Iterator["pa.RecordBatch"]:
+        self._rows.append(row)
+        self._lines.append(line)
+        self._raws.append(_storable(raw))
+        self._characters += len(raw)
+        if len(self._rows) == _ROWS_AT_ONCE or self._characters > _CHARACTERS_AT_ONCE:
+            yield from self.flush()
+
+    def flush(self) -> Iterator["pa.RecordBatch"]:
+        import pyarrow as pa
+
+        if self._rows:
+            table = self._tabled(self._rows)
+            files = pa.repeat(self._name, len(self._rows))
+            table = table.append_column("file", files)
+            table = table.append_column("line", pa.array(self._lines, pa.int64()))
+            table = table.append_column("raw", pa.array(self._raws, pa.string()))
+            yield from table.combine_chunks().to_batches()
+        self._rows, self._lines, self._raws, self._characters = [], [], [], 0
+
+
+class _SeenColumns:
+    """Which mapped columns the records had, whatever their values."""
+
+    def __init__(self, columns: ColumnMap) -> None:
+        self._columns = columns
+        self._seen: set[str] = set()
+        self._known: dict[str, None] = {}
+
+    def take(self, fields: Mapping[str, object]) -> None:
+        if len(self._seen) < len(self._columns.paths):
+            self._seen |= self._columns.present(fields)
+        if len(self._known) < _SHOWN_COLUMNS:
+            self._known |= dict.fromkeys(leaf_paths(fields))
+
+    def check(self, path: Path) -> None:
+        unknown = [f"{n}={p}" for n, p in self._columns.paths.items() if n not in self._seen]
+        if unknown and self._known:
+            shown = [*self._known][:_SHOWN_COLUMNS] + ["..."] * (len(self._known) > _SHOWN_COLUMNS)
+            raise UsageError(
+                f"no record of {path} has the mapped column {', '.join(unknown)}; "
+                f"its columns: {', '.join(shown)}"
+            )
+
+
+def _rejected_table(rejected: list[tuple[str, bool]]) -> "pa.Table":
+    import pyarrow as pa
+
+    reasons, passed_over = zip(*rejected, strict=True)
+    return pa.table(
+        {
+            "reason": pa.array(map(_storable, reasons), pa.string()),
+            "passed_over": pa.array(passed_over, pa.bool_()),
+        }
+    )
+
+
+def _kind(reason: str) -> str:
+    return reason.split(":", 1)[0]
+
+
+def _storable(text: str) -> str:
+    """Escape lone surrogates, which no file takes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,275 @@
+"""The recorded training set and fresh examples, merged by rule: window, decay, caps.
+
+There are two sets. The *record* is every example that was ever taken in, with the weight its log
+gave it and the role it got then. *What trains* is a view of the record: rows outside the window are
+left out, and the weights are lowered by age, and where one group or one source would weigh too
+much. As the view is made anew of the record each time, nothing is lowered twice, and merging the
+same rows again changes nothing.
+
+Roles never change. A fresh row that shares its group or its text view with a recorded row, or is
+nearly its duplicate, joins that row's group and role; one that would tie rows of two roles together
+is refused, since whichever role it got, the other would know it.
+
+Weights are lowered in training and calibration alone, as nothing else looks at them. The caps are
+on weight, not on rows: what a person or a tool can do to a classifier by sending it many rows grows
+with their weight, and no row has to be thrown away to bound it.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.examples import Examples
+from querytier.data.leakage import settled
+from querytier.data.record.weight_caps import capped
+
+__all__ = ["MergeCounts", "MergeRule", "Merged", "merge", "with_lasting_ids"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_WEIGHED = ("train", "calibration")
+_DAY = 86_400.0
+_MADE_UP = re.compile(r"(^|:)line-\d+$")
+_CONTENT = (
+    *("query", "time", "needs_frontier", "cheap_score", "frontier_score", "outcome", "feedback"),
+    *("tier", "source", "label_source"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRule:
+    """What becomes of old rows, and how much one group or source may weigh.
+
+    Attributes
+    ----------
+    window_days : float or None
+        Rows older than this before the newest are left out, in every role; None keeps all.
+    half_life_days : float or None
+        After so many days a row counts half in training and calibration; None keeps weights.
+    largest_group_share, largest_source_share : float or None
+        The largest share, in (0, 1], of the weight of the training role, and of the calibration
+        role, that one group or one source may have; None caps nothing.
+    near_duplicate_threshold : float or None
+        Rows at least this similar, in (0, 1], share a group; None joins equal views only.
+    near_duplicate_rows : int
+        Longer records are not searched for near duplicates.
+    """
+
+    window_days: float | None = None
+    half_life_days: float | None = None
+    largest_group_share: float | None = None
+    largest_source_share: float | None = None
+    near_duplicate_threshold: float | None = None
+    near_duplicate_rows: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class MergeCounts:
+    """What became of every row.
+
+    Attributes
+    ----------
+    recorded, fresh : int
+        Rows that came in.
+    repeated : int
+        Fresh rows that are recorded already; what their log says now changes nothing.
+    id_reused : int
+        Fresh rows whose id stands for another query; refused.
+    straddling : int
+        Fresh rows that would tie rows of two roles together; refused.
+    unlabelled : int
+        Fresh rows without a label; they may come again when they have one.
+    added, joined : int
+        Fresh rows that were recorded, and those among them that joined a recorded group.
+    outside_window : int
+        Recorded rows, added ones included, that are too old to be used.
+    undated : int
+        Rows in use without a time: neither window nor decay touches them.
+    decayed : int
+        Rows that count less for their age.
+    capped_groups, capped_sources : dict of str to float
+        By group or source, the factor by which a cap lowered its weight in one role.
+    caps_left_out : tuple of str
+        Why a cap could not be kept.
+    used : int
+        Rows of what trains, calibrates, certifies and tests.
+    """
+
+    recorded: int
+    fresh: int
+    repeated: int
+    id_reused: int
+    straddling: int
+    unlabelled: int
+    added: int
+    joined: int
+    outside_window: int
+    undated: int
+    decayed: int
+    capped_groups: dict[str, float]
+    capped_sources: dict[str, float]
+    caps_left_out: tuple[str, ...]
+    used: int
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What a merge made.
+
+    Attributes
+    ----------
+    examples : Examples
+        What trains, calibrates, certifies and tests; sorted by id.
+    record : Examples
+        All rows ever taken in, with their own weights, sorted by id: `recorded` of the next merge.
+    added : frozenset of str
+        Ids of the fresh rows that were recorded.
+    counts : MergeCounts
+    """
+
+    examples: Examples
+    record: Examples
+    added: frozenset[str]
+    counts: MergeCounts
+
+
+def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
+    """Merge fresh examples with the record.
+
+    Ids that only stand for a place in a file (`line-7`) are replaced by a hash of the row's
+    content, as another file has a line 7, too; equal rows of such files count once.
+
+    Parameters
+    ----------
+    recorded : Examples
+        The record of an earlier merge; may be empty.
+    fresh : Examples
+        With groups and roles, as `querytier.data.ingest.preparing` gives them.
+    rule : MergeRule
+
+    Returns
+    -------
+    Merged
+    """
+    named = _sorted(with_lasting_ids(fresh))
+    labelled = named.where(named.labelled)
+    distinct = labelled.where(_first_of_each(labelled.id))
+    known = dict(zip(recorded.id.tolist(), recorded.query.tolist(), strict=True))
+    taken = np.array([name in known for name in distinct.id.tolist()], dtype=np.bool_)
+    same = [known.get(row) == query for row, query in _ids_and_queries(distinct)]
+    new = distinct.where(~taken)
+    threshold = rule.near_duplicate_threshold
+    if len(recorded) + len(new) > rule.near_duplicate_rows:
+        threshold = None
+    kin = settled(recorded, new, threshold)
+    record = _sorted(Examples.concatenated([recorded, kin.fresh]))
+    used, outside = _in_window(record, rule.window_days)
+    examples, caps = _weighed(used, rule)
+    repeated_within = len(labelled) - len(distinct)
+    counts = MergeCounts(
+        recorded=len(recorded),
+        fresh=len(fresh),
+        repeated=repeated_within + int(sum(same)),
+        id_reused=int(taken.sum()) - int(sum(same)),
+        straddling=kin.straddling,
+        unlabelled=len(named) - len(labelled),
+        added=len(kin.fresh),
+        joined=kin.joined,
+        outside_window=outside,
+        undated=int((used.time == "").sum()),
+        decayed=caps.decayed,
+        capped_groups=caps.groups,
+        capped_sources=caps.sources,
+        caps_left_out=caps.left_out,
+        used=len(used),
+    )
+    return Merged(examples, record, frozenset(kin.fresh.id.tolist()), counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lowered:
+    decayed: int
+    groups: dict[str, float]
+    sources: dict[str, float]
+    left_out: tuple[str, ...]
+
+
+def with_lasting_ids(fresh: Examples) -> Examples:
+    """Return rows with ids of their content where an id only tells the place in a file."""
+    ids = fresh.id.copy()
+    for row in np.flatnonzero([bool(_MADE_UP.search(name)) for name in ids.tolist()]).tolist():
+        content = json.dumps([getattr(fresh, name)[row] for name in _CONTENT])
+        ids[row] = f"row-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    return replace(fresh, id=ids)
+
+
+def _sorted(examples: Examples) -> Examples:
+    """Return the rows in an order that does not depend on the order they came in."""
+    keys = [json.dumps(row) for row in _rows(examples)]
+    order = np.array(sorted(range(len(examples)), key=lambda row: (examples.id[row], keys[row])))
+    return examples if not len(order) else examples.where(order)
+
+
+def _rows(examples: Examples) -> list[tuple[object, ...]]:
+    columns = [getattr(examples, field.name).tolist() for field in fields(examples)]
+    return list(zip(*columns, strict=True))
+
+
+def _first_of_each(names: NDArray[np.object_]) -> Mask:
+    first = np.zeros(len(names), dtype=np.bool_)
+    first[np.unique(names.astype(str), return_index=True)[1]] = True
+    return first
+
+
+def _ids_and_queries(examples: Examples) -> list[tuple[str, str]]:
+    return list(zip(examples.id.tolist(), examples.query.tolist(), strict=True))
+
+
+def _in_window(record: Examples, days: float | None) -> tuple[Examples, int]:
+    ages = _ages(record)
+    old = np.zeros(len(record), dtype=np.bool_) if days is None else ages > days
+    return record.where(~old), int(old.sum())
+
+
+def _ages(examples: Examples) -> Floats:
+    """Return days before the newest row; NaN where there is no time."""
+    times = np.array([_seconds(time) for time in examples.time.tolist()], dtype=np.float64)
+    if not len(times) or np.isnan(times).all():
+        return np.full(len(times), np.nan)
+    return np.asarray((np.nanmax(times) - times) / _DAY)
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp() if time else np.nan
+
+
+def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, _Lowered]:
+    weights, decayed = used.weight.copy(), 0
+    groups: dict[str, float] = {}
+    sources: dict[str, float] = {}
+    left_out: list[str] = []
+    ages = np.nan_to_num(_ages(used))
+    for role in _WEIGHED:
+        inside = used.role == role
+        if rule.half_life_days is not None:
+            weights[inside] *= 0.5 ** (ages[inside] / rule.half_life_days)
+            decayed += int((ages[inside] > 0).sum())
+        found = capped(
+            weights[inside],
+            used.group[inside],
+            used.source[inside],
+            rule.largest_group_share,
+            rule.largest_source_share,
+        )
+        weights[inside] = found.weights
+        groups |= found.groups
+        sources |= {f"{name} ({role})": factor for name, factor in found.sources.items()}
+        left_out += [f"{role}: {why}" for why in found.left_out]
+    lowered = _Lowered(decayed, groups, sources, tuple(left_out))
+    return replace(used, weight=weights), lowered

@@ -1,0 +1,118 @@
+"""Whether the certified threshold keeps its promise on parts of the traffic, too."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.eval.certificates.losses import Losses
+from querytier.eval.certificates.threshold_tests import ThresholdTests
+
+__all__ = ["SliceCertificate", "slice_certificates"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceCertificate:
+    """Whether the certified threshold keeps its promise on one slice of the queries, too.
+
+    Attributes
+    ----------
+    name : str
+    status : {"granted", "refused"}
+    reason : str
+    k : float
+        Sum of the losses of the slice's rows that went cheap; failures, where losses are 0 or 1.
+    sent_cheap : int
+        How many those are.
+    bound : float
+        Upper bound of the slice's risk, at the share of delta that the slice has.
+    """
+
+    name: str
+    status: Literal["granted", "refused"]
+    reason: str
+    k: float
+    sent_cheap: int
+    bound: float
+
+
+def slice_certificates(
+    calibration: Losses,
+    rows: Losses,
+    tests: ThresholdTests,
+    *,
+    thresholds: Floats,
+    passed: int,
+    names: Sequence[str],
+) -> tuple[SliceCertificate, ...]:
+    """Test the last threshold that passed on each of some slices.
+
+    It was chosen on the rows that are now asked again, so each slice is tested at a sequence of
+    thresholds of its own, from a start that the calibration rows choose up to that one: its
+    p-value is the largest of theirs. Delta is divided by the number of slices (Bonferroni); Holm's
+    method would not hold, as which slices break the promise depends on the threshold chosen.
+
+    Parameters
+    ----------
+    calibration, rows : Losses
+        Rows that choose the starts, and rows, one per group, that the tests look at.
+    tests : ThresholdTests
+    thresholds : ndarray of float64, shape (k,)
+        In the order of their tests.
+    passed : int
+        How many of them passed; at least 1.
+    names : sequence of str
+    """
+    distinct = tuple(dict.fromkeys(names))
+    if not distinct:
+        return ()
+    divided = replace(tests, delta=tests.delta / len(distinct))
+    expected = max(1, tests.passed(calibration, thresholds))
+    return tuple(
+        _tested(
+            name,
+            rows.of_slice(name),
+            divided,
+            thresholds[_start(calibration.of_slice(name), divided, thresholds[:expected]) : passed],
+            float(thresholds[passed - 1]),
+        )
+        for name in distinct
+    )
+
+
+def _start(calibration: Losses, tests: ThresholdTests, thresholds: Floats) -> int:
+    return int(np.argmin(tests.log_p_values(calibration, thresholds)))
+
+
+def _tested(
+    name: str, rows: Losses, tests: ThresholdTests, sequence: Floats, threshold: float
+) -> SliceCertificate:
+    sent = rows.sent_cheap(threshold)
+    passes = len(sequence) > 0 and tests.passed(rows, sequence) == len(sequence)
+    bound = tests.bound(rows, threshold)
+    return SliceCertificate(
+        name=name,
+        status="granted" if passes else "refused",
+        reason=_reason(passes, len(sent), bound, tests),
+        k=float(sent.sum()),
+        sent_cheap=len(sent),
+        bound=bound,
+    )
+
+
+def _reason(passes: bool, count: int, bound: float, tests: ThresholdTests) -> str:
+    level = f"alpha {tests.alpha:g} at delta {tests.delta:g}"
+    if passes:
+        return f"risk at most {level}"
+    if count < tests.fewest:
+        return (
+            f"{count} rows sent cheap, fewer than the {tests.fewest} that show {level} without one "
+            "failure; label more of this slice, or name fewer slices"
+        )
+    if bound > tests.alpha:
+        return f"the risk may be {bound:.3f}, above {level}; label more of this slice"
+    return f"a stricter threshold failed {level} on this slice first; label more of this slice"

@@ -1,0 +1,106 @@
+"""Tests of thresholds one after the other, and the order in which they come."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.eval.certificates.losses import Losses
+from querytier.eval.certificates.risk_bounds import (
+    betting_bound,
+    betting_log_p_value,
+    binomial_log_p_values,
+    clopper_pearson_bound,
+    fewest_without_failure,
+)
+
+__all__ = ["ThresholdTests", "candidate_thresholds", "sequence_of_thresholds"]
+
+Floats = NDArray[np.float64]
+
+_SHARES = np.arange(1, 101) / 100
+# What differs by rounding only, between machines, goes to the frontier tier.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdTests:
+    """Tests of "the risk of what this threshold sends cheap is above alpha", each at level delta.
+
+    Attributes
+    ----------
+    alpha, delta : float
+        In (0, 1).
+    exact : bool
+        Whether losses are 0 or 1, so that binomial tests are exact; tests by betting otherwise.
+    """
+
+    alpha: float
+    delta: float
+    exact: bool
+
+    def log_p_values(self, rows: Losses, thresholds: Floats) -> Floats:
+        """Return the logarithm of the p-value of each of k thresholds, shape (k,)."""
+        if self.exact:
+            failures, counts = rows.totals(thresholds)
+            return binomial_log_p_values(failures.astype(np.int64), counts, self.alpha)
+        sent = (rows.sent_cheap(threshold) for threshold in thresholds.tolist())
+        return np.array([betting_log_p_value(one, self.alpha, self.delta) for one in sent])
+
+    def passed(self, rows: Losses, thresholds: Floats) -> int:
+        """Return how many thresholds pass before the first that fails."""
+        passes = self.log_p_values(rows, thresholds) <= math.log(self.delta)
+        return int(np.logical_and.accumulate(passes).sum())
+
+    def bound(self, rows: Losses, threshold: float) -> float:
+        """Return the upper bound of the risk; at most alpha where the threshold passes alone."""
+        sent = rows.sent_cheap(threshold)
+        if self.exact:
+            return clopper_pearson_bound(int(sent.sum()), len(sent), self.delta)
+        return betting_bound(sent, self.delta)
+
+    @property
+    def fewest(self) -> int:
+        """How many rows sent cheap, without one failure, pass."""
+        return fewest_without_failure(self.alpha, self.delta)
+
+
+def candidate_thresholds(decision_scores: Floats) -> Floats:
+    """Return the percentiles of scores as thresholds, ascending; shape (k,), k up to 100."""
+    return np.unique(np.quantile(decision_scores, _SHARES, method="higher")) - _ROUNDING
+
+
+def sequence_of_thresholds(
+    calibration: Losses, tests: ThresholdTests, rows: int, first_share: float | None = None
+) -> Floats:
+    """Return thresholds in the order of their tests, each sending more queries cheap.
+
+    The first to be tested is the candidate whose own test on the calibration rows gives the
+    smallest p-value: to first order that is the same threshold for any number of certification
+    rows, and the one most likely to pass. The strictest thresholds, which the usual order begins
+    with, send so few rows cheap that they often fail for want of rows, and take all others with
+    them: those that will send fewer cheap than could pass without one failure are left out.
+
+    Parameters
+    ----------
+    calibration : Losses
+    tests : ThresholdTests
+    rows : int
+        How many certification rows there are.
+    first_share : float, optional
+        Start at the candidate whose cheap share on the calibration rows is nearest to this instead.
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        Ascending; at least one.
+    """
+    candidates = candidate_thresholds(calibration.decision_scores)
+    _, counts = calibration.totals(candidates)
+    shares = counts / len(calibration)
+    if first_share is not None:
+        return candidates[int(np.argmin(np.abs(shares - first_share))) :]
+    enough = shares * rows >= tests.fewest
+    candidates = candidates[enough] if enough.any() else candidates[-1:]
+    return candidates[int(np.argmin(tests.log_p_values(calibration, candidates))) :]

@@ -1,0 +1,118 @@
+"""What a router's own log knows of its decisions: who answered, with which chance, how well."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.examples import Examples
+from querytier.data.label_rules import Feedback
+
+__all__ = ["LoggedDecisions", "known_outcomes"]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_SUCCESS: dict[Feedback, float] = {
+    "thumbs_up": 1.0,
+    "thumbs_down": 0.0,
+    "retry": 0.0,
+    "escalation": 0.0,
+    "human_takeover": 0.0,
+}
+
+
+def known_outcomes(examples: Examples) -> Floats:
+    """Return how good each answer was, NaN where the log does not tell; shape (n,).
+
+    The outcome that the log states goes first. Where there is only feedback, the answer was good
+    (1) if its reader said so, and else it was not (0).
+    """
+    said = np.array([_SUCCESS.get(word, np.nan) for word in examples.feedback], dtype=np.float64)
+    return np.where(np.isnan(examples.outcome), said, examples.outcome)
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedDecisions:
+    """Decisions of a router, each with the outcome of the one tier that answered.
+
+    Attributes
+    ----------
+    frontier : ndarray of bool, shape (n,)
+        Whether the frontier tier answered.
+    propensity : ndarray of float64, shape (n,)
+        Probability with which the router took the tier that it took, in (0, 1]; NaN where the log
+        does not tell.
+    outcome : ndarray of float64, shape (n,)
+        How good the answer was, in [0, 1]; NaN where the log does not tell.
+    group : ndarray of object, shape (n,)
+        Rows of one group are not independent of each other.
+    cost : ndarray of float64, shape (n,), optional
+        What the answer cost, 0 or more; NaN where the log does not tell.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ in length, or a value is out of range.
+    """
+
+    frontier: Mask
+    propensity: Floats
+    outcome: Floats
+    group: NDArray[np.object_]
+    cost: Floats | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(column) for name, column in self._columns().items()}
+        if len(set(lengths.values())) > 1 or not len(self.frontier):
+            raise ValueError(f"columns need one length above 0, and these have {lengths}")
+        chances, outcomes = self.propensity, self.outcome
+        _check("propensity", chances, (chances > 0) & (chances <= 1), "in (0, 1]")
+        _check("outcome", outcomes, (outcomes >= 0) & (outcomes <= 1), "in [0, 1]; rescale it")
+        if self.cost is not None:
+            _check("cost", self.cost, self.cost >= 0, "0 or more")
+
+    @classmethod
+    def of(cls, examples: Examples) -> Self:
+        """Take the columns of examples, each of which tells which tier answered.
+
+        Raises
+        ------
+        ValueError
+            If one does not: keep those with `examples.where(examples.tier != "")`.
+        """
+        unanswered = int((examples.tier == "").sum())
+        if unanswered:
+            raise ValueError(
+                f"{unanswered} of {len(examples)} examples do not tell which tier answered; keep "
+                'the others: examples.where(examples.tier != "")'
+            )
+        frontier = (examples.tier == "frontier").astype(np.bool_)
+        cost = np.where(frontier, examples.frontier_cost, examples.cheap_cost)
+        return cls(frontier, examples.propensity, known_outcomes(examples), examples.group, cost)
+
+    def __len__(self) -> int:
+        return len(self.frontier)
+
+    def where(self, mask: Mask) -> Self:
+        """Return the rows for which `mask`, of shape (n,), holds."""
+        return replace(self, **{name: column[mask] for name, column in self._columns().items()})
+
+    @property
+    def frontier_propensity(self) -> Floats:
+        """Probability with which the router took the frontier tier, in [0, 1]; shape (n,)."""
+        return np.where(self.frontier, self.propensity, 1 - self.propensity)
+
+    def _columns(self) -> dict[str, Any]:
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: column for name, column in columns.items() if column is not None}
+
+
+def _check(name: str, values: Floats, inside: Mask, wanted: str) -> None:
+    outside = values[~inside & ~np.isnan(values)]
+    if len(outside):
+        raise ValueError(
+            f"the {name} of {len(outside)} rows is out of range, such as {outside[0]:g}; it has to "
+            f"be {wanted}"
+        )

@@ -1,0 +1,246 @@
+"""Whether a log can speak of another router at all: where the two take the same tiers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.eval.clustered import clustered_mean
+from querytier.eval.off_policy.logged_decisions import LoggedDecisions
+
+__all__ = ["Overlap", "OverlapBins", "importance_weights", "overlap_bins", "overlap_of", "unknown"]
+
+Floats = NDArray[np.float64]
+
+# So far from 1 chance does not take the mean weight, nor the heavy tails that sound logs have.
+_IMPLAUSIBLE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How far a log covers a new policy.
+
+    Attributes
+    ----------
+    rows, groups : int
+    new_frontier_rate : float
+        Share of the rows that the new policy sends to the frontier tier.
+    effective_groups : float or None
+        Effective sample size of the importance weights (Kish 1965), summed by group: how many
+        equally weighted groups would tell as much.
+    largest_weight : float or None
+        The largest importance weight of a row.
+    mean_weight : float or None
+        1, but for chance, where the propensities are right and nothing is missing.
+    without_overlap : float or None
+        Share of the new policy's decisions for a tier that the log had no chance of taking.
+    reason : str or None
+        Why the log can claim nothing about the new policy; None where it can.
+    """
+
+    rows: int
+    groups: int
+    new_frontier_rate: float
+    effective_groups: float | None
+    largest_weight: float | None
+    mean_weight: float | None
+    without_overlap: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class OverlapBins:
+    """The new policy's decisions by how probable the frontier tier was to the logging policy.
+
+    Attributes
+    ----------
+    edges : ndarray of float64, shape (k + 1,)
+        Of the bins of the logging policy's frontier probability, from 0 to 1.
+    cheap, frontier : ndarray of float64, shape (k,)
+        Share of all rows in a bin that the new policy gives to the tier; they add up to 1.
+    cheap_without, frontier_without : float
+        Share of all rows that it gives to the tier where the log had no chance of taking it.
+    """
+
+    edges: Floats
+    cheap: Floats
+    frontier: Floats
+    cheap_without: float
+    frontier_without: float
+
+
+def importance_weights(log: LoggedDecisions, new_frontier: Floats) -> Floats:
+    """Return how much more probable the new policy makes the decision that was taken.
+
+    Parameters
+    ----------
+    log : LoggedDecisions
+    new_frontier : ndarray of float64, shape (n,)
+        The new policy's probability of the frontier tier: 0 or 1, or in between.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        0 or more; NaN where the propensity is.
+    """
+    return np.where(log.frontier, new_frontier, 1 - new_frontier) / log.propensity
+
+
+def overlap_of(
+    log: LoggedDecisions, new_frontier: Floats, *, fewest_effective: float = 100.0
+) -> Overlap:
+    """Measure how far a log covers a new policy, and judge whether it can claim anything.
+
+    Parameters
+    ----------
+    log : LoggedDecisions
+    new_frontier : ndarray of float64, shape (n,)
+        In [0, 1].
+    fewest_effective : float
+        With fewer effective groups nothing is claimed.
+
+    Raises
+    ------
+    ValueError
+        If the probabilities are not as many as the rows, or outside of [0, 1].
+    """
+    _check_policy(log, new_frontier)
+    rate, groups = float(new_frontier.mean()), len(np.unique(log.group.astype(str)))
+    missing = unknown(log.propensity, "propensity")
+    if missing is not None:
+        return Overlap(len(log), groups, rate, None, None, None, None, missing)
+    weights = importance_weights(log, new_frontier)
+    effective = _effective_groups(log, weights)
+    without = sum(_without_overlap(log, new_frontier))
+    reason = (
+        _never_taken(log, new_frontier)
+        or _without(without)
+        or _too_few(effective, fewest_effective)
+        or _implausible(log, new_frontier)
+    )
+    largest, mean = float(weights.max()), float(weights.mean())
+    return Overlap(len(log), groups, rate, effective, largest, mean, without, reason)
+
+
+def overlap_bins(log: LoggedDecisions, new_frontier: Floats, bins: int = 20) -> OverlapBins:
+    """Return what the overlap plot shows; parameters as `overlap_of`.
+
+    Raises
+    ------
+    ValueError
+        If a propensity is missing, or the probabilities do not fit the log.
+    """
+    _check_policy(log, new_frontier)
+    missing = unknown(log.propensity, "propensity")
+    if missing is not None:
+        raise ValueError(missing)
+    chance, edges = log.frontier_propensity, np.linspace(0, 1, bins + 1)
+    cheap = np.histogram(chance, edges, weights=1 - new_frontier)[0] / len(log)
+    frontier = np.histogram(chance, edges, weights=new_frontier)[0] / len(log)
+    return OverlapBins(edges, cheap, frontier, *_without_overlap(log, new_frontier))
+
+
+def unknown(column: Floats, name: str) -> str | None:
+    """Say what is not known of some rows: to leave them out tacitly would change the question."""
+    count = int(np.isnan(column).sum())
+    if not count:
+        return None
+    return (
+        f"{count} of {len(column)} rows have no {name}, and none is assumed; log it, or leave "
+        "these rows out and speak of the others only"
+    )
+
+
+def _check_policy(log: LoggedDecisions, new_frontier: Floats) -> None:
+    if new_frontier.shape != (len(log),):
+        raise ValueError(
+            f"the log has {len(log)} rows, and the new policy's probabilities have the shape "
+            f"{new_frontier.shape}; give one for each row"
+        )
+    if not ((new_frontier >= 0) & (new_frontier <= 1)).all():
+        raise ValueError(
+            "the new policy's frontier probabilities have to be in [0, 1], and reach from "
+            f"{new_frontier.min():g} to {new_frontier.max():g}"
+        )
+
+
+def _never_taken(log: LoggedDecisions, new_frontier: Floats) -> str | None:
+    for tier, taken, wanted in _by_tier(log, new_frontier):
+        if wanted.any() and not wanted[taken].any():
+            return (
+                f"the log never takes the {tier} tier where the new policy would, on "
+                f"{wanted.mean():.1%} of the rows; let the router explore there"
+            )
+    return None
+
+
+def _without(share: float) -> str | None:
+    if not share:
+        return None
+    return (
+        f"for {share:.1%} of the new policy's decisions the log had no chance of taking that tier "
+        "(propensity 1 of the other one); let the router explore there, or leave these rows out "
+        "and speak of the others only"
+    )
+
+
+def _too_few(effective: float, fewest: float) -> str | None:
+    if effective >= fewest:
+        return None
+    return (
+        f"the effective sample size is {effective:.1f} groups, and at least {fewest:g} are asked "
+        "for: the log agrees too seldom with the new policy; log more, or explore more"
+    )
+
+
+def _implausible(log: LoggedDecisions, new_frontier: Floats) -> str | None:
+    """Compare, for either tier, the rows that took it with as many as the propensities foretell."""
+    for tier, taken, wanted in _by_tier(log, new_frontier):
+        asked = wanted > 0
+        if not asked.any():
+            continue
+        mean, error = _mean_weight(log.where(asked), taken[asked], wanted[asked])
+        if abs(mean - 1) > _IMPLAUSIBLE * error + 1e-9:
+            return (
+                f"where the new policy takes the {tier} tier, the mean importance weight is "
+                f"{mean:.3f} (standard error {error:.3f}) and would be 1 with the right "
+                "propensities; check what the router logs as propensity (it has to be that of the "
+                "tier which it took), and whether answers of one tier lack an outcome more often"
+            )
+    return None
+
+
+def _mean_weight(
+    log: LoggedDecisions, taken: NDArray[np.bool_], wanted: Floats
+) -> tuple[float, float]:
+    """Return a tier's mean weight and its standard error, as seen or as foretold: the larger.
+
+    Of few explored rows the error as seen is small just where there are by chance too few of them.
+    """
+    chance = np.where(taken, log.propensity, 1 - log.propensity)
+    surplus = clustered_mean(wanted * (taken / chance - 1), log.group)
+    index = np.unique(log.group.astype(str), return_inverse=True)[1]
+    spread = np.bincount(index, weights=wanted * np.sqrt((1 - chance) / chance))
+    foretold = float(np.sqrt(spread @ spread)) / len(log)
+    share = float(wanted.mean())
+    return 1 + surplus.mean / share, float(np.fmax(surplus.standard_error, foretold)) / share
+
+
+def _by_tier(
+    log: LoggedDecisions, new_frontier: Floats
+) -> tuple[tuple[str, NDArray[np.bool_], Floats], ...]:
+    """Return each tier with the rows that took it, and how probable it is to the new policy."""
+    return ("cheap", ~log.frontier, 1 - new_frontier), ("frontier", log.frontier, new_frontier)
+
+
+def _without_overlap(log: LoggedDecisions, new_frontier: Floats) -> tuple[float, float]:
+    """Return the share of rows given to the cheap and to the frontier tier without a chance."""
+    sure = log.propensity >= 1
+    cheap = float(((1 - new_frontier) * (sure & log.frontier)).mean())
+    return cheap, float((new_frontier * (sure & ~log.frontier)).mean())
+
+
+def _effective_groups(log: LoggedDecisions, weights: Floats) -> float:
+    sums = np.bincount(np.unique(log.group.astype(str), return_inverse=True)[1], weights=weights)
+    squares = float(sums @ sums)
+    return float(sums.sum()) ** 2 / squares if squares else 0.0

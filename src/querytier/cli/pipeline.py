@@ -1,0 +1,252 @@
+"""The verbs that run the stages on logs, one by one or all, and show what they left."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from querytier.cli.certify import Alpha, Delta
+from querytier.cli.log_options import Cluster, EngineName, LogOptions, Logs, say, takes_log_options
+from querytier.errors import UsageError
+
+if TYPE_CHECKING:
+    from querytier.pipeline.stages import Exported
+
+__all__ = ["crossval", "evaluate", "export", "prepare", "run", "show", "train"]
+
+OptionalLogs = Annotated[
+    list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
+]
+Corrections = Annotated[
+    Path | None,
+    typer.Option(
+        "--corrections",
+        metavar="FILE",
+        help="The table of `data audit`, corrected labels filled in.",
+    ),
+]
+Champion = Annotated[
+    Path | None,
+    typer.Option("--champion", metavar="DIR", help="A classifier to stand beside in the report."),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for all results.")]
+BudgetName = Annotated[
+    str | None,
+    typer.Option("--budget", help="quick, or standard: also smaller and faster encoders."),
+]
+StageParams = Annotated[
+    Path, typer.Option("--params", metavar="FILE", help="The params.yaml of the pipeline.")
+]
+
+
+@takes_log_options
+def run(
+    logs: Logs,
+    out: Out,
+    reading: LogOptions,
+    corrections: Corrections = None,
+    budget: BudgetName = None,
+    engine: EngineName = "local",
+    cluster: Cluster = None,
+    champion: Champion = None,
+    alpha: Alpha = None,
+    delta: Delta = None,
+) -> None:
+    """Run the whole pipeline on logs: prepare, train, export, evaluate."""
+    from querytier.cli.tables import print_data
+    from querytier.data.ingest.engines import engine as engine_named
+    from querytier.pipeline import stages
+    from querytier.pipeline.params import with_section
+    from querytier.serve import Router
+    from querytier.tracking.tracker import Tracker
+
+    settings = with_section(reading.params(logs=logs), "train", budget=budget)
+    settings = with_section(settings, "certify", alpha=alpha, delta=delta)
+    sources = reading.sources(logs, settings)
+    if champion is not None:
+        Router.load(champion)  # what is no artifact is to be heard of before the training
+    tracker, reader = Tracker(out), engine_named(engine, cluster)
+    say("1/4 prepare")
+    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
+    say("2/4 train")
+    stages.train_stage(out, settings, tracker)
+    say("3/4 export")
+    _say_certified(stages.export_stage(out, settings, tracker))
+    say("4/4 evaluate")
+    stages.evaluate_stage(out, settings, tracker, champion)
+    _show(out, out)
+
+
+@takes_log_options
+def prepare(
+    out: Out,
+    reading: LogOptions,
+    logs: OptionalLogs = None,
+    corrections: Corrections = None,
+    engine: EngineName = "local",
+    cluster: Cluster = None,
+) -> None:
+    """Stage 1: read, label and split logs; by default those that the params file names."""
+    from querytier.cli.tables import print_data
+    from querytier.data.ingest.engines import engine as engine_named
+    from querytier.pipeline import stages
+
+    default = Path("params.yaml")
+    # Who names logs need have no project around them.
+    settings = reading.params(default if default.is_file() or not logs else None)
+    sources = reading.sources(logs or [], settings)
+    reader = engine_named(engine, cluster)
+    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
+
+
+def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
+    """Stage 2: encode, choose, fit and calibrate on the prepared data."""
+    from querytier.pipeline import stages
+    from querytier.pipeline.params import read_params, with_section
+    from querytier.tracking.tracker import Tracker
+
+    settings = with_section(read_params(params), "train", budget=budget)
+    fitted = stages.train_stage(out, settings, Tracker(_project(params)))
+    say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
+
+
+@takes_log_options
+def crossval(
+    logs: Logs,
+    out: Out,
+    reading: LogOptions,
+    folds: Annotated[int | None, typer.Option("--folds", min=2, max=20)] = None,
+    budget: BudgetName = None,
+) -> None:
+    """Judge the whole procedure out of fold, where logs are too few to set rows aside."""
+    from querytier.cli.tables import print_table
+    from querytier.pipeline.cross_validation import cross_validate_logs
+    from querytier.pipeline.params import with_section
+    from querytier.pipeline.stages import reading_of
+
+    settings = with_section(reading.params(logs=logs), "train", budget=budget, folds=folds)
+    sources = reading.sources(logs, settings)
+    metrics = cross_validate_logs(sources, out, reading_of(settings.prepare), settings)
+    print_table(metrics)
+    say(f"{metrics['protocol']}; chosen: {', '.join(metrics['chosen'])}")
+    say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
+
+
+def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
+    """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
+    from querytier.pipeline import stages
+    from querytier.pipeline.params import read_params
+    from querytier.tracking.tracker import Tracker
+
+    exported = stages.export_stage(out, read_params(params), Tracker(_project(params)))
+    manifest = exported.manifest
+    say(
+        f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
+        f"and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
+        f"{manifest.parity['texts']} texts"
+    )
+    for trial in manifest.quantisation["trials"]:
+        drift = trial["drift"]
+        say(
+            f"{trial['precision']}: {drift['flips']} of {drift['texts']} decisions changed; "
+            f"{trial['refusal'] or 'within the budget'}"
+        )
+    _say_certified(exported)
+
+
+@takes_log_options
+def evaluate(
+    out: Out,
+    reading: LogOptions,
+    logs: OptionalLogs = None,
+    artifact: Annotated[
+        Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
+    ] = None,
+    champion: Champion = None,
+) -> None:
+    """Judge an artifact on labelled logs; without LOGS, stage 4 of the pipeline in --out."""
+    if logs is None:
+        if artifact or reading.map_text:
+            raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
+        _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
+        return
+    if artifact is None:
+        raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
+    from querytier.pipeline.external_logs import evaluate_artifact
+    from querytier.pipeline.stages import reading_of
+
+    settings = reading.params()
+    evaluate_artifact(
+        reading.sources(logs, settings),
+        artifact,
+        out,
+        rules=reading_of(settings.prepare).rules if reading.names_rules else None,
+        params=settings,
+        champion=champion,
+    )
+    _show(out, out)
+
+
+def show(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="What --out of a run was.")],
+    query: Annotated[
+        list[str] | None, typer.Option("--query", help="Decide this too; may be given again.")
+    ] = None,
+    project: Annotated[
+        Path | None,
+        typer.Option("--project", metavar="DIR", help="Where mlflow.db is, if not in DIR."),
+    ] = None,
+) -> None:
+    """Print the table of a run, where its report is, and decisions beside the heuristic's."""
+    _show(out, project or out)
+    if query:
+        _compare(query, out / "model")
+
+
+def _say_certified(exported: "Exported") -> None:
+    for line in exported.certified.lines() if exported.certified else ():
+        say(line)
+
+
+def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
+    from querytier.pipeline import stages
+    from querytier.pipeline.params import read_params
+    from querytier.tracking.tracker import Tracker
+
+    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
+    say(f"report: {out / 'report.html'}")
+
+
+def _project(params: Path) -> Path:
+    """Return the folder whose MLflow store the stages of a project share."""
+    root = os.environ.get("DVC_ROOT")
+    return Path(root) if root else params.resolve().parent
+
+
+def _show(out: Path, project: Path) -> None:
+    from querytier.cli.tables import print_table
+    from querytier.eval.report.table import beside_baselines, headline
+    from querytier.tracking.store import ui_command
+
+    path = out / "metrics.json"
+    if not path.is_file():
+        raise UsageError(f"{out} has no metrics.json; run `querytier run` with --out {out} first")
+    metrics = json.loads(path.read_text("utf-8"))
+    print_table(metrics)
+    typer.echo(f"\n{headline(metrics)} {beside_baselines(metrics)}\n")
+    if metrics["gate"]:
+        verdict = "passed" if metrics["gate"]["passed"] else "failed"
+        typer.echo(f"gate {verdict}: {metrics['gate']['reason']}")
+    typer.echo(f"report:   {out / 'report.html'}")
+    if (out / "model").is_dir():
+        typer.echo(f"artifact: {out / 'model'}")
+    typer.echo(f"MLflow:   {ui_command(project)}")
+
+
+def _compare(queries: list[str], artifact: Path) -> None:
+    from querytier.cli.tables import print_decisions
+    from querytier.serve import Router
+
+    print_decisions(queries, Router.load(artifact))

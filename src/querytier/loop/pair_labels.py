@@ -1,0 +1,118 @@
+"""Labels of another pair of models: read, freed of what the old head learned from, given roles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from querytier.data.examples import Examples
+from querytier.data.held_out import met_before
+from querytier.data.ingest.data_summary import DataSummary
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import EXAMPLES, SUMMARY, read_unsplit
+from querytier.data.ingest.sources import LogSource
+from querytier.data.splits import ROLES, roles_of
+from querytier.errors import LogError
+from querytier.files import atomic_folder
+from querytier.pipeline.param_sections import RecalibrateParams
+
+__all__ = ["FEWEST_LABELS", "LEARNED", "NewPair", "prepare_new_pair"]
+
+FEWEST_LABELS = 50
+LEARNED = "learned.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class NewPair:
+    """Labels of another pair of models.
+
+    Attributes
+    ----------
+    examples : Examples
+        With the roles calibration and certification.
+    data : DataSummary
+    set_aside : int
+        Rows that were left out, as the old head learned from their queries.
+    """
+
+    examples: Examples
+    data: DataSummary
+    set_aside: int
+
+
+def prepare_new_pair(
+    run: Path, sources: Sequence[LogSource], out: Path, reading: Reading, section: RecalibrateParams
+) -> NewPair:
+    """Read the labels of a new pair, give them roles, write them under `out/data`.
+
+    Parameters
+    ----------
+    run : Path
+        What `--out` of the old run was, or its artifact. Of a run it is known which rows the head
+        learned from: these are set aside, as it is surer of them than of others.
+    sources : sequence of LogSource
+    out : Path
+    reading : Reading
+    section : RecalibrateParams
+
+    Raises
+    ------
+    LogError
+        If the logs cannot be read, or fewer than `FEWEST_LABELS` rows are left.
+    """
+    examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
+    learned = _learned(run)
+    met = np.zeros(len(examples), dtype=np.bool_)
+    if learned is not None:
+        met = met_before(examples, learned)
+    fresh = examples.where(~met)
+    if len(fresh) < FEWEST_LABELS:
+        raise LogError(
+            f"{data.source}: {len(fresh)} labelled rows to calibrate and certify on, "
+            f"{int(met.sum())} more are of queries that the head learned from; recalibrate takes "
+            f"at least {FEWEST_LABELS}: label other queries with the new pair"
+        )
+    share, seed = section.certification_share, section.seed
+    groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
+    roles = roles_of(groups, {"certification": share}, seed, fresh.needs_frontier)
+    fresh = replace(fresh, role=np.where(roles == "train", "calibration", roles).astype(object))
+    data = _summary(data, fresh)
+    with atomic_folder(out / "data") as folder:
+        _write_parquet(fresh, folder / EXAMPLES)
+        if learned is not None:
+            _write_parquet(learned, folder / LEARNED)
+        data.write(folder / SUMMARY)
+    return NewPair(fresh, data, int(met.sum()))
+
+
+def _learned(run: Path) -> Examples | None:
+    """Return the rows that the head of a run learned from; None where nothing tells."""
+    kept, examples = run / "data" / LEARNED, run / "data" / EXAMPLES
+    if kept.is_file():
+        return Examples.read_parquet(kept)
+    if examples.is_file() and (run / "train").is_dir():
+        return Examples.read_parquet(examples).of_role("train")
+    return None
+
+
+def _write_parquet(examples: Examples, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(examples.table(), path)
+
+
+def _summary(data: DataSummary, examples: Examples) -> DataSummary:
+    labels = {role: examples.of_role(role).needs_frontier for role in ROLES}
+    needy = examples.needs_frontier
+    return replace(
+        data,
+        usable=len(examples),
+        positive=int((needy > 0.5).sum()),
+        negative=int((needy < 0.5).sum()),
+        groups=len(np.unique(examples.group.astype(str))),
+        roles={role: len(found) for role, found in labels.items()},
+        needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
+        shares={**data.shares, "needs_frontier": float(needy.mean())},
+        fingerprint=examples.fingerprint(),
+    )

@@ -1,0 +1,201 @@
+"""Out-of-fold metrics of the whole procedure, for teams with too few rows to set some aside."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.examples import Examples
+from querytier.data.ingest.data_summary import DataSummary
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import read_unsplit
+from querytier.data.ingest.sources import LogSource
+from querytier.eval.evaluation import Evaluation, evaluate_rankings
+from querytier.eval.rankings import Ranking, oracle
+from querytier.files import atomic_file
+from querytier.pipeline.checkpoints import search_of, unfinished
+from querytier.pipeline.evaluation_run import unfitted_rankings
+from querytier.pipeline.feature_blocks import FeatureBlocks
+from querytier.pipeline.metrics_file import row_counts
+from querytier.pipeline.params import Params
+from querytier.pipeline.run_records import log_rows
+from querytier.tracking.tracker import Tracker
+from querytier.training.baselines import (
+    LEARNED_BASELINES,
+    Labelled,
+    cross_fitted,
+    ranks_within,
+)
+from querytier.training.checkpoints import NOTHING_KEPT, Kept
+from querytier.training.fit import threshold_for
+from querytier.training.hyperparameters import Search
+from querytier.training.nested import OutOfFold, nested_cross_validation
+from querytier.training.recipes import Recipe
+
+__all__ = ["cross_validate_logs", "nested_evaluation"]
+
+Floats = NDArray[np.float64]
+
+
+def cross_validate_logs(
+    sources: Sequence[LogSource], out: Path, reading: Reading, params: Params
+) -> dict[str, Any]:
+    """Cross-validate choice, fit and calibration on labelled logs; write metrics and scores.
+
+    Parameters
+    ----------
+    sources : sequence of LogSource
+    out : Path
+        Gets `metrics.json`, `out_of_fold.parquet` (id, fold, p_frontier, decision_score) and
+        `quarantine.jsonl`.
+    reading : Reading
+    params : Params
+
+    Returns
+    -------
+    dict
+        The content of `metrics.json`.
+
+    Raises
+    ------
+    LogError
+        If the logs cannot be read, or too many records are bad.
+    TrainingError
+        If a fold holds one class only, or there are fewer groups than folds.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
+    tracker = Tracker(out)
+    with tracker.start(f"crossval {data.source}", params.model_dump()):
+        blocks = FeatureBlocks.fitted_to(examples, params.train)
+        recipes = blocks.recipes(examples, params.train)
+        kept = unfinished(out, examples, params.train, blocks.weights)
+        evaluation, found = nested_evaluation(
+            blocks.labelled(examples),
+            recipes,
+            params,
+            search=search_of(params.train, out),
+            kept=kept,
+        )
+        metrics = _metrics(examples, evaluation, found, data, params)
+        with atomic_file(out / "metrics.json") as scratch:
+            scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
+        _write_scores(examples, found, out / "out_of_fold.parquet")
+        log_rows(tracker, evaluation.rows)
+        tracker.log_files([out / "metrics.json"])
+    kept.done()
+    return metrics
+
+
+def nested_evaluation(
+    labelled: Labelled,
+    recipes: Sequence[Recipe],
+    params: Params,
+    *,
+    masks: Sequence[NDArray[np.bool_]] | None = None,
+    search: Search | None = None,
+    kept: Kept = NOTHING_KEPT,
+) -> tuple[Evaluation, OutOfFold]:
+    """Return the out-of-fold evaluation beside baselines on the very same folds.
+
+    Features are made of all rows, without their labels. Scores are compared as ranks within their
+    outer folds.
+
+    Parameters
+    ----------
+    labelled : Labelled, length n
+    recipes : sequence of Recipe
+        As in `nested_cross_validation`.
+    params : Params
+    masks : sequence of ndarray of bool, shape (n,), optional
+        Held-out rows of each outer fold; without them folds by group.
+    search : Search, optional
+    kept : Kept
+        As in `nested_cross_validation`.
+    """
+    section, examples = params.train, labelled.examples
+    found = nested_cross_validation(
+        labelled,
+        recipes,
+        masks=masks,
+        folds=section.folds,
+        target_frontier_rate=section.target_frontier_rate,
+        seed=section.seed,
+        named=section.candidate,
+        calibration=section.calibration,
+        search=search,
+        kept=kept,
+    )
+    source = f"{section.folds} folds by group" if masks is None else f"{len(masks)} given folds"
+    scores = ranks_within(found.masks, found.decision_scores)
+    classifier = Ranking("classifier", scores, found.p_frontier, source)
+    mean = float(examples.needs_frontier.mean())
+    baselines = [
+        *unfitted_rankings(examples, classifier, mean, params.evaluate.seed),
+        *(
+            _out_of_fold(name, cross_fitted(learner, labelled, found.masks), found.masks, source)
+            for name, learner in LEARNED_BASELINES.items()
+        ),
+        oracle(examples),
+    ]
+    # Each fold has a threshold of its own; the table is taken at the frontier rate of them all.
+    rate = float(np.clip(found.to_frontier.mean(), 1e-6, 1 - 1e-6))
+    evaluation = evaluate_rankings(
+        examples,
+        classifier,
+        baselines,
+        threshold=threshold_for(scores, rate),
+        replicates=params.evaluate.bootstrap,
+        seed=params.evaluate.seed,
+    )
+    return evaluation, found
+
+
+def _out_of_fold(
+    name: str, probabilities: Floats, masks: Sequence[NDArray[np.bool_]], source: str
+) -> Ranking:
+    return Ranking(name, ranks_within(masks, probabilities), probabilities, source)
+
+
+def _metrics(
+    examples: Examples,
+    evaluation: Evaluation,
+    found: OutOfFold,
+    data: DataSummary,
+    params: Params,
+) -> dict[str, Any]:
+    return {
+        "source": data.source,
+        "protocol": f"nested cross-validation by group, {params.train.folds} folds in "
+        f"{params.train.folds} folds, seed {params.train.seed}",
+        "n": row_counts(data, examples),
+        "labels": {"sources": data.label_sources, "shares": data.shares},
+        "chosen": dict(found.chosen),
+        "rows": [row.record() for row in evaluation.rows],
+        "mean_scores": {
+            name: estimate.record() for name, estimate in evaluation.mean_scores.items()
+        },
+        "operating_point": {
+            "frontier_rate": float(found.to_frontier.mean()),
+            "target_frontier_rate": params.train.target_frontier_rate,
+        },
+        "ece_when_calibrated_95": evaluation.ece_when_calibrated,
+        "bootstrap": params.evaluate.bootstrap,
+    }
+
+
+def _write_scores(examples: Examples, found: OutOfFold, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "id": pa.array(examples.id, pa.string()),
+        "fold": np.argmax(np.array(found.masks), axis=0),
+        "p_frontier": found.p_frontier,
+        "decision_score": found.decision_scores,
+    }
+    with atomic_file(path) as scratch:
+        pq.write_table(pa.table(columns), scratch)

@@ -1,0 +1,229 @@
+"""The features of queries, offline: blocks that recipes choose among, kept between stages."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.classifier.model.encoder import Encoder, load_encoder, open_encoder
+from querytier.classifier.model.features import KINDS, Features
+from querytier.classifier.model.nets import Linear
+from querytier.classifier.model.surface import SurfaceTable, surface_table
+from querytier.classifier.model.terms import TermTable
+from querytier.data.examples import Examples
+from querytier.data.text_view import text_view
+from querytier.pipeline.params import TrainParams
+from querytier.pipeline.principal_components import principal_components
+from querytier.training.baselines import Labelled
+from querytier.training.checkpoints import Kept
+from querytier.training.embedding_cache import EmbeddingCache
+from querytier.training.encoders.fine_tuning import read_fine_tuned, write_fine_tuned
+from querytier.training.encoders.out_of_fold import cross_tuned
+from querytier.training.encoders.static import distil, read_static, write_static
+from querytier.training.learners import BoostedTrees, LinearLearner, MemberLearner, MlpLearner
+from querytier.training.recipes import Recipe, recipes_of
+
+__all__ = ["FeatureBlocks"]
+
+MINILM, MINILM3, STATIC, NAMED, TUNED = "minilm", "minilm3", "static", "named", "tuned"
+_FASTEST_FIRST = (STATIC, MINILM3, MINILM, NAMED, TUNED)
+_TUNED_LAYERS = 3
+_TUNED_EPOCHS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBlocks:
+    """Where blocks of features come from.
+
+    Attributes
+    ----------
+    features : mapping of str to Features
+        By the name of the encoder: MiniLM, whose embeddings kNN compares, comes first.
+    named : str or None
+        The name or path of the encoder "named".
+    out_of_fold : mapping of str to ndarray of float32
+        What the fine-tuned encoder says of each training row, by its id, had it not seen it.
+    """
+
+    features: Mapping[str, Features]
+    named: str | None = None
+    out_of_fold: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @classmethod
+    def fitted_to(cls, examples: Examples, section: TrainParams) -> "FeatureBlocks":
+        """Return the encoders that a budget allows; no label of these examples is looked at.
+
+        Surface features are standardised on them, terms are theirs, and so are the principal
+        components. There are MiniLM and its first three layers, the encoder that the parameters
+        name, and from the budget "standard" on a static encoder distilled on their views.
+        """
+        views = [text_view(query) for query in examples.query]
+        encoders = {MINILM: load_encoder(), MINILM3: load_encoder(layers=3)}
+        if section.encoder is not None:
+            encoders[NAMED] = open_encoder(section.encoder)
+        if section.budget != "quick":
+            teacher = open_encoder(section.teacher) if section.teacher else encoders[MINILM]
+            embeddings = EmbeddingCache().encode(teacher, views)
+            encoders[STATIC] = distil(teacher, views, seed=section.seed, embeddings=embeddings)
+        features = {name: _fitted(name, encoder, views) for name, encoder in encoders.items()}
+        return cls(features, section.encoder)
+
+    def with_tuned(
+        self, train: Examples, section: TrainParams, kept: Kept, checkpoints: Path
+    ) -> "FeatureBlocks":
+        """Return these encoders and a fine-tuned one, which has seen the labels of the rows given.
+
+        It is made of the first three layers of MiniLM, or of the encoder that the parameters name.
+
+        Parameters
+        ----------
+        train : Examples
+            Of the training role.
+        section : TrainParams
+        kept : Kept
+        checkpoints : Path
+            Gets the state of each fine-tuning.
+        """
+        named = section.encoder is not None
+        base = self.features[NAMED if named else MINILM].encoder
+        tuned = cross_tuned(
+            base,
+            train,
+            folds=section.folds,
+            seed=section.seed,
+            kept=kept,
+            checkpoints=checkpoints,
+            epochs=_TUNED_EPOCHS,
+            keep_layers=None if named else range(_TUNED_LAYERS),
+        )
+        views = [text_view(query) for query in train.query]
+        features = replace(_fitted(TUNED, tuned.encoder, views), outputs=tuned.outputs)
+        return replace(
+            self, features={**self.features, TUNED: features}, out_of_fold=tuned.out_of_fold
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "FeatureBlocks":
+        """Read what `write` wrote."""
+        record = json.loads((folder / "encoders.json").read_text())
+        opened: dict[str, Callable[[], Encoder]] = {
+            MINILM: load_encoder,
+            MINILM3: partial(load_encoder, layers=3),
+            STATIC: partial(read_static, folder / STATIC),
+            NAMED: partial(open_encoder, record["named"]),
+            TUNED: partial(read_fine_tuned, folder / TUNED),
+        }
+        features = {name: _read(folder, name, opened[name]()) for name in record["encoders"]}
+        return cls(features, record["named"])
+
+    def write(self, folder: Path) -> None:
+        """Write all tables, and the encoders that exist nowhere else, into an existing folder."""
+        for name, one in self.features.items():
+            for kind, arrays in one.tables().items():
+                np.savez(folder / f"{name}-{kind}.npz", allow_pickle=False, **arrays)
+        if STATIC in self.features:
+            write_static(self.features[STATIC].encoder, folder / STATIC)
+        if TUNED in self.features:
+            write_fine_tuned(self.features[TUNED].encoder, folder / TUNED)
+        record = {"encoders": list(self.features), "named": self.named}
+        (folder / "encoders.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    def labelled(self, examples: Examples) -> Labelled:
+        """Return examples with their blocks of features; embeddings are kept between runs."""
+        views = [text_view(query) for query in examples.query]
+        blocks: dict[str, Any] = {}
+        for one in self.features.values():
+            blocks |= one.beside(EmbeddingCache().encode(one.encoder, views), views)
+        if self.out_of_fold:
+            outputs = blocks[f"{TUNED}-outputs"]
+            for row, name in enumerate(examples.id):
+                outputs[row] = self.out_of_fold.get(name, outputs[row])
+        return Labelled(examples, blocks)
+
+    def recipes(self, examples: Examples, section: TrainParams) -> list[Recipe]:
+        """Return the recipes of one learner: the fastest in the path of a request first."""
+        names = [name for name in _FASTEST_FIRST if name in self.features]
+        learners = [learner for name in names for learner in _learners(name, section)]
+        return recipes_of(examples, learners)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The sha256 of each encoder's weights."""
+        return {name: one.encoder.weights_sha256 for name, one in self.features.items()}
+
+    def encoder_ms(self, views: Sequence[str]) -> dict[str, float]:
+        """Return the milliseconds that each encoder takes for a query, before export: medians."""
+        return {name: _milliseconds(one.encoder, views) for name, one in self.features.items()}
+
+    def of(self, recipe: Recipe) -> Features:
+        """Return what a recipe's heads read, for export."""
+        return self.features[recipe.encoder].only(recipe.blocks)
+
+
+def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
+    """Return the learners of an encoder: the stronger regularisation first."""
+    surface, terms = f"{encoder}-surface", f"{encoder}-terms"
+    # What a fine-tuned encoder's embeddings say of its own training rows is no evidence.
+    embedding, for_trees = encoder, f"{encoder}-components"
+    if encoder == TUNED:
+        embedding = for_trees = f"{encoder}-outputs"
+    strongest_first = sorted(section.regularisation)
+    blocks = [(embedding,), (embedding, surface)]
+    learners: list[MemberLearner] = [
+        LinearLearner(one, c) for one in blocks for c in strongest_first
+    ]
+    if encoder == MINILM:
+        return learners[: len(strongest_first)]
+    learners.append(LinearLearner((terms,), section.terms_regularisation))
+    learners.append(BoostedTrees((for_trees, surface)))
+    if section.budget == "thorough":
+        learners.append(MlpLearner((for_trees, surface)))
+    return learners
+
+
+def _milliseconds(encoder: Encoder, views: Sequence[str]) -> float:
+    seconds = []
+    for view in views:
+        started = time.perf_counter()
+        encoder.encode([view], progress=False)
+        seconds.append(time.perf_counter() - started)
+    return 1000 * float(np.median(seconds))
+
+
+def _fitted(name: str, encoder: Encoder, views: Sequence[str]) -> Features:
+    if name == MINILM:
+        # Its first three layers read the same terms and counts, in half the time.
+        return Features(name, encoder)
+    token_ids = [encoder.tokenizer.token_ids(view) for view in views]
+    return Features(
+        name,
+        encoder,
+        surface_table(encoder.tokenizer.json).fitted_to(token_ids),
+        principal_components(EmbeddingCache().encode(encoder, views)),
+        TermTable.fitted_to(token_ids),
+    )
+
+
+def _read(folder: Path, name: str, encoder: Encoder) -> Features:
+    def arrays(kind: str) -> dict[str, Any] | None:
+        path = folder / f"{name}-{kind}.npz"
+        if not path.is_file():
+            return None
+        with np.load(path) as kept:
+            return dict(kept)
+
+    surface, components, terms, outputs = map(arrays, KINDS)
+    return Features(
+        name,
+        encoder,
+        None if surface is None else SurfaceTable.from_arrays(surface),
+        None if components is None else Linear(**components),
+        None if terms is None else TermTable.from_arrays(terms),
+        None if outputs is None else Linear(**outputs),
+    )

@@ -1,0 +1,193 @@
+"""The content of `metrics.json`: all that is known of an assessment."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from querytier.classifier.manifest import Manifest
+from querytier.data.examples import Examples
+from querytier.data.ingest.data_summary import DataSummary
+from querytier.data.labelling import RULE_BIASES
+from querytier.eval.calibration import calibration_scores
+from querytier.eval.gate.absolute import Gate
+from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_scores
+from querytier.eval.intervals import Estimate
+from querytier.eval.price_params import routing_cost_of
+from querytier.eval.report.mistakes import mistakes_record
+from querytier.eval.report.published_claim import promise_record
+from querytier.eval.slice_record import slice_record
+from querytier.pipeline.evaluation_run import Assessment
+from querytier.serve import Router
+
+__all__ = ["metrics_of", "row_counts"]
+
+
+def metrics_of(
+    assessment: Assessment,
+    data: DataSummary,
+    gate: Gate | None,
+    candidates: Sequence[Mapping[str, Any]],
+    test_uses: int | None = None,
+) -> dict[str, Any]:
+    """Return the content of `metrics.json`.
+
+    Parameters
+    ----------
+    assessment : Assessment
+    data : DataSummary
+    gate : Gate or None
+        None where no gate was asked.
+    candidates : sequence of mapping
+        What training tried; empty where an existing artifact is judged on other rows.
+    test_uses : int or None
+        How often these rows were used for a choice or shown, this time included, where counted.
+    """
+    manifest = assessment.router.classifier.manifest
+    return {
+        "querytier": version("querytier"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": data.source,
+        "n": row_counts(data, assessment.examples),
+        "quarantined": data.quarantined,
+        "labels": _labels(data),
+        "model": _model(manifest),
+        "rows": [row.record() for row in assessment.evaluation.rows],
+        "rows_left_out": dict(assessment.rows_left_out),
+        "mean_scores": _records(assessment.evaluation.mean_scores),
+        "mean_costs": _records(assessment.evaluation.mean_costs),
+        "operating_point": {
+            "threshold": manifest.threshold,
+            "frontier_rate": assessment.evaluation.rows[0].frontier_rate.value,
+            "target_frontier_rate": manifest.metrics["target_frontier_rate"],
+        },
+        "keyword_heuristic_as_published": _keyword_as_published(assessment.examples),
+        "ece_when_calibrated_95": assessment.evaluation.ece_when_calibrated,
+        "bootstrap": assessment.params.bootstrap,
+        "certificate": {
+            "status": manifest.certificate.status,
+            "reason": manifest.certificate.reason,
+            **manifest.certificate.details,
+        },
+        "gate": gate.record() if gate else None,
+        "candidates": list(candidates),
+        "latency_ms": _latency(assessment),
+        "reasons": dict(Counter(decision.reason for decision in assessment.decisions)),
+        "promise": promise_record(
+            assessment.examples,
+            assessment.rankings,
+            assessment.resampling,
+            routing_cost_of(assessment.pricing),
+        ),
+        "prices": assessment.pricing.record() if assessment.pricing else None,
+        "champion": _champion(assessment.champion),
+        "test_uses": test_uses,
+        **_evidence(assessment),
+    }
+
+
+def _evidence(assessment: Assessment) -> dict[str, Any]:
+    """Return what a sceptic asks for: calibration, slices, mistakes."""
+    probabilities = assessment.rankings[0].probabilities
+    assert probabilities is not None
+    frontier = np.array([decision.tier == "frontier" for decision in assessment.decisions])
+    labels = assessment.examples.needs_frontier
+    return {
+        "calibration": calibration_scores(probabilities, labels, assessment.resampling).record(),
+        "slices": slice_record(assessment.examples, frontier),
+        "mistakes": mistakes_record(
+            assessment.examples,
+            assessment.rankings[0],
+            frontier,
+            assessment.neighbourhood,
+            assessment.params.mistakes,
+        ),
+    }
+
+
+def _records(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.record() for name, estimate in estimates.items()}
+
+
+def _latency(assessment: Assessment) -> dict[str, float | int]:
+    """Decide some queries once more, one after the other, with nothing else under way."""
+    queries = assessment.examples.query[: assessment.params.latency_decisions]
+    latencies = [assessment.router.decide(query).latency_ms for query in queries]
+    p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
+    return {
+        "p50": float(p50),
+        "p95": float(p95),
+        "p99": float(p99),
+        "decisions": len(latencies),
+    }
+
+
+def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
+    """Return how many rows there were, by what became of them."""
+    return {
+        "rows": data.rows,
+        "usable": data.usable,
+        "unlabelled": sum(data.unlabelled.values()),
+        "quarantined": sum(data.quarantined.values()),
+        **data.roles,
+        "evaluated": len(evaluated),
+        "evaluated_groups": len(set(evaluated.group)),
+    }
+
+
+def _champion(champion: Router | None) -> dict[str, Any] | None:
+    if champion is None:
+        return None
+    manifest = champion.classifier.manifest
+    return {"model_version": manifest.model_version, "threshold": manifest.threshold}
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "model_version": manifest.model_version,
+        "chosen": manifest.metrics["chosen"],
+        "chosen_by": manifest.metrics["chosen_by"],
+        "decision_score": manifest.decision_score,
+        "encoder": manifest.encoder["name"],
+        "precision": manifest.precision,
+        "parity_max_difference": manifest.parity["max_difference"],
+        "calibration": {
+            "rows": manifest.metrics["calibration_rows"],
+            "reason": manifest.metrics.get("calibration_reason"),
+            "venn_abers": manifest.metrics.get("venn_abers"),
+        },
+    }
+
+
+def _labels(data: DataSummary) -> dict[str, Any]:
+    rules, sources = data.label_rules, data.label_sources
+    return {
+        "rules": list(rules.rules),
+        "ok_threshold": rules.ok_threshold,
+        "ok_thresholds": dict(rules.ok_thresholds),
+        "margin": rules.margin,
+        "sources": sources,
+        "biases": {rule: bias for rule, bias in RULE_BIASES.items() if rule in sources},
+        "unlabelled": data.unlabelled,
+        "shares": data.shares,
+        "needs_frontier": data.needs_frontier,
+        "near_duplicates": data.near_duplicates,
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _keyword_as_published(examples: Examples) -> dict[str, float | None]:
+    """Return what the keyword heuristic does at its own threshold."""
+    frontier = keyword_scores(examples.query) > KEYWORD_THRESHOLD
+    labels = examples.needs_frontier
+    routed = np.where(frontier, examples.frontier_score, examples.cheap_score)
+    retained = routed.mean() / examples.frontier_score.mean() if examples.scored else None
+    return {
+        "threshold": KEYWORD_THRESHOLD,
+        "frontier_rate": float(frontier.mean()),
+        "recall": float(labels[frontier].sum() / labels.sum()) if labels.any() else 0.0,
+        "quality_retained": None if retained is None else float(retained),
+    }

@@ -1,0 +1,110 @@
+"""The sections of `params.yaml` that are not stages: what judges, watches and renews a champion."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from querytier.eval.gate.non_inferiority import SuperiorOn
+from querytier.pipeline.param_section import NotNegative, ParamSection, Seed, Share
+
+__all__ = [
+    "AuditFreshParams",
+    "DriftParams",
+    "GateParams",
+    "PlanLabelsParams",
+    "RecalibrateParams",
+    "RetrainParams",
+]
+
+_TESTS_OF_DRIFT = 12  # Holm's step-down divides the rate by at most so many
+
+
+class GateParams(ParamSection):
+    """When a challenger takes the champion's place."""
+
+    quality_margin: Share = 0.01
+    calibration_margin: Share = 0.01
+    slice_margin: Share = 0.05
+    latency_margin: Annotated[float, Field(gt=0)] = 0.5
+    superior_on: SuperiorOn = "quality"
+    fewest_rows: Annotated[int, Field(ge=2)] = 200
+    fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
+    latency_queries: Annotated[int, Field(ge=1)] = 200
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    seed: Seed = 17
+
+
+class AuditFreshParams(ParamSection):
+    """Which new labels are held back before they are merged."""
+
+    enabled: bool = True
+    level: Share = 0.01
+    tolerated_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
+    fewest_labels: Annotated[int, Field(ge=5)] = 20
+    trusted_sources: tuple[str, ...] = ()
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    seed: Seed = 17
+
+
+class DriftParams(ParamSection):
+    """When two windows of traffic count as drifted."""
+
+    false_alarm_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01
+    permutations: Annotated[int, Field(ge=99)] = 9999
+    fewest_groups: Annotated[int, Field(ge=20)] = 100
+    most_rows: Annotated[int, Field(ge=100)] = 10_000
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    least_index: NotNegative = 0.01
+    least_distance: NotNegative = 0.03
+    least_rate: NotNegative = 0.01
+    least_unknown: NotNegative = 0.002
+    least_calibration: NotNegative = 0.02
+    seed: Seed = 17
+
+    @model_validator(mode="after")
+    def _can_reach_the_rate(self) -> "DriftParams":
+        fewest = math.ceil(_TESTS_OF_DRIFT / self.false_alarm_rate)
+        if self.permutations + 1 < fewest:
+            raise ValueError(
+                f"{self.permutations} permutations cannot tell a false alarm rate of "
+                f"{self.false_alarm_rate:g}; give at least {fewest}"
+            )
+        return self
+
+
+class RetrainParams(ParamSection):
+    """One round of the loop: what is merged, and when a round is due."""
+
+    window_days: Annotated[float, Field(gt=0)] | None = 365
+    half_life_days: Annotated[float, Field(gt=0)] | None = 90
+    largest_group_share: Annotated[float, Field(gt=0, le=1)] | None = 0.05
+    largest_source_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    fewest_fresh_rows: Annotated[int, Field(ge=1)] = 100
+    frozen_margin: Share = 0.02
+
+
+class RecalibrateParams(ParamSection):
+    """From few labels of another pair of models to another calibration."""
+
+    certification_share: Share = 0.5
+    calibration: Literal["auto", "platt", "temperature", "beta"] = "platt"
+    target_frontier_rate: Share | None = None
+    seed: Seed = 17
+
+
+class PlanLabelsParams(ParamSection):
+    """Which queries are labelled next: shares of the reasons to choose one."""
+
+    uncertain: NotNegative = 0.0
+    uncovered: NotNegative = 0.5
+    drifted: NotNegative = 0.0
+    random: NotNegative = 0.5
+    most_queries: Annotated[int, Field(ge=1)] = 20_000
+    seed: Seed = 17
+
+    @model_validator(mode="after")
+    def _have_a_reason(self) -> "PlanLabelsParams":
+        if not self.uncertain + self.uncovered + self.drifted + self.random > 0:
+            raise ValueError("all shares are 0; give one of them more")
+        return self

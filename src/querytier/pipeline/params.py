@@ -1,0 +1,254 @@
+"""Every parameter of the pipeline, as `params.yaml` holds them."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from querytier.data.labelling import AUTOMATIC_RULES, RuleName
+from querytier.errors import UsageError
+from querytier.pipeline.param_section import NotNegative, ParamSection, Seed, Share
+from querytier.pipeline.param_sections import (
+    AuditFreshParams,
+    DriftParams,
+    GateParams,
+    PlanLabelsParams,
+    RecalibrateParams,
+    RetrainParams,
+)
+
+__all__ = [
+    "Budget",
+    "CertifyParams",
+    "EncoderDriftParams",
+    "EvaluateParams",
+    "ExportParams",
+    "Params",
+    "PrepareParams",
+    "PricesParams",
+    "TierPriceParams",
+    "TrainParams",
+    "read_params",
+    "validated",
+    "with_section",
+]
+
+Budget = Literal["quick", "standard", "thorough"]
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+class RoleShareParams(ParamSection):
+    """Share of the groups that each role but training gets."""
+
+    calibration: Share = 0.15
+    certification: Share = 0.15
+    test: Share = 0.2
+
+    @model_validator(mode="after")
+    def _leave_rows_to_train(self) -> "RoleShareParams":
+        total = self.calibration + self.certification + self.test
+        if total > 0.9:
+            raise ValueError(f"the shares add up to {total:g}; leave at least 0.1 to training")
+        return self
+
+
+class PrepareParams(ParamSection):
+    """From a log to examples with roles."""
+
+    logs: str | tuple[str, ...] = "data/seed/seed.jsonl"
+    map: dict[str, str] = Field(default_factory=dict)
+    label_rules: Annotated[tuple[RuleName, ...], Field(min_length=1)] = AUTOMATIC_RULES
+    ok_threshold: float = 0.5
+    ok_thresholds: dict[str, float] = Field(default_factory=dict)
+    margin: Annotated[float, Field(gt=0)] | None = None
+    max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
+    near_duplicate_rows: Annotated[int, Field(ge=0)] = 200_000
+    temporal: bool = False
+    # YAML reads a bare on or off as a truth value.
+    redaction: Annotated[
+        Literal["off", "on", "fail"],
+        BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value)),
+    ] = "off"
+    seed: Seed = 17
+    shares: RoleShareParams = RoleShareParams()
+
+    @property
+    def log_files(self) -> tuple[str, ...]:
+        """The logs, be they one or several."""
+        return (self.logs,) if isinstance(self.logs, str) else self.logs
+
+
+class TrainParams(ParamSection):
+    """From examples to a fitted, calibrated classifier."""
+
+    budget: Budget = "quick"
+    regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.03,
+        0.1,
+        0.3,
+        1.0,
+        10.0,
+    )
+    terms_regularisation: Annotated[float, Field(gt=0)] = 0.5
+    encoder: str | None = None
+    teacher: str | None = None
+    candidate: str | None = None
+    calibration: Literal["auto", "platt", "temperature", "beta"] = "auto"
+    search_trials: Annotated[int, Field(ge=1)] = 20
+    search_storage: str | None = None
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    target_frontier_rate: Share = 0.3
+    seed: Seed = 17
+
+
+class EncoderDriftParams(ParamSection):
+    """How far a quantised encoder may decide otherwise."""
+
+    flip_share: Share = 0.035
+    max_difference: Share = 0.05
+    mean_difference: Share = 0.005
+
+
+class ExportParams(ParamSection):
+    """From a fitted classifier to an artifact."""
+
+    parity_tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    parity_texts: Annotated[int, Field(ge=200)] = 300
+    precision: Literal["auto", "fp32", "int8", "int8-weights"] = "auto"
+    drift_texts: Annotated[int, Field(ge=1)] = 1000
+    drift: EncoderDriftParams = EncoderDriftParams()
+    fallback_tier: Literal["frontier", "cheap"] = "frontier"
+
+
+class CertifyParams(ParamSection):
+    """What the threshold is to promise."""
+
+    risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
+    alpha: Share | None = None
+    delta: Share = 0.1
+    slices: tuple[str, ...] = ()
+    labels_are_outcomes: bool = False
+    valid_days: Annotated[int, Field(ge=1)] = 180
+    seed: Seed = 17
+
+
+class TierPriceParams(ParamSection):
+    """What a tier's model charges."""
+
+    per_million_in: NotNegative
+    per_million_out: NotNegative
+    output_tokens: NotNegative | None = None
+
+
+class PricesParams(ParamSection):
+    """A price table, in dollars."""
+
+    cheap: TierPriceParams
+    frontier: TierPriceParams
+    decision: NotNegative = 0.0
+    lost_cache_discount: NotNegative = 0.0
+    source: str = ""
+
+
+class EvaluateParams(ParamSection):
+    """The offline report."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    latency_decisions: Annotated[int, Field(ge=1)] = 200
+    mistakes: Annotated[int, Field(ge=0, le=100)] = 10
+    prices: PricesParams | None = None
+    seed: Seed = 17
+
+
+class Params(ParamSection):
+    """All sections, named like the stages."""
+
+    prepare: PrepareParams = PrepareParams()
+    train: TrainParams = TrainParams()
+    export: ExportParams = ExportParams()
+    certify: CertifyParams = CertifyParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    gate: GateParams = GateParams()
+    audit_fresh: AuditFreshParams = AuditFreshParams()
+    drift: DriftParams = DriftParams()
+    retrain: RetrainParams = RetrainParams()
+    recalibrate: RecalibrateParams = RecalibrateParams()
+    plan_labels: PlanLabelsParams = PlanLabelsParams()
+
+
+def read_params(path: Path | None) -> Params:
+    """Read a params file; what it leaves out keeps its default.
+
+    Parameters
+    ----------
+    path : Path or None
+        None gives the defaults.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, it is not YAML, a key is unknown or a value out of range.
+    """
+    import yaml
+
+    if path is None:
+        return Params()
+    if not path.is_file():
+        raise UsageError(f"no such params file: {path}")
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from error
+    return validated(Params, content, str(path))
+
+
+def with_section(params: Params, section: str, **said: object) -> Params:
+    """Return the parameters with what the command line says of a section; None says nothing.
+
+    Raises
+    ------
+    UsageError
+        If a value is out of range.
+    """
+    before: BaseModel = getattr(params, section)
+    changes = {name: value for name, value in said.items() if value is not None}
+    after = validated(type(before), {**before.model_dump(), **changes}, "the command line")
+    return params.model_copy(update={section: after})
+
+
+def validated(model: type[Section], content: object, origin: str) -> Section:
+    """Return a section, or all of them, of content that a person wrote.
+
+    Raises
+    ------
+    UsageError
+        If a key is unknown or a value out of range; the message names the origin.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_problem(model, detail) for detail in error.errors())
+        raise UsageError(f"{origin}: {problems}") from error
+
+
+def _problem(model: type[BaseModel], detail: object) -> str:
+    assert isinstance(detail, dict)
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location)
+    if detail["type"] != "extra_forbidden":
+        return f"{where} = {detail['input']!r}: {detail['msg']}"
+    known = _keys_at(model, location[:-1])
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+    return f"{where}: unknown key; {hint}"
+
+
+def _keys_at(section: type[BaseModel], location: list[str]) -> list[str]:
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        section = annotation
+    return list(section.model_fields)

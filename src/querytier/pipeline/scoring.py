@@ -1,0 +1,242 @@
+"""Many decisions through the very path that serves one."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.classifier.runtime import Classifier
+from querytier.data.column_map import ColumnMap
+from querytier.data.examples import Examples
+from querytier.data.ingest.engines import Engine, LocalEngine
+from querytier.data.ingest.log_batches import LogAccount, log_batches
+from querytier.data.ingest.sources import LogSource
+from querytier.data.text_view import text_view
+from querytier.data.values import query_of, text_of
+from querytier.errors import UsageError
+from querytier.files import atomic_file
+from querytier.serve import Decision, Router
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from querytier.training.baselines import Labelled
+
+__all__ = [
+    "Scored",
+    "data_fingerprint",
+    "decide_all",
+    "embed_all",
+    "embedded",
+    "load_to_judge",
+    "load_trained_on",
+    "score_logs",
+]
+
+Answer = TypeVar("Answer")
+
+_COLUMNS = ["id", "p_frontier", "decision_score", "tier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What came of scoring a log.
+
+    Attributes
+    ----------
+    rows : int
+    quarantined : dict of str to int
+        Records that could not be scored, by reason.
+    tiers, reasons : dict of str to int
+        Decisions by tier and by reason.
+    """
+
+    rows: int
+    quarantined: dict[str, int]
+    tiers: dict[str, int]
+    reasons: dict[str, int]
+
+
+def load_to_judge(artifact: Path) -> Router:
+    """Load an artifact to be judged by its classifier, its certificate lapsed or not.
+
+    Raises
+    ------
+    ArtifactError
+        If the artifact does not load.
+    """
+    return Router(Classifier.load(artifact))
+
+
+def load_trained_on(out: Path, fingerprint: str) -> Router:
+    """Load the artifact of a run whose data have to be those that it was trained on.
+
+    Parameters
+    ----------
+    out : Path
+        What `--out` of the run was.
+    fingerprint : str
+        Of its data.
+
+    Raises
+    ------
+    UsageError
+        If they are others.
+    ArtifactError
+        If the artifact does not load.
+    """
+    router = load_to_judge(out / "model")
+    if data_fingerprint(router) != fingerprint:
+        raise UsageError(
+            f"{out / 'model'} was not trained on what {out / 'data'} holds, which was prepared "
+            "anew since: which rows it has seen is not known. Run train and export again"
+        )
+    return router
+
+
+def data_fingerprint(router: Router) -> str:
+    """Return the fingerprint of the data that an artifact was trained on."""
+    return str(router.classifier.manifest.data.get("fingerprint"))
+
+
+def decide_all(router: Router, queries: Sequence[str]) -> list[Decision]:
+    """Decide queries one by one, on as many threads as there are cores, with a progress bar."""
+    return list(_over_threads(router.decide, queries, "decide"))
+
+
+def embed_all(router: Router, views: Sequence[str]) -> NDArray[np.float32]:
+    """Return the embeddings of text views, from the graph, one by one; shape (n, dimension)."""
+    return np.array(list(_over_threads(router.classifier.embedding, views, "embed")))
+
+
+def embedded(router: Router, examples: Examples) -> "Labelled":
+    """Return examples with the embeddings of their text views, from the graph."""
+    from querytier.training.baselines import Labelled
+
+    embeddings = embed_all(router, [text_view(query) for query in examples.query])
+    return Labelled(examples, {"graph": embeddings})
+
+
+def score_logs(
+    sources: Sequence[LogSource],
+    artifact: Path,
+    out: Path,
+    *,
+    max_bad_share: float,
+    engine: Engine | None = None,
+) -> Scored:
+    """Decide every query of logs and write `id, p_frontier, decision_score, tier`.
+
+    Parameters
+    ----------
+    sources : sequence of LogSource
+        With `query`, and `id` where there is one; without, ids are `line-N`.
+    artifact : Path
+    out : Path
+        `.csv` or `.parquet`; appears when it is complete. Records that cannot be scored go to
+        `OUT.quarantine.jsonl`.
+    max_bad_share : float
+        Above this share of such records, in [0, 1], nothing is written.
+    engine : Engine, optional
+        What reads and decides; this process without.
+
+    Raises
+    ------
+    UsageError
+        If a file or a column does not exist, or `out` has another ending.
+    LogError
+        If a log cannot be read, or too many records are bad.
+    ArtifactError
+        If the artifact does not load.
+    """
+    from tqdm import tqdm
+
+    if out.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--out {out}: write to a file that ends in .csv or .parquet")
+    Router.load(artifact)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    account = LogAccount(out.with_name(f"{out.name}.quarantine.jsonl"), max_bad_share)
+    tiers: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    logs = [_Log(source, source.columns(), artifact) for source in sources]
+    with (
+        account,
+        atomic_file(out) as scratch,
+        _writer(scratch, out.suffix) as write,
+        tqdm(desc="decide", unit="query", disable=None) as bar,
+    ):
+        for batch in (engine or LocalEngine()).batches(_decision_batches, logs):
+            if account.take(batch):
+                write(batch.select(_COLUMNS))
+                tiers.update(batch.column("tier").to_pylist())
+                reasons.update(batch.column("reason").to_pylist())
+                bar.update(batch.num_rows)
+        account.check(", ".join(source.path.name for source in sources))
+    return Scored(account.usable, dict(account.quarantined), dict(tiers), dict(reasons))
+
+
+@dataclass(frozen=True)
+class _Log:
+    source: LogSource
+    columns: ColumnMap
+    artifact: Path
+
+
+def _decision_batches(log: _Log) -> Iterator["pa.RecordBatch"]:
+    router = Router.load(log.artifact)
+    return log_batches(log.source, log.columns, _id_and_query, partial(_decided, router))
+
+
+def _id_and_query(values: Mapping[str, object], default_id: str) -> tuple[str, str]:
+    return text_of(values, "id") or default_id, query_of(values)
+
+
+def _decided(router: Router, rows: list[tuple[str, str]]) -> "pa.Table":
+    """Decide queries on all cores, in order."""
+    import pyarrow as pa
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        decisions = list(threads.map(router.decide, (query for _, query in rows)))
+    columns = {
+        "id": pa.array([identity for identity, _ in rows], pa.string()),
+        "reason": pa.array([decision.reason for decision in decisions], pa.string()),
+        "tier": pa.array([decision.tier for decision in decisions], pa.string()),
+    }
+    for name in ("p_frontier", "decision_score"):
+        columns[name] = pa.array([getattr(one, name) for one in decisions], pa.float64())
+    return pa.table(columns)
+
+
+def _over_threads(
+    function: Callable[[str], Answer], items: Sequence[str], name: str
+) -> Iterator[Answer]:
+    from tqdm import tqdm
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from tqdm(threads.map(function, items), total=len(items), desc=name, unit="query")
+
+
+@contextmanager
+def _writer(path: Path, ending: str) -> Iterator[Callable[["pa.RecordBatch"], None]]:
+    """Give a function that writes rows to a CSV or Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if ending == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(_COLUMNS)
+            yield lambda batch: lines.writerows(zip(*batch.to_pydict().values(), strict=True))
+        return
+    schema = pa.schema(list(zip(_COLUMNS, ("string", "double", "double", "string"), strict=True)))
+    with pq.ParquetWriter(path, schema) as table:
+        yield table.write_batch

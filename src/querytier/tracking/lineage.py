@@ -1,0 +1,170 @@
+"""From a served decision back to the artifact, the run, the code and the data behind it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from querytier.classifier.artifact import MANIFEST, file_sha256
+from querytier.classifier.manifest import Manifest, load_manifest
+from querytier.data.formats.decision_log import judgement_of
+from querytier.data.formats.reading import read_records
+from querytier.data.values import BadRecordError
+from querytier.errors import ArtifactError, UsageError
+from querytier.tracking.registry import RegisteredVersion, Registry
+from querytier.tracking.store import StoreError, open_store
+
+__all__ = ["DecisionLineage", "decision_lineage"]
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLineage:
+    """What is known of a decision.
+
+    Attributes
+    ----------
+    decision : dict
+        Its line in the log.
+    outcomes : sequence of dict
+        What was said of its answer, in the order of the log.
+    registered : dict or None
+        The version that decided, its run, code, data, files and certificate.
+    missing : str or None
+        Why there is no more, where there is not.
+    """
+
+    decision: Fields
+    outcomes: list[Fields]
+    registered: Fields | None = None
+    missing: str | None = None
+
+    def record(self) -> Fields:
+        """Return all of it for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return all of it as a tree."""
+        parts = {"decision": self.decision}
+        parts |= {f"outcome {place}": one for place, one in enumerate(self.outcomes, 1)}
+        parts |= {"registered": self.registered} if self.registered else {}
+        lines = [line for name, fields in parts.items() for line in (name, *_branches(fields))]
+        lines += [] if self.outcomes else ["outcome: none is known"]
+        return lines + ([f"missing: {self.missing}"] if self.missing else [])
+
+
+def decision_lineage(decision_id: str, log: Path, project: Path) -> DecisionLineage:
+    """Trace a decision of a decision log.
+
+    Parameters
+    ----------
+    decision_id : str
+    log : Path
+        The folder that `querytier serve --log` was given.
+    project : Path
+        The folder of the project's `mlflow.db`, unless `MLFLOW_TRACKING_URI` is set.
+
+    Raises
+    ------
+    UsageError
+        If the folder has no decisions, or none of this id.
+    """
+    files = sorted(log.glob("decisions*.jsonl"))
+    if not files:
+        raise UsageError(
+            f"{log} has no decisions*.jsonl; give the folder of `querytier serve --log`"
+        )
+    decision = next(_with_id(files, decision_id), None)
+    if decision is None:
+        raise UsageError(
+            f"no decision {decision_id!r} in the {len(files)} files of {log}; an id is what the "
+            "answer of /v1/decide says, and closed files may have been moved away"
+        )
+    outcomes = [one for one in _with_id([log / "outcomes.jsonl"], decision_id) if _judges(one)]
+    try:
+        with open_store(project) as registry:
+            registered = _registered(registry, decision)
+    except StoreError as error:
+        return DecisionLineage(decision, outcomes, missing=str(error))
+    if registered is None:
+        why = f"model {decision['policy']} is not in the registry: it was served from a folder"
+        return DecisionLineage(decision, outcomes, missing=f"{why}, or from another store")
+    return DecisionLineage(decision, outcomes, registered)
+
+
+def _with_id(files: Iterable[Path], decision_id: str) -> Iterator[Fields]:
+    for file in files:
+        for record in read_records(file) if file.is_file() else ():
+            if record.fields is not None and record.fields.get("id") == decision_id:
+                yield dict(record.fields)
+
+
+def _judges(outcome: Fields) -> bool:
+    try:
+        return bool(judgement_of(outcome))
+    except BadRecordError:
+        return False
+
+
+def _registered(registry: Registry, decision: Fields) -> Fields | None:
+    versions = registry.versions(str(decision["policy"]))
+    if not versions:
+        return None
+    decided = datetime.fromisoformat(str(decision["time"])).timestamp()
+    # The same model may be registered again, with another certificate.
+    then = next((version for version in versions if version.created <= decided), versions[-1])
+    return {
+        "version": then.number,
+        "aliases": list(then.aliases),
+        "other_versions": [one.number for one in versions if one.number != then.number],
+        "model_version": then.model_version,
+        "run_id": then.run_id,
+        "code_commit": then.tags.get("code_commit"),
+        "data_fingerprint": then.tags.get("data_fingerprint"),
+        "artifact": registry.location(then.number),
+        "manifest_sha256": then.tags.get("manifest_sha256"),
+        "certificate": _certificate(registry, then),
+        "tags": dict(then.tags),
+    }
+
+
+def _certificate(registry: Registry, version: RegisteredVersion) -> Fields:
+    """Return the certificate of the registered manifest; where it is gone, what the tags say."""
+    try:
+        found = _registered_manifest(registry, version).certificate
+    except (StoreError, ArtifactError, UnicodeDecodeError) as error:
+        return _tagged_certificate(version, f"the tags, as registered; {MANIFEST}: {error}")
+    where = f"{MANIFEST} of version {version.number}"
+    return {"status": found.status, "reason": found.reason, **found.details, "read_from": where}
+
+
+def _registered_manifest(registry: Registry, version: RegisteredVersion) -> Manifest:
+    with TemporaryDirectory() as scratch:
+        path = registry.fetch_file(version.number, MANIFEST, Path(scratch))
+        if file_sha256(path) != version.tags.get("manifest_sha256"):
+            raise ArtifactError(f"{MANIFEST} is not the one that was registered")
+        return load_manifest(path.read_text("utf-8"))
+
+
+def _tagged_certificate(version: RegisteredVersion, where: str) -> Fields:
+    start = "certificate_"
+    rest = {
+        name.removeprefix(start): value
+        for name, value in version.tags.items()
+        if name.startswith(start)
+    }
+    return {"status": version.tags.get("certificate"), **rest, "read_from": where}
+
+
+def _branches(fields: Fields, indent: str = "  ") -> list[str]:
+    lines = []
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", *_branches(value, indent + "  ")]
+        elif value not in (None, "", []):
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"{indent}{name:<18} {shown}")
+    return lines
