@@ -13,8 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from querytier.serve.http import server as serving
-from querytier.serve.http.access import Limits
-from querytier.serve.http.settings import ServiceSettings
+from querytier.serve.http.settings import Limits, ServiceSettings
 
 
 @dataclass

@@ -1,11 +1,15 @@
 """The decision: what a router gets back for every query."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from querytier.classifier.threshold import Tier
 
-__all__ = ["Decision", "Reason"]
+__all__ = ["Decision", "Query", "Reason"]
+
+# A text, or chat messages.
+Query = str | Sequence[Mapping[str, object]]
 
 Reason = Literal[
     "classifier",

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,20 +19,20 @@ from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
 from querytier.serve.choices import Choice, allowed_tiers, capped, explored, overridden
 from querytier.serve.conversations import Conversations
-from querytier.serve.decision import Decision, Reason
+from querytier.serve.decision import Decision, Query, Reason
 from querytier.serve.settings import RouterSettings
 from querytier.serve.tenants import TenantShares
-from querytier.serve.watch.certificate_watch import CertificateWatch
-from querytier.tracking.model_uri import fetch_artifact, is_model_uri
 
-__all__ = ["Query", "Router"]
-
-Query = str | Sequence[Mapping[str, object]]
+__all__ = ["Router"]
 
 _log = logging.getLogger(__name__)
 
 # Threads that decide where there is a deadline. More would only wait for the processor.
 _THREADS = 4
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Router:
     certified_until : float
         From then on, in seconds since 1970, the fallback tier answers: the certificate has lapsed,
         or never was for this artifact. Infinity where there is none.
-    watch : CertificateWatch or None
-        Where it has withdrawn the certificate, the fallback tier answers.
+    is_withdrawn : callable
+        Returns whether the certificate has been withdrawn, so that the fallback tier answers.
     """
 
     classifier: Classifier
     settings: RouterSettings = field(default_factory=RouterSettings)
     certified_until: float = math.inf
-    watch: CertificateWatch | None = None
+    is_withdrawn: Callable[[], bool] = _never
     _conversations: Conversations = field(init=False, repr=False, compare=False)
     _tenants: TenantShares | None = field(init=False, repr=False, compare=False)
     _threads: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
@@ -94,7 +94,10 @@ class Router:
         -----
         In the log, where the certificate has lapsed or is not for this artifact.
         """
-        if is_model_uri(path):
+        if str(path).startswith("models:/"):
+            # Only a registered name needs the registry; a folder loads nothing of it.
+            from querytier.tracking.model_uri import fetch_artifact
+
             path = fetch_artifact(path)
         classifier = Classifier.load(path)
         until = _certified_until(Path(path), classifier.manifest)
@@ -107,9 +110,15 @@ class Router:
             )
         return router
 
-    def watched_by(self, watch: CertificateWatch) -> Self:
-        """Return a router that falls back once the watch has withdrawn the certificate."""
-        return replace(self, watch=watch)
+    def withdrawn_when(self, is_withdrawn: Callable[[], bool]) -> Self:
+        """Return a router that falls back once `is_withdrawn` returns True.
+
+        Parameters
+        ----------
+        is_withdrawn : callable
+            For example `CertificateWatch.is_withdrawn`; it is called for every query.
+        """
+        return replace(self, is_withdrawn=is_withdrawn)
 
     def decide(
         self,
@@ -177,7 +186,7 @@ class Router:
             return self._fallback("fallback:timeout")
 
     def _chosen(self, query: Query) -> Choice:
-        if time.time() >= self.certified_until or (self.watch and self.watch.withdrawn):
+        if time.time() >= self.certified_until or self.is_withdrawn():
             return self._fallback("fallback:certificate")
         view = text_view(query)
         if not view:

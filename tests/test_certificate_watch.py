@@ -57,7 +57,7 @@ def audit_all(watch, said):
     for number, one in enumerate(said):
         watch.audited(f"q{number}", "cheap")
         watch.heard(f"q{number}", **one)
-        if watch.withdrawn:
+        if watch.is_withdrawn():
             return number + 1
     return None
 
@@ -211,7 +211,7 @@ def test_missing_audits_are_counted_and_may_be_taken_for_lost(
     assert watch.look().waiting == 6
     now[0] = 61.0
     assert watch.look().missing == 6
-    assert watch.withdrawn is withdrawn
+    assert watch.is_withdrawn() is withdrawn
     again = CertificateWatch(tmp_path, manifest, watched, clock=lambda: now[0])
     assert again.look() == watch.look()
 
@@ -237,7 +237,7 @@ def test_a_promise_that_is_kept_stays_and_a_broken_one_is_withdrawn_for_good(
     assert audit_all(kept, [KEPT] * 60) is None
     assert kept.look().wealth < 1
     watch = CertificateWatch(tmp_path / "broken", manifest)
-    router = router.watched_by(watch)
+    router = router.withdrawn_when(watch.is_withdrawn)
     assert router.decide("Hi").reason == "classifier"
     assert audit_all(watch, [BROKEN, KEPT] * 20) < 12
     assert (router.decide("Hi").reason, router.decide("Hi").tier) == (
@@ -246,7 +246,7 @@ def test_a_promise_that_is_kept_stays_and_a_broken_one_is_withdrawn_for_good(
     )
     assert "the certificate is withdrawn" in caplog.text
     lenient = CertificateWatch(tmp_path / "broken", manifest, WatchSettings(level=1e-6))
-    assert lenient.withdrawn, "no setting brings a withdrawn certificate back"
+    assert lenient.is_withdrawn(), "no setting brings a withdrawn certificate back"
     assert lenient.look().withdrawn_for == "all queries"
 
 
@@ -274,8 +274,8 @@ def test_processes_that_share_a_folder_share_one_test(tmp_path, manifest):
         watch.audited(f"q{number}", "cheap")
         told.heard(f"q{number}", **BROKEN)
     assert one.look() == other.look()
-    assert one.withdrawn
-    assert other.withdrawn
+    assert one.is_withdrawn()
+    assert other.is_withdrawn()
     assert next(tmp_path.iterdir()).read_text().count("withdrawn") == 1
 
 
@@ -286,7 +286,7 @@ def test_another_artifact_or_the_same_certified_again_begins_anew(tmp_path, mani
     later = replace(certificate, details={**certificate.details, "date": "2031-05-07"})
     for other in (replace(manifest, certificate=later), replace(manifest, model_version="other")):
         assert CertificateWatch(tmp_path, other).look().state == "watching"
-    assert CertificateWatch(tmp_path, manifest).withdrawn
+    assert CertificateWatch(tmp_path, manifest).is_withdrawn()
 
 
 def test_slices_have_tests_of_their_own_and_share_the_level(tmp_path):

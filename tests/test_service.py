@@ -35,10 +35,9 @@ from querytier.classifier.artifact import file_sha256
 from querytier.classifier.manifest import dump_manifest, load_manifest
 from querytier.data.formats.reading import read_records
 from querytier.serve import Decision, Router, RouterSettings
-from querytier.serve.http.access import Limits
 from querytier.serve.http.app import application
 from querytier.serve.http.score_drift import ScoreDrift
-from querytier.serve.http.settings import ServiceSettings
+from querytier.serve.http.settings import Limits, ServiceSettings
 from querytier.serve.http.telemetry import record_span
 from querytier.serve.http.wire import DecisionAnswer
 

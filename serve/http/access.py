@@ -4,7 +4,6 @@ import asyncio
 import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,11 +13,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from querytier.serve.http.refusal import Refusal
+from querytier.serve.http.settings import Limits
 
 if TYPE_CHECKING:
     from querytier.serve.http.service import DecisionService
 
-__all__ = ["OPEN_PATHS", "Gate", "Limits", "is_loopback_name", "read_body"]
+__all__ = ["OPEN_PATHS", "Gate", "is_loopback_name", "read_body"]
 
 # A prober has no token, and the page asks for it; neither says anything of the traffic.
 OPEN_PATHS = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
@@ -26,38 +26,6 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # A body that is too large is read and forgotten up to this many times the limit, because a client
 # that is still sending when the connection closes never sees the answer.
 _READ_BEYOND = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much is taken.
-
-    Attributes
-    ----------
-    body_bytes : int
-        Of one request.
-    batch : int
-        Queries, or outcomes, of one request.
-    concurrency : int
-        Requests with a body at once; more are refused, not queued.
-    arrival_s : float
-        Seconds for a request's headers, and again for its body, to arrive.
-
-    Raises
-    ------
-    ValueError
-        If one of them is not above 0.
-    """
-
-    body_bytes: int = 1 << 20
-    batch: int = 256
-    concurrency: int = 512
-    arrival_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it has to be above 0")
 
 
 def is_loopback_name(host: str) -> bool:

@@ -2,9 +2,8 @@
 
 from typing import Protocol
 
-from querytier.serve.decision import Decision
+from querytier.serve.decision import Decision, Query
 from querytier.serve.http.metrics import LogCounts
-from querytier.serve.router import Query
 
 __all__ = ["DecisionSink"]
 

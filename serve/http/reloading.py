@@ -15,6 +15,7 @@ from querytier.classifier.manifest import Manifest
 from querytier.errors import ArtifactError
 from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
+from querytier.serve.watch.certificate_watch import CertificateWatch
 from querytier.tracking.model_uri import fetch_artifact, is_model_uri, registered_at
 from querytier.tracking.store import StoreError
 
@@ -37,12 +38,15 @@ class Loaded:
         Median time of a decision, of golden queries.
     state : ArtifactState
         What the artifact was like just before it was loaded.
+    watch : CertificateWatch or None
+        The watch over the artifact's certificate.
     """
 
     router: Router
     vectors: int
     decision_seconds: float
     state: "ArtifactState"
+    watch: CertificateWatch | None = None
 
     @property
     def manifest(self) -> Manifest:

@@ -62,7 +62,7 @@ class DecisionService:
         self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
-        self.metrics.registry.register(WatchMetrics(lambda: self._loaded.router))
+        self.metrics.registry.register(WatchMetrics(lambda: self._loaded))
         self.metrics.in_flight.set_function(lambda: self.in_flight)
         if self._shadow is not None:
             self.metrics.registry.register(self._shadow)
@@ -173,11 +173,12 @@ class DecisionService:
         if self.settings.audits is None:
             return loaded
         watch = CertificateWatch(self.settings.audits, loaded.manifest, self.settings.certificate)
-        return replace(loaded, router=loaded.router.watched_by(watch))
+        router = loaded.router.withdrawn_when(watch.is_withdrawn)
+        return replace(loaded, router=router, watch=watch)
 
     @property
     def _watch(self) -> CertificateWatch | None:
-        return self._loaded.router.watch
+        return self._loaded.watch
 
     def status(self) -> dict[str, Any]:
         """Return what the page shows: model, certificate, traffic, log."""
@@ -239,7 +240,7 @@ class DecisionService:
             if self._log is not None:
                 place = {"conversation": asked.conversation, "tenant": asked.tenant}
                 self._log.append(decision, asked.query, id=name, **place)
-            watch = loaded.router.watch
+            watch = loaded.watch
             if decision.audit and watch is not None:
                 watch.audited(name, decision.tier, conversation=asked.conversation)
             if self._tracer is not None:

@@ -5,15 +5,46 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from querytier.classifier.threshold import Tier
-from querytier.serve.http.access import Limits
+from querytier.serve.decision import Query
 from querytier.serve.http.decision_sink import DecisionSink
 from querytier.serve.http.neighbours import LabelledQueries
 from querytier.serve.http.shadow_metrics import ShadowSettings
-from querytier.serve.router import Query
 from querytier.serve.settings import RouterSettings
 from querytier.serve.watch.state import WatchSettings
 
-__all__ = ["Asked", "ServiceSettings"]
+__all__ = ["Asked", "Limits", "ServiceSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is taken.
+
+    Attributes
+    ----------
+    body_bytes : int
+        Of one request.
+    batch : int
+        Queries, or outcomes, of one request.
+    concurrency : int
+        Requests with a body at once; more are refused, not queued.
+    arrival_s : float
+        Seconds for a request's headers, and again for its body, to arrive.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not above 0.
+    """
+
+    body_bytes: int = 1 << 20
+    batch: int = 256
+    concurrency: int = 512
+    arrival_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from threading import Lock, Thread
 from typing import NamedTuple, Protocol, Self
 
 from querytier.classifier.threshold import Tier
-from querytier.serve.decision import Decision
-from querytier.serve.router import Query
+from querytier.serve.decision import Decision, Query
 
 __all__ = ["PAIRS", "Agreement", "Decides", "Shadow"]
 

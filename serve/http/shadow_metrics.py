@@ -11,11 +11,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from querytier.errors import ArtifactError
-from querytier.serve.decision import Decision
+from querytier.serve.decision import Decision, Query
 from querytier.serve.http.reloading import load_proved
 from querytier.serve.http.shadow import PAIRS, Agreement, Shadow
 from querytier.serve.http.tier_costs import TierCosts
-from querytier.serve.router import Query, Router
+from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
 
 __all__ = ["ShadowLog", "ShadowSettings", "Shadowing"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from querytier.serve.http.reloading import Loaded
 from querytier.serve.router import Router
 from querytier.serve.watch.state import WatchState
 
@@ -17,19 +18,19 @@ class WatchMetrics(Collector):
 
     Parameters
     ----------
-    router : callable
-        Returns the router that decides now.
+    loaded : callable
+        Returns the artifact that decides now.
     """
 
-    def __init__(self, router: Callable[[], Router]) -> None:
-        self._router = router
+    def __init__(self, loaded: Callable[[], Loaded]) -> None:
+        self._loaded = loaded
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the router's watch, where it has one."""
-        router = self._router()
-        state = router.watch.look() if router.watch is not None else None
+        loaded = self._loaded()
+        state = loaded.watch.look() if loaded.watch is not None else None
         text = "1 where the certificate is withdrawn, or has lapsed: train again, or certify again."
-        yield GaugeMetricFamily("querytier_retrain_due", text, float(retrain_due(router)))
+        yield GaugeMetricFamily("querytier_retrain_due", text, float(retrain_due(loaded.router)))
         if state is not None:
             yield from _evidence(state)
             yield from _audits(state)
@@ -37,8 +38,7 @@ class WatchMetrics(Collector):
 
 def retrain_due(router: Router) -> bool:
     """Tell whether the certificate is worth the fallback tier by now, so that a new one is due."""
-    withdrawn = router.watch is not None and router.watch.withdrawn
-    return withdrawn or time.time() >= router.certified_until
+    return router.is_withdrawn() or time.time() >= router.certified_until
 
 
 def _evidence(state: WatchState) -> Iterator[Metric]:

@@ -35,11 +35,10 @@ from querytier.data.formats.decision_log import judgement_of
 from querytier.data.ingest.redaction import redact
 from querytier.data.text_view import last_user_text
 from querytier.errors import UsageError
-from querytier.serve.decision import Decision
+from querytier.serve.decision import Decision, Query
 from querytier.serve.log.log_file import LogFile, utc_text
 from querytier.serve.log.settings import LogSettings
 from querytier.serve.log.write_behind import WriteBehind
-from querytier.serve.router import Query
 
 __all__ = ["DECISIONS", "OUTCOMES", "SHADOW", "DecisionLog", "LogSettings"]
 

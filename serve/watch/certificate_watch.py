@@ -54,7 +54,7 @@ class CertificateWatch:
 
         router = Router.load("runs/first/model", RouterSettings(audit_rate=0.02))
         watch = CertificateWatch(Path("logs"), router.classifier.manifest)
-        router = router.watched_by(watch)
+        router = router.withdrawn_when(watch.is_withdrawn)
 
         id = log.append(decision := router.decide(query), query)
         if decision.audit:
@@ -94,9 +94,8 @@ class CertificateWatch:
         if self._promised is not None:
             self.look()
 
-    @property
-    def withdrawn(self) -> bool:
-        """Whether the certificate is withdrawn, by the last look."""
+    def is_withdrawn(self) -> bool:
+        """Tell whether the certificate is withdrawn, by the last look."""
         return self._withdrawn_for is not None
 
     def audited(
@@ -152,7 +151,7 @@ class CertificateWatch:
             return
         with self._lock:
             self._catch_up()
-            if not self.withdrawn and only_if():
+            if not self.is_withdrawn() and only_if():
                 self._journal.write({"time": self._clock(), **line})
                 self._catch_up()
 
@@ -165,7 +164,7 @@ class CertificateWatch:
             self._take(line)
         self._pass_time(self._clock())
         fired = [name for name, test in self._tests.items() if test.fired]
-        if fired and not self.withdrawn:
+        if fired and not self.is_withdrawn():
             self._withdraw(fired[0])
 
     def _take(self, line: Mapping[str, Any]) -> None:
@@ -245,7 +244,7 @@ class CertificateWatch:
     def _word(self) -> State:
         if self._promised is None:
             return "nothing promised"
-        return "withdrawn" if self.withdrawn else "watching"
+        return "withdrawn" if self.is_withdrawn() else "watching"
 
 
 def _file_name(manifest: Manifest) -> str:

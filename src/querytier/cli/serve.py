@@ -155,11 +155,10 @@ def serve(
 ) -> None:
     """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
     try:
-        from querytier.serve.http.access import Limits
         from querytier.serve.http.neighbours import LabelledQueries
         from querytier.serve.http.server import Listening
         from querytier.serve.http.server import serve as serve_until_ended
-        from querytier.serve.http.settings import ServiceSettings
+        from querytier.serve.http.settings import Limits, ServiceSettings
         from querytier.serve.watch.state import WatchSettings
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]

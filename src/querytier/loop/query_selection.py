@@ -31,11 +31,11 @@ from querytier.eval.active_learning import (
     Reason,
     choose_queries,
 )
-from querytier.eval.price_params import Pricing
 from querytier.files import atomic_file
 from querytier.loop.pair_labels import LEARNED
 from querytier.pipeline.param_sections import PlanLabelsParams
 from querytier.pipeline.params import Params
+from querytier.pipeline.price_params import Pricing
 from querytier.pipeline.scoring import embed_all, load_to_judge
 from querytier.serve import Router
 

@@ -16,13 +16,13 @@ from querytier.eval.heuristics import (
     length_scores,
 )
 from querytier.eval.intervals import Resampling
-from querytier.eval.price_params import Pricing, routing_cost_of
 from querytier.eval.rankings import Ranking, oracle, probability_ranking, shuffled_decisions
 from querytier.eval.report.mistakes import Neighbourhood
 from querytier.eval.report.pages import render_markdown, render_model_card, render_report
 from querytier.eval.report.plots import gain_plot, reliability_plot, score_plot
 from querytier.files import atomic_file
 from querytier.pipeline.params import EvaluateParams
+from querytier.pipeline.price_params import Pricing, routing_cost_of
 from querytier.pipeline.scoring import decide_all
 from querytier.serve import Decision, Router
 from querytier.training.baselines import Labelled
