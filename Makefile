@@ -53,7 +53,7 @@ wheel-test: .venv/installed
 
 # Daft wants an older tqdm than .venv has, so what works through it is tested beside it.
 distributed-test: .venv-distributed/installed
-	.venv-distributed/bin/python -m pytest $(wildcard tests/test_engines.py tests/test_distributed.py)
+	.venv-distributed/bin/python -m pytest tests/data/ingest/test_engines.py tests/pipeline/test_distributed.py
 
 .venv-distributed/installed: pyproject.toml constraints-distributed.txt
 	$(PYTHON) -m venv .venv-distributed
@@ -62,7 +62,7 @@ distributed-test: .venv-distributed/installed
 
 # The gateways themselves, on loopback: LiteLLM's proxy, LangGraph, an MCP client, Envoy.
 gateway-test: .venv-gateways/installed
-	.venv-gateways/bin/python -m pytest tests/gateways tests/test_litellm_plugin.py
+	.venv-gateways/bin/python -m pytest tests/gateways tests/serve/plugins
 
 .venv-gateways/installed: pyproject.toml constraints-gateways.txt
 	$(PYTHON) -m venv .venv-gateways

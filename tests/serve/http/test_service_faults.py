@@ -1,0 +1,585 @@
+"""The service where its disk, its artifact, its clients, its clock or its process fail."""
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from querytier.serve import Decision, Router, RouterSettings
+from querytier.serve.log.decision_log import DecisionLog, LogSettings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
+OTHER = ARTIFACT.with_name("format-1")
+TOKEN = "a-token-of-these-faults"
+QUERY = "Where is my order?"
+INFER = "/v2/models/querytier/infer"
+
+
+@dataclass
+class Served:
+    """A service in a process of its own."""
+
+    port: int
+    process: subprocess.Popen
+    errors: Path
+    token: str | None = None
+
+    def connect(self):
+        """Return a connection that is opened when it is first used."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+
+    def ask(self, path, body=None, connection=None):
+        """Return the status of an answer, and what it says."""
+        if connection is None:
+            with closing(self.connect()) as own:
+                return self.ask(path, body, own)
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        connection.request("GET" if body is None else "POST", path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def decide(self, connection=None, **more):
+        """Return a decision."""
+        status, content = self.ask("/v1/decide", {"query": QUERY, **more}, connection)
+        assert status == 200, content
+        return json.loads(content)
+
+    def raw(self):
+        """Return a connection for bytes as they are."""
+        return socket.create_connection(("127.0.0.1", self.port), 20)
+
+    def head(self, path="/v1/decide", more=""):
+        """Return the begin of a request."""
+        shown = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{shown}{more}".encode()
+
+    def metric(self, name, **labels):
+        """Return the sum of a metric's samples with these labels."""
+        _, content = self.ask("/metrics")
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(content.decode())
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def resident_mb(self):
+        """Return the memory that the process holds."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1000
+
+    def open_files(self):
+        """Return how many files and sockets the process has open."""
+        return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
+
+
+AS_IT_IS = ("-m", "querytier")
+WITHOUT_HTTPTOOLS = (
+    "-c",
+    """import sys; sys.modules["httptools"] = None
+from querytier.cli.main import main; sys.exit(main())""",
+)
+
+
+@contextmanager
+def serving(folder, *arguments, errors, token=None, start=AS_IT_IS, **process):
+    """Run `querytier serve`; it has to end gently unless a test has killed it."""
+    command = [sys.executable, *start, "serve", "--artifact", folder, "--port", 0]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | (
+        {"QUERYTIER_TOKEN": token} if token else {}
+    )
+    with (
+        errors.open("wb") as told,
+        subprocess.Popen(
+            [*map(str, command), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+            env=environment,
+            **process,
+        ) as running,
+    ):
+        port = int(re.search(r":(\d+)", running.stdout.readline())[1])
+        served = Served(port, running, errors, token)
+        try:
+            yield served
+        finally:
+            if running.poll() is None:
+                running.terminate()
+                running.wait(20)
+    assert running.returncode in {0, -signal.SIGKILL}
+
+
+@pytest.fixture
+def errors(tmp_path):
+    return tmp_path / "errors.jsonl"
+
+
+@pytest.fixture(scope="module", params=["in C", "in Python"])
+def guarded(request, tmp_path_factory):
+    """Return a service with a token and limits that a test can reach; requests are read so."""
+    if request.param == "in C":
+        pytest.importorskip("httptools")
+    errors = tmp_path_factory.mktemp("guarded") / "errors.jsonl"
+    limits = ["--max-body", 5000, "--max-batch", 3, "--arrival-timeout", 1]
+    told = ["--log-level", "debug"]
+    start = WITHOUT_HTTPTOOLS if request.param == "in Python" else AS_IT_IS
+    with serving(ARTIFACT, *limits, *told, errors=errors, token=TOKEN, start=start) as served:
+        yield served
+
+
+def wait_until(holds, seconds=15):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.02)
+
+
+def of_classifier(decision):
+    """Return what a decision says, without what differs from one to the next."""
+    return {name: value for name, value in decision.items() if name not in {"id", "latency_ms"}}
+
+
+def logged(folder):
+    """Return the ids of all whole lines of a decision log; only the very last may be cut."""
+    found = []
+    for path in sorted(folder.glob("decisions*.jsonl")):
+        found += [json.loads(line)["id"] for line in path.read_bytes().split(b"\n")[:-1]]
+    return found
+
+
+# --- the artifact
+
+
+def emptied(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def cut_short(folder):
+    graph = folder / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:1000])
+
+
+def one_bit_other(folder):
+    graph = folder / "model.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+
+
+def without_graph(folder):
+    (folder / "model.onnx").unlink()
+
+
+def unreadable_manifest(folder):
+    (folder / "manifest.json").write_text("{")
+
+
+def without_golden(folder):
+    (folder / "golden.jsonl").unlink()
+
+
+def a_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+
+
+ACCIDENTS = (
+    *(shutil.rmtree, emptied, cut_short, one_bit_other),
+    *(without_graph, unreadable_manifest, without_golden, a_file),
+)
+
+
+def test_whatever_happens_to_the_artifact_the_one_before_goes_on_deciding(tmp_path, errors):
+    folder = Path(shutil.copytree(ARTIFACT, tmp_path / "model"))
+    with serving(folder, errors=errors, token=TOKEN) as served:
+        before = of_classifier(served.decide())
+        for number, accident in enumerate(ACCIDENTS, 1):
+            accident(folder)
+            status, content = served.ask("/v1/reload", b"")
+            assert status == 409, accident
+            assert "goes on deciding" in json.loads(content)["error"]["message"]
+            assert of_classifier(served.decide()) == before
+            assert served.metric("querytier_reloads_total", result="failure") == number
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
+            shutil.copytree(ARTIFACT, folder)
+        shutil.rmtree(folder)
+        shutil.copytree(OTHER, folder)
+        assert served.ask("/v1/reload", b"")[0] == 200
+        assert served.decide()["model_version"] != before["model_version"]
+        assert served.metric("querytier_reloads_total", result="success") == 1
+
+
+# --- the decision log's disk
+
+
+def small_files():
+    """Let this process write no file beyond so many bytes: what a full disk looks like."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def test_where_the_logs_disk_is_full_all_are_answered_and_what_is_lost_is_counted(tmp_path, errors):
+    log, asked = tmp_path / "log", 45 * 256
+    with serving(ARTIFACT, "--log", log, errors=errors, preexec_fn=small_files) as served:
+        for number in range(45):
+            queries = [f"{number} {turn}" for turn in range(256)]
+            status, content = served.ask("/v1/decide/batch", {"queries": queries})
+            assert status == 200
+            assert {one["reason"] for one in json.loads(content)["decisions"]} == {"classifier"}
+        assert served.metric("querytier_decisions_total") == asked
+        written = served.metric("querytier_log_written_total")
+        dropped = served.metric("querytier_log_dropped_total")
+        assert served.metric("querytier_log_failed_total") > 0
+        assert 0 < written == len(logged(log))
+        assert dropped > 0
+        assert written + dropped >= asked - LogSettings().buffer
+        assert served.metric("querytier_requests_total", status="500") == 0
+    told = [json.loads(line) for line in errors.read_text().splitlines()]
+    at_the_end = next(
+        line["message"] for line in told if "lines of the log are lost" in line["message"]
+    )
+    assert at_the_end.startswith(f"{asked - written - dropped:.0f} lines")
+
+
+# --- clients that are slow, or half there
+
+
+def drip(sockets, sent):
+    """Send one more byte over each connection that is still there; return how many are."""
+    left = 0
+    for one in sockets:
+        with suppress(OSError):
+            one.send(sent)
+            left += 1
+    return left
+
+
+def test_slow_clients_are_sent_away_and_stop_nobody_else(guarded):
+    before = guarded.open_files()
+    half_body = guarded.head(more="Content-Length: 4000\r\n\r\n") + b"{"
+    begun = (b"", b"POST /v1/dec", guarded.head(), half_body)
+    slow = [guarded.raw() for _ in range(200)]
+    for number, one in enumerate(slow):
+        one.sendall(begun[number % 4])
+    longest, until = 0.0, time.monotonic() + 2
+    with closing(guarded.connect()) as connection:
+        while time.monotonic() < until:
+            drip(slow, b"x")
+            started = time.monotonic()
+            guarded.decide(connection)
+            longest = max(longest, time.monotonic() - started)
+    assert longest < 1
+    wait_until(lambda: guarded.open_files() <= before + 1)
+    for one in slow:
+        one.close()
+
+
+def test_who_sends_empty_lines_between_requests_does_not_stay(guarded):
+    before = guarded.open_files()
+    with guarded.raw() as patient:
+        patient.sendall(guarded.head("/v1/outcomes", "Content-Length: 2\r\n\r\n") + b"{}")
+        assert patient.recv(65_536)
+        with suppress(OSError):
+            for _ in range(30):
+                patient.sendall(b"\r\n")
+                time.sleep(0.1)
+        wait_until(lambda: guarded.open_files() <= before)
+
+
+def test_who_does_not_read_is_cut_off_and_stops_nobody_else(guarded):
+    request = guarded.head("/openapi.json").replace(b"POST", b"GET") + b"\r\n"
+    before = guarded.open_files()
+    with guarded.raw() as deaf:
+        deaf.settimeout(0.2)
+        with suppress(TimeoutError):  # 5,000 answers are more than any buffer holds
+            deaf.sendall(request * 5000)
+        assert guarded.decide()["reason"] == "classifier"
+        assert guarded.open_files() > before
+        wait_until(lambda: guarded.open_files() <= before)
+
+
+# --- bodies and requests that are none
+
+GOOD = {"query": QUERY}
+VALUES = [None, True, 0, -1, 1.5, "", "a", [], {}, [[]], [None], {"a": 1}, ["a"], 10**30]
+
+
+def wrong_bodies():
+    """Yield a path and a body that it cannot take, each of another kind."""
+    paths = ("/v1/decide", "/v1/decide/batch", "/v1/outcomes", INFER)
+    whole = {
+        "/v1/decide": GOOD,
+        "/v1/decide/batch": {"queries": ["a"]},
+        "/v1/outcomes": {"id": "a", "outcome": 1},
+        INFER: {"inputs": [{"name": "query", "datatype": "BYTES", "shape": [1], "data": ["a"]}]},
+    }
+    for path in paths:
+        good = json.dumps(whole[path]).encode()
+        yield from ((path, good[:cut]) for cut in range(0, len(good), 4))
+        yield from ((path, good + more) for more in (b"}", b"{}", b"\x00", b",", b"//"))
+        yield from (
+            (path, good.decode().encode(code)) for code in ("utf-16", "utf-32", "utf-16-be")
+        )
+        yield from (
+            (path, begin * 2400) for begin in (b"[", b'{"a":', b"[[],", b"-", b"1", b"\xff")
+        )
+        yield path, b"x" * 6000
+        yield path, json.dumps({**whole[path], "query": "x" * 20_000}).encode()
+        for value in VALUES:
+            if not (path == "/v1/outcomes" and value == []):
+                yield path, json.dumps(value).encode()
+            for name in whole[path]:
+                yield from _with(path, whole[path], name, value)
+
+
+def _with(path, good, name, value):
+    """Yield a good body with one field that is wrong."""
+    fits = {
+        "query": lambda one: isinstance(one, str),
+        "queries": lambda one: (
+            isinstance(one, list)
+            and len(one) < 4
+            and all(isinstance(each, str) or each == [] for each in one)
+        ),
+        "id": lambda one: one == "a",
+        "outcome": lambda one: type(one) in {int, float} and 0 <= one <= 1,
+        "inputs": lambda _: False,
+    }
+    if not fits[name](value):
+        yield path, json.dumps({**good, name: value}).encode()
+
+
+def wrong_requests(head):
+    """Yield bytes that are no request, or one that must not be answered with a decision."""
+    body = json.dumps(GOOD).encode()
+    size = b"Content-Length: %d\r\n" % len(body)
+    yield from (head + one + b"\r\n" + body for one in (
+        b"Content-Length: -1\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: x\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 99999999999999999999999\r\n",
+        b"Transfer-Encoding: gzip\r\n",
+        b"Transfer-Encoding: chunked\r\n" + size,
+        size + b"Content-Encoding: gzip\r\n",
+        size + b"No colon\r\n",
+        size + b"Bad name: x\r\n",
+        size + b"X: a\x00b\r\n",
+        size + b"X: " + b"x" * 300_000 + b"\r\n",
+        b"".join(b"X-%d: %s\r\n" % (n, b"x" * 300) for n in range(1000)) + size,
+    ))  # fmt: skip
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
+    yield from (chunked + one for one in (b"x\r\n", b"-1\r\n", b"5;\x00\r\n", b"2\r\n{}xx\r\n"))
+    yield chunked + b"1770\r\n" + b"x" * 6000 + b"\r\n0\r\n\r\n"
+    rest = head.partition(b"\r\n")[2]
+    for line in (
+        b"POST /v1/decide HTTP/x",
+        b"POST",
+        b"P\xc3\x96ST /v1/decide HTTP/1.1",
+        b"BREW /v1/decide HTTP/1.1",
+        b"POST /v1/d\xc3\xa9cide HTTP/1.1",
+        b"POST /v1/nothing HTTP/1.1",
+        b"PUT /v1/decide HTTP/1.1",
+        b"POST /" + b"x" * 300_000 + b" HTTP/1.1",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ):
+        yield line + b"\r\n" + rest + size + b"\r\n" + body
+
+
+def status_of(served, sent):
+    """Return the status that bytes are answered with."""
+    with served.raw() as connection:
+        with suppress(ConnectionError):  # what is sent into a closed connection resets it
+            connection.sendall(sent)
+        try:
+            return int(connection.recv(65_536)[9:12])
+        except ConnectionError:
+            return 0  # closed while it was still sending
+
+
+def test_hundreds_of_kinds_of_wrong_bodies_are_refused_and_the_next_request_is_right(guarded):
+    expected, found = of_classifier(guarded.decide()), Counter()
+    kinds = dict.fromkeys(wrong_bodies())
+    with closing(guarded.connect()) as connection:
+        for path, body in kinds:
+            status, content = guarded.ask(path, body, connection)
+            assert 400 <= status < 500, (path, body[:100])
+            assert "error" in json.loads(content)
+            assert of_classifier(guarded.decide(connection)) == expected
+            found[status] += 1
+    assert len(kinds) >= 200
+    assert set(found) == {400, 413, 422}
+    assert guarded.metric("querytier_requests_total", status="500") == 0
+
+
+def test_what_is_no_request_is_refused_and_the_next_one_is_right(guarded):
+    expected = of_classifier(guarded.decide())
+    for sent in wrong_requests(guarded.head()):
+        status = status_of(guarded, sent)
+        assert 400 <= status < 500 or (status == 0 and len(sent) > 5000), sent[:200]
+        assert of_classifier(guarded.decide()) == expected
+    assert guarded.metric("querytier_requests_total", status="500") == 0
+
+
+def test_no_token_shows_up_in_what_the_service_tells(guarded):
+    wrong = f"{TOKEN}-and-more"
+    request = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {wrong}\r\n\r\n"
+    assert status_of(guarded, request.encode()) == 401
+    told = [guarded.ask(path)[1].decode() for path in ("/metrics", "/v1/status", "/openapi.json")]
+    assert TOKEN not in guarded.errors.read_text() + "".join(told)
+
+
+# --- the process
+
+
+def asking(served, answered, ended=lambda: False):
+    """Ask over one connection until the service is gone; note what was answered, and when."""
+    with closing(served.connect()) as connection, suppress(OSError, http.client.HTTPException):
+        while not ended():
+            found = served.decide(connection)["id"]
+            answered.append((time.monotonic(), found))
+
+
+def test_a_killed_service_loses_no_more_than_the_last_moment_of_its_log(tmp_path, errors):
+    log, answered = tmp_path / "log", []
+    with (
+        serving(ARTIFACT, "--log", log, errors=errors) as served,
+        ThreadPoolExecutor(20) as threads,
+    ):
+        for _ in range(20):
+            threads.submit(asking, served, answered)
+        time.sleep(2)
+        killed = time.monotonic()
+        served.process.kill()
+    found = logged(log)
+    assert len(found) == len(set(found))
+    assert len(answered) > 100
+    lost = [moment for moment, name in answered if name not in set(found)]
+    assert all(killed - moment < 0.5 for moment in lost)
+
+
+@pytest.mark.slow
+def test_a_hundred_connections_for_a_minute_leave_the_service_as_it_was(tmp_path, errors):
+    log, answered = tmp_path / "log", []
+    with serving(ARTIFACT, "--log", log, errors=errors) as served:
+        files = served.open_files()
+        memory = asyncio.run(busy_minute(served, answered))
+        assert served.metric("querytier_decisions_total") == len(answered)
+        assert served.metric("querytier_requests_total", path="/v1/decide", status="200") == len(
+            answered
+        )
+        assert served.metric("querytier_log_dropped_total") == 0
+        wait_until(lambda: served.open_files() <= files + 2)
+    assert memory[1] - memory[0] < 8, f"{memory} MB, {len(answered)} answers"
+    assert sorted(logged(log)) == sorted(answered)
+
+
+async def busy_minute(served, answered, warm=15.0, seconds=60.0):
+    """Ask over a hundred connections; return memory after the warm-up, and at the end."""
+    end = time.monotonic() + seconds
+    body = json.dumps({"query": QUERY}).encode()
+    request = served.head(more=f"Content-Length: {len(body)}\r\n\r\n") + body
+
+    async def ask_on():
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        while time.monotonic() < end:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            size = int(re.search(rb"content-length: (\d+)", head)[1])
+            answered.append(json.loads(await reader.readexactly(size))["id"])
+        writer.close()
+
+    async def memories():
+        await asyncio.sleep(warm)
+        first = served.resident_mb()
+        await asyncio.sleep(max(end - time.monotonic() - 1, 0))
+        return first, served.resident_mb()
+
+    memory, *_ = await asyncio.gather(memories(), *(ask_on() for _ in range(100)))
+    return memory
+
+
+# --- the clock
+
+
+@dataclass
+class Clock:
+    """A clock that somebody sets."""
+
+    now: float = 2e9
+    hops: list = field(default_factory=lambda: [86_400 * 30, -86_400 * 60, 1, 3600, -5, 86_400])
+
+    def __call__(self):
+        """Tell the time."""
+        return self.now
+
+
+def test_a_log_whose_clock_jumps_loses_no_line_and_writes_no_file_over(tmp_path):
+    clock = Clock()
+    decision = Router.load(ARTIFACT).decide(QUERY)
+    with DecisionLog(tmp_path, settings=LogSettings(max_bytes=900), clock=clock) as log:
+        names = []
+        for hop in clock.hops * 5:
+            clock.now += hop
+            names += [log.append(decision, QUERY) for _ in range(3)]
+            assert log.flush()
+    assert (log.written, log.dropped, log.failed) == (len(names), 0, 0)
+    assert Counter(logged(tmp_path)) == Counter(names)
+
+
+CLOCK_PROGRAM = """
+import sys, time
+from pathlib import Path
+from querytier.serve import Router, RouterSettings
+from querytier.serve.http.service import DecisionService
+from querytier.serve.http.settings import ServiceSettings
+router = Router.load(Path(sys.argv[1]), RouterSettings(deadline_ms=5000))
+service = DecisionService(ServiceSettings(Path(sys.argv[1])))
+real, offset = time.time, 0.0
+time.time = lambda: real() + offset
+for offset in (0.0, 86_400.0 * 400, -86_400.0 * 400):
+    started = time.perf_counter()
+    decision = router.decide("Where is my order?")
+    assert decision.reason == "classifier", decision
+    assert 0 <= decision.latency_ms < 5000 and time.perf_counter() - started < 5
+    assert 0 <= service.status()["uptime_s"] < 60
+"""
+
+
+def test_deadlines_latencies_and_uptime_do_not_depend_on_the_wall_clock():
+    subprocess.run([sys.executable, "-c", CLOCK_PROGRAM, ARTIFACT], check=True, timeout=60)
+
+
+def test_a_certificate_lapses_by_the_wall_clock_and_holds_again_where_it_is_set_back(monkeypatch):
+    loaded = Router.load(ARTIFACT)
+    router = Router(loaded.classifier, RouterSettings(), certified_until=2e9)
+
+    def reason(now: float) -> str:
+        monkeypatch.setattr("querytier.serve.router.time.time", lambda: now)
+        decided: Decision = router.decide(QUERY)
+        return decided.reason
+
+    lapses = [reason(now) for now in (2e9 - 1, 2e9, 3e9, 1e9)]
+    assert lapses == ["classifier", "fallback:certificate", "fallback:certificate", "classifier"]

@@ -1,0 +1,58 @@
+"""The service's page in a real browser: a query is typed, a decision is seen."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Return where a server of its own answers."""
+    labelled = tmp_path_factory.mktemp("page") / "labelled.jsonl"
+    labelled.write_text(
+        '{"query": "Where is my <b>step</b>?", "needs_frontier": 0}\n'
+        f'{{"query": "Prove that {"very" * 60} long words are irrational.", "needs_frontier": 1}}\n'
+    )
+    command = [sys.executable, "-m", "querytier", "serve", "--artifact", ARTIFACT, "--port", "0"]
+    command += ["--shadow", ARTIFACT.with_name("format-1"), "--neighbours", labelled]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        line = server.stdout.readline()
+        yield re.search(r"http://[\w.:]+", line).group()
+        server.terminate()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_query_is_typed_and_a_decision_is_seen(address, browser, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.get_by_role("textbox").fill("Prove that the square root of 2 is irrational, <b>step</b>.")
+    with page.expect_response("**/v1/decide") as answered:
+        page.get_by_role("button", name="Decide").click()
+    decision = answered.value.json()
+    page.get_by_text(decision["tier"], exact=False).first.wait_for()
+    shown = page.inner_text("body")
+    assert decision["tier"] in shown
+    assert decision["reason"] in shown
+    assert page.locator("b", has_text="step").count() == 0, "what is typed is text, not HTML"
+    page.get_by_text("cosine").first.wait_for()
+    shown = page.inner_text("body")
+    assert "Where is my <b>step</b>?" in shown
+    assert "needs frontier" in shown
+    assert "A challenger decides the same queries silently." in shown
+    assert not errors
+    assert all(url.startswith(address) for url in asked)
+    wide, seen = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert wide <= seen
+    page.close()

@@ -1,0 +1,292 @@
+"""A challenger in the shadow of the service, and the labelled neighbours of a query."""
+
+import asyncio
+import json
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from querytier.data.formats.reading import read_records
+from querytier.errors import ArtifactError, UsageError
+from querytier.serve import Router, RouterSettings, TenantCap
+from querytier.serve.http.neighbours import LabelledQueries, Neighbours
+from querytier.serve.http.refusal import Refusal
+from querytier.serve.http.service import DecisionService
+from querytier.serve.http.settings import Asked, ServiceSettings
+from querytier.serve.http.shadow import Shadow
+from querytier.serve.http.shadow_metrics import ShadowSettings
+from querytier.serve.http.tier_costs import TierCosts
+from querytier.serve.http.wire import Outcome
+from querytier.serve.log.decision_log import DecisionLog
+
+ARTIFACTS = Path(__file__).parents[2] / "fixtures" / "artifacts"
+CHAMPION, CHALLENGER = ARTIFACTS / "format-1", ARTIFACTS / "format-2"
+QUERIES = [f"Prove lemma {n}." if n % 3 else f"Where is order {n}?" for n in range(60)]
+
+
+def decided(service, queries=QUERIES, **more):
+    """Return the records of decisions, asked for one after the other."""
+
+    async def ask():
+        return [await service.decide(Asked(query, **more)) for query in queries]
+
+    return asyncio.run(ask())
+
+
+def tiers(records):
+    return [
+        {name: value for name, value in one.items() if name not in {"id", "latency_ms"}}
+        for one in records
+    ]
+
+
+def wait_until(is_so, seconds=10):
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def metrics_of(service):
+    text = service.metrics.exposition("")[0].decode()
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_shadow_is_compared_and_the_answers_are_those_without_one():
+    alone = DecisionService(ServiceSettings(CHAMPION))
+    shadow = ShadowSettings(CHALLENGER, TierCosts({"cheap": 1.0, "frontier": 11.0}))
+    service = DecisionService(ServiceSettings(CHAMPION, shadow=shadow))
+    answers = decided(service)
+    assert tiers(answers) == tiers(decided(alone))
+    wait_until(lambda: service.status()["shadow"]["compared"] == len(QUERIES))
+    found = service.status()["shadow"]
+    others = Router.load(CHALLENGER).decide_many(QUERIES)
+    frontier = sum(one.tier == "frontier" for one in others)
+    agreed = sum(one["tier"] == other.tier for one, other in zip(answers, others, strict=True))
+    assert found["shadow_frontier_rate"] == frontier / len(QUERIES)
+    assert found["shadow_cost"] == pytest.approx(1 + 10 * frontier / len(QUERIES))
+    assert found["agreement"] == agreed / len(QUERIES)
+    assert sum(found["pairs"].values()) == len(QUERIES)
+    assert (found["dropped"], found["failed"]) == (0, 0)
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["model_version"] == Router.load(CHALLENGER).classifier.manifest.model_version
+    told = metrics_of(service)
+    pairs = [value for name, value in told.items() if name[0] == "querytier_shadow_decisions_total"]
+    assert sum(pairs) == len(QUERIES)
+    assert told["querytier_shadow_cost", ("by", "shadow")] == pytest.approx(found["shadow_cost"])
+    json.dumps(service.status())
+    service.close()
+    alone.close()
+    assert alone.status()["shadow"] is None
+
+
+def test_costs_are_learned_from_outcomes_also_without_a_log():
+    service = DecisionService(ServiceSettings(CHAMPION, shadow=ShadowSettings(CHALLENGER)))
+    by_tier = {
+        tier: decided(service, ["Hi"], allow=[tier])[0]["id"] for tier in ("cheap", "frontier")
+    }
+    decided(service)
+    wait_until(lambda: service.status()["shadow"]["compared"] >= len(QUERIES))
+    assert service.status()["shadow"]["shadow_cost"] is None
+    for tier, cost in (("cheap", 0.5), ("frontier", 2.5)):
+        with pytest.raises(Refusal, match="keeps no decision log"):
+            service.record_outcomes([Outcome(id=by_tier[tier], cost=cost)])
+    found = service.status()["shadow"]
+    assert found["shadow_cost"] == pytest.approx(0.5 + 2 * found["shadow_frontier_rate"])
+    assert found["cost"] == pytest.approx(0.5 + 2 * found["frontier_rate"])
+    service.close()
+
+
+def test_the_log_tells_the_challengers_decision_by_the_same_id(tmp_path):
+    log = DecisionLog(tmp_path)
+    shadow = ShadowSettings(CHALLENGER, log=log)
+    service = DecisionService(ServiceSettings(CHAMPION, log=log, shadow=shadow))
+    answers = decided(service)
+    service.close()
+    beside = {
+        record.fields["id"]: record.fields for record in read_records(tmp_path / "shadow.jsonl")
+    }
+    assert set(beside) == {one["id"] for one in answers}
+    others = Router.load(CHALLENGER).decide_many(QUERIES)
+    for other, one in zip(others, answers, strict=True):
+        said = beside[one["id"]]
+        assert (said["tier"], said["decision_score"]) == (other.tier, other.decision_score)
+    assert len(list(read_records(tmp_path / "decisions.jsonl"))) == len(QUERIES)
+
+
+@pytest.fixture
+def shadowed():
+    service = DecisionService(ServiceSettings(CHAMPION, shadow=ShadowSettings(CHALLENGER)))
+    yield service
+    service.close()
+
+
+def test_a_challenger_that_raises_is_counted_and_disturbs_nobody(caplog):
+    class Broken:
+        def decide(self, query):
+            raise RuntimeError(query)
+
+    router = Router.load(CHAMPION)
+    with Shadow(Broken()) as shadow:
+        for query in QUERIES:
+            shadow.show(query, router.decide(query))
+    assert shadow.agreement.failed == len(QUERIES)
+    assert (shadow.agreement.compared, shadow.agreement.dropped) == (0, 0)
+    assert "the challenger in the shadow failed" in caplog.text
+
+
+def test_a_challenger_that_hangs_costs_only_its_own_comparisons(caplog):
+    gate = threading.Event()
+
+    class Hanging:
+        def decide(self, query):
+            gate.wait(60)
+            raise RuntimeError(query)
+
+    router = Router.load(CHAMPION)
+    shadow = Shadow(Hanging(), most_pending=5)
+    started = time.monotonic()
+    for query in QUERIES:
+        shadow.show(query, router.decide(query))
+    assert shadow.agreement.dropped >= len(QUERIES) - 6
+    shadow.close(timeout_s=0.2)
+    assert time.monotonic() - started < 20
+    assert "is left behind" in caplog.text
+    gate.set()
+
+
+def test_what_no_artifact_decided_is_not_compared_and_draws_are_taken_back():
+    router = Router.load(CHAMPION)
+    own = router.decide("Hi")
+    other = "cheap" if own.tier == "frontier" else "frontier"
+    with Shadow(router) as shadow:
+        shadow.show("Hi", router.decide("Hi", allow=[other]))
+        shadow.show("Hi", replace(own, tier="cheap", reason="cap"))
+        shadow.show("Hi", replace(own, tier=other, reason="explore"))
+    assert (shadow.agreement.compared, shadow.agreement.agreed) == (1, 1)
+
+
+def test_another_champion_begins_the_comparison_anew(shadowed):
+    decided(shadowed)
+    wait_until(lambda: shadowed.status()["shadow"]["compared"] == len(QUERIES))
+    asyncio.run(shadowed.reload())
+    assert shadowed.status()["shadow"]["compared"] == 0
+    decided(shadowed, ["Hi"])
+    wait_until(lambda: shadowed.status()["shadow"]["compared"] == 1)
+
+
+def test_a_shadow_that_is_no_artifact_is_told_at_the_start(tmp_path):
+    with pytest.raises(ArtifactError, match="is not a querytier artifact"):
+        DecisionService(ServiceSettings(CHAMPION, shadow=ShadowSettings(tmp_path)))
+    with pytest.raises(ValueError, match="the cost of cheap is -1"):
+        TierCosts({"cheap": -1})
+
+
+def test_costs_of_decisions_that_are_forgotten_are_not_learned():
+    costs = TierCosts(remembered=2)
+    for name in ("a", "b", "c"):
+        costs.decided(name, "cheap")
+    for name, cost in (("a", 100.0), ("b", 1.0), ("c", 2.0), ("c", 50.0)):
+        costs.learn(name, cost)
+    assert costs.mean("cheap") == pytest.approx(1.5)
+
+
+def test_capped_decisions_are_counted_without_the_tenants_name(tmp_path):
+    router = RouterSettings(tenant_cap=TenantCap(0.1, window=50, at_least=1))
+    log = DecisionLog(tmp_path)
+    service = DecisionService(ServiceSettings(CHAMPION, router, log=log))
+    asked = ["Hi"] * 30
+    insisted = decided(service, asked, tenant="shop-7", allow=["frontier"])
+    assert {one["tier"] for one in insisted} == {"frontier"}
+    found = decided(service, QUERIES, tenant="shop-7")
+    capped = sum(one["reason"] == "cap" for one in found)
+    assert service.status()["traffic"]["reasons"].get("cap", 0) == capped
+    assert b"shop-7" not in service.metrics.exposition("")[0]
+    service.close()
+    assert b'"tenant":"shop-7"' in (tmp_path / "decisions.jsonl").read_bytes().replace(b": ", b":")
+
+
+# --- neighbours
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Return a file of labelled queries; one that was kept for testing must never be shown."""
+    file = tmp_path_factory.mktemp("labelled") / "labelled.jsonl"
+    rows = [
+        {"query": "Where is my order?", "needs_frontier": 0, "role": "train"},
+        {"query": "Prove <b>that</b> the square root of 2 is irrational.", "needs_frontier": 1.0},
+        {"query": "Where is my parcel?", "needs_frontier": 0.0, "role": "test"},
+        {"query": "No label", "needs_frontier": None},
+        {"query": " ", "needs_frontier": 1},
+        {"query": "long " * 200, "needs_frontier": 0.25},
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_neighbours_are_training_queries_by_cosine(labelled):
+    known = LabelledQueries.read(labelled)
+    assert known.labels == (0.0, 1.0, 0.25)
+    found = Neighbours(known, Router.load(CHAMPION).classifier)
+    wait_until(lambda: found.ready)
+    near = found.nearest("Where is my order?", 5)
+    assert near[0]["needs_frontier"] == 0
+    assert near[0]["similarity"] == pytest.approx(1, abs=1e-5)
+    assert [one["similarity"] for one in near] == sorted(
+        (one["similarity"] for one in near), reverse=True
+    )
+    assert max(len(one["query"]) for one in near) == 300
+    assert found.nearest("", 5) == []
+    assert len(found.nearest("Hi", 1)) == 1
+
+
+def test_of_many_so_many_are_taken_evenly(tmp_path):
+    file = tmp_path / "many.jsonl"
+    file.write_text(
+        "\n".join(json.dumps({"query": f"q{n}", "needs_frontier": 1}) for n in range(9))
+    )
+    assert LabelledQueries.read(file, most=3).texts == ("q0", "q4", "q8")
+
+
+def test_a_run_folder_will_do(run_dir):
+    known = LabelledQueries.read(run_dir)
+    assert len(known.texts) > 50
+
+
+def test_where_there_is_nothing_to_show_it_is_said(tmp_path):
+    (tmp_path / "none.jsonl").write_text('{"query": "Hi"}\n')
+    for path in (tmp_path / "none.jsonl", tmp_path / "missing.jsonl", tmp_path):
+        with pytest.raises(UsageError, match=r"no labelled queries|examples.parquet|missing"):
+            LabelledQueries.read(path)
+
+
+def test_neighbours_are_off_unless_somebody_asks_for_them(labelled):
+    service = DecisionService(ServiceSettings(CHAMPION))
+    with pytest.raises(Refusal, match="start it with --neighbours") as refused:
+        asyncio.run(service.neighbours("Hi", 3))
+    assert refused.value.status == 404
+    assert service.status()["neighbours"] is None
+    service.close()
+    known = LabelledQueries.read(labelled)
+    service = DecisionService(ServiceSettings(CHAMPION, neighbours=known))
+    answers = []
+
+    def answered():
+        with suppress(Refusal):  # while they are being embedded
+            answers.append(asyncio.run(service.neighbours("Hi", 3)))
+        return answers
+
+    wait_until(answered)
+    assert (answers[0]["known"], len(answers[0]["neighbours"])) == (3, 3)
+    assert service.status()["neighbours"] == 3
+    service.close()

@@ -1,0 +1,324 @@
+"""The watch over a certificate: what it feeds on, in which order, what it forgets: nothing."""
+
+import json
+import math
+import shutil
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from querytier.classifier.export.certify_artifact import write_certificate
+from querytier.classifier.manifest import Certificate
+from querytier.classifier.runtime import Classifier
+from querytier.eval.certificates.losses import Losses
+from querytier.serve import Exploration, Router, RouterSettings
+from querytier.serve.watch.audits import Audit, AuditQueue
+from querytier.serve.watch.certificate_watch import CertificateWatch
+from querytier.serve.watch.promised_risk import PromisedRisk
+from querytier.serve.watch.state import WatchSettings
+
+ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
+BROKEN, KEPT = (
+    {"cheap_score": 0.0, "frontier_score": 1.0},
+    {
+        "cheap_score": 1.0,
+        "frontier_score": 1.0,
+    },
+)
+
+
+def certified(folder, *, threshold=2.0, **details):
+    """Return a copy of an artifact that promises something; by default of every query."""
+    artifact = Path(shutil.copytree(ARTIFACT, folder))
+    expires = (datetime.now(UTC) + timedelta(days=365)).date().isoformat()
+    known = {"risk": "needs_frontier", "alpha": 0.1, "expires": expires, **details}
+    write_certificate(artifact, Certificate("granted", "a test", known), threshold)
+    return artifact
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return certified(tmp_path_factory.mktemp("certified") / "model")
+
+
+@pytest.fixture(scope="module")
+def manifest(artifact):
+    return Classifier.load(artifact).manifest
+
+
+def audit_all(watch, said):
+    """Have decisions audited, and their scores told at once; return how many until it fired."""
+    for number, one in enumerate(said):
+        watch.audited(f"q{number}", "cheap")
+        watch.heard(f"q{number}", **one)
+        if watch.is_withdrawn():
+            return number + 1
+    return None
+
+
+# --- what is picked
+
+
+def picked(router, count=400, **asked):
+    return [router.decide(f"query {n}", **asked) for n in range(count)]
+
+
+def test_the_certified_are_picked_at_the_stated_rate_and_by_nothing_but_chance(artifact):
+    def audited(**settings):
+        router = Router.load(artifact, RouterSettings(audit_rate=0.25, audit_seed=3, **settings))
+        return picked(router)
+
+    plain = audited()
+    assert 70 <= sum(one.audit for one in plain) <= 130
+    assert {one.audit_propensity for one in plain} == {0.25}
+    assert [one.audit for one in plain] == [one.audit for one in audited()]
+    explored = audited(exploration=Exploration(0.5))
+    assert Counter(one.tier for one in explored)["frontier"] > 100
+    assert [one.audit for one in explored] == [one.audit for one in plain], "its own draws"
+    assert all(one.audit for one in picked(Router.load(artifact, RouterSettings(audit_rate=1)), 9))
+
+
+def test_of_what_the_certificate_does_not_speak_nothing_is_picked(tmp_path, artifact):
+    always = RouterSettings(audit_rate=1.0)
+    router = Router.load(artifact, always)
+    refused = Router.load(ARTIFACT, always)
+    dear = Router.load(certified(tmp_path / "dear", threshold=-1.0), always)
+    slices = [{"name": "shop", "status": "granted"}]
+    sliced = Router.load(certified(tmp_path / "sliced", slices=slices), always)
+    for decision in (
+        *picked(refused, 3),
+        *picked(dear, 3),
+        *picked(router, 3, deny=["cheap"]),
+        *picked(router, 3, allow=["cheap"]),
+        *picked(sliced, 3, domain="law"),
+        router.decide(""),
+        Router.load(artifact).decide("Hi"),
+    ):
+        assert (decision.audit, decision.audit_propensity) == (False, 0.0)
+    assert picked(sliced, 1, domain="shop")[0].audit
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
+def test_what_is_no_rate_or_setting_is_refused(wrong):
+    with pytest.raises(ValueError, match="audit_rate is"):
+        RouterSettings(audit_rate=wrong)
+    with pytest.raises(ValueError, match="level is"):
+        WatchSettings(level=wrong)
+    with pytest.raises(ValueError, match="timeout_s is"):
+        WatchSettings(timeout_s=min(wrong, 0))
+    with pytest.raises(ValueError, match="missing is"):
+        WatchSettings(missing="forgotten")
+
+
+# --- what is lost
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["needs_frontier", "quality_lost"]))
+def test_the_loss_of_a_query_is_the_loss_that_was_certified(cheap, frontier, risk):
+    manifest = Classifier.load(ARTIFACT).manifest
+    details = {"risk": risk, "alpha": 0.1}
+    promised = PromisedRisk.of(
+        replace(manifest, certificate=Certificate("granted", "a test", details))
+    )
+    lost = promised.loss(cheap, frontier)
+    if risk == "needs_frontier":
+        assert lost == (cheap < 0.5 <= frontier)
+    else:
+        assert lost == max(0.0, frontier - cheap)
+    Losses(risk, np.zeros(1), np.array([lost]), np.array(["g"]), np.array(["s"]))
+
+
+def test_success_is_what_it_was_in_training(manifest):
+    rule = {"rules": ["cheap_fails_frontier_succeeds"], "ok_threshold": 0.8}
+    promised = PromisedRisk.of(replace(manifest, label_rule=rule))
+    assert [promised.loss(0.7, 0.9), promised.loss(0.7, 0.75)] == [1.0, 0.0]
+    gap = {"rules": ["quality_gap"], "margin": 0.5}
+    assert PromisedRisk.of(replace(manifest, label_rule=gap)).loss(0.5, 0.75) == 0.5
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        Certificate("refused", "a test", {"risk": "needs_frontier", "alpha": 0.1}),
+        Certificate("granted", "of long ago", {}),
+        Certificate("granted", "of another kind", {"risk": "regret", "alpha": 0.1}),
+    ],
+)
+def test_where_nothing_is_promised_nothing_is_watched(tmp_path, manifest, certificate):
+    watch = CertificateWatch(tmp_path, replace(manifest, certificate=certificate))
+    assert audit_all(watch, [BROKEN] * 50) is None
+    assert watch.look().state == "nothing promised"
+    assert not list(tmp_path.iterdir())
+
+
+# --- in which order
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_the_order_in_which_scores_arrive_does_not_matter(tmp_path_factory, manifest, data):
+    losses = data.draw(st.lists(st.booleans(), max_size=25))
+    order = data.draw(st.permutations(range(len(losses))))
+    halves = data.draw(st.permutations(["cheap_score", "frontier_score"]))
+    states = []
+    for arrival in (range(len(losses)), order):
+        watch = CertificateWatch(tmp_path_factory.mktemp("logs"), manifest, clock=lambda: 0.0)
+        for number in range(len(losses)):
+            watch.audited(f"q{number}", "cheap")
+        for number in arrival:
+            scores = BROKEN if losses[number] else KEPT
+            for name in halves:
+                watch.heard(f"q{number}", **{name: scores[name]})
+        states.append(watch.look())
+    one, other = states
+    assert (one.state, one.wealth) == (other.state, other.wealth)
+    if one.state == "watching":  # else who arrived later is no longer listened to
+        assert one == other
+        assert one.taken == len(losses)
+
+
+def test_a_missing_outcome_holds_up_the_later_ones_until_its_time_is_over():
+    queue = AuditQueue(timeout_s=10)
+    for number in range(4):
+        queue.add(Audit(f"q{number}", float(number), "cheap"))
+    for number in (1, 2):
+        queue.hear(f"q{number}", dict(BROKEN))
+    queue.hear("q3", {"cheap_score": 1.0})
+    assert queue.released(9.9) == []
+    assert [audit.id for audit in queue.released(10)] == ["q0", "q1", "q2"]
+    assert len(queue) == 1
+    (last,) = queue.released(13)
+    assert last.scores is None
+    queue.hear("q0", dict(KEPT))
+    assert len(queue) == 0, "too late"
+
+
+@pytest.mark.parametrize(("missing", "withdrawn"), [("left_out", False), ("loss", True)])
+def test_missing_audits_are_counted_and_may_be_taken_for_lost(
+    tmp_path, manifest, missing, withdrawn
+):
+    now = [0.0]
+    watched = WatchSettings(timeout_s=60, missing=missing)
+    watch = CertificateWatch(tmp_path, manifest, watched, clock=lambda: now[0])
+    for number in range(6):
+        watch.audited(f"q{number}", "cheap")
+    assert watch.look().waiting == 6
+    now[0] = 61.0
+    assert watch.look().missing == 6
+    assert watch.is_withdrawn() is withdrawn
+    again = CertificateWatch(tmp_path, manifest, watched, clock=lambda: now[0])
+    assert again.look() == watch.look()
+
+
+def test_of_a_conversation_the_first_audit_is_taken(tmp_path, manifest):
+    watch = CertificateWatch(tmp_path, manifest)
+    for number in range(20):
+        watch.audited(f"q{number}", "cheap", conversation="a long one")
+        watch.heard(f"q{number}", **BROKEN)
+    state = watch.look()
+    assert (state.taken, state.repeated, state.state) == (1, 19, "watching")
+
+
+# --- what it finds, and keeps
+
+
+def test_a_promise_that_is_kept_stays_and_a_broken_one_is_withdrawn_for_good(
+    tmp_path, artifact, caplog
+):
+    router = Router.load(artifact)
+    manifest = router.classifier.manifest
+    kept = CertificateWatch(tmp_path / "kept", manifest)
+    assert audit_all(kept, [KEPT] * 60) is None
+    assert kept.look().wealth < 1
+    watch = CertificateWatch(tmp_path / "broken", manifest)
+    router = router.withdrawn_when(watch.is_withdrawn)
+    assert router.decide("Hi").reason == "classifier"
+    assert audit_all(watch, [BROKEN, KEPT] * 20) < 12
+    assert (router.decide("Hi").reason, router.decide("Hi").tier) == (
+        "fallback:certificate",
+        "frontier",
+    )
+    assert "the certificate is withdrawn" in caplog.text
+    lenient = CertificateWatch(tmp_path / "broken", manifest, WatchSettings(level=1e-6))
+    assert lenient.is_withdrawn(), "no setting brings a withdrawn certificate back"
+    assert lenient.look().withdrawn_for == "all queries"
+
+
+def test_a_restart_forgets_nothing_and_a_cut_line_costs_no_other(tmp_path, manifest):
+    watch = CertificateWatch(tmp_path, manifest)
+    assert audit_all(watch, [BROKEN, KEPT, KEPT]) is None
+    watch.audited("waits", "cheap")
+    watch.heard("waits", cheap_score=0)
+    (path,) = tmp_path.iterdir()
+    with path.open("a") as file:
+        file.write('{"time": 1, "aud')
+    again = CertificateWatch(tmp_path, manifest)
+    assert replace(again.look(), failed=0) == watch.look()
+    again.heard("waits", frontier_score=1)
+    watch.look()
+    assert replace(again.look(), failed=0) == replace(watch.look(), failed=0)
+    assert again.look().taken == 4
+    assert again.look().failed == 1
+
+
+def test_processes_that_share_a_folder_share_one_test(tmp_path, manifest):
+    one, other = (CertificateWatch(tmp_path, manifest) for _ in range(2))
+    for number in range(30):
+        watch, told = (one, other) if number % 2 else (other, one)
+        watch.audited(f"q{number}", "cheap")
+        told.heard(f"q{number}", **BROKEN)
+    assert one.look() == other.look()
+    assert one.is_withdrawn()
+    assert other.is_withdrawn()
+    assert next(tmp_path.iterdir()).read_text().count("withdrawn") == 1
+
+
+def test_another_artifact_or_the_same_certified_again_begins_anew(tmp_path, manifest):
+    watch = CertificateWatch(tmp_path, manifest)
+    assert audit_all(watch, [BROKEN] * 9)
+    certificate = manifest.certificate
+    later = replace(certificate, details={**certificate.details, "date": "2031-05-07"})
+    for other in (replace(manifest, certificate=later), replace(manifest, model_version="other")):
+        assert CertificateWatch(tmp_path, other).look().state == "watching"
+    assert CertificateWatch(tmp_path, manifest).is_withdrawn()
+
+
+def test_slices_have_tests_of_their_own_and_share_the_level(tmp_path):
+    slices = [{"name": name, "status": "granted"} for name in ("law", "shop")]
+    artifact = certified(tmp_path / "model", slices=slices)
+    watch = CertificateWatch(tmp_path / "logs", Classifier.load(artifact).manifest)
+    assert watch.look().needed == pytest.approx(3 / 0.05)
+    for number in range(400):
+        watch.audited(f"q{number}", "cheap", domain="law" if number % 8 == 0 else "shop")
+        watch.heard(f"q{number}", **(BROKEN if number % 16 == 0 else KEPT))
+    assert watch.look().withdrawn_for == "law"
+
+
+def test_the_audit_has_its_price(tmp_path, manifest):
+    watch = CertificateWatch(tmp_path, manifest)
+    for number, tier in enumerate(["cheap", "cheap", "frontier", "cheap"]):
+        watch.audited(f"q{number}", tier)
+    watch.heard("q0", **KEPT, cheap_cost=0.5, frontier_cost=2.0)
+    watch.heard("q2", cheap_cost=0.5, frontier_cost=2.0)
+    state = watch.look()
+    assert state.extra_calls == {"cheap": 1, "frontier": 3}
+    assert state.extra_cost == 2.5
+    assert json.loads(json.dumps(state.record()))["waiting"] == 3
+
+
+def test_scores_out_of_range_are_refused_and_a_full_disk_is_no_matter(tmp_path, manifest):
+    watch = CertificateWatch(tmp_path, manifest)
+    watch.audited("q", "cheap")
+    with pytest.raises(ValueError, match="cheap_score outside"):
+        watch.heard("q", cheap_score=7)
+    watch.heard("q", outcome=1.0)
+    (tmp_path / "no folder").write_text("")
+    blind = CertificateWatch(tmp_path / "no folder", manifest)
+    assert audit_all(blind, [BROKEN] * 3) is None
+    assert blind.look().failed >= 3

@@ -1,0 +1,281 @@
+"""The registry: whole artifacts by name, who was champion, and what was behind a decision."""
+
+import asyncio
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
+from querytier.classifier.manifest import load_manifest
+from querytier.errors import UsageError
+from querytier.loop.gate import ask_gate
+from querytier.pipeline.param_sections import GateParams
+from querytier.pipeline.params import EvaluateParams, Params
+from querytier.pipeline.run_records import version_tags
+from querytier.pipeline.stages import evaluate_stage
+from querytier.serve import Router, RouterSettings
+from querytier.serve.http.reloading import load_proved, watch
+from querytier.serve.log.decision_log import DecisionLog
+from querytier.tracking.model_uri import fetch_artifact, registered_at
+from querytier.tracking.registry import REGISTERED_NAME
+from querytier.tracking.run_reference import RunReference
+from querytier.tracking.store import StoreError, open_store
+from querytier.tracking.tracker import Tracker
+
+mlflow = pytest.importorskip("mlflow")
+
+CHAMPION = "models:/querytier@champion"
+PARAMS = Params(
+    evaluate=EvaluateParams(bootstrap=100, latency_decisions=5),
+    gate=GateParams(bootstrap=100, fewest_rows=5, latency_queries=5),
+)
+OLD_MODEL = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
+
+
+def copy_of(run_dir, root):
+    """Return a project with the finished run and its store, its first version champion."""
+    for part in ("data", "train", "model"):
+        shutil.copytree(run_dir / part, root / "run" / part)
+    shutil.copy(run_dir / "mlflow.db", root)
+    kept = root / "run" / "train" / "run.json"
+    replace(RunReference.read(kept), tracking_uri=f"sqlite:///{root}/mlflow.db").write(kept)
+    return root
+
+
+@pytest.fixture(scope="module")
+def registered(run_dir, tmp_path_factory):
+    return copy_of(run_dir, tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture
+def project(registered, monkeypatch, tmp_path):
+    """Work in the project, with a cache of the test's own."""
+    monkeypatch.chdir(registered)
+    monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path / "cache"))
+    return registered
+
+
+@pytest.fixture
+def champions(registered, tmp_path):
+    """Return a copy of the project where versions 1, 2 and 3 were champion in turn."""
+    root = tmp_path / "project"
+    root.mkdir()
+    shutil.copy(registered / "mlflow.db", root)
+    with open_store(root) as registry:
+        first = registry.named("1")
+        for number in ("2", "3"):
+            registry.client.create_model_version(REGISTERED_NAME, registry.location("1"))
+            registry.introduce(number, {**first.tags, "model_version": number * 12})
+            registry.judge(number, passed=True, reason="", promoted=True)
+    return root
+
+
+def champion_of(project):
+    with open_store(project) as registry:
+        return registry.champion().number
+
+
+def test_a_registered_version_has_every_file_of_the_artifact_as_it_was_exported(project):
+    folder, source = fetch_artifact(CHAMPION), project / "run" / "model"
+    names = [MANIFEST, *artifact_files(json.loads((source / MANIFEST).read_text())["input"])]
+    assert all(file_sha256(folder / name) == file_sha256(source / name) for name in names)
+    assert fetch_artifact("models:/querytier/1") == folder
+    ours, theirs = Router.load(CHAMPION).decide("Hi"), Router.load(source).decide("Hi")
+    assert ours.decision_score == theirs.decision_score
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("damage", ["unlink", "write"])
+def test_a_damaged_cache_entry_is_fetched_again(damage):
+    file = fetch_artifact(CHAMPION) / "golden.jsonl"
+    whole = file.read_bytes()
+    file.unlink() if damage == "unlink" else file.write_bytes(b"{}")
+    assert fetch_artifact(CHAMPION).joinpath("golden.jsonl").read_bytes() == whole
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_whole_in_the_cache_is_not_fetched_again():
+    file = fetch_artifact(CHAMPION) / MANIFEST
+    before = file.stat().st_ino
+    assert (fetch_artifact(CHAMPION) / MANIFEST).stat().st_ino == before
+
+
+@pytest.mark.usefixtures("project")
+def test_names_that_nothing_has_are_refused_with_those_there_are():
+    with pytest.raises(UsageError, match=r"no registered version 'gold'; there are 1 \(@ch"):
+        fetch_artifact("models:/querytier@gold")
+    with pytest.raises(UsageError, match="names no registered version; say models:/querytier@"):
+        fetch_artifact("models:/other/3")
+
+
+def test_a_project_without_a_store_is_told_so_and_none_is_made(tmp_path):
+    with pytest.raises(StoreError, match=r"mlflow.db does not exist; set MLFLOW_TRACKING_URI"):
+        fetch_artifact(CHAMPION, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tags_say_what_stands_behind_a_version(registered):
+    manifest = json.loads((registered / "run" / "model" / MANIFEST).read_text())
+    with open_store(registered) as registry:
+        tags = registry.champion().tags
+    assert tags["gate"] == "passed"
+    assert tags["data_fingerprint"] == manifest["data"]["fingerprint"]
+    assert tags["certificate"] == manifest["certificate"]["status"]
+    assert tags["promoted_at"]
+    (registered / "run" / "drift.json").write_text('{"drifted": true}')
+    manifest = load_manifest((registered / "run" / "model" / MANIFEST).read_text())
+    assert version_tags(registered / "run", manifest)["drift"] == "drifted"
+
+
+def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, champions):
+    where = ("--project", champions)
+    state = registered_at(CHAMPION, champions)
+    code, out, _ = call("rollback", "--dry-run", *where)
+    assert (code, "would serve version 2" in out, champion_of(champions)) == (0, True, "3")
+    for number in ("2", "1"):
+        code, out, _ = call("rollback", *where)
+        assert (code, champion_of(champions)) == (0, number)
+    assert registered_at(CHAMPION, champions) != state
+    code, _, err = call("rollback", *where)
+    assert (code, "name a version: --to VERSION" in err) == (2, True)
+    with open_store(champions) as registry:
+        assert registry.was_rolled_back("3" * 12)
+    assert call("rollback", "--to", "3", *where)[0] == 0
+    with open_store(champions) as registry:
+        assert not registry.was_rolled_back("3" * 12)
+
+
+def test_a_rollback_moves_the_link_of_a_loop(call, champions):
+    made = champions / "rounds" / "0002" / "model"
+    made.mkdir(parents=True)
+    (made / MANIFEST).write_text(json.dumps({"model_version": "2" * 12}))
+    code, out, _ = call("rollback", "--project", champions, "--json")
+    assert (code, json.loads(out)["to"]) == (0, "2")
+    assert (champions / "champion").resolve() == made.resolve()
+
+
+def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, tmp_path):
+    project = copy_of(run_dir, tmp_path)
+    old = load_manifest((OLD_MODEL / MANIFEST).read_text()).model_version
+    with open_store(project) as registry:
+        registry.client.create_model_version(REGISTERED_NAME, registry.location("1"))
+        registry.introduce("2", {"model_version": old, "gate": "passed", "certificate": "refused"})
+        registry.judge("2", passed=True, reason="", promoted=True)
+        registry.judge("1", passed=True, reason="", promoted=True)
+    code, out, _ = call("rollback", "--project", project)
+    assert (code, champion_of(project)) == (0, "2")
+    assert f"serves version 2, model {old} (gate passed, certificate refused)" in out
+    evaluate_stage(project / "run", PARAMS, Tracker(project))
+    assert not ask_gate(project / "run", OLD_MODEL, PARAMS.gate).gate.passed
+    with open_store(project) as registry:
+        newest = registry.versions()[0]
+    assert (newest.number, newest.aliases, champion_of(project)) == ("3", ("challenger",), "2")
+    assert "was rolled back" in newest.tags["gate_reason"]
+
+
+def test_files_that_cannot_be_had_are_an_error_that_says_so_and_trace_reads_the_tags(
+    call, champions, router, tmp_path
+):
+    with open_store(champions) as registry:
+        registry.client.create_model_version(REGISTERED_NAME, str(champions / "nowhere"))
+        registry.introduce("4", registry.named("1").tags)
+    with pytest.raises(StoreError, match="nowhere could not be fetched from MLflow at sqlite"):
+        fetch_artifact("models:/querytier@challenger", champions)
+    with DecisionLog(tmp_path / "log") as log:
+        name = log.append(router.decide("Hi"), "Hi")
+    _, out, _ = call("trace", name, "--log", tmp_path / "log", "--project", champions, "--json")
+    behind = json.loads(out)["registered"]
+    assert (behind["version"], behind["other_versions"]) == ("4", ["1"])
+    assert behind["certificate"]["status"] == "refused"
+    assert behind["certificate"]["read_from"].startswith("the tags, as registered; manifest.json: ")
+
+
+@pytest.mark.usefixtures("project")
+def test_who_fetches_at_once_finds_one_whole_artifact():
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(fetch_artifact, [CHAMPION] * 4))
+    (folder,) = found
+    verified_manifest(folder)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+@dataclass
+class Reloads:
+    """What is watched, and reloads by looking."""
+
+    loaded_state: str
+    reloads: int = 0
+    failed_look_ups: int = 0
+
+    async def reload(self):
+        """Look, and count."""
+        self.reloads += 1
+        self.loaded_state = registered_at(CHAMPION)
+
+    def count_failed_look_up(self):
+        """Count."""
+        self.failed_look_ups += 1
+
+
+def test_an_alias_that_moves_before_the_first_look_is_followed_once(
+    call, champions, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(champions)
+    monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path / "cache"))
+    watched = Reloads(load_proved(CHAMPION, RouterSettings()).state)
+    assert call("rollback")[0] == 0
+
+    async def looks():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(watch(CHAMPION, 0.01, watched), 1)
+
+    asyncio.run(looks())
+    assert (watched.reloads, watched.failed_look_ups) == (1, 0)
+    (champions / "mlflow.db").unlink()
+    asyncio.run(looks())
+    assert watched.reloads == 1
+    assert watched.failed_look_ups > 1
+
+
+def test_a_decision_is_traced_to_version_run_data_and_certificate(call, project, tmp_path):
+    with DecisionLog(tmp_path / "log") as log:
+        name = log.append(Router.load(CHAMPION).decide("Hi"), "Hi")
+        log.append_outcome(name, outcome=1.0)
+    code, out, err = call("trace", name, "--log", tmp_path / "log", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["decision"]["query"] == "Hi"
+    assert [one["outcome"] for one in found["outcomes"]] == [1.0]
+    behind = found["registered"]
+    assert (behind["version"], behind["aliases"]) == ("1", ["challenger", "champion"])
+    manifest = load_manifest((project / "run" / "model" / MANIFEST).read_text())
+    assert behind["run_id"] == RunReference.read(project / "run" / "train" / "run.json").run_id
+    assert behind["data_fingerprint"] == manifest.data["fingerprint"]
+    assert behind["certificate"]["reason"] == manifest.certificate.reason
+    assert behind["certificate"]["read_from"] == "manifest.json of version 1"
+    tree = call("trace", name, "--log", tmp_path / "log")[1].splitlines()
+    assert [line for line in tree if not line.startswith(" ")] == [
+        "decision",
+        "outcome 1",
+        "registered",
+    ]
+    assert "  aliases            challenger, champion" in tree
+    assert "    read_from          manifest.json of version 1" in tree
+    code, _, err = call("trace", "nobody", "--log", tmp_path / "log")
+    assert (code, "no decision 'nobody'" in err) == (2, True)
+
+
+def test_what_is_not_in_a_registry_is_traced_as_far_as_it_goes(call, router, tmp_path):
+    with DecisionLog(tmp_path / "log") as log:
+        name = log.append(router.decide("Hi"), "Hi")
+    code, out, _ = call("trace", name, "--log", tmp_path / "log", "--project", tmp_path)
+    assert (code, "query              Hi" in out, "missing: there is no registry" in out) == (
+        1,
+        True,
+        True,
+    )
