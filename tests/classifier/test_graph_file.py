@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from querytier.classifier import graph_limits
+from querytier.classifier import graph_file
 from querytier.classifier.graph_file import check_graph
 from querytier.errors import ArtifactError
 
@@ -98,7 +98,7 @@ def test_functions_are_refused(checked):
 
 
 def test_a_graph_beyond_the_limit_is_refused(checked, monkeypatch):
-    monkeypatch.setattr(graph_limits, "MAX_GRAPH_BYTES", 1000)
+    monkeypatch.setattr(graph_file, "MAX_GRAPH_BYTES", 1000)
     with pytest.raises(ArtifactError, match="a graph has 1 to 1,000: distil or quantise"):
         checked(graph_of(PLAIN))
 
@@ -128,4 +128,4 @@ def test_no_bytes_do_more_than_be_refused(tmp_path_factory, content):
 def test_what_a_run_exports_is_let_through(artifact):
     check_graph(artifact / "model.onnx")
     nodes = onnx.load(artifact / "model.onnx").graph.node
-    assert {node.domain for node in nodes} <= graph_limits.DOMAINS
+    assert {node.domain for node in nodes} <= graph_file.DOMAINS

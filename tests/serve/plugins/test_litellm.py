@@ -12,7 +12,8 @@ import pytest
 
 from querytier.data.formats.reading import read_records
 from querytier.errors import ArtifactError, UsageError
-from querytier.serve import Router, litellm
+from querytier.serve import Router
+from querytier.serve.plugins import litellm
 
 ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
 
