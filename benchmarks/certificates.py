@@ -26,7 +26,7 @@ Strings = NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False)
-class Roles:
+class Splits:
     """The losses of a run's rows; `pool` are the test rows, one per group."""
 
     calibration: Losses
@@ -73,19 +73,19 @@ def main() -> int:
 def section(found: FinishedRun) -> Iterator[str]:
     """Yield both tables of a set."""
     calibration, certification, test = (
-        losses(found.decided(role)) for role in ("calibration", "certification", "test")
+        losses(found.decided(split)) for split in ("calibration", "certification", "test")
     )
-    roles = Roles(calibration, certification, test.one_per_group(SEED))
-    certificates = [roles.certified(certification, alpha) for alpha in ALPHAS]
+    splits = Splits(calibration, certification, test.one_per_group(SEED))
+    certificates = [splits.certified(certification, alpha) for alpha in ALPHAS]
     yield (
         f"### {TITLES[found.name]}\n\n"
         f"{len(calibration):,} calibration rows, {len(certification):,} certification rows in "
-        f"{certificates[0].n:,} groups, {len(test):,} test rows in {len(roles.pool):,}; "
+        f"{certificates[0].n:,} groups, {len(test):,} test rows in {len(splits.pool):,}; "
         f"needs_frontier {certification.values.mean():.1%} of the certification rows, "
         f"{test.values.mean():.1%} of the test rows.\n"
     )
-    yield from table(CERTIFICATE_COLUMNS, [cells(one, roles) for one in certificates])
-    yield from table(PROMISE_COLUMNS, [line for alpha in ALPHAS for line in trials(roles, alpha)])
+    yield from table(CERTIFICATE_COLUMNS, [cells(one, splits) for one in certificates])
+    yield from table(PROMISE_COLUMNS, [line for alpha in ALPHAS for line in trials(splits, alpha)])
 
 
 def losses(decided: Decided) -> Losses:
@@ -93,12 +93,12 @@ def losses(decided: Decided) -> Losses:
     return Losses.needs_frontier(decided.examples, decided.decision_scores)
 
 
-def cells(found: Certification, roles: Roles) -> list[str]:
+def cells(found: Certification, splits: Splits) -> list[str]:
     """Return the line of a certificate or refusal."""
     tested = f"{found.k:g} of {found.sent_cheap}, bound {found.bound:.4f}" if found.bound else "–"
     if found.threshold is None:
         return [f"{found.alpha:.0%}", found.status, "–", "–", tested, "–"]
-    sent = roles.pool.sent_cheap(found.threshold)
+    sent = splits.pool.sent_cheap(found.threshold)
     shares = [found.coverage, found.coverage_low, found.coverage_high]
     coverage, low, high = (f"{one:.0%}" for one in shares)
     return [
@@ -111,23 +111,23 @@ def cells(found: Certification, roles: Roles) -> list[str]:
     ]
 
 
-def trials(roles: Roles, alpha: float) -> Iterator[list[str]]:
+def trials(splits: Splits, alpha: float) -> Iterator[list[str]]:
     """Yield the lines of both rules, over the same draws."""
     random = np.random.default_rng(SEED)
-    draws = [roles.drawn(random) for _ in tqdm(range(DRAWS), desc=f"draw, alpha {alpha:.0%}")]
-    ours = [roles.certified(rows, alpha).threshold for rows in tqdm(draws, desc="certify")]
-    usual = [roles.usual_threshold(rows, alpha) for rows in draws]
+    draws = [splits.drawn(random) for _ in tqdm(range(DRAWS), desc=f"draw, alpha {alpha:.0%}")]
+    ours = [splits.certified(rows, alpha).threshold for rows in tqdm(draws, desc="certify")]
+    usual = [splits.usual_threshold(rows, alpha) for rows in draws]
     for rule, thresholds in (("certificate", ours), ("usual rule", usual)):
-        yield [f"{alpha:.0%}", rule, *kept(roles, thresholds, alpha)]
+        yield [f"{alpha:.0%}", rule, *kept(splits, thresholds, alpha)]
 
 
-def kept(roles: Roles, thresholds: list[float | None], alpha: float) -> list[str]:
+def kept(splits: Splits, thresholds: list[float | None], alpha: float) -> list[str]:
     """Return how many promises were made, their cheap share, how many were broken, the test."""
     from scipy.stats import binomtest
 
     made = [threshold for threshold in thresholds if threshold is not None]
-    cheap = [len(roles.pool.sent_cheap(threshold)) / len(roles.pool) for threshold in made]
-    broken = sum(roles.risk(threshold) > alpha for threshold in made)
+    cheap = [len(splits.pool.sent_cheap(threshold)) / len(splits.pool) for threshold in made]
+    broken = sum(splits.risk(threshold) > alpha for threshold in made)
     p_value = binomtest(broken, len(thresholds), DELTA, alternative="greater").pvalue
     cheap_share = f"{np.mean(cheap):.0%}" if made else "–"
     return [str(len(made)), cheap_share, share(broken, len(thresholds)), f"{p_value:.2g}"]

@@ -57,7 +57,7 @@ def held_out(run: FinishedRun) -> Observed:
 
 def held_out_examples(run: FinishedRun) -> Examples:
     """Return those rows themselves, whole groups drawn where there are more than 2,000."""
-    return drawn(run.examples.of_role(*HELD_OUT), MOST_ROWS, 0)
+    return drawn(run.examples.of_split(*HELD_OUT), MOST_ROWS, 0)
 
 
 def two_windows(random: np.random.Generator, seen: Observed, groups: int) -> list[Observed]:
@@ -260,7 +260,7 @@ def march_to_june(seen: Observed, ids: list[str]) -> Iterator[str]:
 PREFACE = """## False alarms and power of `querytier drift`
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-drift`, on the runs of `make bench-real`:
-up to 2,000 rows of the calibration, certification and test roles, as the artifact sees them.
+up to 2,000 rows of the calibration, certification and test splits, as the artifact sees them.
 Windows are drawn by whole groups; {permutations:,} shuffles a comparison, else the defaults of
 `drift:`. In brackets exact 95% intervals.
 

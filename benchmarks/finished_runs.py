@@ -33,7 +33,7 @@ class Decided:
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """What a run left: its artifact, and the labelled examples of all roles."""
+    """What a run left: its artifact, and the labelled examples of all splits."""
 
     name: str
     router: Router
@@ -46,20 +46,20 @@ class FinishedRun:
             run(RUNS[name], folder)
         return cls(name, Router.load(folder / "model"), read_prepared(folder)[0])
 
-    def decided(self, role: str) -> Decided:
-        """Decide the examples of a role, one after the other.
+    def decided(self, split: str) -> Decided:
+        """Decide the examples of a split, one after the other.
 
         Raises
         ------
         SystemExit
             If the fallback answered in the classifier's place: it has no score.
         """
-        examples = self.examples.of_role(role)
-        bar = tqdm(examples.query, desc=f"{self.name}: {role}", unit="query")
+        examples = self.examples.of_split(split)
+        bar = tqdm(examples.query, desc=f"{self.name}: {split}", unit="query")
         decisions = [self.router.decide(query) for query in bar]
         fallbacks = {one.reason for one in decisions if one.decision_score is None}
         if fallbacks:
-            raise SystemExit(f"{self.name}: some {role} rows have no score: {fallbacks}")
+            raise SystemExit(f"{self.name}: some {split} rows have no score: {fallbacks}")
         names = ("decision_score", "p_frontier", "latency_ms")
         columns = [np.array([getattr(one, name) for one in decisions], float) for name in names]
         return Decided(examples, *columns)

@@ -80,7 +80,7 @@ def section(found: FinishedRun) -> Iterator[str]:
     if (reason := evaluation.rows[0].apgr.reason) is not None:
         yield f"- no APGR: {reason}"
     yield f"- a query takes: {latencies(test, scorers)}\n"
-    yield markdown_table({"rows": [row.record() for row in evaluation.rows]}, KEYS)
+    yield markdown_table({"rows": [row.to_dict() for row in evaluation.rows]}, KEYS)
     for name, scorer in scorers.items():
         yield f"`{name}` at its own tier boundaries:\n\n{tier_table(test, scorer)}"
 
@@ -182,8 +182,8 @@ def shown(estimate: Estimate) -> str:
 PREFACE = """## The heuristics that routers use today
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-heuristics`, on the runs of `make
-bench-real`. Every row of a table stands on the same held-out rows (the test role); quality retained
-is taken at the classifier's frontier rate, in brackets the 95% interval, bootstrap over groups.
+bench-real`. Every row of a table stands on the same held-out rows (the test split); quality
+retained is taken at the classifier's frontier rate, in brackets the 95% interval, bootstrap over groups.
 "Lead" is the classifier's value minus the row's, paired.
 
 LiteLLM's scorers are asked by its own code, with their defaults and the query as the user's last

@@ -79,9 +79,9 @@ def make_artifacts(out: Path) -> dict[str, Path]:
     train_stage(out, params, tracker)
     examples = Examples.read_parquet(out / "data" / "examples.parquet")
     blocks = FeatureBlocks.read(out / "train")
-    labelled = blocks.labelled(examples.of_role("train", "calibration"))
+    labelled = blocks.labelled(examples.of_split("train", "calibration"))
     for variant in VARIANTS:
-        recipes = blocks.recipes(examples.of_role("train"), params.train)
+        recipes = blocks.recipes(examples.of_split("train"), params.train)
         fitted_to(labelled, recipes, variant.recipe, params.train).write(out / "train")
         export = ExportParams(precision=variant.precision, drift=ANY_DRIFT, drift_texts=20)
         export_stage(out, params.model_copy(update={"export": export}), tracker)
@@ -95,7 +95,7 @@ def make_baselines(out: Path) -> Path:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    train = Examples.read_parquet(out / "data" / "examples.parquet").of_role("train")
+    train = Examples.read_parquet(out / "data" / "examples.parquet").of_split("train")
     labels, encoder = train.needs_frontier > 0.5, load_encoder()
     folder = out / "baselines"
     folder.mkdir(exist_ok=True)

@@ -218,9 +218,9 @@ def from_scratch(known: Pool, judged: Pool) -> Routed:
 
 
 def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
-    """Return rows of a run, none of the train role, labelled by the new pair's scores."""
+    """Return rows of a run, none of the train split, labelled by the new pair's scores."""
     examples, data = read_prepared(out)
-    examples = examples.of_role("calibration", "certification", "test")
+    examples = examples.of_split("calibration", "certification", "test")
     order = np.random.default_rng(SEED).permutation(len(examples))
     examples = examples.where(np.isin(np.arange(len(examples)), order[:MOST_ROWS]))
     classifier = load_to_judge(out / "model").classifier

@@ -138,8 +138,8 @@ def measured_set(name: str, budget: Budget, keep: Path | None) -> Measured:
         groups=len(set(examples.group)),
         needs_frontier=float(examples.needs_frontier.mean()),
         metrics={
-            "rows": [row.record() for row in evaluation.rows],
-            "mean_scores": {name: one.record() for name, one in evaluation.mean_scores.items()},
+            "rows": [row.to_dict() for row in evaluation.rows],
+            "mean_scores": {name: one.to_dict() for name, one in evaluation.mean_scores.items()},
         },
         chosen=found.chosen,
         ece_when_calibrated=evaluation.ece_when_calibrated,
@@ -180,7 +180,7 @@ def zero_shot(known: Sequence[OutcomeFile], asked: OutcomeFile, params: Params) 
     Calibration and threshold come out of fold from the rows learned from.
     """
     section, rows = params.train, examples_of(known)
-    rows = replace(rows, role=np.full(len(rows), "train", dtype=object))
+    rows = replace(rows, split=np.full(len(rows), "train", dtype=object))
     examples = not_contaminated(examples_of([asked], JUDGED_SUCCESS), asked)
     blocks = FeatureBlocks.fitted_to(rows, section)
     learned_from, judged_by = blocks.labelled(rows), blocks.labelled(examples)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sections import write_section
 
-from querytier.data.splits import ROLES
+from querytier.data.splits import SPLITS
 from querytier.eval.report.table import COLUMNS, table_cells
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ TITLES = {
 PREFACE = """Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date},
 {cores} cores, Python {python}.
 
-Every row of a table stands on the same held-out rows (the test role: a fifth of the groups, by
+Every row of a table stands on the same held-out rows (the test split: a fifth of the groups, by
 hash) and at the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups.
 "Lead" is the classifier's value minus the row's, paired. Latencies are those of one noisy machine.
 """
@@ -98,17 +98,17 @@ def readme_tables(results: dict[str, dict[str, Any]]) -> str:
 def facts(metrics: dict[str, Any]) -> str:
     """Return what stands above a table."""
     n, shares, latency = metrics["n"], metrics["labels"]["shares"], metrics["latency_ms"]
-    roles = ", ".join(f"{role} {n[role]}" for role in ROLES)
+    splits = ", ".join(f"{split} {n[split]}" for split in SPLITS)
     strata = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
     published = metrics["keyword_heuristic_as_published"]
     retained = published["quality_retained"]
     verdict = "passed" if metrics["gate"]["passed"] else "failed"
     kept = "" if retained is None else f" and retains {retained:.3f} of the quality"
     return (
-        f"- {n['usable']} of {n['rows']} rows usable; {roles}\n"
+        f"- {n['usable']} of {n['rows']} rows usable; {splits}\n"
         f"- {strata}\n"
         f"{mean_scores(metrics)}"
-        f"- chosen {metrics['model']['chosen']}; frontier rate on the test role "
+        f"- chosen {metrics['model']['chosen']}; frontier rate on the test split "
         f"{metrics['operating_point']['frontier_rate']:.1%} "
         f"(asked for: {metrics['operating_point']['target_frontier_rate']:.0%})\n"
         f"- ECE of the classifier {metrics['rows'][0]['ece']:.3f}; perfectly calibrated, the same "

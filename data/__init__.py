@@ -1,1 +1,1 @@
-"""Offline: router logs to labelled examples with roles."""
+"""Offline: router logs to labelled examples with splits."""

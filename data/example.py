@@ -58,8 +58,8 @@ class Example:
         The version of the router that chose.
     time : str
         When the query was asked, as `utc_time` gives it; empty where the log does not tell.
-    role : str
-        One of `querytier.data.splits.ROLES`; empty until roles are given.
+    split : str
+        One of `querytier.data.splits.SPLITS`; empty until splits are given.
     selected : {"random", "planned"}
         Whether chance picked the query for its label, or `querytier plan-labels` did: a planned one
         trains, and is never judged by.
@@ -89,7 +89,7 @@ class Example:
     propensity: float
     policy: str
     time: str = ""
-    role: str = ""
+    split: str = ""
     selected: str = "random"
 
 

@@ -35,7 +35,7 @@ class Examples:
     Attributes
     ----------
     id, query, unlabelled, group, domain, language, source, label_source, tier, feedback, policy, \
-time, role, selected : ndarray of object, shape (n,)
+time, split, selected : ndarray of object, shape (n,)
         Texts, as in `Example`.
     needs_frontier, weight, cheap_score, frontier_score, ok_threshold, cheap_cost, frontier_cost, \
 input_tokens, cheap_output_tokens, frontier_output_tokens, outcome, propensity : ndarray of \
@@ -67,7 +67,7 @@ float64, shape (n,)
     propensity: Floats
     policy: Strings
     time: Strings
-    role: Strings
+    split: Strings
     selected: Strings
 
     def __len__(self) -> int:
@@ -130,10 +130,10 @@ float64, shape (n,)
         features = {name: datasets.Value(_ARROW[kind]) for name, kind in _KINDS.items()}
         return datasets.Dataset(self.table().cast(datasets.Features(features).arrow_schema))
 
-    def with_roles(self, groups: NDArray[np.uint64], roles: Strings) -> Self:
-        """Return the examples with other groups, written as 16 hexadecimal digits, and roles."""
+    def with_splits(self, groups: NDArray[np.uint64], splits: Strings) -> Self:
+        """Return the examples with other groups, written as 16 hexadecimal digits, and splits."""
         names = np.array([f"{group:016x}" for group in groups.tolist()], dtype=object)
-        return replace(self, group=names, role=roles)
+        return replace(self, group=names, split=splits)
 
     def where(self, mask: NDArray[np.bool_]) -> Self:
         """Return the rows for which `mask`, of shape (n,), holds."""
@@ -141,9 +141,9 @@ float64, shape (n,)
             self, **{field.name: getattr(self, field.name)[mask] for field in fields(self)}
         )
 
-    def of_role(self, *roles: str) -> Self:
-        """Return the rows whose role is among `roles`."""
-        return self.where(np.isin(self.role.astype(str), roles))
+    def of_split(self, *splits: str) -> Self:
+        """Return the rows whose split is among `splits`."""
+        return self.where(np.isin(self.split.astype(str), splits))
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

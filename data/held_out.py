@@ -14,7 +14,7 @@ __all__ = ["met_before", "rows_name"]
 def rows_name(examples: Examples) -> str:
     """Return the name of a set of rows: the sha256 of their sorted groups, 16 digits of it.
 
-    A log that grows gives its test role new groups, and with them a new name.
+    A log that grows gives its test split new groups, and with them a new name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fresh rows beside recorded ones: which share a group, and so a role."""
+"""Fresh rows beside recorded ones: which share a group, and so a split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.splits import ROLES
+from querytier.data.splits import SPLITS
 from querytier.data.text_view import hashed, text_view
 
 __all__ = ["Settled", "settled"]
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """Fresh rows with the groups and roles that the recorded ones leave them.
+    """Fresh rows with the groups and splits that the recorded ones leave them.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class Settled:
 
 
 def settled(recorded: Examples, fresh: Examples, threshold: float | None) -> Settled:
-    """Give fresh rows the group and role of the recorded rows that they are kin to.
+    """Give fresh rows the group and split of the recorded rows that they are kin to.
 
     Kin are rows of one group, of one text view, and near duplicates, however indirectly. A row that
-    is kin to recorded rows of two roles by itself is refused first; where what is left still ties
-    two roles together, all of it that is fresh is refused. So is a row that was planned where its
-    kin do anything but train. Among fresh rows that are kin and come with several roles, the first
-    of `ROLES` wins: what trains must not test.
+    is kin to recorded rows of two splits by itself is refused first; where what is left still ties
+    two splits together, all of it that is fresh is refused. So is a row that was planned where its
+    kin do anything but train. Among fresh rows that are kin and come with several splits, the first
+    of `SPLITS` wins: what trains must not test.
 
     Parameters
     ----------
@@ -49,20 +49,20 @@ def settled(recorded: Examples, fresh: Examples, threshold: float | None) -> Set
     threshold : float or None
         As `near_duplicate_links` takes it; None joins equal views only.
     """
-    roles, count = _role_numbers(recorded), len(recorded)
+    splits, count = _split_numbers(recorded), len(recorded)
     links = _links(Examples.concatenated([recorded, fresh]), threshold)
-    astride = _touching_two(links, roles, len(fresh))
+    astride = _touching_two(links, splits, len(fresh))
     kept = fresh.where(~astride)
     if astride.any():  # what they alone held together has to be found again without them
         links = _links(Examples.concatenated([recorded, kept]), threshold)
     families = _families(links, count + len(kept))
     theirs, ours = families[:count], families[count:]
-    tied = np.isin(ours, _several(theirs, roles))
+    tied = np.isin(ours, _several(theirs, splits))
     kept, ours = kept.where(~tied), ours[~tied]
     names = _names(recorded, kept, theirs, ours)
-    found = _roles(roles, _role_numbers(kept), theirs, ours)
-    kept = replace(kept, group=names, role=np.array(ROLES, dtype=object)[found])
-    judges = kept.planned & (kept.role != "train")
+    found = _splits(splits, _split_numbers(kept), theirs, ours)
+    kept = replace(kept, group=names, split=np.array(SPLITS, dtype=object)[found])
+    judges = kept.planned & (kept.split != "train")
     kept, known = kept.where(~judges), np.isin(ours, theirs)[~judges]
     return Settled(kept, int(known.sum()), len(fresh) - len(kept))
 
@@ -83,17 +83,17 @@ def _same(keys: Sequence[str | int]) -> Indices:
     return np.array(links, dtype=np.intp).reshape(-1, 2)
 
 
-def _role_numbers(rows: Examples) -> Indices:
-    return np.array([ROLES.index(role) for role in rows.role.tolist()], dtype=np.intp)
+def _split_numbers(rows: Examples) -> Indices:
+    return np.array([SPLITS.index(split) for split in rows.split.tolist()], dtype=np.intp)
 
 
-def _touching_two(links: Indices, roles: Indices, fresh: int) -> Mask:
-    """Tell which fresh rows are linked to recorded rows of more than one role."""
-    recorded = len(roles)
-    touched = np.zeros((fresh, len(ROLES)), dtype=np.bool_)
+def _touching_two(links: Indices, splits: Indices, fresh: int) -> Mask:
+    """Tell which fresh rows are linked to recorded rows of more than one split."""
+    recorded = len(splits)
+    touched = np.zeros((fresh, len(SPLITS)), dtype=np.bool_)
     low, high = links.min(axis=1), links.max(axis=1)
     between = (low < recorded) & (high >= recorded)
-    touched[high[between] - recorded, roles[low[between]]] = True
+    touched[high[between] - recorded, splits[low[between]]] = True
     return np.asarray(touched.sum(axis=1) > 1)
 
 
@@ -106,9 +106,9 @@ def _families(links: Indices, count: int) -> Indices:
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
-def _several(families: Indices, roles: Indices) -> Indices:
-    """Return the families of recorded rows that hold more than one role."""
-    pairs = np.unique(np.stack([families, roles], axis=1), axis=0)
+def _several(families: Indices, splits: Indices) -> Indices:
+    """Return the families of recorded rows that hold more than one split."""
+    pairs = np.unique(np.stack([families, splits], axis=1), axis=0)
     found, counts = np.unique(pairs[:, 0], return_counts=True)
     return np.asarray(found[counts > 1])
 
@@ -127,9 +127,9 @@ def _names(
     return np.array(names, dtype=object)
 
 
-def _roles(recorded: Indices, fresh: Indices, theirs: Indices, ours: Indices) -> Indices:
-    """Return the role of each fresh row's family: the recorded one, else the first of its own."""
-    of_family = np.full(1 + max([-1, *theirs.tolist(), *ours.tolist()]), len(ROLES))
+def _splits(recorded: Indices, fresh: Indices, theirs: Indices, ours: Indices) -> Indices:
+    """Return the split of each fresh row's family: the recorded one, else the first of its own."""
+    of_family = np.full(1 + max([-1, *theirs.tolist(), *ours.tolist()]), len(SPLITS))
     np.minimum.at(of_family, ours, fresh)
     of_family[theirs] = recorded
     return np.asarray(of_family[ours], dtype=np.intp)

@@ -1,4 +1,4 @@
-"""Groups and roles: which rows are kept together, and what each is used for."""
+"""Groups and splits: which rows are kept together, and what each is used for."""
 
 import hashlib
 from typing import TypeAlias
@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 __all__ = [
     "FEWEST_ROWS_TO_CERTIFY",
-    "ROLES",
+    "SPLITS",
     "STRATUM_TOLERANCE",
-    "RoleShares",
+    "SplitShares",
     "joined_groups",
-    "roles_of",
-    "temporal_roles",
+    "splits_of",
+    "temporal_splits",
 ]
 
-ROLES = ("train", "calibration", "certification", "test")
+SPLITS = ("train", "calibration", "certification", "test")
 FEWEST_ROWS_TO_CERTIFY = 1000
-# Wide enough that large logs, whose shares chance hardly moves, keep the roles of their hashes.
+# Wide enough that large logs, whose shares chance hardly moves, keep the splits of their hashes.
 STRATUM_TOLERANCE = 0.05
 
-RoleShares = dict[str, float]
+SplitShares = dict[str, float]
 Floats: TypeAlias = NDArray[np.float64]
 Labels: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 Hashes: TypeAlias = NDArray[np.uint64]
@@ -74,47 +74,47 @@ def _joined(names: Hashes, links: Hashes) -> Hashes:
     return np.where(linked[place] == names, smallest[component[place]], names)
 
 
-def roles_of(
-    groups: Hashes, shares: RoleShares, seed: int, labels: Labels | None = None
+def splits_of(
+    groups: Hashes, shares: SplitShares, seed: int, labels: Labels | None = None
 ) -> NDArray[np.object_]:
-    """Return the role of every row by `role_of` its group, stratified by label.
+    """Return the split of every row by `split_of` its group, stratified by label.
 
-    Roles follow from the groups' hashes, so that a log that grows keeps them. Where chance has
+    Splits follow from the groups' hashes, so that a log that grows keeps them. Where chance has
     dealt the groups of one label (most of their rows need the frontier model, do not, or have no
     label) further than `STRATUM_TOLERANCE` from their shares, as happens with fewer than about 500
-    such groups, the nearest groups on the hash's scale change their role, as few as it takes.
+    such groups, the nearest groups on the hash's scale change their split, as few as it takes.
 
     Parameters
     ----------
     groups : ndarray of uint64, shape (n,)
     shares : dict
-        Share of each role but "train".
+        Share of each split but "train".
     seed : int
     labels : ndarray of float, shape (n,), optional
-        NaN where there is none; without any, roles are not stratified.
+        NaN where there is none; without any, splits are not stratified.
     """
     distinct, group_of = _numbered(groups)
     positions = np.fromiter((_position(int(g), seed) for g in distinct), float, len(distinct))
     if labels is None:
-        return np.asarray(_roles_at(positions, shares, tolerance=1.0)[group_of])
+        return np.asarray(_splits_at(positions, shares, tolerance=1.0)[group_of])
     strata = _majorities(group_of, labels)
-    roles = np.empty(len(distinct), dtype=object)
+    splits = np.empty(len(distinct), dtype=object)
     for stratum in np.unique(strata):
         inside = strata == stratum
-        roles[inside] = _roles_at(positions[inside], shares, STRATUM_TOLERANCE)
-    return np.asarray(roles[group_of])
+        splits[inside] = _splits_at(positions[inside], shares, STRATUM_TOLERANCE)
+    return np.asarray(splits[group_of])
 
 
-def temporal_roles(
+def temporal_splits(
     groups: Hashes,
     times: Floats,
-    shares: RoleShares,
+    shares: SplitShares,
     seed: int,
     labels: Labels | None = None,
 ) -> NDArray[np.object_]:
-    """Return the test role for the groups with the newest rows, and hashed roles for the others.
+    """Return the test split for the groups with the newest rows, and hashed splits for the others.
 
-    As the log grows, rows leave the test role; large groups, seldom without a new row, make it
+    As the log grows, rows leave the test split; large groups, seldom without a new row, make it
     larger than its share in rows.
 
     Parameters
@@ -123,10 +123,10 @@ def temporal_roles(
     times : ndarray of float64, shape (n,)
         Seconds since 1970.
     shares : dict
-        The test role's is a share of the groups.
+        The test split's is a share of the groups.
     seed : int
     labels : ndarray of float, shape (n,), optional
-        As in `roles_of`, for the other roles.
+        As in `splits_of`, for the other splits.
     """
     distinct, group_of = _numbered(groups)
     latest = np.full(len(distinct), -np.inf)
@@ -134,10 +134,12 @@ def temporal_roles(
     newest = np.zeros(len(distinct), dtype=bool)
     newest[np.lexsort((distinct, latest))[::-1][: int(shares["test"] * len(distinct))]] = True
     others = {r: share / (1 - shares["test"]) for r, share in shares.items() if r != "test"}
-    roles = np.full(len(groups), "test", dtype=object)
+    splits = np.full(len(groups), "test", dtype=object)
     older = ~newest[group_of]
-    roles[older] = roles_of(groups[older], others, seed, None if labels is None else labels[older])
-    return roles
+    splits[older] = splits_of(
+        groups[older], others, seed, None if labels is None else labels[older]
+    )
+    return splits
 
 
 def _numbered(groups: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
@@ -160,21 +162,21 @@ def _position(group: int, seed: int) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def _roles_at(positions: Floats, shares: RoleShares, tolerance: float) -> NDArray[np.object_]:
-    """Cut the scale of positions into roles, each cut at most `tolerance` from its share.
+def _splits_at(positions: Floats, shares: SplitShares, tolerance: float) -> NDArray[np.object_]:
+    """Cut the scale of positions into splits, each cut at most `tolerance` from its share.
 
-    The test role comes first on the scale, so that leaving out the others does not move it.
+    The test split comes first on the scale, so that leaving out the others does not move it.
     """
-    ordered, roles = np.sort(positions), np.full(len(positions), "train", dtype=object)
+    ordered, splits = np.sort(positions), np.full(len(positions), "train", dtype=object)
     start, share = 0.0, 0.0
-    for role in reversed(ROLES[1:]):
-        share += shares.get(role, 0.0)
+    for split in reversed(SPLITS[1:]):
+        share += shares.get(split, 0.0)
         below = np.searchsorted(ordered, share) / len(ordered)
         allowed = np.clip(below, share - tolerance, share + tolerance)
         cut = share if allowed == below else ordered[int(allowed * len(ordered))]
-        roles[(positions >= start) & (positions < cut)] = role
+        splits[(positions >= start) & (positions < cut)] = split
         start = max(start, cut)
-    return roles
+    return splits
 
 
 def _majorities(group_of: NDArray[np.int32], labels: Labels) -> Floats:

@@ -81,9 +81,9 @@ class CalibrationScores:
     uncertainty: Estimate
     calibration_error: Estimate
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the scores for JSON."""
-        return {field.name: getattr(self, field.name).record() for field in fields(self)}
+        return {field.name: getattr(self, field.name).to_dict() for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,13 @@ quality_retained, cost_saved : Estimate
     cost_saved: Estimate
     behind_classifier: dict[str, Estimate]
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the row for `metrics.json`."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         return {
             "name": self.name,
             "fitted_on": self.fitted_on,
-            **{name: getattr(self, name).record() for name in _ESTIMATES},
+            **{name: getattr(self, name).to_dict() for name in _ESTIMATES},
             **{name: estimate.value for name, estimate in numbers.items()},
             "intervals": {
                 name: {"low": estimate.low, "high": estimate.high}
@@ -80,7 +80,7 @@ quality_retained, cost_saved : Estimate
                 if estimate.reason is not None
             },
             "behind_classifier": {
-                name: estimate.record() for name, estimate in self.behind_classifier.items()
+                name: estimate.to_dict() for name, estimate in self.behind_classifier.items()
             },
         }
 

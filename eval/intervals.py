@@ -36,7 +36,7 @@ class Estimate:
     reason: str | None = None
     replicates: Floats = field(default_factory=lambda: np.empty(0), repr=False)
 
-    def record(self) -> dict[str, float | str | None]:
+    def to_dict(self) -> dict[str, float | str | None]:
         """Return the estimate for JSON."""
         content: dict[str, float | str | None] = {
             "value": self.value,

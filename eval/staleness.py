@@ -62,13 +62,13 @@ class Measured:
     auroc: Estimate
     mean_p_frontier: float
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         content: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Estimate):
-                content[field.name] = value.record()
+                content[field.name] = value.to_dict()
             elif isinstance(value, Share):
                 content[field.name] = {name: getattr(value, name) for name in Share.__slots__}
             else:
@@ -107,14 +107,14 @@ class Staleness:
         """Return what there is to say of it."""
         return [self._risk_line(), self._calibration_line(), self._rate_line()]
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         return {
             "promised": self.promised,
             "broken": self.broken,
             "rate_before": self.rate_before,
             "rate": {name: getattr(self.rate, name) for name in Share.__slots__},
-            **self.measured.record(),
+            **self.measured.to_dict(),
         }
 
     def _risk_line(self) -> str:

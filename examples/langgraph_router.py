@@ -101,7 +101,7 @@ class Service:
         decided, own_id = self.router.decide(state["query"]), uuid.uuid4().hex
         if self.decisions is not None:
             self.decisions.append(decided, state["query"], id=own_id)
-        decision = decided.record()
+        decision = decided.to_dict()
         answered = not decision["reason"].startswith("fallback")
         return {"id": own_id, "decision": decision, "steps": [("classify", answered)]}
 

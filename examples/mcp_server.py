@@ -36,7 +36,7 @@ def served(router: Router) -> MCPServer:
         `tier` is "cheap" or "frontier"; `p_frontier` the calibrated probability that only the
         frontier model answers it well; `reason` says "classifier", or why a fallback stands there.
         """
-        decision = router.decide(query).record()
+        decision = router.decide(query).to_dict()
         return Classification(**{name: decision[name] for name in Classification.__annotations__})
 
     return server

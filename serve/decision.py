@@ -72,6 +72,6 @@ class Decision:
     audit: bool = False
     audit_propensity: float = 0.0
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the decision for JSON."""
         return {name: getattr(self, name) for name in Decision.__slots__}

@@ -1,4 +1,4 @@
-"""Judging: what cross-validation inside the training role says of one way to rank queries."""
+"""Judging: what cross-validation inside the training split says of one way to rank queries."""
 
 import hashlib
 import time
@@ -25,13 +25,13 @@ Metric = Literal["apgr", "auroc"]
 
 FRONTIER_RATES = np.linspace(0, 1, 21)
 _REPLICATES = 300
-_ONE_CLASS = "the training role holds one class only"
-_NO_SCORES = "not all rows of the training role have both scores, or there is no gap to recover"
+_ONE_CLASS = "the training split holds one class only"
+_NO_SCORES = "not all rows of the training split have both scores, or there is no gap to recover"
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What cross-validation inside the training role says of one way to rank queries.
+    """What cross-validation inside the training split says of one way to rank queries.
 
     Attributes
     ----------
@@ -74,13 +74,13 @@ class Candidate:
         defined = self.fold_values[np.isfinite(self.fold_values)]
         return float(defined.std(ddof=1) / np.sqrt(len(defined))) if len(defined) > 1 else 0.0
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the candidate for JSON."""
         return {
             "name": self.name,
-            "recipe": self.recipe and self.recipe.record(),
-            "auroc": self.auroc.record(),
-            "apgr": self.apgr.record(),
+            "recipe": self.recipe and self.recipe.to_dict(),
+            "auroc": self.auroc.to_dict(),
+            "apgr": self.apgr.to_dict(),
             "fold_mean": self.mean,
             "fold_standard_error": self.standard_error,
             "seconds": round(self.seconds, 3),
@@ -94,7 +94,7 @@ def metric_for(examples: Examples) -> Metric:
 
 
 class Judge:
-    """Judges candidates of one training role on the same folds; learners are fitted once."""
+    """Judges candidates of one training split on the same folds; learners are fitted once."""
 
     def __init__(
         self, labelled: Labelled, metric: Metric, folds: int, seed: int, kept: Kept

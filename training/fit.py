@@ -45,7 +45,7 @@ class Calibration:
         Of the methods that were compared, in nats.
     venn_abers : mapping of str to float, or None
         `VennAbersCheck` of the calibration rows by the out-of-fold log-odds of the training rows,
-        two sets of rows of which neither saw the other; None without a calibration role.
+        two sets of rows of which neither saw the other; None without a calibration split.
     """
 
     method: Method
@@ -90,10 +90,10 @@ class Fitted:
 
     def write(self, folder: Path) -> None:
         """Write `heads.npz` and `fitted.json` into an existing folder."""
-        heads, arrays = self.heads.record()
+        heads, arrays = self.heads.state()
         np.savez(folder / "heads.npz", allow_pickle=False, **arrays)
         content = {
-            "recipe": self.recipe.record(),
+            "recipe": self.recipe.to_dict(),
             "heads": heads,
             "metric": self.metric,
             "threshold": self.threshold,
@@ -108,7 +108,7 @@ class Fitted:
         """Read what `write` wrote."""
         content = json.loads((folder / "fitted.json").read_text())
         with np.load(folder / "heads.npz") as arrays:
-            heads = Heads.from_record(content.pop("heads"), dict(arrays))
+            heads = Heads.from_state(content.pop("heads"), dict(arrays))
         calibration = Calibration(**content.pop("calibration"))
         recipe = recipe_from(content.pop("recipe"))
         return cls(heads=heads, calibration=calibration, recipe=recipe, **content)
@@ -129,13 +129,13 @@ def fit_classifier(
 ) -> Fitted:
     """Choose, fit and calibrate a classifier.
 
-    Where the examples have a calibration role, calibration and the threshold come from it;
-    otherwise (few rows) both come from out-of-fold scores of the training role.
+    Where the examples have a calibration split, calibration and the threshold come from it;
+    otherwise (few rows) both come from out-of-fold scores of the training split.
 
     Parameters
     ----------
     labelled : Labelled
-        Rows of the training and calibration roles; others are not looked at.
+        Rows of the training and calibration splits; others are not looked at.
     recipes : sequence of Recipe
         The one that one would rather have first.
     folds : int
@@ -155,10 +155,10 @@ def fit_classifier(
     Raises
     ------
     TrainingError
-        If a role holds one class only, or the training role fewer groups than folds.
+        If a split holds one class only, or the training split fewer groups than folds.
     """
-    role = labelled.examples.role.astype(str)
-    train, held_out = labelled.where(role == "train"), labelled.where(role == "calibration")
+    split = labelled.examples.split.astype(str)
+    train, held_out = labelled.where(split == "train"), labelled.where(split == "calibration")
     check_both_classes(train.examples.needs_frontier, "train")
     metric = metric_for(train.examples)
     candidates = cross_validate(
@@ -189,7 +189,7 @@ def fit_classifier(
             dict(found.log_losses),
             _venn_abers(heads, chosen, train.examples, asked) if len(held_out.examples) else None,
         ),
-        candidates=[candidate.record() for candidate in candidates],
+        candidates=[candidate.to_dict() for candidate in candidates],
     )
 
 
@@ -202,7 +202,7 @@ def recalibrated(fitted: Fitted, blocks: Blocks, examples: Examples, seed: int) 
     blocks : mapping of str to ndarray
         The features of the examples, as an encoder that was quantised computes them.
     examples : Examples
-        Of the calibration role.
+        Of the calibration split.
     seed : int
     """
     scores = fitted.heads.log_odds(blocks)
@@ -246,7 +246,7 @@ class _Asked:
 
 
 def _asked(chosen: Candidate, heads: Heads, train: Labelled, held_out: Labelled) -> _Asked:
-    """Return the calibration role or, where there is none, the training role out of fold."""
+    """Return the calibration split or, where there is none, the training split out of fold."""
     if len(held_out.examples):
         log_odds, scores = heads.log_odds(held_out.blocks), heads.decision_scores(held_out.blocks)
         return _Asked(heads, held_out.examples, log_odds, scores, "calibration")

@@ -1,4 +1,4 @@
-"""Refining: a learner's settings, searched inside the training role."""
+"""Refining: a learner's settings, searched inside the training split."""
 
 import hashlib
 import json

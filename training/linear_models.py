@@ -173,7 +173,7 @@ def _hard_rows(parts: Floats, outcomes: NDArray[np.intp]) -> HardRows:
     return HardRows(rows[kept], np.repeat(outcomes, parts.shape[1])[kept], parts.ravel()[kept])
 
 
-def check_both_classes(needs_frontier: Floats, role: str) -> None:
+def check_both_classes(needs_frontier: Floats, split: str) -> None:
     """Raise where rows hold one class only.
 
     Raises
@@ -184,7 +184,7 @@ def check_both_classes(needs_frontier: Floats, role: str) -> None:
     if not (positive and negative):
         held = "need the frontier model" if positive else "do not need the frontier model"
         raise TrainingError(
-            f"all {len(needs_frontier)} rows of the {role} role {held}; "
+            f"all {len(needs_frontier)} rows of the {split} split {held}; "
             "add labelled rows, or try another prepare.seed"
         )
 

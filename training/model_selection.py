@@ -33,7 +33,7 @@ def cross_validate(
     Parameters
     ----------
     labelled : Labelled
-        The training role.
+        The training split.
     recipes : sequence of Recipe
         Of one learner each; those of an encoder stand together.
     metric : {"apgr", "auroc"}

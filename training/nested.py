@@ -113,5 +113,5 @@ def nested_cross_validation(
 
 
 def _all_to_train(labelled: Labelled) -> Labelled:
-    role = np.full(len(labelled.examples), "train", dtype=object)
-    return Labelled(replace(labelled.examples, role=role), labelled.blocks)
+    split = np.full(len(labelled.examples), "train", dtype=object)
+    return Labelled(replace(labelled.examples, split=split), labelled.blocks)

@@ -1,4 +1,4 @@
-"""Search for a setting that maximises a value inside the training role; Optuna proposes."""
+"""Search for a setting that maximises a value inside the training split; Optuna proposes."""
 
 import copy
 import json

@@ -71,7 +71,7 @@ class Recipe:
         members = tuple(learner.member(train) for learner in self.learners)
         return Heads(members, self.ranks_by)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the recipe for JSON."""
         learners = [{"learner": type(one).__name__, **one.settings()} for one in self.learners]
         return {"learners": learners, "ranks_by": self.ranks_by}
@@ -100,6 +100,6 @@ def ranking_of(examples: Examples) -> RanksBy:
 
 
 def recipes_of(examples: Examples, learners: Sequence[MemberLearner]) -> list[Recipe]:
-    """Return a recipe for each learner, ranking as the examples, of the training role, allow."""
+    """Return a recipe for each learner, ranking as the examples, of the training split, allow."""
     ranks_by = ranking_of(examples)
     return [Recipe((learner,), ranks_by) for learner in learners]

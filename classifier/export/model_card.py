@@ -13,7 +13,8 @@ _FED = {
 def model_card(manifest: Manifest) -> str:
     """Return the model card of an artifact as Markdown."""
     data, metrics, rule = manifest.data, manifest.metrics, manifest.label_rule
-    roles = ", ".join(f"{role} {count}" for role, count in data["roles"].items() if count)
+    counts = data["splits"] if "splits" in data else data["roles"]  # as 0.1.0 called them
+    splits = ", ".join(f"{split} {count}" for split, count in counts.items() if count)
     sources = ", ".join(f"{name} ({count})" for name, count in data["label_sources"].items())
     area = metrics["cross_validated_auroc"]
     read = ", ".join(manifest.encoder["blocks"])
@@ -32,7 +33,7 @@ cheap one will do.
 | features | {read} |
 | head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
 | label | {", ".join(rule["rules"])} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
-| data | {data["source"]}: {roles}; share that needs the frontier model {data["needs_frontier"]:.1%} |
+| data | {data["source"]}: {splits}; share that needs the frontier model {data["needs_frontier"]:.1%} |
 | cross-validated AUROC, training rows | {area["value"]:.3f} [{area["low"]:.3f}, {area["high"]:.3f}] |
 | text view | version {manifest.text_view.version} |
 | created | {manifest.created} |

@@ -64,7 +64,7 @@ def parity_views(queries: Sequence[str], count: int) -> list[str]:
     Parameters
     ----------
     queries : sequence of str
-        Of the training role.
+        Of the training split.
     count : int
         How many views at the most.
     """

@@ -118,7 +118,7 @@ class Heads:
             outputs["gain"] = _flat(nodes, _mean(nodes, gains))
         return outputs
 
-    def record(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return what JSON keeps, and what `numpy.savez` keeps."""
         members: list[dict[str, Any]] = []
         arrays: dict[str, NDArray[Any]] = {}
@@ -134,8 +134,8 @@ class Heads:
         return content, arrays
 
     @classmethod
-    def from_record(cls, content: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Heads":
-        """Return the heads whose `record` this is."""
+    def from_state(cls, content: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Heads":
+        """Return the heads whose `state` this is."""
 
         def net(place: int, name: str) -> Net | None:
             kind = content["members"][place].get(name)

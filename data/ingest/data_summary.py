@@ -1,4 +1,4 @@
-"""What became of logs: counts of rows, labels, roles and answers, and their fingerprint."""
+"""What became of logs: counts of rows, labels, splits and answers, and their fingerprint."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from querytier.data.labelling import LabelRules
-from querytier.data.splits import FEWEST_ROWS_TO_CERTIFY, ROLES
+from querytier.data.splits import FEWEST_ROWS_TO_CERTIFY, SPLITS
 from querytier.errors import LogError
 
 __all__ = ["FEWEST_OF_EACH_CLASS", "FEWEST_ROWS", "DataSummary", "OneSided", "counted"]
@@ -55,10 +55,10 @@ class DataSummary:
         Labelled examples that need the frontier model, and that do not; 1/2 is neither.
     groups : int
         Groups of the labelled examples.
-    roles : dict of str to int
-        Labelled examples by role.
+    splits : dict of str to int
+        Labelled examples by split.
     needs_frontier : dict of str to float
-        Mean label by role.
+        Mean label by split.
     shares : dict of str to float
         Shares of the usable rows: `needs_frontier` (mean label), `truncated` (queries that the text
         view cuts) and, for scored logs, `cheap_ok`, `frontier_ok`, `both_fail`, `cheap_wins`.
@@ -73,7 +73,7 @@ class DataSummary:
     view_version : int
     view_sha256 : str
     fingerprint : str
-        Of the labelled examples with their groups and roles, whatever their order.
+        Of the labelled examples with their groups and splits, whatever their order.
     """
 
     source: str
@@ -85,7 +85,7 @@ class DataSummary:
     positive: int
     negative: int
     groups: int
-    roles: dict[str, int]
+    splits: dict[str, int]
     needs_frontier: dict[str, float]
     shares: dict[str, float]
     one_sided: OneSided
@@ -117,7 +117,7 @@ class DataSummary:
         ------
         LogError
             If too few examples have a label, they hold one class only, or too few groups to fill
-            the roles.
+            the splits.
         """
         if self.usable < FEWEST_ROWS:
             apart = f"{sum(self.quarantined.values())} in quarantine"
@@ -135,14 +135,14 @@ class DataSummary:
                 f"{self.negative} do not; at least {FEWEST_OF_EACH_CLASS} of each are needed. "
                 "Check --ok-threshold and which column is the cheap score"
             )
-        self._check_roles()
+        self._check_splits()
 
-    def _check_roles(self) -> None:
-        wanted = ROLES if self.usable >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
-        empty = [role for role in wanted if not self.roles[role]]
+    def _check_splits(self) -> None:
+        wanted = SPLITS if self.usable >= FEWEST_ROWS_TO_CERTIFY else ("train", "test")
+        empty = [split for split in wanted if not self.splits[split]]
         if empty:
             raise LogError(
-                f"{self.source}: no row for the role {', '.join(empty)}: its {self.groups} groups "
+                f"{self.source}: no row for the split {', '.join(empty)}: its {self.groups} groups "
                 "are too few or too large, and none is split; map a finer group, or try another "
                 "prepare.seed"
             )

@@ -108,7 +108,7 @@ class Inspection:
     cheap_wins: float | None
     first: list[dict[str, object]]
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the inspection for JSON."""
         return asdict(self)
 

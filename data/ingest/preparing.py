@@ -1,7 +1,7 @@
-"""From router logs to examples with roles, and an account of every line, in constant memory.
+"""From router logs to examples with splits, and an account of every line, in constant memory.
 
 Two passes. The first reads, labels and stages examples, and keeps a few numbers of each in memory;
-from these the groups and roles follow. The second writes the examples with their group and role:
+from these the groups and splits follow. The second writes the examples with their group and split:
 those with a label, and those without one apart.
 """
 
@@ -20,7 +20,7 @@ from querytier.data.ingest.labelled_log import LabelledLog, Reading
 from querytier.data.ingest.running_counts import Ledger
 from querytier.data.ingest.sources import LogSource
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.splits import ROLES, RoleShares
+from querytier.data.splits import SPLITS, SplitShares
 from querytier.data.text_view import VIEW_VERSION, text_view, view_fingerprint
 from querytier.errors import LogError, UsageError
 from querytier.files import atomic_folder
@@ -43,28 +43,28 @@ EXAMPLES, UNLABELLED, SUMMARY = "examples.parquet", "unlabelled.parquet", "summa
 _ROWS_AT_ONCE = 10_000
 
 Hashes = NDArray[np.uint64]
-Roles = NDArray[np.object_]
+Splits = NDArray[np.object_]
 
 
 @dataclass(frozen=True)
 class Splitting:
-    """How examples are grouped, and which role each group gets.
+    """How examples are grouped, and which split each group gets.
 
     Attributes
     ----------
     shares : dict
-        Share of each role but "train".
+        Share of each split but "train".
     seed : int
-        Seed of the roles.
+        Seed of the splits.
     near_duplicate_threshold : float or None
         Examples at least this similar, in (0, 1], share a group; None joins equal views only.
     near_duplicate_rows : int
         Longer logs are not searched for near duplicates: their queries would not fit in memory.
     temporal : bool
-        Whether the newest groups are the test role, instead of those that a hash picks.
+        Whether the newest groups are the test split, instead of those that a hash picks.
     """
 
-    shares: RoleShares
+    shares: SplitShares
     seed: int = 0
     near_duplicate_threshold: float | None = None
     near_duplicate_rows: int = 0
@@ -78,7 +78,7 @@ def prepare(
     splitting: Splitting,
     engine: Engine | None = None,
 ) -> DataSummary:
-    """Read logs, label them, give roles; write examples, summary and quarantine file.
+    """Read logs, label them, give splits; write examples, summary and quarantine file.
 
     Parameters
     ----------
@@ -108,10 +108,12 @@ def prepare(
         if threshold is not None and len(ledger) <= splitting.near_duplicate_rows:
             links = near_duplicate_links(_views(staged), threshold)
         groups = ledger.groups(links)
-        roles = ledger.roles(groups, splitting.shares, splitting.seed, temporal=splitting.temporal)
-        summary = _summary(log, ledger, groups, roles, links=links)
+        splits = ledger.splits(
+            groups, splitting.shares, splitting.seed, temporal=splitting.temporal
+        )
+        summary = _summary(log, ledger, groups, splits, links=links)
         del ledger  # its memory is wanted for the second pass
-        fingerprint = _write_examples(staged, groups, roles, folder)
+        fingerprint = _write_examples(staged, groups, splits, folder)
         staged.unlink()
         summary = replace(summary, fingerprint=fingerprint)
         summary.write(folder / SUMMARY)
@@ -135,14 +137,14 @@ def read_prepared(out: Path) -> tuple[Examples, DataSummary]:
 def read_unsplit(
     sources: Sequence[LogSource], reading: Reading, quarantine: Path, *, planned: bool = False
 ) -> tuple[Examples, DataSummary]:
-    """Read the labelled examples of logs into memory, all in the test role; as `prepare`.
+    """Read the labelled examples of logs into memory, all in the test split; as `prepare`.
 
     Groups with a planned example come along only where `planned` says so: nothing is judged by
     them.
     """
     examples, summary = read_all(sources, reading, quarantine)
-    examples = examples.where(examples.labelled & (planned | (examples.role == "test")))
-    examples = replace(examples, role=np.full(len(examples), "test", dtype=object))
+    examples = examples.where(examples.labelled & (planned | (examples.split == "test")))
+    examples = replace(examples, split=np.full(len(examples), "test", dtype=object))
     if not len(examples):
         raise LogError(f"{summary.source} has no labelled row ({counted(summary.unlabelled)})")
     return examples, replace(summary, fingerprint=examples.fingerprint())
@@ -151,21 +153,21 @@ def read_unsplit(
 def read_all(
     sources: Sequence[LogSource], reading: Reading, quarantine: Path
 ) -> tuple[Examples, DataSummary]:
-    """Read the examples of logs into memory, labelled or not; planned groups have role train."""
+    """Read the examples of logs into memory, labelled or not; planned groups have split train."""
     log, ledger = LabelledLog(sources, reading, quarantine), Ledger()
     batches = []
     for batch in log:
         ledger.add(batch)
         batches.append(batch.examples)
     groups = ledger.groups()
-    roles = np.where(ledger.planned_groups(groups), "train", "test").astype(object)
-    examples = Examples.concatenated(batches).with_roles(groups, roles)
-    summary = _summary(log, ledger, groups, roles)
+    splits = np.where(ledger.planned_groups(groups), "train", "test").astype(object)
+    examples = Examples.concatenated(batches).with_splits(groups, splits)
+    summary = _summary(log, ledger, groups, splits)
     return examples, replace(summary, fingerprint=examples.fingerprint())
 
 
 def _stage(log: LabelledLog, ledger: Ledger, path: Path) -> None:
-    """Write the examples as they come, without final groups and roles."""
+    """Write the examples as they come, without final groups and splits."""
     import pyarrow.parquet as pq
     from tqdm import tqdm
 
@@ -179,8 +181,8 @@ def _stage(log: LabelledLog, ledger: Ledger, path: Path) -> None:
             bar.update(len(batch.examples))
 
 
-def _write_examples(staged: Path, groups: Hashes, roles: Roles, folder: Path) -> str:
-    """Write the staged examples with group and role; return the fingerprint of the labelled."""
+def _write_examples(staged: Path, groups: Hashes, splits: Splits, folder: Path) -> str:
+    """Write the staged examples with group and split; return the fingerprint of the labelled."""
     import pyarrow.parquet as pq
 
     start, fingerprint = 0, Fingerprint()
@@ -191,7 +193,7 @@ def _write_examples(staged: Path, groups: Hashes, roles: Roles, folder: Path) ->
     ):
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             rows = slice(start, start + batch.num_rows)
-            examples = Examples.of_table(batch).with_roles(groups[rows], roles[rows])
+            examples = Examples.of_table(batch).with_splits(groups[rows], splits[rows])
             kept = examples.where(examples.labelled)
             _write(labelled, kept)
             _write(unlabelled, examples.where(~examples.labelled))
@@ -216,13 +218,13 @@ def _summary(
     log: LabelledLog,
     ledger: Ledger,
     groups: Hashes,
-    roles: Roles,
+    splits: Splits,
     *,
     links: NDArray[np.intp] | None = None,
 ) -> DataSummary:
     """Return the summary, its fingerprint yet to be filled in."""
     labelled = ~np.isnan(ledger.labels)
-    labels = {role: ledger.labels[(roles == role) & labelled] for role in ROLES}
+    labels = {split: ledger.labels[(splits == split) & labelled] for split in SPLITS}
     return DataSummary(
         source=log.name,
         rows=log.account.rows,
@@ -233,8 +235,10 @@ def _summary(
         positive=ledger.positive,
         negative=ledger.negative,
         groups=_distinct(groups[labelled]),
-        roles={role: len(found) for role, found in labels.items()},
-        needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
+        splits={split: len(found) for split, found in labels.items()},
+        needs_frontier={
+            split: float(found.mean()) for split, found in labels.items() if len(found)
+        },
         shares=ledger.shares(),
         one_sided=OneSided(
             tiers=dict(ledger.answered),

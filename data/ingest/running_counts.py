@@ -12,10 +12,10 @@ from querytier.data.ingest.labelled_log import ExampleBatch
 from querytier.data.ingest.strata import Strata
 from querytier.data.splits import (
     FEWEST_ROWS_TO_CERTIFY,
-    RoleShares,
+    SplitShares,
     joined_groups,
-    roles_of,
-    temporal_roles,
+    splits_of,
+    temporal_splits,
 )
 from querytier.errors import LogError
 
@@ -23,11 +23,11 @@ __all__ = ["Ledger"]
 
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
-Roles = NDArray[np.object_]
+Splits = NDArray[np.object_]
 
 
 class Ledger:
-    """The few numbers of every example that groups, roles and counts follow from.
+    """The few numbers of every example that groups, splits and counts follow from.
 
     Attributes
     ----------
@@ -106,15 +106,15 @@ class Ledger:
         self._names, self._views = array("Q"), array("Q")
         return joined_groups(names, views, links)
 
-    def roles(
-        self, groups: Hashes, shares: RoleShares, seed: int, *, temporal: bool = False
-    ) -> Roles:
-        """Return the role of every example.
+    def splits(
+        self, groups: Hashes, shares: SplitShares, seed: int, *, temporal: bool = False
+    ) -> Splits:
+        """Return the split of every example.
 
-        Below `FEWEST_ROWS_TO_CERTIFY` labelled rows the calibration and certification roles fall to
-        training: such logs are calibrated by cross-fitting, and cannot certify anything.
+        Below `FEWEST_ROWS_TO_CERTIFY` labelled rows the calibration and certification splits fall
+        to training: such logs are calibrated by cross-fitting, and cannot certify anything.
 
-        Examples whose group has a planned one train, and count for no other's role.
+        Examples whose group has a planned one train, and count for no other's split.
 
         Raises
         ------
@@ -124,20 +124,20 @@ class Ledger:
         dealt = ~self.planned_groups(groups)
         if (~np.isnan(self.labels[dealt])).sum() < FEWEST_ROWS_TO_CERTIFY:
             shares = {"test": shares["test"]}
-        roles = np.full(len(groups), "train", dtype=object)
+        splits = np.full(len(groups), "train", dtype=object)
         if not temporal:
-            roles[dealt] = roles_of(groups[dealt], shares, seed, self.labels[dealt])
-            return roles
+            splits[dealt] = splits_of(groups[dealt], shares, seed, self.labels[dealt])
+            return splits
         times = np.frombuffer(self._times)
         missing = int(np.isnan(times).sum())
         if missing:
             raise LogError(
-                f"{missing} of the {len(self)} examples have no time, and temporal roles need it: "
+                f"{missing} of the {len(self)} examples have no time, and temporal splits need it: "
                 "map time=COLUMN, leave those records out, or set prepare.temporal: false"
             )
         labels = self.labels[dealt]
-        roles[dealt] = temporal_roles(groups[dealt], times[dealt], shares, seed, labels)
-        return roles
+        splits[dealt] = temporal_splits(groups[dealt], times[dealt], shares, seed, labels)
+        return splits
 
     def planned_groups(self, groups: Hashes) -> NDArray[np.bool_]:
         """Tell which examples share a group with one that was planned, shape (n,)."""

@@ -1,14 +1,14 @@
 """The recorded training set and fresh examples, merged by rule: window, decay, caps.
 
 There are two sets. The *record* is every example that was ever taken in, with the weight its log
-gave it and the role it got then. *What trains* is a view of the record: rows outside the window are
-left out, and the weights are lowered by age, and where one group or one source would weigh too
+gave it and the split it got then. *What trains* is a view of the record: rows outside the window
+are left out, and the weights are lowered by age, and where one group or one source would weigh too
 much. As the view is made anew of the record each time, nothing is lowered twice, and merging the
 same rows again changes nothing.
 
-Roles never change. A fresh row that shares its group or its text view with a recorded row, or is
-nearly its duplicate, joins that row's group and role; one that would tie rows of two roles together
-is refused, since whichever role it got, the other would know it.
+Splits never change. A fresh row that shares its group or its text view with a recorded row, or is
+nearly its duplicate, joins that row's group and split; one that would tie rows of two splits
+together is refused, since whichever split it got, the other would know it.
 
 Weights are lowered in training and calibration alone, as nothing else looks at them. The caps are
 on weight, not on rows: what a person or a tool can do to a classifier by sending it many rows grows
@@ -49,12 +49,12 @@ class MergeRule:
     Attributes
     ----------
     window_days : float or None
-        Rows older than this before the newest are left out, in every role; None keeps all.
+        Rows older than this before the newest are left out, in every split; None keeps all.
     half_life_days : float or None
         After so many days a row counts half in training and calibration; None keeps weights.
     largest_group_share, largest_source_share : float or None
-        The largest share, in (0, 1], of the weight of the training role, and of the calibration
-        role, that one group or one source may have; None caps nothing.
+        The largest share, in (0, 1], of the weight of the training split, and of the calibration
+        split, that one group or one source may have; None caps nothing.
     near_duplicate_threshold : float or None
         Rows at least this similar, in (0, 1], share a group; None joins equal views only.
     near_duplicate_rows : int
@@ -82,7 +82,7 @@ class MergeCounts:
     id_reused : int
         Fresh rows whose id stands for another query; refused.
     straddling : int
-        Fresh rows that would tie rows of two roles together; refused.
+        Fresh rows that would tie rows of two splits together; refused.
     unlabelled : int
         Fresh rows without a label; they may come again when they have one.
     added, joined : int
@@ -94,7 +94,7 @@ class MergeCounts:
     decayed : int
         Rows that count less for their age.
     capped_groups, capped_sources : dict of str to float
-        By group or source, the factor by which a cap lowered its weight in one role.
+        By group or source, the factor by which a cap lowered its weight in one split.
     caps_left_out : tuple of str
         Why a cap could not be kept.
     used : int
@@ -150,7 +150,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     recorded : Examples
         The record of an earlier merge; may be empty.
     fresh : Examples
-        With groups and roles, as `querytier.data.ingest.preparing` gives them.
+        With groups and splits, as `querytier.data.ingest.preparing` gives them.
     rule : MergeRule
 
     Returns
@@ -255,8 +255,8 @@ def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, _Lowered]:
     sources: dict[str, float] = {}
     left_out: list[str] = []
     ages = np.nan_to_num(_ages(used))
-    for role in _WEIGHED:
-        inside = used.role == role
+    for split in _WEIGHED:
+        inside = used.split == split
         if rule.half_life_days is not None:
             weights[inside] *= 0.5 ** (ages[inside] / rule.half_life_days)
             decayed += int((ages[inside] > 0).sum())
@@ -269,7 +269,7 @@ def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, _Lowered]:
         )
         weights[inside] = found.weights
         groups |= found.groups
-        sources |= {f"{name} ({role})": factor for name, factor in found.sources.items()}
-        left_out += [f"{role}: {why}" for why in found.left_out]
+        sources |= {f"{name} ({split})": factor for name, factor in found.sources.items()}
+        left_out += [f"{split}: {why}" for why in found.left_out]
     lowered = _Lowered(decayed, groups, sources, tuple(left_out))
     return replace(used, weight=weights), lowered

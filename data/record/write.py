@@ -12,16 +12,16 @@ from querytier.data.ingest.labelled_log import ExampleBatch
 from querytier.data.ingest.preparing import EXAMPLES, SUMMARY
 from querytier.data.ingest.running_counts import Ledger
 from querytier.data.record.merge import Merged
-from querytier.data.splits import FEWEST_ROWS_TO_CERTIFY, ROLES, RoleShares, roles_of
+from querytier.data.splits import FEWEST_ROWS_TO_CERTIFY, SPLITS, SplitShares, splits_of
 from querytier.data.text_view import hashed, is_truncated, text_view
 
-__all__ = ["RECORD", "with_all_roles", "write_merged"]
+__all__ = ["RECORD", "with_all_splits", "write_merged"]
 
 RECORD = "record.parquet"
 
 
-def with_all_roles(fresh: Examples, recorded: int, shares: RoleShares, seed: int) -> Examples:
-    """Let small fresh logs fill the roles calibration and certification, too.
+def with_all_splits(fresh: Examples, recorded: int, shares: SplitShares, seed: int) -> Examples:
+    """Let small fresh logs fill the splits calibration and certification, too.
 
     `prepare` gives both to training below `FEWEST_ROWS_TO_CERTIFY` rows; a record that grows by
     less a week would never have any. Test rows stay: their place on the hash's scale comes first;
@@ -37,13 +37,13 @@ def with_all_roles(fresh: Examples, recorded: int, shares: RoleShares, seed: int
     seed : int
     """
     enough = recorded + int(fresh.labelled.sum()) >= FEWEST_ROWS_TO_CERTIFY
-    if not enough or np.isin(fresh.role.astype(str), ["calibration", "certification"]).any():
+    if not enough or np.isin(fresh.split.astype(str), ["calibration", "certification"]).any():
         return fresh
     groups = np.array([int(name, 16) for name in fresh.group.tolist()], dtype=np.uint64)
-    roles = roles_of(groups, shares, seed)
+    splits = splits_of(groups, shares, seed)
     planned = np.isin(fresh.group.astype(str), fresh.group[fresh.planned].astype(str))
-    train = (fresh.role == "train") & (roles != "test") & ~planned
-    return replace(fresh, role=np.where(train, roles, fresh.role))
+    train = (fresh.split == "train") & (splits != "test") & ~planned
+    return replace(fresh, split=np.where(train, splits, fresh.split))
 
 
 def write_merged(merged: Merged, fresh: DataSummary, folder: Path) -> DataSummary:
@@ -73,7 +73,7 @@ def _write(examples: Examples, path: Path) -> None:
 def _summary(examples: Examples, fresh: DataSummary) -> DataSummary:
     ledger, labels = Ledger(), examples.needs_frontier
     ledger.add(_batch(examples))
-    by_role = {role: labels[examples.role == role] for role in ROLES}
+    by_split = {split: labels[examples.split == split] for split in SPLITS}
     return replace(
         fresh,
         rows=len(examples),
@@ -82,8 +82,10 @@ def _summary(examples: Examples, fresh: DataSummary) -> DataSummary:
         positive=ledger.positive,
         negative=ledger.negative,
         groups=len(set(examples.group.tolist())),
-        roles={role: len(found) for role, found in by_role.items()},
-        needs_frontier={role: float(found.mean()) for role, found in by_role.items() if len(found)},
+        splits={split: len(found) for split, found in by_split.items()},
+        needs_frontier={
+            split: float(found.mean()) for split, found in by_split.items() if len(found)
+        },
         shares=ledger.shares(),
         one_sided=replace(
             fresh.one_sided,

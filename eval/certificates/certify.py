@@ -84,7 +84,7 @@ class Certification:
         """Whether anything is promised."""
         return self.status == "granted"
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         return asdict(self)
 
@@ -204,7 +204,7 @@ def _shared_groups(calibration: Losses, certification: Losses) -> str | None:
         return None
     return (
         f"{len(shared)} groups are among the calibration and the certification rows (the first is "
-        f"{str(shared[0])!r}); give every group one role"
+        f"{str(shared[0])!r}); give every group one split"
     )
 
 

@@ -62,7 +62,7 @@ class Plan:
     price: float | None
     share_today: float | None
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         return asdict(self)
 
@@ -95,7 +95,7 @@ def plan(
     alpha, delta : float
         As in `certify`.
     labelled : int
-        Groups of the certification role that no certificate was tried on yet; 0 or more.
+        Groups of the certification split that no certificate was tried on yet; 0 or more.
     seed : int
         Which row of each group is taken.
     power : float

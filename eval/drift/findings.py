@@ -155,7 +155,7 @@ class DriftFindings:
             return f"no drift found ({rate})"
         return f"too few rows to tell: both windows need {self.rule.fewest_groups} groups"
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the findings for JSON."""
         return {
             "verdict": self.verdict,

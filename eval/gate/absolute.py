@@ -73,7 +73,7 @@ class Gate:
         details = [check.sentence for check in failed or self.checks]
         return "; ".join([*details, self.note] if self.note else details)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the verdict for JSON."""
         checks = [asdict(check) for check in self.checks]
         return {"passed": self.passed, "reason": self.reason, "checks": checks}

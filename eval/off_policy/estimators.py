@@ -62,10 +62,10 @@ class Valuation:
         """Return the new policy's value minus the logging policy's, paired."""
         return difference(getattr(self, estimator), self.logged)
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all estimates for JSON."""
-        estimates = {name: getattr(self, name).record() for name in ("logged", *ESTIMATORS)}
-        return {**estimates, "lead": {name: self.lead(name).record() for name in ESTIMATORS}}
+        estimates = {name: getattr(self, name).to_dict() for name in ("logged", *ESTIMATORS)}
+        return {**estimates, "lead": {name: self.lead(name).to_dict() for name in ESTIMATORS}}
 
 
 @dataclass(frozen=True, eq=False)

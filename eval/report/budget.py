@@ -61,7 +61,7 @@ class BudgetRow:
     cheap_share_at_99: Estimate
     aiq: Estimate
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
         numbers = (
             "quality_retained",
@@ -74,7 +74,7 @@ class BudgetRow:
         return {
             "name": self.name,
             "cheap_share": self.cheap_share,
-            **{name: getattr(self, name).record() for name in numbers},
+            **{name: getattr(self, name).to_dict() for name in numbers},
         }
 
 

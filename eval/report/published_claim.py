@@ -57,7 +57,7 @@ def promise_record(
         "cheap_share": PROMISED_CHEAP_SHARE,
         "rows": [
             {
-                **row.record(),
+                **row.to_dict(),
                 "same_quality": verdict(row.quality_retained, _SAME_QUALITY),
                 "saving": verdict(row.cost_saved, PROMISED_SAVING) if answers.priced else None,
             }

@@ -45,7 +45,7 @@ class LabelledQueries:
 
     @classmethod
     def read(cls, path: Path, most: int = 2000) -> Self:
-        """Read the examples of the role `train`, or all where there are no roles.
+        """Read the examples of the split `train`, or all where there are no splits.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class LabelledQueries:
             raise UsageError(f"no labelled queries can be read from {file}: {error}") from error
         if not rows:
             raise UsageError(
-                f"{file} holds no labelled queries of the role train; give the folder of a run, "
+                f"{file} holds no labelled queries of the split train; give the folder of a run, "
                 "or a file with query and needs_frontier"
             )
         places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
@@ -152,7 +152,7 @@ def neighbours_answer(found: Neighbours | None, query: str, count: int) -> dict[
 
 def _labelled(fields: dict[str, Any] | None) -> tuple[str, float] | None:
     """Return a record's query and label; None where it is not one that may be shown."""
-    if fields is None or (fields.get("role") or "train") != "train":
+    if fields is None or (fields.get("split") or "train") != "train":
         return None
     query, label = fields.get("query"), fields.get("needs_frontier")
     if not isinstance(query, str) or not text_view(query) or not isinstance(label, int | float):

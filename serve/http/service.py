@@ -188,7 +188,7 @@ class DecisionService:
             "certificate": self._certificate(),
             "traffic": {**self.metrics.traffic(), "in_flight": self.in_flight},
             "log": log_record(self._log),
-            "shadow": self._shadow and self._shadow.record(),
+            "shadow": self._shadow and self._shadow.to_dict(),
             "neighbours": self._neighbours and len(self._neighbours),
             "reloads": self.metrics.reloaded(),
         }
@@ -201,7 +201,7 @@ class DecisionService:
             "reason": certificate.reason,
             "expires": expires,
             "audit_rate": self.settings.router.audit_rate,
-            "watch": self._watch.look().record() if self._watch is not None else None,
+            "watch": self._watch.look().to_dict() if self._watch is not None else None,
             "retrain_due": retrain_due(self._loaded.router),
         }
 
@@ -226,7 +226,7 @@ class DecisionService:
         name = asked.id or uuid4().hex
         self.metrics.observe(decision)
         self._note(loaded, decision, asked, name)
-        record = {**decision.record(), "id": name}
+        record = {**decision.to_dict(), "id": name}
         if not math.isfinite(decision.threshold):
             record["threshold"] = None  # JSON has no infinity
         _log.debug("decided", extra=record)

@@ -104,7 +104,7 @@ class Shadowing(Collector):
         """Compare what is pending, within some seconds, and end."""
         self._shadow.close()
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what came of it, for JSON; None where there is nothing to tell."""
         found = self._shadow.agreement
         p50, p99 = self._recent_ms()
@@ -127,7 +127,7 @@ class Shadowing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the shadow."""
         yield from _counters(self._shadow.agreement)
-        record = self.record()
+        record = self.to_dict()
         info = GaugeMetricFamily(
             "querytier_shadow_model_info", "The challenger.", labels=["model_version"]
         )

@@ -60,7 +60,7 @@ def _attributes(decision: Decision, conversation: str | None) -> dict[str, Any]:
         "gen_ai.conversation.id": conversation,
         **{
             f"querytier.{name}": value
-            for name, value in decision.record().items()
+            for name, value in decision.to_dict().items()
             if name != "latency_ms"
         },
     }

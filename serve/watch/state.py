@@ -86,6 +86,6 @@ class WatchState:
     failed: int
     withdrawn_for: str | None
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         return {name: getattr(self, name) for name in WatchState.__slots__}

@@ -83,7 +83,7 @@ def test_known_rows_have_their_known_values(metrics):
 
 
 def test_what_costs_and_quality_say_can_be_counted_from_the_decisions(metrics, run_dir, router):
-    test = Examples.read_parquet(run_dir / "data" / "examples.parquet").of_role("test")
+    test = Examples.read_parquet(run_dir / "data" / "examples.parquet").of_split("test")
     frontier = [router.decide(query).tier == "frontier" for query in test.query]
     pairs = list(zip(frontier, test.cheap_score, test.frontier_score, strict=True))
     quality = sum(f if sent else c for sent, c, f in pairs) / test.frontier_score.sum()
@@ -119,7 +119,7 @@ def test_decide_prints_one_json_line(call, artifact):
     keys = ["tier", "p_frontier", "gain", "decision_score", "threshold", "reason"]
     keys += ["propensity", "model_version"]
     assert list(decision) == [*keys, "latency_ms", "audit", "audit_propensity"]
-    same = Router.load(artifact).decide("Prove it.").record()
+    same = Router.load(artifact).decide("Prove it.").to_dict()
     assert {key: decision[key] for key in keys} == {key: same[key] for key in keys}
 
 
@@ -246,7 +246,7 @@ def test_a_log_of_repeated_queries_ends_with_1(call, tmp_path, queries):
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     code, _, err = run_on(call, tmp_path)
     assert code == 1
-    assert re.search("no row for the role|groups do not make|holds? one class", err)
+    assert re.search("no row for the split|groups do not make|holds? one class", err)
 
 
 def test_scores_that_are_no_numbers_make_no_label(call, tmp_path):
@@ -262,7 +262,7 @@ def test_a_log_that_is_one_group_ends_with_1(call, tmp_path):
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     code, _, err = run_on(call, tmp_path, mapped="query=q,needs_frontier=y,group=g")
     assert code == 1
-    assert re.search("no row for the role (train|test): its 1 groups", err)
+    assert re.search("no row for the split (train|test): its 1 groups", err)
 
 
 def test_a_missing_file_ends_with_2(call, tmp_path):

@@ -1,4 +1,4 @@
-"""Examples, labels and roles."""
+"""Examples, labels and splits."""
 
 import dataclasses
 import itertools
@@ -19,7 +19,13 @@ from querytier.data.ingest.sources import LogSource
 from querytier.data.label_rules import cheap_fails_frontier_succeeds
 from querytier.data.labelling import LabelRules
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.splits import ROLES, STRATUM_TOLERANCE, joined_groups, roles_of, temporal_roles
+from querytier.data.splits import (
+    SPLITS,
+    STRATUM_TOLERANCE,
+    joined_groups,
+    splits_of,
+    temporal_splits,
+)
 from querytier.data.text_view import hashed
 from querytier.data.values import BadRecordError
 from querytier.errors import LogError
@@ -77,15 +83,15 @@ NAMES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, ma
 
 
 @given(NAMES, st.integers(0, 50))
-def test_no_group_and_no_view_is_in_two_roles(rows, seed):
+def test_no_group_and_no_view_is_in_two_splits(rows, seed):
     names, views = np.array(rows, dtype=np.uint64).T
     groups = joined_groups(names, views)
-    roles = roles_of(groups, SHARES, seed)
+    splits = splits_of(groups, SHARES, seed)
     for keys in (names, views, groups):
-        roles_of_key = defaultdict(set)
-        for key, role in zip(keys, roles, strict=True):
-            roles_of_key[key].add(role)
-        assert all(len(found) == 1 for found in roles_of_key.values())
+        splits_of_key = defaultdict(set)
+        for key, split in zip(keys, splits, strict=True):
+            splits_of_key[key].add(split)
+        assert all(len(found) == 1 for found in splits_of_key.values())
 
 
 @given(NAMES)
@@ -125,18 +131,18 @@ def similarity(left, right):
     st.integers(0, 20),
     st.booleans(),
 )
-def test_no_near_duplicates_are_in_two_roles(rows, threshold, seed, temporal):
+def test_no_near_duplicates_are_in_two_splits(rows, threshold, seed, temporal):
     queries = [query for query, _ in rows]
     names = np.array([name for _, name in rows], dtype=np.uint64)
     views = np.array([hashed(query) for query in queries], dtype=np.uint64)
     groups = joined_groups(names, views, near_duplicate_links(queries, threshold))
     times = np.arange(len(rows), dtype=float)
-    roles = roles_of(groups, SHARES, seed)
+    splits = splits_of(groups, SHARES, seed)
     if temporal:
-        roles = temporal_roles(groups, times, SHARES, seed)
+        splits = temporal_splits(groups, times, SHARES, seed)
     for one, other in itertools.combinations(range(len(rows)), 2):
         if names[one] == names[other] or similarity(queries[one], queries[other]) >= threshold:
-            assert (groups[one], roles[one]) == (groups[other], roles[other])
+            assert (groups[one], splits[one]) == (groups[other], splits[other])
 
 
 def rows_of(count):
@@ -165,14 +171,16 @@ def prepared(tmp_path, rows, **settings):
     return Examples.read_parquet(tmp_path / "data" / "examples.parquet"), summary
 
 
-def test_below_a_thousand_rows_there_is_no_calibration_and_no_certification_role(tmp_path):
-    assert set(prepared(tmp_path, rows_of(999))[0].role) == {"train", "test"}
-    assert set(prepared(tmp_path, rows_of(1000))[0].role) == set(ROLES)
+def test_below_a_thousand_rows_there_is_no_calibration_and_no_certification_split(tmp_path):
+    assert set(prepared(tmp_path, rows_of(999))[0].split) == {"train", "test"}
+    assert set(prepared(tmp_path, rows_of(1000))[0].split) == set(SPLITS)
 
 
 def test_a_log_that_grows_keeps_its_test_rows(tmp_path):
     few, many = prepared(tmp_path, rows_of(400))[0], prepared(tmp_path, rows_of(1400))[0]
-    assert [role == "test" for role in few.role] == [role == "test" for role in many.role[:400]]
+    assert [split == "test" for split in few.split] == [
+        split == "test" for split in many.split[:400]
+    ]
 
 
 def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
@@ -193,7 +201,7 @@ def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
 LONG = " ".join(f"word{n}" for n in range(40))
 
 
-def test_near_duplicates_share_group_and_role(tmp_path):
+def test_near_duplicates_share_group_and_split(tmp_path):
     rows = [{**row, "query": f"{row['query']} alone"} for row in rows_of(300)]
     for n in range(0, 300, 3):
         rows[n]["query"] = f"{n} {LONG} {n}"
@@ -202,10 +210,10 @@ def test_near_duplicates_share_group_and_role(tmp_path):
     assert summary.near_duplicates >= 100
     for n in range(0, 300, 3):
         assert examples.group[n] == examples.group[n + 1]
-        assert examples.role[n] == examples.role[n + 1]
+        assert examples.split[n] == examples.split[n + 1]
     apart, summary = prepared(tmp_path, rows, near_duplicate_rows=10)
     assert summary.near_duplicates is None
-    assert any(apart.role[n] != apart.role[n + 1] for n in range(0, 300, 3))
+    assert any(apart.split[n] != apart.split[n + 1] for n in range(0, 300, 3))
 
 
 def test_temporal_puts_the_newest_groups_into_test(tmp_path):
@@ -214,7 +222,7 @@ def test_temporal_puts_the_newest_groups_into_test(tmp_path):
         for n, row in enumerate(rows_of(300))
     ]
     examples, _ = prepared(tmp_path, rows, temporal=True)
-    assert (examples.role == "test").tolist() == [n >= 240 for n in range(300)]
+    assert (examples.split == "test").tolist() == [n >= 240 for n in range(300)]
     del rows[7]["time"]
     with pytest.raises(LogError, match="1 of the 300 examples have no time"):
         prepared(tmp_path, rows, temporal=True)
@@ -235,37 +243,37 @@ def test_personal_data_is_replaced_before_anything_is_written(tmp_path):
 
 
 @given(st.integers(20, 120), st.integers(20, 120), st.integers(0, 200), st.sampled_from([1, 2, 7]))
-def test_each_label_gets_its_share_of_every_role_however_chance_deals(needy, others, seed, size):
-    """Cumulated from the test role on, no label is further from its shares than allowed."""
+def test_each_label_gets_its_share_of_every_split_however_chance_deals(needy, others, seed, size):
+    """Cumulated from the test split on, no label is further from its shares than allowed."""
     labels = np.repeat([1.0, 0.0], [needy * size, others * size])
     groups = np.repeat(np.arange(needy + others, dtype=np.uint64), size)
-    roles = roles_of(groups, SHARES, seed, labels)
+    splits = splits_of(groups, SHARES, seed, labels)
     for label, count in ((1.0, needy), (0.0, others)):
-        found, reached, wanted = roles[labels == label], 0.0, 0.0
-        for role in ("test", "certification", "calibration"):
-            reached += (found == role).mean()
-            wanted += SHARES[role]
+        found, reached, wanted = splits[labels == label], 0.0, 0.0
+        for split in ("test", "certification", "calibration"):
+            reached += (found == split).mean()
+            wanted += SHARES[split]
             assert abs(reached - wanted) <= STRATUM_TOLERANCE + 1 / count
 
 
 @given(st.integers(0, 50), st.lists(st.sampled_from([0.0, 1.0, np.nan]), min_size=1, max_size=300))
-def test_a_group_keeps_one_role_whatever_its_labels(seed, labels):
+def test_a_group_keeps_one_split_whatever_its_labels(seed, labels):
     groups = np.arange(len(labels), dtype=np.uint64) // 3
-    roles = roles_of(groups, SHARES, seed, np.array(labels))
+    splits = splits_of(groups, SHARES, seed, np.array(labels))
     for group in np.unique(groups):
-        assert len(set(roles[groups == group])) == 1
+        assert len(set(splits[groups == group])) == 1
 
 
-def test_many_groups_keep_the_roles_of_their_hashes():
+def test_many_groups_keep_the_splits_of_their_hashes():
     groups, labels = np.arange(20_000, dtype=np.uint64), np.arange(20_000) % 4 / 3
-    by_hash = roles_of(groups, SHARES, 5)
-    assert (roles_of(groups, SHARES, 5, labels) == by_hash).all()
+    by_hash = splits_of(groups, SHARES, 5)
+    assert (splits_of(groups, SHARES, 5, labels) == by_hash).all()
 
 
-def test_roles_get_their_shares_of_many_groups():
-    roles = roles_of(np.arange(20_000, dtype=np.uint64), SHARES, 0).tolist()
-    for role, share in {**SHARES, "train": 0.5}.items():
-        assert roles.count(role) / 20_000 == pytest.approx(share, abs=0.015)
+def test_splits_get_their_shares_of_many_groups():
+    splits = splits_of(np.arange(20_000, dtype=np.uint64), SHARES, 0).tolist()
+    for split, share in {**SHARES, "train": 0.5}.items():
+        assert splits.count(split) / 20_000 == pytest.approx(share, abs=0.015)
 
 
 def test_every_field_of_an_example_is_a_column():

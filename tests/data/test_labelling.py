@@ -178,6 +178,6 @@ def test_one_sided_logs_train_by_the_cheap_answers_and_keep_all_for_later(tmp_pa
     assert not summary.quarantined
     kept = Examples.read_parquet(tmp_path / "data" / "unlabelled.parquet")
     assert len(kept) == 200
-    assert set(kept.role) == {"train", "test"}
+    assert set(kept.split) == {"train", "test"}
     assert np.isnan(kept.needs_frontier).all()
     assert DataSummary.read(tmp_path / "data" / "summary.json") == summary

@@ -138,28 +138,28 @@ def row(number, **more):
     return {"id": f"r{number}", "query": query, "needs_frontier": number % 2, **more}
 
 
-def roles_after(folder, rows):
+def splits_after(folder, rows):
     sources = [LogSource(log_of(folder / "log.jsonl", rows))]
     prepare(sources, folder / "out", Reading(), Splitting(SHARES, seed=17))
     examples, _ = read_prepared(folder / "out")
-    return dict(zip(examples.id, examples.role, strict=True))
+    return dict(zip(examples.id, examples.split, strict=True))
 
 
 @given(planned=st.sets(st.integers(300, 420), max_size=80), shared=st.booleans())
 @settings(max_examples=8)
-def test_planned_rows_train_and_change_no_other_role(planned, shared, tmp_path_factory):
-    """Their whole group trains; without it all other rows have the roles they have with it."""
-    folder = tmp_path_factory.mktemp("roles")
+def test_planned_rows_train_and_change_no_other_split(planned, shared, tmp_path_factory):
+    """Their whole group trains; without it all other rows have the splits they have with it."""
+    folder = tmp_path_factory.mktemp("splits")
     rows = [row(number) for number in range(300)]
     partner = {"group": "one"} if shared else {}
     rows[0] |= partner
     extra = [row(number, selected="planned", **partner) for number in sorted(planned)]
-    before = roles_after(folder, rows[1:] if shared and planned else rows)
-    after = roles_after(folder, rows + extra)
+    before = splits_after(folder, rows[1:] if shared and planned else rows)
+    after = splits_after(folder, rows + extra)
     assert {after[f"r{number}"] for number in planned} <= {"train"}
     if shared and planned:
         assert after.pop("r0") == "train"
-    assert before == {name: role for name, role in after.items() if name in before}
+    assert before == {name: split for name, split in after.items() if name in before}
 
 
 def test_planned_rows_are_known_without_a_map_and_other_words_are_no_selection(tmp_path):
@@ -178,7 +178,7 @@ def test_planned_rows_are_known_without_a_map_and_other_words_are_no_selection(t
 
 def test_examples_written_before_labels_were_planned_still_read(tmp_path):
     rows = [row(number) for number in range(30)]
-    roles_after(tmp_path, rows)
+    splits_after(tmp_path, rows)
     path = tmp_path / "out" / "data" / "examples.parquet"
     examples, data = read_prepared(tmp_path / "out")
     pq.write_table(pq.read_table(path).drop_columns(["selected"]), path)
@@ -207,9 +207,9 @@ def test_the_verb_writes_log_records_that_train(tmp_path, call):
         {"id": f"p{n}", "query": f"plain {n}", "cheap_score": n % 2, "frontier_score": 1}
         for n in range(40)
     ]
-    roles = roles_after(tmp_path, plain + judged)
-    assert {roles[one["id"]] for one in records} == {"train"}
-    assert "test" in roles.values()
+    splits = splits_after(tmp_path, plain + judged)
+    assert {splits[one["id"]] for one in records} == {"train"}
+    assert "test" in splits.values()
 
 
 def test_the_verb_needs_prices_and_something_to_label(tmp_path, call):

@@ -220,7 +220,7 @@ def test_many_rows_are_estimated_in_pieces_with_the_same_result(monkeypatch):
 def test_what_is_undefined_says_why():
     resampling = Resampling(["a", "b"], 100, 0)
     nothing = resampling.estimate(lambda w: np.full(len(w), np.nan), "no reason to live")
-    assert nothing.record() == {
+    assert nothing.to_dict() == {
         "value": None,
         "low": None,
         "high": None,

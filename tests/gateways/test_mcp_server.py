@@ -52,7 +52,7 @@ def test_queries_get_what_the_router_decides(conversation, queries, decides):
         answer = conversation[1][query]
         assert not answer.is_error
         assert answer.structured_content["tier"] == tier
-        assert answer.structured_content.items() <= router.decide(query).record().items()
+        assert answer.structured_content.items() <= router.decide(query).to_dict().items()
 
 
 def test_what_holds_no_query_gets_the_fallback_tier(conversation):

@@ -250,14 +250,14 @@ def test_rows_are_kept_or_refused_each_with_a_reason(audited):
 
 def test_the_audit_tells_and_writes_what_is_held_back(audited, tmp_path):
     assert audited.lines()[0] == "label audit: 150 of 200 fresh rows kept, 50 held back"
-    record = json.loads(json.dumps(audited.record(), allow_nan=False))
+    record = json.loads(json.dumps(audited.to_dict(), allow_nan=False))
     assert record["held_back"] == 50
     assert record["judged"][0]["standing"] == "held"
     audited.write(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / HELD_BACK).read_text("utf-8").splitlines()]
     assert {line["source"] for line in lines} == {"elm"}
     assert lines[0].keys() == {
-        *("id", "source", "group", "query", "time", "role", "needs_frontier", "reason")
+        *("id", "source", "group", "query", "time", "split", "needs_frontier", "reason")
     }
 
 

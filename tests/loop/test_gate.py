@@ -245,7 +245,7 @@ def test_the_note_says_what_the_thresholds_do():
     cheap = examples.cheap_score.mean()
     assert f"sends 0.0% to the frontier tier, for a mean score of {cheap:.4f}; the" in gate.note
     assert gate.reason.endswith(gate.note)
-    assert gate.record()["checks"][0].keys() >= {"name", "passed", "detail", "margin"}
+    assert gate.to_dict()["checks"][0].keys() >= {"name", "passed", "detail", "margin"}
 
 
 SCORES = st.lists(st.integers(0, 5), min_size=1, max_size=12).map(lambda xs: np.array(xs, float))
@@ -374,7 +374,7 @@ def test_an_evaluation_counts_as_a_use_of_its_test_rows(store):
     ]
     assert uses == [1, 2]
     tags = [run_of(store, name).data.tags["test_rows"] for name in ("weak", "strong")]
-    test = Examples.read_parquet(store / "weak" / "data" / "examples.parquet").of_role("test")
+    test = Examples.read_parquet(store / "weak" / "data" / "examples.parquet").of_split("test")
     assert tags == [rows_name(test)] * 2
 
 
@@ -412,7 +412,7 @@ def test_a_challenger_that_fails_leaves_the_champion_and_every_look_is_counted(g
         code, out, _ = gate("weak/model", "weak", "--json")
         verdict = json.loads(out)
         assert (code, verdict["passed"], verdict["test_uses"]) == (1, False, uses)
-    assert verdict["champion"]["learned_from"] == "the challenger's data, in the same roles"
+    assert verdict["champion"]["learned_from"] == "the challenger's data, in the same splits"
     assert [check["passed"] for check in verdict["checks"]][::4] == [True, False]
     champion = champion_of(store)
     assert (champion.version, champion.tags["gate"]) == (before, "failed")

@@ -123,9 +123,11 @@ def test_it_refuses_where_labels_are_too_few_and_says_how_many_it_takes(swapped)
 
 def test_rows_that_calibrate_never_certify_and_planned_ones_do_neither(swapped):
     examples = Examples.read_parquet(swapped / "out" / "data" / "examples.parquet")
-    roles = {role: set(examples.group[examples.role == role]) for role in np.unique(examples.role)}
-    assert set(roles) == {"calibration", "certification"}
-    assert not roles["calibration"] & roles["certification"]
+    splits = {
+        split: set(examples.group[examples.split == split]) for split in np.unique(examples.split)
+    }
+    assert set(splits) == {"calibration", "certification"}
+    assert not splits["calibration"] & splits["certification"]
     assert not set(examples.id) & {f"n{row}" for row in range(10)}
     assert len(examples) == 150
 
@@ -149,7 +151,7 @@ def test_queries_that_the_head_learned_from_are_set_aside(swapped, tmp_path, cal
     shutil.copytree(OLD, run / "model")
     shutil.copy(swapped / "out" / "data" / "examples.parquet", run / "data")
     examples = Examples.read_parquet(run / "data" / "examples.parquet")
-    learned = examples.table().to_pydict() | {"role": ["train"] * len(examples)}
+    learned = examples.table().to_pydict() | {"split": ["train"] * len(examples)}
     import pyarrow as pa
 
     pq.write_table(pa.Table.from_pydict(learned), run / "data" / "examples.parquet")

@@ -25,9 +25,9 @@ def certifiable(run_dir, tmp_path):
     table = pq.read_table(path)
     groups = {name: place for place, name in enumerate(sorted(set(table["group"].to_pylist())))}
     places = [groups[name] % 2 for name in table["group"].to_pylist()]
-    roles = [("calibration", "certification")[place] for place in places]
-    at = table.schema.get_field_index("role")
-    pq.write_table(table.set_column(at, "role", pa.array(roles, pa.string())), path)
+    splits = [("calibration", "certification")[place] for place in places]
+    at = table.schema.get_field_index("split")
+    pq.write_table(table.set_column(at, "split", pa.array(splits, pa.string())), path)
     return folder
 
 

@@ -41,7 +41,7 @@ def test_without_settings_a_decision_is_the_classifiers_own(router, of_each_tier
         decision = router.decide(query)
         assert (decision.tier, decision.reason, decision.propensity) == (tier, "classifier", 1.0)
         assert (decision.decision_score >= decision.threshold) == (tier == "frontier")
-        assert json.loads(json.dumps(decision.record()))["propensity"] == 1.0
+        assert json.loads(json.dumps(decision.to_dict()))["propensity"] == 1.0
 
 
 def test_a_callers_word_comes_first(router, of_each_tier):

@@ -30,12 +30,12 @@ from querytier.training.platt import fit_platt
 from querytier.training.recipes import Recipe, recipe_from, recipes_of
 
 
-def labelled_rows(count, seed=0, role="train"):
+def labelled_rows(count, seed=0, split="train"):
     """Rows whose need follows from the first coordinate of their embedding, with noise."""
     random = np.random.default_rng(seed)
     embeddings = random.normal(size=(count, 4)).astype(np.float32)
     need = (embeddings[:, 0] + random.normal(size=count) > 0.7).astype(float)
-    roles = [role] * count if isinstance(role, str) else role
+    splits = [split] * count if isinstance(split, str) else split
     rows = [
         replace(
             example_from(
@@ -48,7 +48,7 @@ def labelled_rows(count, seed=0, role="train"):
                 LabelRules(),
                 str(n),
             ),
-            role=roles[n],
+            split=splits[n],
         )
         for n in range(count)
     ]
@@ -133,7 +133,7 @@ def test_recipes_rank_by_gain_where_there_is_a_gap_and_else_by_need():
 )
 def test_a_recipe_comes_back_from_its_record(learner):
     recipe = Recipe((learner, LinearLearner(("a",), 0.3)), "gain")
-    assert recipe_from(json.loads(json.dumps(recipe.record()))) == recipe
+    assert recipe_from(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
 def test_a_soft_label_is_the_same_as_hard_rows_in_its_proportion():
@@ -276,14 +276,14 @@ def test_few_rows_are_calibrated_on_out_of_fold_log_odds():
     assert names == {"minilm_C0.1_by_need", "minilm_C1_by_need", *LEARNED_BASELINES}
 
 
-def test_many_rows_are_calibrated_on_their_own_role_and_no_other_rows_are_looked_at():
-    roles = ["train", "train", "calibration", "test", "certification"] * 80
-    rows = labelled_rows(400, role=roles)
+def test_many_rows_are_calibrated_on_their_own_split_and_no_other_rows_are_looked_at():
+    splits = ["train", "train", "calibration", "test", "certification"] * 80
+    rows = labelled_rows(400, split=splits)
     settings = {"recipes": BY_LABEL[:1], "folds": 4, "target_frontier_rate": 0.3, "seed": 0}
     fitted = fit_classifier(rows, **settings)
     assert fitted.calibration.rows == "calibration"
     assert fitted.calibration.n == 80
-    hidden = np.isin(rows.examples.role.astype(str), ["test", "certification"])
+    hidden = np.isin(rows.examples.split.astype(str), ["test", "certification"])
     rows.examples.needs_frontier[hidden] = 1 - rows.examples.needs_frontier[hidden]
     again = fit_classifier(rows, **settings)
     one, other = (it.heads.p_frontier(rows.blocks) for it in (again, fitted))
@@ -326,5 +326,5 @@ def test_where_nothing_tells_queries_apart_all_get_one_score_and_go_to_the_front
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_only_is_a_training_error(label):
-    with pytest.raises(TrainingError, match="all 5 rows of the train role"):
+    with pytest.raises(TrainingError, match="all 5 rows of the train split"):
         check_both_classes(np.full(5, label), "train")

@@ -57,7 +57,7 @@ def fine_tuned(
     """Return an encoder whose embeddings have learnt the labels; the one given stays as it is.
 
     It reads the same token ids in training as in serving, and trains on the GPU where there is one;
-    what is returned is on the CPU. A tenth of the training role's groups validates: training ends
+    what is returned is on the CPU. A tenth of the training split's groups validates: training ends
     early where their loss no longer falls, and the best weights are kept.
     On the CPU the same seed gives the same weights.
 
@@ -65,7 +65,7 @@ def fine_tuned(
     ----------
     encoder : Encoder
     examples : Examples
-        Labelled rows of the training role; others are not looked at.
+        Labelled rows of the training split; others are not looked at.
     objective : {"need", "gain", "contrastive"}
         What is learnt. "need": a linear head predicts `needs_frontier` (cross-entropy, weighted).
         "gain": it predicts which of the two scores is higher, or a tie (cross-entropy, weighted);
@@ -173,11 +173,11 @@ def _check(settings: TrainerSettings) -> None:
 
 
 def _training_rows(examples: Examples) -> Examples:
-    rows = examples.of_role("train")
+    rows = examples.of_split("train")
     rows = rows.where(rows.labelled)
     if len(rows) < FEWEST_ROWS_TO_FINE_TUNE:
         raise TrainingError(
-            f"{len(rows)} labelled rows of the train role cannot fine-tune an encoder; add rows "
+            f"{len(rows)} labelled rows of the train split cannot fine-tune an encoder; add rows "
             f"(at least {FEWEST_ROWS_TO_FINE_TUNE}, better thousands), or keep it frozen"
         )
     check_both_classes(rows.needs_frontier, "train")
@@ -272,7 +272,7 @@ def _validation_rows(rows: Examples, seed: int) -> "NDArray[np.bool_]":
     groups = len(set(rows.group.tolist()))
     if groups < 2:
         raise TrainingError(
-            f"all {len(rows)} rows of the train role are one group, so none can validate; map a "
+            f"all {len(rows)} rows of the train split are one group, so none can validate; map a "
             "finer group"
         )
     return group_folds(rows, min(_VALIDATION_PARTS, groups), seed)[0]

@@ -63,7 +63,7 @@ def cross_tuned(
     ----------
     base : Encoder
     train : Examples
-        Of the training role.
+        Of the training split.
     folds, seed : int
         The folds are those on which candidates are compared.
     masks : sequence of ndarray of bool, shape (n,), optional

@@ -60,7 +60,7 @@ def distil(
     embeddings: Vectors | None = None,
     epochs: int = 30,
 ) -> Encoder:
-    """Distil a static encoder from a teacher, on the text views of the training role.
+    """Distil a static encoder from a teacher, on the text views of the training split.
 
     The same seed gives the same encoder, on one machine and one thread.
 

@@ -90,7 +90,7 @@ def audit_labels(labelled: Labelled, *, folds: int, seed: int) -> list[Suspect]:
     Parameters
     ----------
     labelled : Labelled, length n
-        With the groups that `prepare` gives; roles play no part.
+        With the groups that `prepare` gives; splits play no part.
     folds, seed : int
         Of the cross-validation.
 

@@ -38,7 +38,7 @@ def certify(
     made = certify_artifact(out, section)
     found = made.certification
     if as_json:
-        typer.echo(json.dumps({**found.record(), "attempts": made.attempt.number}))
+        typer.echo(json.dumps({**found.to_dict(), "attempts": made.attempt.number}))
     else:
         for line in made.lines():
             say(line)
@@ -67,7 +67,7 @@ def plan(
     section = with_section(read_params(params), "certify", alpha=alpha, delta=delta).certify
     found = plan_labels(out, section, target_cheap_share, price_per_label)
     if as_json:
-        typer.echo(json.dumps(found.record()))
+        typer.echo(json.dumps(found.to_dict()))
         return
     say(f"{found.status}: {found.reason}")
     say(f"labelled and waiting to be certified on: {found.labelled} groups")

@@ -38,7 +38,7 @@ def inspect(
     (source,) = reading.sources([logs], settings)
     inspection = inspect_log(source, reading_of(settings.prepare).rules)
     if as_json:
-        typer.echo(json.dumps(inspection.record(), ensure_ascii=False))
+        typer.echo(json.dumps(inspection.to_dict(), ensure_ascii=False))
     else:
         print_inspection(inspection, str(logs), reading.as_typed())
 

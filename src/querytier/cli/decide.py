@@ -51,4 +51,4 @@ def decide(
     """Decide one query and print the decision as one JSON line."""
     from querytier.serve import Router
 
-    typer.echo(json.dumps(Router.load(artifact).decide(query).record()))
+    typer.echo(json.dumps(Router.load(artifact).decide(query).to_dict()))

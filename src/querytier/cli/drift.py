@@ -91,7 +91,7 @@ def drift(
     report = compare_windows(first, logged("recent", recent, now, first), router, params.drift)
     report.write(out)
     if as_json:
-        typer.echo(json.dumps(report.record()))
+        typer.echo(json.dumps(report.to_dict()))
     else:
         for line in report.lines():
             say(line)

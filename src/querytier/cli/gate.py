@@ -41,7 +41,7 @@ def gate(
 
     verdict = ask_gate(challenger, champion, read_params(params).gate)
     if as_json:
-        typer.echo(json.dumps(verdict.record()))
+        typer.echo(json.dumps(verdict.to_dict()))
     else:
         _print_verdict(verdict)
         say(f"verdict: {challenger / GATE}")

@@ -41,7 +41,7 @@ def recalibrate(
     sources = reading.sources(logs, settings)
     made = recalibrated(run, sources, out, reading_of(settings.prepare), settings)
     if as_json:
-        typer.echo(json.dumps(made.record()))
+        typer.echo(json.dumps(made.to_dict()))
     else:
         for line in made.lines():
             say(line)

@@ -33,7 +33,7 @@ def trace(
 
     found = decision_lineage(decision, log, project)
     if as_json:
-        typer.echo(json.dumps(found.record(), ensure_ascii=False))
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
     else:
         typer.echo("\n".join(found.lines()))
     if found.missing is not None:

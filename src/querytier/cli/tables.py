@@ -21,10 +21,10 @@ _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins
 def print_data(data: DataSummary) -> None:
     """Print what became of logs."""
     lines = [
-        f"{data.source}: {data.usable} usable of {data.rows} rows ({_in_order(data.roles)})",
+        f"{data.source}: {data.usable} usable of {data.rows} rows ({_in_order(data.splits)})",
         _titled_shares("shares", data.shares),
         _titled("labels by", data.label_sources),
-        _titled_shares("needs_frontier by role", data.needs_frontier),
+        _titled_shares("needs_frontier by split", data.needs_frontier),
         _titled("without a label, in unlabelled.parquet", data.unlabelled),
         *_one_sided(data.one_sided),
         _titled("redacted", data.redacted),

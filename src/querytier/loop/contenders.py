@@ -12,7 +12,7 @@ from querytier.classifier.manifest import Manifest
 from querytier.data.examples import Examples
 from querytier.data.held_out import met_before, rows_name
 from querytier.data.ingest.preparing import SUMMARY, read_prepared
-from querytier.data.splits import ROLES
+from querytier.data.splits import SPLITS
 from querytier.errors import UsageError
 from querytier.eval.rankings import Ranking
 from querytier.pipeline.scoring import data_fingerprint, decide_all, load_to_judge, load_trained_on
@@ -39,7 +39,7 @@ _WARM_UP = 20
 
 @dataclass(frozen=True, eq=False)
 class Challenger:
-    """The artifact of a run, and the run's test role.
+    """The artifact of a run, and the run's test split.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Champion:
     folder : Path
     router : Router
     learned : Examples or None
-        The rows that are not of its test role; None where they are not at hand.
+        The rows that are not of its test split; None where they are not at hand.
     known : str
         What is known of them, for the reader.
     """
@@ -88,14 +88,14 @@ class Champion:
 
 @dataclass(frozen=True, eq=False)
 class JudgedRows:
-    """The challenger's test role, without what the champion learned from.
+    """The challenger's test split, without what the champion learned from.
 
     Attributes
     ----------
     examples : Examples
     left_out : int
     name : str
-        Of the whole test role, by which its uses are counted.
+        Of the whole test split, by which its uses are counted.
     """
 
     examples: Examples
@@ -127,7 +127,7 @@ def load_challenger(folder: Path) -> Challenger:
         raise UsageError(f"{path} is missing; the challenger has to be what --out of a run was")
     examples, data = read_prepared(folder)
     router = load_trained_on(folder, data.fingerprint)
-    return Challenger(folder, router, examples.of_role("test"), RunReference.read(path))
+    return Challenger(folder, router, examples.of_split("test"), RunReference.read(path))
 
 
 def load_champion(folder: Path, challenger: Challenger) -> Champion:
@@ -142,14 +142,14 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
     """
     if (folder / "data" / SUMMARY).is_file():
         examples, data = read_prepared(folder)
-        learned = examples.of_role(*(role for role in ROLES if role != "test"))
+        learned = examples.of_split(*(split for split in SPLITS if split != "test"))
         router = load_trained_on(folder, data.fingerprint)
         return Champion(folder, router, learned, "its run's data")
     artifact = folder if (folder / MANIFEST).is_file() else folder / "model"
     router = load_to_judge(artifact)
     theirs, ours = (data_fingerprint(one) for one in (router, challenger.router))
     if theirs == ours:
-        return Champion(folder, router, None, "the challenger's data, in the same roles")
+        return Champion(folder, router, None, "the challenger's data, in the same splits")
     known = (
         f"not known: these rows may be among it (fingerprint of its data {theirs[:12]}, of the "
         f"challenger's {ours[:12]})"
@@ -179,7 +179,7 @@ def check_is_champion(
 
 
 def rows_to_judge_on(challenger: Challenger, champion: Champion | None, fewest: int) -> JudgedRows:
-    """Return the test role of the challenger, without what the champion learned from.
+    """Return the test split of the challenger, without what the champion learned from.
 
     Raises
     ------

@@ -70,7 +70,7 @@ class DriftReport:
             *(f"not compared: {name}: {why}" for name, why in self.findings.untested.items()),
         ]
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the content of `drift.json`."""
         sides = (self.reference, self.recent)
         return {
@@ -78,7 +78,7 @@ class DriftReport:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "model_version": self.model_version,
             "drifted": self.drifted,
-            **self.findings.record(),
+            **self.findings.to_dict(),
             "windows": {
                 name: {
                     "rows": self.read[n],
@@ -98,7 +98,7 @@ class DriftReport:
     def write(self, out: Path) -> None:
         """Write `drift.json` and `drift.html`, each complete or not at all."""
         out.mkdir(parents=True, exist_ok=True)
-        record = self.record()
+        record = self.to_dict()
         page = drift_page(record, self.reference, self.recent)
         for name, text in ((DRIFT, json.dumps(record, indent=2)), (PAGE, page)):
             with atomic_file(out / name) as scratch:
@@ -124,7 +124,7 @@ def compare_windows(
     ----------
     reference, recent : Examples
         Labelled or not. The reference has to be rows that the artifact was not fitted to, such as
-        its calibration and test roles: on training rows it is too sure of itself.
+        its calibration and test splits: on training rows it is too sure of itself.
     router : Router
         Of the artifact; its certificate, settings and conversations have no say.
     params : DriftParams

@@ -12,7 +12,7 @@ from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import UNLABELLED, read_all, read_prepared
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.splits import ROLES
+from querytier.data.splits import SPLITS
 from querytier.data.timestamps import utc_time
 from querytier.errors import UsageError
 from querytier.pipeline.params import Params
@@ -99,7 +99,7 @@ def run_window(run: Path, span: Span) -> Examples:
     unlabelled = run / "data" / UNLABELLED
     if unlabelled.is_file():
         examples = Examples.concatenated([examples, Examples.read_parquet(unlabelled)])
-    kept = examples.of_role(*(role for role in ROLES if role != "train"))
+    kept = examples.of_split(*(split for split in SPLITS if split != "train"))
     if not len(kept):
         raise UsageError(f"{run} holds no row that it did not train on; give --reference LOG")
     return span.of_window(kept, str(run))

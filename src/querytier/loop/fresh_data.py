@@ -12,7 +12,7 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.preparing import read_prepared
 from querytier.data.record.merge import Merged, MergeRule, merge, with_lasting_ids
-from querytier.data.record.write import RECORD, with_all_roles, write_merged
+from querytier.data.record.write import RECORD, with_all_splits, write_merged
 from querytier.data.timestamps import utc_time
 from querytier.errors import UsageError
 from querytier.files import atomic_folder
@@ -47,7 +47,7 @@ class FreshMerge:
     before_since: int
     undated_since: int
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what became of the rows, for JSON."""
         return {
             "read": self.fresh.rows,
@@ -57,7 +57,7 @@ class FreshMerge:
             "passed_over": self.fresh.passed_over,
             "before_since": self.before_since,
             "undated_since": self.undated_since,
-            "audit": {**self.audit.record(), "lines": self.audit.lines()},
+            "audit": {**self.audit.to_dict(), "lines": self.audit.lines()},
             "counts": asdict(self.merged.counts),
             "added": sorted(self.merged.added),
         }
@@ -104,7 +104,7 @@ def merge_fresh(
     examples, summary = read_prepared(fresh_folder)
     examples, before, undated = _from(with_lasting_ids(examples), since)
     section = params.prepare
-    fresh = with_all_roles(examples, len(recorded), section.shares.model_dump(), section.seed)
+    fresh = with_all_splits(examples, len(recorded), section.shares.model_dump(), section.seed)
     known = np.isin(fresh.id.astype(str), recorded.id.astype(str))
     audit = audit_fresh(recorded, fresh.where(~known), params.audit_fresh)
     refused = np.isin(fresh.id.astype(str), audit.refused.id.astype(str)) & ~known
@@ -117,7 +117,7 @@ def write_merge(found: FreshMerge, round_: Round) -> None:
     found.audit.write(round_.folder)
     with atomic_folder(round_.folder / "data") as folder:
         write_merged(found.merged, found.fresh, folder)
-        write_json(folder / MERGE, found.record())
+        write_json(folder / MERGE, found.to_dict())
 
 
 def compare_drift(
@@ -128,7 +128,7 @@ def compare_drift(
     stood, _ = read_prepared(champion.folder)
     fresh = ~np.isin(examples.id.astype(str), record_of(champion).id.astype(str))
     # What the champion was judged on, be it too old by now to train its successor.
-    reference = stood.of_role("calibration", "test")
+    reference = stood.of_split("calibration", "test")
     report = compare_windows(
         reference, examples.where(fresh), load_to_judge(champion.folder / "model"), params.drift
     )

@@ -74,7 +74,7 @@ class FreshAudit:
             lines.append(f"  and {len(others) - _LISTED} more, in the record")
         return lines + ([_drift_sentence(drifted)] if drifted else [])
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the audit for JSON."""
         return {
             "kept": len(self.kept),
@@ -96,8 +96,8 @@ def audit_fresh(
 ) -> FreshAudit:
     """Judge the labels of fresh rows by what the recorded labels predict.
 
-    The predictors learn from the recorded rows of the roles train and calibration, so that the
-    frozen test rows have no say in what is kept. Fresh rows of every role are judged: those of a
+    The predictors learn from the recorded rows of the splits train and calibration, so that the
+    frozen test rows have no say in what is kept. Fresh rows of every split are judged: those of a
     source that is held back must not judge a challenger either. Rows without a label pass.
 
     Parameters
@@ -112,7 +112,7 @@ def audit_fresh(
         Everything is kept where nothing can be tested: `not_audited` says why.
     """
     params = params or AuditFreshParams()
-    known = recorded.where(recorded.labelled).of_role(*_OF_THE_PREDICTORS)
+    known = recorded.where(recorded.labelled).of_split(*_OF_THE_PREDICTORS)
     labelled = fresh.where(fresh.labelled)
     why = _why_not(known, labelled, params)
     if why:
@@ -211,7 +211,7 @@ def _record(one: Judged) -> dict[str, Any]:
 
 
 def _line(refused: Examples, row: int, reason: str) -> dict[str, object]:
-    fields = ("id", "source", "group", "query", "time", "role")
+    fields = ("id", "source", "group", "query", "time", "split")
     return {
         **{name: getattr(refused, name)[row] for name in fields},
         "needs_frontier": float(refused.needs_frontier[row]),

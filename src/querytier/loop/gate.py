@@ -67,13 +67,13 @@ class Verdict:
     stood: RegisteredVersion | None
     created: str
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the verdict for JSON."""
         champion = self.champion
         return {
             "querytier": version("querytier"),
             "created": self.created,
-            **self.gate.record(),
+            **self.gate.to_dict(),
             "challenger": {
                 "folder": str(self.challenger.folder),
                 "model_version": self.challenger.manifest.model_version,
@@ -201,7 +201,7 @@ def _tags(gate: Gate) -> dict[str, str]:
 
 
 def _write(verdict: Verdict) -> None:
-    text = json.dumps(verdict.record(), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(verdict.challenger.folder / GATE) as scratch:
         scratch.write_text(text + "\n", "utf-8")
 

@@ -1,4 +1,4 @@
-"""Labels of another pair of models: read, freed of what the old head learned from, given roles."""
+"""Labels of another pair of models: read, freed of what the old head learned from, given splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import EXAMPLES, SUMMARY, read_unsplit
 from querytier.data.ingest.sources import LogSource
-from querytier.data.splits import ROLES, roles_of
+from querytier.data.splits import SPLITS, splits_of
 from querytier.errors import LogError
 from querytier.files import atomic_folder
 from querytier.pipeline.param_sections import RecalibrateParams
@@ -30,7 +30,7 @@ class NewPair:
     Attributes
     ----------
     examples : Examples
-        With the roles calibration and certification.
+        With the splits calibration and certification.
     data : DataSummary
     set_aside : int
         Rows that were left out, as the old head learned from their queries.
@@ -44,7 +44,7 @@ class NewPair:
 def prepare_new_pair(
     run: Path, sources: Sequence[LogSource], out: Path, reading: Reading, section: RecalibrateParams
 ) -> NewPair:
-    """Read the labels of a new pair, give them roles, write them under `out/data`.
+    """Read the labels of a new pair, give them splits, write them under `out/data`.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ def prepare_new_pair(
         )
     share, seed = section.certification_share, section.seed
     groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
-    roles = roles_of(groups, {"certification": share}, seed, fresh.needs_frontier)
-    fresh = replace(fresh, role=np.where(roles == "train", "calibration", roles).astype(object))
+    splits = splits_of(groups, {"certification": share}, seed, fresh.needs_frontier)
+    fresh = replace(fresh, split=np.where(splits == "train", "calibration", splits).astype(object))
     data = _summary(data, fresh)
     with atomic_folder(out / "data") as folder:
         _write_parquet(fresh, folder / EXAMPLES)
@@ -92,7 +92,7 @@ def _learned(run: Path) -> Examples | None:
     if kept.is_file():
         return Examples.read_parquet(kept)
     if examples.is_file() and (run / "train").is_dir():
-        return Examples.read_parquet(examples).of_role("train")
+        return Examples.read_parquet(examples).of_split("train")
     return None
 
 
@@ -103,7 +103,7 @@ def _write_parquet(examples: Examples, path: Path) -> None:
 
 
 def _summary(data: DataSummary, examples: Examples) -> DataSummary:
-    labels = {role: examples.of_role(role).needs_frontier for role in ROLES}
+    labels = {split: examples.of_split(split).needs_frontier for split in SPLITS}
     needy = examples.needs_frontier
     return replace(
         data,
@@ -111,8 +111,10 @@ def _summary(data: DataSummary, examples: Examples) -> DataSummary:
         positive=int((needy > 0.5).sum()),
         negative=int((needy < 0.5).sum()),
         groups=len(np.unique(examples.group.astype(str))),
-        roles={role: len(found) for role, found in labels.items()},
-        needs_frontier={role: float(found.mean()) for role, found in labels.items() if len(found)},
+        splits={split: len(found) for split, found in labels.items()},
+        needs_frontier={
+            split: float(found.mean()) for split, found in labels.items() if len(found)
+        },
         shares={**data.shares, "needs_frontier": float(needy.mean())},
         fingerprint=examples.fingerprint(),
     )

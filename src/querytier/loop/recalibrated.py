@@ -86,7 +86,7 @@ class Recalibrated:
             f"{rows['set_aside']} set aside that the head learned from"
         )
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         certificate = self.manifest.certificate
         return {
@@ -96,13 +96,13 @@ class Recalibrated:
             "model_version": self.manifest.model_version,
             "threshold": self.manifest.threshold,
             "rows": self.rows,
-            "stale": self.stale.record(),
-            "before": self.before.record(),
-            "after": self.after.record(),
+            "stale": self.stale.to_dict(),
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
             "calibration": asdict(self.calibration),
             "ranks": self.ranks,
             "certificate": {"status": certificate.status, "reason": certificate.reason},
-            "plan": None if self.plan is None else self.plan.record(),
+            "plan": None if self.plan is None else self.plan.to_dict(),
             "lines": self.lines(),
         }
 

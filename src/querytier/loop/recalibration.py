@@ -126,7 +126,7 @@ def _recalibrated(source: Path, out: Path, pair: NewPair, params: Params) -> Rec
     certify, target = _asked(params.certify, before), _target(before, params)
     said = _said(old, examples)
     found = _calibration(source, examples, section)
-    calibrating = np.asarray(examples.role == "calibration", dtype=np.bool_)
+    calibrating = np.asarray(examples.split == "calibration", dtype=np.bool_)
     manifest = write_recalibrated(
         source,
         out / "model",
@@ -193,7 +193,7 @@ def _said(router: Router, examples: Examples) -> tuple[Floats, Floats]:
 
 
 def _calibration(source: Path, examples: Examples, section: RecalibrateParams) -> FittedCalibration:
-    rows = examples.of_role("calibration")
+    rows = examples.of_split("calibration")
     log_odds = log_odds_before_calibration(source, [text_view(query) for query in rows.query])
     return fit_calibrator(
         log_odds,
@@ -232,7 +232,7 @@ def _lineage(
         "data": {
             "source": data.source,
             "fingerprint": data.fingerprint,
-            "roles": data.roles,
+            "splits": data.splits,
             "label_sources": data.label_sources,
             "needs_frontier": data.shares["needs_frontier"],
             "recalibrated_from": {
@@ -258,7 +258,7 @@ def _plan(
 
 
 def _write(made: Recalibrated) -> None:
-    record = made.record()
+    record = made.to_dict()
     pages = {
         "json": json.dumps(record, indent=2, allow_nan=False) + "\n",
         "html": render_page(record),

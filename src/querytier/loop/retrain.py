@@ -118,7 +118,7 @@ def foresee(
     with TemporaryDirectory() as scratch:
         prepare_stage(sources, Path(scratch), params)
         merged = merge_fresh(Path(scratch), record_of(before), start, params)
-    lines = merge_lines(merged.record())
+    lines = merge_lines(merged.to_dict())
     fewest = params.retrain.fewest_fresh_rows if before else 1
     if len(merged.merged.added) < fewest:
         return [*lines, f"would end with nothing_new: a round needs {fewest} new labelled rows"]

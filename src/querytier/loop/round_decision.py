@@ -46,7 +46,7 @@ def verdict_of(round_: Round, champion: Round | None, found: Record, number: str
         "serves": serves,
         "data": {
             **{name: value for name, value in found.items() if name != "added"},
-            "roles": data.roles,
+            "splits": data.splits,
             "needs_frontier": data.shares["needs_frontier"],
             "needs_frontier_before": earlier and earlier.shares["needs_frontier"],
             "rows_before": earlier and earlier.usable,
@@ -86,7 +86,7 @@ def merge_lines(found: Record) -> list[str]:
         "held back by the label audit": found["audit"]["held_back"],
         "recorded before": counts["repeated"],
         "with an id of another query": counts["id_reused"],
-        "tying two roles together": counts["straddling"],
+        "tying two splits together": counts["straddling"],
     }
     left = "; ".join(f"{count} {name}" for name, count in gone.items() if count)
     not_taken = f" (not: {left})" if left else ""

@@ -120,7 +120,7 @@ def _part(
         return {**rows, "passed": passed, "reason": why, "checks": [], "served": {}}
     gate = _gate(bout, params, frozen_margin)
     gate = taken_back(gate) if rolled_back else gate
-    return {**rows, **gate.record(), "served": _served(bout, params)}
+    return {**rows, **gate.to_dict(), "served": _served(bout, params)}
 
 
 def _gate(bout: _Bout, params: GateParams, frozen_margin: float | None) -> Gate:
@@ -147,7 +147,7 @@ def _served(bout: _Bout, params: GateParams) -> dict[str, Any]:
     contenders = {"champion": bout.champion, "challenger": bout.challenger}
     return {
         name: {
-            what: estimate.record()
+            what: estimate.to_dict()
             for what, estimate in as_served(
                 bout.examples, contender, params.bootstrap, params.seed
             ).items()

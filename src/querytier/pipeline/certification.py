@@ -83,8 +83,8 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     # Whether an earlier certificate has lapsed is no matter here: a new one is asked for.
     router = load_trained_on(out, data.fingerprint)
     found = certify(
-        _losses(router, examples.of_role("calibration"), params.risk),
-        _losses(router, examples.of_role("certification"), params.risk),
+        _losses(router, examples.of_split("calibration"), params.risk),
+        _losses(router, examples.of_split("certification"), params.risk),
         alpha=alpha,
         delta=params.delta,
         seed=params.seed,
@@ -110,7 +110,7 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
 def _certificate(
     found: Certification, attempt: Attempt, today: date, expires: date | None
 ) -> Certificate:
-    record = found.record()
+    record = found.to_dict()
     details = {name: record[name] for name in record if name not in ("status", "reason")}
     added = {
         "date": today.isoformat(),
@@ -129,9 +129,9 @@ def plan_labels(
     """Say how many more labels would certify a cheap share; errors as in `certify_artifact`."""
     examples, data = read_prepared(out)
     router = load_trained_on(out, data.fingerprint)
-    certification = examples.of_role("certification")
+    certification = examples.of_split("certification")
     return plan(
-        _losses(router, examples.of_role("calibration"), "needs_frontier"),
+        _losses(router, examples.of_split("calibration"), "needs_frontier"),
         target_cheap_share=target_cheap_share,
         alpha=_alpha(params),
         delta=params.delta,

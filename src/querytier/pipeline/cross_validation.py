@@ -174,9 +174,9 @@ def _metrics(
         "n": row_counts(data, examples),
         "labels": {"sources": data.label_sources, "shares": data.shares},
         "chosen": dict(found.chosen),
-        "rows": [row.record() for row in evaluation.rows],
+        "rows": [row.to_dict() for row in evaluation.rows],
         "mean_scores": {
-            name: estimate.record() for name, estimate in evaluation.mean_scores.items()
+            name: estimate.to_dict() for name, estimate in evaluation.mean_scores.items()
         },
         "operating_point": {
             "frontier_rate": float(found.to_frontier.mean()),

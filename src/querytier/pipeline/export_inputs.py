@@ -33,7 +33,7 @@ def quantising_of(
     """Return how the encoder is quantised; None where it is not, or nothing could judge it."""
     wanted = params.export.precision
     precisions: tuple[Precision, ...] = QUANTISED if wanted == "auto" else (wanted,)
-    calibration, train = examples.of_role("calibration"), examples.of_role("train")
+    calibration, train = examples.of_split("calibration"), examples.of_split("train")
     if wanted == "fp32" or not len(calibration):
         return None
     # Labels are for calibrating; whether a decision changes can be seen on any query.
@@ -56,10 +56,10 @@ def quantising_of(
 
 def typical_queries(out: Path, examples: Examples) -> TypicalQueries:
     """Return what the graph learns typical queries from, as `train_stage` left it in `out`."""
-    known = examples.of_role("train", "calibration")
+    known = examples.of_split("train", "calibration")
     embeddings = np.load(out / "train" / "embeddings.npy")
-    views = [text_view(query) for query in examples.of_role("calibration").query]
-    return TypicalQueries(embeddings[known.role == "train"], views)
+    views = [text_view(query) for query in examples.of_split("calibration").query]
+    return TypicalQueries(embeddings[known.split == "train"], views)
 
 
 def lineage_of(fitted: Fitted, data: DataSummary) -> Lineage:
@@ -80,7 +80,7 @@ def lineage_of(fitted: Fitted, data: DataSummary) -> Lineage:
         data={
             "source": data.source,
             "fingerprint": data.fingerprint,
-            "roles": data.roles,
+            "splits": data.splits,
             "label_sources": data.label_sources,
             "needs_frontier": data.shares["needs_frontier"],
         },

@@ -84,7 +84,7 @@ class FeatureBlocks:
         Parameters
         ----------
         train : Examples
-            Of the training role.
+            Of the training split.
         section : TrainParams
         kept : Kept
         checkpoints : Path

@@ -55,7 +55,7 @@ def metrics_of(
         "quarantined": data.quarantined,
         "labels": _labels(data),
         "model": _model(manifest),
-        "rows": [row.record() for row in assessment.evaluation.rows],
+        "rows": [row.to_dict() for row in assessment.evaluation.rows],
         "rows_left_out": dict(assessment.rows_left_out),
         "mean_scores": _records(assessment.evaluation.mean_scores),
         "mean_costs": _records(assessment.evaluation.mean_costs),
@@ -72,7 +72,7 @@ def metrics_of(
             "reason": manifest.certificate.reason,
             **manifest.certificate.details,
         },
-        "gate": gate.record() if gate else None,
+        "gate": gate.to_dict() if gate else None,
         "candidates": list(candidates),
         "latency_ms": _latency(assessment),
         "reasons": dict(Counter(decision.reason for decision in assessment.decisions)),
@@ -82,7 +82,7 @@ def metrics_of(
             assessment.resampling,
             routing_cost_of(assessment.pricing),
         ),
-        "prices": assessment.pricing.record() if assessment.pricing else None,
+        "prices": assessment.pricing.to_dict() if assessment.pricing else None,
         "champion": _champion(assessment.champion),
         "test_uses": test_uses,
         **_evidence(assessment),
@@ -96,7 +96,7 @@ def _evidence(assessment: Assessment) -> dict[str, Any]:
     frontier = np.array([decision.tier == "frontier" for decision in assessment.decisions])
     labels = assessment.examples.needs_frontier
     return {
-        "calibration": calibration_scores(probabilities, labels, assessment.resampling).record(),
+        "calibration": calibration_scores(probabilities, labels, assessment.resampling).to_dict(),
         "slices": slice_record(assessment.examples, frontier),
         "mistakes": mistakes_record(
             assessment.examples,
@@ -109,7 +109,7 @@ def _evidence(assessment: Assessment) -> dict[str, Any]:
 
 
 def _records(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: estimate.record() for name, estimate in estimates.items()}
+    return {name: estimate.to_dict() for name, estimate in estimates.items()}
 
 
 def _latency(assessment: Assessment) -> dict[str, float | int]:
@@ -132,7 +132,7 @@ def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
         "usable": data.usable,
         "unlabelled": sum(data.unlabelled.values()),
         "quarantined": sum(data.quarantined.values()),
-        **data.roles,
+        **data.splits,
         "evaluated": len(evaluated),
         "evaluated_groups": len(set(evaluated.group)),
     }

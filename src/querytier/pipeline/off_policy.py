@@ -74,7 +74,7 @@ class PolicyComparison:
         """Why the log can claim nothing about the artifact; None where it can."""
         return self.found[ARTIFACT].overlap.reason
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the content of `off_policy.json`."""
         return {
             "querytier": version("querytier"),
@@ -95,7 +95,7 @@ class PolicyComparison:
 
     def write(self, out: Path) -> dict[str, Any]:
         """Write `off_policy.json` and `off_policy.html`; return what the former holds."""
-        record = self.record()
+        record = self.to_dict()
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
         page = render_page(record, self._plot())
         for name, content in (("off_policy.json", text + "\n"), ("off_policy.html", page)):
@@ -140,8 +140,8 @@ class PolicyComparison:
             "policies": self.data.one_sided.policies,
             "frontier_rate": float(self.log.frontier.mean()),
             "smallest_propensity": float(propensity.min()) if known else None,
-            "outcome": found.outcome.logged.record(),
-            "cost": found.cost.logged.record(),
+            "outcome": found.outcome.logged.to_dict(),
+            "cost": found.cost.logged.to_dict(),
         }
 
     def _row(self, name: str) -> dict[str, Any]:
@@ -150,12 +150,12 @@ class PolicyComparison:
         return {
             "name": name,
             "overlap": asdict(found.overlap),
-            **{column: valuation.record() for column, valuation in valued.items()},
+            **{column: valuation.to_dict() for column, valuation in valued.items()},
             "behind_artifact": {
                 column: {
                     estimator: difference(
                         getattr(getattr(ours, column), estimator), getattr(valuation, estimator)
-                    ).record()
+                    ).to_dict()
                     for estimator in ESTIMATORS
                 }
                 for column, valuation in valued.items()

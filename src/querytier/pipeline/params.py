@@ -40,7 +40,7 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 class RoleShareParams(ParamSection):
-    """Share of the groups that each role but training gets."""
+    """Share of the groups that each split but training gets."""
 
     calibration: Share = 0.15
     certification: Share = 0.15
@@ -55,7 +55,7 @@ class RoleShareParams(ParamSection):
 
 
 class PrepareParams(ParamSection):
-    """From a log to examples with roles."""
+    """From a log to examples with splits."""
 
     logs: str | tuple[str, ...] = "data/seed/seed.jsonl"
     map: dict[str, str] = Field(default_factory=dict)

@@ -40,7 +40,7 @@ class Pricing:
         """Dollars for each query that routing costs, whatever it decides."""
         return self.params.decision + self.params.lost_cache_discount
 
-    def record(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the prices, and how many rows they are estimates for, for JSON."""
         record = {"currency": "USD", "estimated_rows": self.estimated_rows}
         return {**record, **self.params.model_dump()}

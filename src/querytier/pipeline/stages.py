@@ -121,12 +121,12 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
     LogError
         If the data are too few to train and judge a classifier.
     TrainingError
-        If a role holds one class only.
+        If a split holds one class only.
     """
     examples, data = read_prepared(out)
     data.check_trainable()
-    examples = examples.of_role("train", "calibration")
-    section, train = params.train, examples.of_role("train")
+    examples = examples.of_split("train", "calibration")
+    section, train = params.train, examples.of_split("train")
     with (
         tracker.start(data.source, params.model_dump()) as run,
         atomic_folder(out / "train") as new,
@@ -184,7 +184,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
             Calibrated(fitted.heads, fitted.threshold),
             fallback_tier=params.export.fallback_tier,
             views=parity_views(
-                examples.of_role("train").query.tolist(), params.export.parity_texts
+                examples.of_split("train").query.tolist(), params.export.parity_texts
             ),
             tolerance=params.export.parity_tolerance,
             certificate=_NO_CERTIFICATE,
@@ -205,7 +205,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
 def evaluate_stage(
     out: Path, params: Params, tracker: Tracker, champion: Path | None = None
 ) -> Assessment:
-    """Judge the artifact on the test role, write metrics and report, and check it by itself.
+    """Judge the artifact on the test split, write metrics and report, and check it by itself.
 
     Where the registry has no champion, one that passes the checks becomes it; where it has one,
     `querytier.loop.gate` compares the two.
@@ -221,11 +221,11 @@ def evaluate_stage(
     fitted, run = _trained(out)
     with tracker.resume(run):
         router = load_to_judge(out / "model")
-        known, held_out = examples.of_role("train", "calibration"), examples.of_role("test")
+        known, held_out = examples.of_split("train", "calibration"), examples.of_split("test")
         test_rows = rows_name(held_out)
         tracker.set_tags({"test_rows": test_rows})
         train = Labelled(known, {fitted.recipe.encoder: np.load(out / "train" / "embeddings.npy")})
-        train = train.where(known.role == "train")
+        train = train.where(known.split == "train")
         asked = embedded(router, held_out)
         assessment = assess(
             router,
@@ -273,6 +273,6 @@ def _trained(out: Path) -> tuple[Fitted, RunReference]:
 
 def _baselines_from(train: Labelled, asked: Labelled) -> list[Ranking]:
     return [
-        probability_ranking(name, learner(train, asked), "training role")
+        probability_ranking(name, learner(train, asked), "training split")
         for name, learner in LEARNED_BASELINES.items()
     ]

@@ -42,7 +42,7 @@ class DecisionLineage:
     registered: Fields | None = None
     missing: str | None = None
 
-    def record(self) -> Fields:
+    def to_dict(self) -> Fields:
         """Return all of it for JSON."""
         return asdict(self)
 

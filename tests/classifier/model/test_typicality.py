@@ -81,7 +81,7 @@ def exported(encoder, tmp_path_factory):
     """Return an artifact that was shown a hundred queries about orders."""
     orders = [text_view(f"Where is my order number {n}, sent on day {n % 28}?") for n in range(200)]
     folder = tmp_path_factory.mktemp("typical") / "model"
-    data = {"source": "s", "roles": {}, "label_sources": {}, "needs_frontier": 0.5}
+    data = {"source": "s", "splits": {}, "label_sources": {}, "needs_frontier": 0.5}
     export_artifact(
         folder,
         Features("minilm", encoder),

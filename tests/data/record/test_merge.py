@@ -11,17 +11,17 @@ from querytier.data.example import Example
 from querytier.data.examples import Examples
 from querytier.data.record.merge import MergeRule, merge
 from querytier.data.record.weight_caps import capped
-from querytier.data.record.write import with_all_roles
-from querytier.data.splits import ROLES
+from querytier.data.record.write import with_all_splits
+from querytier.data.splits import SPLITS
 from querytier.data.text_view import hashed
 
 WORDS = ["parse", "invoice", "quorum", "tide", "lemma", "violin", "kernel", "orchid"]
 DEFAULTS = {field.name: "" if field.type is str else float("nan") for field in fields(Example)}
 
 
-def row(name, query=None, *, group=None, role="train", label=1.0, day=1, **more):
+def row(name, query=None, *, group=None, split="train", label=1.0, day=1, **more):
     query = query or f"what is number {name}"
-    given_ = {"id": name, "query": query, "group": group or f"g-{query}", "role": role}
+    given_ = {"id": name, "query": query, "group": group or f"g-{query}", "split": split}
     time = f"2031-01-{day:02d}T00:00:00.000000Z" if day else ""
     return Example(
         **{**DEFAULTS, "needs_frontier": label, "weight": 1.0, "time": time, **given_, **more}
@@ -34,11 +34,11 @@ def rows(*found):
 
 NOTHING = rows()
 ROW = st.builds(
-    lambda number, words, group, role, label, day, source, selected: row(
+    lambda number, words, group, split, label, day, source, selected: row(
         f"id-{number}",
         " ".join(words),
         group=f"group-{group}",
-        role="train" if selected == "planned" else role,
+        split="train" if selected == "planned" else split,
         selected=selected,
         label=label,
         day=day,
@@ -47,7 +47,7 @@ ROW = st.builds(
     st.integers(0, 40),
     st.lists(st.sampled_from(WORDS), min_size=1, max_size=5),
     st.integers(0, 12),
-    st.sampled_from(ROLES),
+    st.sampled_from(SPLITS),
     st.sampled_from([0.0, 1.0, float("nan")]),
     st.integers(0, 28),
     st.sampled_from(["", "app", "api"]),
@@ -83,16 +83,16 @@ def test_merging_twice_changes_nothing(first, second, rule):
 @given(ROWS, ROWS, RULES)
 def test_what_was_planned_trains_whatever_it_is_kin_to(first, second, rule):
     record = merge(merge(NOTHING, rows(*first), rule).record, rows(*second), rule).record
-    assert set(record.role[record.planned]) <= {"train"}
+    assert set(record.split[record.planned]) <= {"train"}
 
 
-def test_small_fresh_logs_fill_all_roles_but_with_planned_groups():
+def test_small_fresh_logs_fill_all_splits_but_with_planned_groups():
     fresh = rows(*(row(f"r{n}", group=f"{hashed(str(n)):016x}") for n in range(60)))
     shares = {"calibration": 0.4, "certification": 0.4, "test": 0.0}
-    dealt = with_all_roles(fresh, 5000, shares, 17)
-    assert set(dealt.role) == {"train", "calibration", "certification"}
-    selected = np.where(dealt.role == "train", "random", "planned").astype(object)
-    assert set(with_all_roles(replace(fresh, selected=selected), 5000, shares, 17).role) == {
+    dealt = with_all_splits(fresh, 5000, shares, 17)
+    assert set(dealt.split) == {"train", "calibration", "certification"}
+    selected = np.where(dealt.split == "train", "random", "planned").astype(object)
+    assert set(with_all_splits(replace(fresh, selected=selected), 5000, shares, 17).split) == {
         "train"
     }
 
@@ -107,14 +107,14 @@ def test_the_order_of_rows_does_not_matter(first, second, rule, random):
 
 
 @given(ROWS, ROWS, RULES)
-def test_recorded_rows_keep_role_group_and_label_and_no_family_has_two_roles(first, second, rule):
+def test_recorded_rows_keep_split_group_and_label_and_no_family_has_two_splits(first, second, rule):
     record = merge(NOTHING, rows(*first), rule).record
     merged = merge(record, rows(*second), rule).record
     kept = merged.where(np.isin(merged.id.astype(str), record.id.astype(str)))
     assert table(kept) == table(record)
     for column in (merged.group, merged.query):
         for name in set(column.tolist()):
-            assert len(set(merged.role[column == name].tolist())) == 1
+            assert len(set(merged.split[column == name].tolist())) == 1
 
 
 @given(ROWS, ROWS, RULES)
@@ -150,34 +150,34 @@ def test_caps_hold_or_it_is_said_why_not_and_no_weight_grows(found, group_share,
         assert largest <= share * lowered.weights.sum() * (1 + 1e-5)
 
 
-def test_a_fresh_query_equal_to_a_recorded_one_joins_its_group_and_role():
-    record = rows(row("a", "where is my order", group="one", role="test"))
+def test_a_fresh_query_equal_to_a_recorded_one_joins_its_group_and_split():
+    record = rows(row("a", "where is my order", group="one", split="test"))
     fresh = rows(
         row("b", " where  is my order", group="two"), row("c", "another thing", group="two")
     )
     merged = merge(record, fresh, MergeRule())
     assert merged.record.group.tolist() == ["one"] * 3
-    assert merged.record.role.tolist() == ["test"] * 3
+    assert merged.record.split.tolist() == ["test"] * 3
     assert (merged.counts.added, merged.counts.joined) == (2, 2)
 
 
-def test_a_row_that_ties_two_roles_together_is_refused_alone():
-    record = rows(row("a", "hello", group="one", role="test"), row("b", "tax form", group="two"))
+def test_a_row_that_ties_two_splits_together_is_refused_alone():
+    record = rows(row("a", "hello", group="one", split="test"), row("b", "tax form", group="two"))
     fresh = rows(row("c", "hello", group="two"), row("d", "vat form", group="two"))
     merged = merge(record, fresh, MergeRule())
     assert merged.counts.straddling == 1
     assert merged.record.id.tolist() == ["a", "b", "d"]
-    assert merged.record.role.tolist() == ["test", "train", "train"]
+    assert merged.record.split.tolist() == ["test", "train", "train"]
 
 
-def test_near_duplicates_across_old_and_new_share_a_role():
+def test_near_duplicates_across_old_and_new_share_a_split():
     text = "please summarise the attached report on river water quality for the city council"
     record = rows(
-        row("a", f"{text} in 2030 and list all of the open points at the end", role="test")
+        row("a", f"{text} in 2030 and list all of the open points at the end", split="test")
     )
     fresh = rows(row("b", f"{text} in 2031 and list all of the open points at the end"))
-    assert merge(record, fresh, MergeRule(near_duplicate_threshold=0.5)).record.role[1] == "test"
-    assert merge(record, fresh, MergeRule()).record.role[1] == "train"
+    assert merge(record, fresh, MergeRule(near_duplicate_threshold=0.5)).record.split[1] == "test"
+    assert merge(record, fresh, MergeRule()).record.split[1] == "train"
 
 
 def test_the_window_leaves_old_rows_out_of_what_trains_and_not_out_of_the_record():
@@ -189,7 +189,7 @@ def test_the_window_leaves_old_rows_out_of_what_trains_and_not_out_of_the_record
 
 
 def test_a_half_life_halves_weights_in_training_and_nowhere_else():
-    fresh = rows(row("a", day=1), row("b", day=11), row("c", day=1, role="test"))
+    fresh = rows(row("a", day=1), row("b", day=11), row("c", day=1, split="test"))
     merged = merge(NOTHING, fresh, MergeRule(half_life_days=10))
     assert merged.examples.weight.tolist() == [0.5, 1.0, 1.0]
     assert merged.record.weight.tolist() == [1.0, 1.0, 1.0]

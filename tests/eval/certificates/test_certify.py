@@ -146,7 +146,7 @@ def test_slices_are_covered_where_they_are_safe_and_listed_where_they_are_not():
     assert "the risk may be" in law.reason
     assert "0 rows sent cheap, fewer than the" in absent.reason
     assert found.uncovered == ("law", "rare")
-    assert json.loads(json.dumps(found.record()))["slices"][0]["name"] == "chat"
+    assert json.loads(json.dumps(found.to_dict()))["slices"][0]["name"] == "chat"
 
 
 def test_the_start_chosen_on_calibration_rows_certifies_more_than_the_strictest_one():

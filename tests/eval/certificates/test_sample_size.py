@@ -87,7 +87,7 @@ def test_a_plan_says_what_more_labels_cost():
     assert found.risk_low < found.risk < found.risk_high
     assert found.needed_low < found.needed < found.needed_high
     assert (found.more, found.price) == (found.needed - 300, 0.25 * (found.needed - 300))
-    assert json.loads(json.dumps(found.record()))["needed"] == found.needed
+    assert json.loads(json.dumps(found.to_dict()))["needed"] == found.needed
 
 
 def test_what_is_labelled_today_certifies_what_the_plan_says_and_no_more():

@@ -224,7 +224,7 @@ def test_costs_are_estimated_like_outcomes_where_they_are_known():
         assert getattr(found.cost, estimator).value == pytest.approx(5.5, abs=0.5)
     # Each tier's mean predicts these costs without error.
     assert found.cost.doubly_robust.value == pytest.approx(1 + 9 * (hardness > 0.5).mean())
-    record = found.cost.record()
+    record = found.cost.to_dict()
     assert list(record) == ["logged", *ESTIMATORS, "lead"]
     unpriced = evaluate_policy(log, (hardness > 0.5).astype(float), replicates=100).cost
     assert unpriced.snips.value is None
@@ -453,7 +453,7 @@ def test_several_policies_are_estimated_as_each_alone_and_paired():
     policies = {"hard": (hardness > 0.5).astype(float), "all": np.ones(300)}
     both = evaluate_policies(log, policies, features=hardness[:, np.newaxis], replicates=100)
     alone = evaluate_policy(log, policies["all"], features=hardness[:, np.newaxis], replicates=100)
-    assert both["all"].outcome.record() == alone.outcome.record()
+    assert both["all"].outcome.to_dict() == alone.outcome.to_dict()
     assert both["all"].overlap == alone.overlap
     lead = difference(both["hard"].outcome.snips, both["all"].outcome.snips)
     assert lead.low < lead.value < lead.high

@@ -40,7 +40,7 @@ def test_the_published_share_is_the_default():
     row = budget_row("ours", SCORES, ANSWERS, ROWS)
     assert row.cheap_share == 0.78
     assert row.quality_retained.value == pytest.approx(1.0 / 0.9)
-    record = row.record()
+    record = row.to_dict()
     assert record["name"] == "ours"
     assert record["cheap_share_at_95"]["value"] == row.cheap_share_at_95.value
 

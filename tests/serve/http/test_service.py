@@ -193,7 +193,7 @@ def of_classifier(decision):
 def test_a_query_is_decided_as_the_router_decides_it(service, router, query):
     answer = service.ask("/v1/decide", {"query": query})
     assert answer.status == 200
-    assert of_classifier(answer.json) == of_classifier(router.decide(query).record())
+    assert of_classifier(answer.json) == of_classifier(router.decide(query).to_dict())
     assert re.fullmatch("[0-9a-f]{32}", answer.json["id"])
 
 
@@ -205,7 +205,7 @@ def test_of_messages_the_last_user_turn_is_decided(service, router):
         {"role": "user", "content": [{"type": "text", "text": QUERY}, {"type": "image"}]},
     ]
     answer = service.ask("/v1/decide", {"messages": messages, "id": "my-own"})
-    assert of_classifier(answer.json) == of_classifier(router.decide(QUERY).record())
+    assert of_classifier(answer.json) == of_classifier(router.decide(QUERY).to_dict())
     assert answer.json["id"] == "my-own"
     nobody = service.ask("/v1/decide", {"messages": []})
     assert (nobody.status, nobody.json["reason"]) == (200, "fallback:empty")
@@ -243,7 +243,7 @@ def test_a_batch_is_decided_one_by_one_and_in_order(service, router):
     ]
     answer = service.ask("/v1/decide/batch", {"queries": queries})
     decisions = answer.json["decisions"]
-    expected = [of_classifier(one.record()) for one in router.decide_many(queries)]
+    expected = [of_classifier(one.to_dict()) for one in router.decide_many(queries)]
     assert [of_classifier(one) for one in decisions] == expected
     assert len({one["id"] for one in decisions}) == len(queries)
     assert service.ask("/v1/decide/batch", {"queries": []}).json == {"decisions": []}
@@ -746,7 +746,7 @@ def test_a_good_artifact_is_taken_and_a_bad_one_is_not_while_requests_go_on(tmp_
     assert "golden vector" in refused.json["error"]["message"]
     assert f"model {new.model_version} goes on" in refused.json["error"]["message"]
     assert {one.status for one in seen} == {200}
-    known = [of_classifier(one.record()) for one in (old, new)]
+    known = [of_classifier(one.to_dict()) for one in (old, new)]
     found = [of_classifier(one.json) for one in seen]
     assert all(one in known for one in found)
     assert found[-1] == known[1]

@@ -223,9 +223,9 @@ def labelled(tmp_path_factory):
     """Return a file of labelled queries; one that was kept for testing must never be shown."""
     file = tmp_path_factory.mktemp("labelled") / "labelled.jsonl"
     rows = [
-        {"query": "Where is my order?", "needs_frontier": 0, "role": "train"},
+        {"query": "Where is my order?", "needs_frontier": 0, "split": "train"},
         {"query": "Prove <b>that</b> the square root of 2 is irrational.", "needs_frontier": 1.0},
-        {"query": "Where is my parcel?", "needs_frontier": 0.0, "role": "test"},
+        {"query": "Where is my parcel?", "needs_frontier": 0.0, "split": "test"},
         {"query": "No label", "needs_frontier": None},
         {"query": " ", "needs_frontier": 1},
         {"query": "long " * 200, "needs_frontier": 0.25},

@@ -309,7 +309,7 @@ def test_the_audit_has_its_price(tmp_path, manifest):
     state = watch.look()
     assert state.extra_calls == {"cheap": 1, "frontier": 3}
     assert state.extra_cost == 2.5
-    assert json.loads(json.dumps(state.record()))["waiting"] == 3
+    assert json.loads(json.dumps(state.to_dict()))["waiting"] == 3
 
 
 def test_scores_out_of_range_are_refused_and_a_full_disk_is_no_matter(tmp_path, manifest):

@@ -66,12 +66,12 @@ def encoder_around(transformer_class, config, folder):
 
 
 def example(**values):
-    given = {"query": "hello", "needs_frontier": 0.0, "weight": 1.0, "role": "train"} | values
+    given = {"query": "hello", "needs_frontier": 0.0, "weight": 1.0, "split": "train"} | values
     texts = [name for name, kind in Example.__annotations__.items() if kind is str]
     return Example(**{name: "" if name in texts else NAN for name in Example.__slots__} | given)
 
 
-def queries(count, seed=0, role="train", **values):
+def queries(count, seed=0, split="train", **values):
     """Make queries of which every other one is hard by its words; two in three have scores."""
     random = np.random.default_rng(seed)
     rows = []
@@ -80,13 +80,13 @@ def queries(count, seed=0, role="train", **values):
         telling = random.choice(HARD if need else EASY, size=2)
         words = random.permutation([*telling, *random.choice(FILLER, size=4)])
         given = {
-            "id": f"{role}{n}",
+            "id": f"{split}{n}",
             "query": " ".join(words),
             "needs_frontier": float(need),
-            "group": f"{role}{n}",
+            "group": f"{split}{n}",
             "cheap_score": 1.0 - need if n % 3 else NAN,
             "frontier_score": 1.0,
-            "role": role,
+            "split": split,
         }
         rows.append(example(**given | values))
     return Examples.of(rows)
@@ -111,7 +111,7 @@ def layer_weights(encoder):
 
 @pytest.mark.parametrize("objective", ["need", "gain", "contrastive"])
 def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(tiny, objective):
-    asked = queries(60, seed=1, role="test")
+    asked = queries(60, seed=1, split="test")
     before = separation(tiny, asked)
     tuned = fine_tuned(tiny, queries(120), objective=objective, **QUICK)
     assert tuned.name == f"tiny-fine-tuned-{objective}"
@@ -120,7 +120,7 @@ def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(ti
 
 
 def test_without_scores_the_gain_is_learnt_from_the_labels(tiny):
-    asked = queries(60, seed=1, role="test")
+    asked = queries(60, seed=1, split="test")
     tuned = fine_tuned(tiny, queries(120, cheap_score=NAN), objective="gain", **QUICK)
     assert separation(tuned, asked) > separation(tiny, asked) + 0.2
 
@@ -136,16 +136,18 @@ def test_the_tail_of_a_long_query_is_read_as_in_serving(tiny):
 
 
 def test_a_row_counts_by_its_weight(tiny):
-    asked = queries(60, seed=1, role="test")
+    asked = queries(60, seed=1, split="test")
     right, wrong = queries(120), queries(120, seed=2, weight=1e-6)
     wrong.needs_frontier[:] = 1 - wrong.needs_frontier
     tuned = fine_tuned(tiny, Examples.concatenated([right, wrong]), **QUICK)
     assert separation(tuned, asked) > separation(tiny, asked) + 0.2
 
 
-def test_the_weights_follow_from_the_training_role_and_the_seed_alone(tiny):
+def test_the_weights_follow_from_the_training_split_and_the_seed_alone(tiny):
     once = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
-    others = [queries(60, seed=3, role=role) for role in ("calibration", "certification", "test")]
+    others = [
+        queries(60, seed=3, split=split) for split in ("calibration", "certification", "test")
+    ]
     unlabelled = queries(5, seed=4, needs_frontier=NAN)
     rows = Examples.concatenated([queries(60), *others, unlabelled])
     assert fine_tuned(tiny, rows, **QUICK | {"epochs": 1}).weights_sha256 == once.weights_sha256
@@ -269,10 +271,10 @@ def test_a_loss_that_is_no_number_ends_the_training(tiny):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (queries(49), "49 labelled rows of the train role cannot fine-tune.*at least 50"),
-        (queries(60, role="test"), "0 labelled rows of the train role"),
-        (queries(60, needs_frontier=1.0), "all 60 rows of the train role need the frontier"),
-        (queries(60, group="one"), "all 60 rows of the train role are one group"),
+        (queries(49), "49 labelled rows of the train split cannot fine-tune.*at least 50"),
+        (queries(60, split="test"), "0 labelled rows of the train split"),
+        (queries(60, needs_frontier=1.0), "all 60 rows of the train split need the frontier"),
+        (queries(60, group="one"), "all 60 rows of the train split are one group"),
     ],
 )
 def test_rows_that_cannot_train_are_refused(tiny, rows, message):

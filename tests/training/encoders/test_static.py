@@ -225,7 +225,7 @@ def lineage():
         "cross_validated_auroc": area,
     }
     rule = {"rules": ["stated"], "ok_threshold": 0.5}
-    data = {"roles": {}, "label_sources": {}, "source": "a test", "needs_frontier": 0.5}
+    data = {"splits": {}, "label_sources": {}, "source": "a test", "needs_frontier": 0.5}
     return Lineage(label_rule=rule, metrics=metrics, data=data, code={})
 
 
