@@ -48,8 +48,8 @@ wheel-test: .venv/installed
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > $$(.venv-wheel/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/borrowed.pth
 	.venv-wheel/bin/pip install --quiet --no-deps --ignore-installed dist/*.whl
-	rm -rf .venv-wheel/suite && cp -r tests .venv-wheel/suite
-	cd .venv-wheel/suite && ../bin/python -m pytest -n 2 --dist loadfile -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" .
+	rm -rf .venv-wheel/suite && mkdir .venv-wheel/suite && cp -r tests .venv-wheel/suite/tests
+	cd .venv-wheel/suite && ../bin/python -m pytest -n 2 --dist loadfile -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" tests
 
 # Daft wants an older tqdm than .venv has, so what works through it is tested beside it.
 distributed-test: .venv-distributed/installed

@@ -183,7 +183,8 @@ PREFACE = """## The heuristics that routers use today
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-heuristics`, on the runs of `make
 bench-real`. Every row of a table stands on the same held-out rows (the test split); quality
-retained is taken at the classifier's frontier rate, in brackets the 95% interval, bootstrap over groups.
+retained is taken at the classifier's frontier rate, in brackets the 95% interval, bootstrap over
+groups.
 "Lead" is the classifier's value minus the row's, paired.
 
 LiteLLM's scorers are asked by its own code, with their defaults and the query as the user's last

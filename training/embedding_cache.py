@@ -23,9 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.cache_folder import default_cache_folder
 from querytier.classifier.model.encoder import Encoder
-from querytier.files import atomic_file
+from querytier.files import atomic_file, default_cache_folder
 
 __all__ = ["EmbeddingCache"]
 

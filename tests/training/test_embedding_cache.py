@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from querytier.cache_folder import default_cache_folder
 from querytier.classifier.model.encoder import Encoder
+from querytier.files import default_cache_folder
 from querytier.training.embedding_cache import EmbeddingCache
 
 VIEWS = [

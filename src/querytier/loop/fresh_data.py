@@ -15,10 +15,10 @@ from querytier.data.record.merge import Merged, MergeRule, merge, with_lasting_i
 from querytier.data.record.write import RECORD, with_all_splits, write_merged
 from querytier.data.timestamps import utc_time
 from querytier.errors import UsageError
-from querytier.files import atomic_folder
+from querytier.files import atomic_folder, write_json
 from querytier.loop.drift_report import compare_windows
 from querytier.loop.fresh_label_audit import FreshAudit, audit_fresh
-from querytier.loop.rounds import Round, write_json
+from querytier.loop.rounds import Round
 from querytier.pipeline.params import Params
 from querytier.pipeline.scoring import load_to_judge
 

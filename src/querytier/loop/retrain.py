@@ -13,6 +13,7 @@ from typing import Any
 
 from querytier.data.ingest.sources import LogSource
 from querytier.errors import UsageError
+from querytier.files import write_json
 from querytier.loop.fresh_data import (
     MERGE,
     FreshMerge,
@@ -31,7 +32,7 @@ from querytier.loop.round_decision import (
 )
 from querytier.loop.round_gate import GATE, judge
 from querytier.loop.round_inputs import inputs_of, same_inputs
-from querytier.loop.rounds import Loop, Round, write_json
+from querytier.loop.rounds import Loop, Round
 from querytier.pipeline.params import Params
 from querytier.pipeline.stages import evaluate_stage, export_stage, prepare_stage, train_stage
 from querytier.tracking.registry import Registry

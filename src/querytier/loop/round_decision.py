@@ -8,9 +8,9 @@ from typing import Any
 
 from querytier.data.ingest.preparing import read_prepared
 from querytier.eval.report.round_page import render_verdict
-from querytier.files import atomic_file
+from querytier.files import atomic_file, write_json
 from querytier.loop.round_gate import GATE
-from querytier.loop.rounds import VERDICT, Round, write_json
+from querytier.loop.rounds import VERDICT, Round
 
 __all__ = ["PAGE", "json_of", "merge_lines", "nothing_new", "verdict_of", "write_verdict"]
 

@@ -21,6 +21,7 @@ from querytier.eval.gate.absolute import Gate, taken_back
 from querytier.eval.gate.comparisons import Contender
 from querytier.eval.gate.non_inferiority import Margins, compare
 from querytier.eval.gate.served import as_served
+from querytier.files import write_json
 from querytier.loop.contenders import (
     Challenger,
     Champion,
@@ -30,7 +31,7 @@ from querytier.loop.contenders import (
     ranking_by,
 )
 from querytier.loop.fresh_data import record_of
-from querytier.loop.rounds import Round, write_json
+from querytier.loop.rounds import Round
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.params import Params
 from querytier.tracking.tracker import Tracker

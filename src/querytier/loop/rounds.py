@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from querytier.errors import QuerytierError
-from querytier.files import atomic_file
+from querytier.files import write_json
 
-__all__ = ["VERDICT", "Loop", "LoopBusyError", "Round", "fingerprint_of", "write_json"]
+__all__ = ["VERDICT", "Loop", "LoopBusyError", "Round", "fingerprint_of"]
 
 VERDICT = "verdict.json"
 _INPUTS = "inputs.json"
@@ -169,13 +169,6 @@ def fingerprint_of(paths: Sequence[Path]) -> str:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         digests.append(f"{path.name} {content}")
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, complete or not at all."""
-    with atomic_file(path) as scratch:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        scratch.write_text(text + "\n", "utf-8")
 
 
 def _holder() -> dict[str, Any]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from querytier.cache_folder import default_cache_folder
 from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
 from querytier.errors import ArtifactError, UsageError
+from querytier.files import default_cache_folder
 from querytier.tracking.registry import REGISTERED_NAME, RegisteredVersion, Registry
 from querytier.tracking.store import open_store
 
