@@ -19,7 +19,6 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
-from querytier.data.text_view import text_view
 from querytier.eval.curves import gain_curve
 from querytier.eval.intervals import Estimate, Resampling, difference, undefined
 from querytier.eval.metrics import auroc
@@ -73,7 +72,7 @@ def read_set(name: str) -> tuple[Labelled, str]:
     scores = matrix.drop(columns=pair).to_numpy(np.float32)
     own = np.stack([examples.cheap_score, examples.frontier_score])[:, :, np.newaxis]
     copies = (np.isclose(scores, own, atol=0.01).mean(axis=1) >= SAME_MODEL).any(axis=0)
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     blocks = {"minilm3": EmbeddingCache().encode(load_encoder(layers=3), views)}
     about = (
         f"{' against '.join(pair)}; {(~copies).sum()} other models, {copies.sum()} copies left out"

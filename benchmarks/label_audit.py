@@ -20,7 +20,6 @@ from querytier.data.column_map import parse_paths
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
-from querytier.data.text_view import text_view
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import Labelled, Learner
 from querytier.training.label_audit.label_errors import AUDITORS, audit_labels, out_of_fold
@@ -89,7 +88,7 @@ def read_labelled(path: Path, columns: str, cache: Path | None) -> Labelled:
     kept = cache / f"{examples.fingerprint()}.npy" if cache else None
     if kept and kept.is_file():
         return Labelled(examples, {"minilm": np.load(kept)})
-    embeddings = load_encoder().encode([text_view(query) for query in examples.query])
+    embeddings = load_encoder().encode(examples.views())
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, embeddings)

@@ -26,7 +26,6 @@ from querytier.classifier.model.encoder import load_encoder
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
 from querytier.data.ingest.preparing import read_prepared
-from querytier.data.text_view import text_view
 from querytier.eval.certificates.certify import certify
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.metrics import auroc, brier, ece
@@ -224,7 +223,7 @@ def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
     order = np.random.default_rng(SEED).permutation(len(examples))
     examples = examples.where(np.isin(np.arange(len(examples)), order[:MOST_ROWS]))
     classifier = load_to_judge(out / "model").classifier
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     said = [classifier.scores(view) for view in tqdm(views, desc=out.name)]
     pairs = np.array([scores[identity] for identity in examples.id])
     labels = ((pairs[:, 0] < 0.5) & (pairs[:, 1] >= 0.5)).astype(np.float64)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from querytier.data.column_map import PLANNED
 from querytier.data.example import Example
+from querytier.data.text_view import text_view
 
 if TYPE_CHECKING:
     import datasets
@@ -144,6 +145,13 @@ float64, shape (n,)
     def of_split(self, *splits: str) -> Self:
         """Return the rows whose split is among `splits`."""
         return self.where(np.isin(self.split.astype(str), splits))
+
+    def views(self) -> list[str]:
+        """Return the text view of every query: what the classifier reads.
+
+        Computed at each call, so keep the list if a function needs it twice.
+        """
+        return [text_view(query) for query in self.query.tolist()]
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.data.text_view import text_view
 
 __all__ = ["met_before", "rows_name"]
 
@@ -49,4 +48,4 @@ def met_before(examples: Examples, learned: Examples) -> NDArray[np.bool_]:
 
 
 def _views(examples: Examples) -> list[str]:
-    return [text_view(query) for query in examples.query.tolist()]
+    return examples.views()

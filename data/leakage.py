@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from querytier.data.examples import Examples
 from querytier.data.near_duplicates import near_duplicate_links
 from querytier.data.splits import SPLITS
-from querytier.data.text_view import hashed, text_view
+from querytier.data.text_view import hashed
 
 __all__ = ["Settled", "settled"]
 
@@ -68,7 +68,7 @@ def settled(recorded: Examples, fresh: Examples, threshold: float | None) -> Set
 
 
 def _links(rows: Examples, threshold: float | None) -> Indices:
-    views = [text_view(query) for query in rows.query.tolist()]
+    views = rows.views()
     parts = [_same(rows.group.tolist()), _same([hashed(view) for view in views])]
     if threshold is not None:
         parts.append(near_duplicate_links(views, threshold))

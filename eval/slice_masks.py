@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.data.text_view import is_truncated, text_view
+from querytier.data.text_view import is_truncated
 
 __all__ = ["script_of", "slice_masks"]
 
@@ -34,9 +34,8 @@ def slice_masks(examples: Examples, fewest_rows: int = 30) -> dict[str, Mask]:
     dict of str to ndarray of bool, shape (n,)
         Slices of one kind do not overlap. Rows without a value are in no slice of that kind.
     """
-    queries = [str(query) for query in examples.query]
-    views = [text_view(query) for query in queries]
-    truncated = np.array([is_truncated(query) for query in queries])
+    views = examples.views()
+    truncated = np.array([is_truncated(query) for query in examples.query.tolist()])
     masks = {
         **_by_value("domain", examples.domain),
         **_by_value("language", examples.language),

@@ -72,6 +72,11 @@ def test_examples_come_back_from_parquet_as_they_were(tmp_path):
     assert examples.dataset().features["cheap_score"].dtype == "float64"
 
 
+def test_the_views_are_what_the_classifier_reads_of_each_query():
+    queries = ["  two\nwords ", "<system-reminder>x</system-reminder>a question"]
+    assert Examples.of([example(query) for query in queries]).views() == ["two words", "a question"]
+
+
 def test_the_fingerprint_sees_every_value_and_no_order():
     rows = [example("a"), example("b")]
     fingerprint = Examples.of(rows).fingerprint()

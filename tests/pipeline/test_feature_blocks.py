@@ -12,7 +12,6 @@ from querytier.classifier.model.terms import TermTable
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.data.text_view import text_view
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.params import TrainParams
 from querytier.pipeline.principal_components import principal_components
@@ -35,7 +34,7 @@ def examples(scored_log):
 @pytest.fixture(scope="module")
 def blocks(encoder, examples):
     """Return blocks of all encoders, the static one of a small vocabulary."""
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     static = distil(encoder, views, words=150, dimension=16, seed=0, epochs=0)
     features = {}
     encoders = {"minilm": encoder, "minilm3": load_encoder(layers=3), "static": static}
@@ -72,7 +71,7 @@ def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, nam
         LinearLearner((f"{name}-terms",), 1.0),
         BoostedTrees((f"{name}-components",)),
     )
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     labelled = blocks.labelled(examples)
     for learner in learners:
         recipe = Recipe((learner,), "p_frontier")

@@ -17,7 +17,6 @@ import numpy as np
 from querytier.classifier.model.encoder import Encoder, open_encoder, weights_sha256
 from querytier.classifier.tokens import ViewTokenizer
 from querytier.data.examples import Examples
-from querytier.data.text_view import text_view
 from querytier.errors import MissingExtraError, TrainingError, UsageError
 from querytier.files import atomic_file, atomic_folder
 from querytier.training.baselines import group_folds
@@ -284,7 +283,7 @@ def _dataset(rows: Examples, tokenizer: ViewTokenizer) -> "datasets.Dataset":
 
     gain = rows.frontier_score - rows.cheap_score
     targets = np.stack([rows.needs_frontier, gain, rows.weight / rows.weight.mean()], axis=1)
-    token_ids = [tokenizer.token_ids(text_view(query)) for query in rows.query]
+    token_ids = [tokenizer.token_ids(view) for view in rows.views()]
     return datasets.Dataset.from_dict({"query": token_ids, "label": targets.astype(np.float32)})
 
 

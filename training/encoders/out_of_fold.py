@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from querytier.classifier.model.encoder import Encoder
 from querytier.classifier.model.nets import Linear
 from querytier.data.examples import Examples
-from querytier.data.text_view import text_view
 from querytier.training.baselines import group_folds
 from querytier.training.checkpoints import NOTHING_KEPT, Kept
 from querytier.training.encoders.fine_tuning import fine_tuned
@@ -113,4 +112,4 @@ def _outputs(encoder: Encoder, rows: Examples) -> Linear:
 
 
 def _embeddings(encoder: Encoder, rows: Examples) -> NDArray[np.float32]:
-    return encoder.encode([text_view(query) for query in rows.query])
+    return encoder.encode(rows.views())

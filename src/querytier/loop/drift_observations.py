@@ -16,7 +16,7 @@ from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
 from querytier.data.near_duplicates import near_duplicate_links
 from querytier.data.splits import joined_groups
-from querytier.data.text_view import hashed, is_truncated, text_view
+from querytier.data.text_view import hashed, is_truncated
 from querytier.errors import ArtifactError
 from querytier.eval.drift.windows import Observed
 from querytier.eval.slice_masks import script_of
@@ -62,7 +62,7 @@ def observe(
         If the graph has no embeddings.
     """
     examples = Examples.concatenated(windows)
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     seen = _Seen.by(classifier, views)
     surface, names, unknown = _surface(classifier, views, seen.token_ids)
     capped = [len(ids) >= classifier.manifest.max_tokens for ids in seen.token_ids]
@@ -164,7 +164,7 @@ def _rarity(counts: Counter[str]) -> Callable[[str], tuple[int, str]]:
 
 def _names(examples: Examples) -> NDArray[np.object_]:
     """Return the groups' names; what has none is alone, unless its view is another's."""
-    views = (f"{hashed(text_view(query)):016x}" for query in examples.query)
+    views = (f"{hashed(view):016x}" for view in examples.views())
     pairs = zip(examples.group, views, strict=True)
     return np.array([group or view for group, view in pairs], dtype=str)
 

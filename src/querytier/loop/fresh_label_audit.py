@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from querytier.data.examples import Examples
-from querytier.data.text_view import text_view
 from querytier.errors import TrainingError
 from querytier.files import atomic_file
 from querytier.pipeline.param_sections import AuditFreshParams
@@ -148,7 +147,7 @@ def embedded(examples: Examples) -> Labelled:
     from querytier.classifier.model.encoder import load_encoder
     from querytier.training.embedding_cache import EmbeddingCache
 
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     return Labelled(examples, {"minilm": EmbeddingCache().encode(load_encoder(), views)})
 
 

@@ -21,7 +21,7 @@ from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.data.near_duplicates import near_duplicate_links
 from querytier.data.splits import joined_groups
-from querytier.data.text_view import hashed, text_view
+from querytier.data.text_view import hashed
 from querytier.errors import LogError, UsageError
 from querytier.eval.active_learning import (
     REASONS,
@@ -242,7 +242,7 @@ def _costs(examples: Examples, params: Params) -> tuple[Floats, bool]:
 
 def _groups(waiting: Examples, covered: Examples, params: Params) -> NDArray[np.object_]:
     """Return one group for near copies; first those that wait, then those that have a label."""
-    views = [text_view(query) for query in [*waiting.query, *covered.query]]
+    views = [*waiting.views(), *covered.views()]
     hashes = np.array([hashed(view) for view in views], dtype=np.uint64)
     threshold, links = params.prepare.near_duplicate_threshold, None
     if threshold is not None and len(views) <= params.prepare.near_duplicate_rows:
@@ -252,14 +252,14 @@ def _groups(waiting: Examples, covered: Examples, params: Params) -> NDArray[np.
 
 
 def _scores(router: Router, examples: Examples) -> Floats:
-    found = (router.classifier.scores(text_view(query)) for query in examples.query)
+    found = (router.classifier.scores(view) for view in examples.views())
     return np.array([one.decision_score for one in found], dtype=np.float64)
 
 
 def _unit(router: Router, examples: Examples) -> Vectors:
     if not len(examples):
         return np.empty((0, 1), dtype=np.float32)
-    embeddings = embed_all(router, [text_view(query) for query in examples.query])
+    embeddings = embed_all(router, examples.views())
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.asarray(embeddings / np.maximum(lengths, 1e-12), dtype=np.float32)
 

@@ -30,7 +30,6 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.sources import LogSource
-from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.certificates.sample_size import Plan
 from querytier.eval.report.recalibration_page import render_markdown, render_page
@@ -185,7 +184,7 @@ def _target(manifest: Manifest, params: Params) -> float:
 
 def _said(router: Router, examples: Examples) -> tuple[Floats, Floats]:
     """Return p_frontier and decision score of every query, as they are served."""
-    scores = [router.classifier.scores(text_view(query)) for query in examples.query]
+    scores = [router.classifier.scores(view) for view in examples.views()]
     return (
         np.array([one.p_frontier for one in scores], dtype=np.float64),
         np.array([one.decision_score for one in scores], dtype=np.float64),
@@ -194,7 +193,7 @@ def _said(router: Router, examples: Examples) -> tuple[Floats, Floats]:
 
 def _calibration(source: Path, examples: Examples, section: RecalibrateParams) -> FittedCalibration:
     rows = examples.of_split("calibration")
-    log_odds = log_odds_before_calibration(source, [text_view(query) for query in rows.query])
+    log_odds = log_odds_before_calibration(source, rows.views())
     return fit_calibrator(
         log_odds,
         rows.needs_frontier,
@@ -211,7 +210,7 @@ def _new_scores(
     """Return the decision scores once calibrated; an expected gain stays as it is."""
     if load_to_judge(source).classifier.manifest.decision_score == "gain":
         return said[1]
-    views = [text_view(query) for query in examples.query]
+    views = examples.views()
     logits = found.calibrator.logits(log_odds_before_calibration(source, views))
     return np.asarray(1 / (1 + np.exp(-logits)))
 

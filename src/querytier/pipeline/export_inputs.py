@@ -16,7 +16,6 @@ from querytier.classifier.model.features import Features
 from querytier.classifier.model.head import Blocks
 from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
-from querytier.data.text_view import text_view
 from querytier.pipeline.params import Params
 from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fit import Fitted, recalibrated
@@ -37,8 +36,8 @@ def quantising_of(
     if wanted == "fp32" or not len(calibration):
         return None
     # Labels are for calibrating; whether a decision changes can be seen on any query.
-    more = train.query[: max(0, params.export.drift_texts - len(calibration))]
-    views = [text_view(query) for query in [*calibration.query, *more]]
+    more = np.arange(len(train)) < params.export.drift_texts - len(calibration)
+    views = [*calibration.views(), *train.where(more).views()]
 
     def recalibrate(blocks: Blocks) -> Calibrated:
         known = {name: block[: len(calibration)] for name, block in blocks.items()}
@@ -58,7 +57,7 @@ def typical_queries(out: Path, examples: Examples) -> TypicalQueries:
     """Return what the graph learns typical queries from, as `train_stage` left it in `out`."""
     known = examples.of_split("train", "calibration")
     embeddings = np.load(out / "train" / "embeddings.npy")
-    views = [text_view(query) for query in examples.of_split("calibration").query]
+    views = examples.of_split("calibration").views()
     return TypicalQueries(embeddings[known.split == "train"], views)
 
 

@@ -9,7 +9,6 @@ from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.text_view import text_view
 from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.evaluation_run import Assessment, assess
 from querytier.pipeline.metrics_file import metrics_of
@@ -92,7 +91,7 @@ def audit_logs(
         reading = replace(reading, redaction="on")
     quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
     examples, _ = read_unsplit(sources, reading, quarantine, planned=True)
-    embeddings = load_encoder().encode([text_view(query) for query in examples.query])
+    embeddings = load_encoder().encode(examples.views())
     labelled = Labelled(examples, {"minilm": embeddings})
     suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)
     write_suspects(suspects, out)

@@ -17,7 +17,6 @@ from querytier.classifier.model.nets import Linear
 from querytier.classifier.model.surface import SurfaceTable, surface_table
 from querytier.classifier.model.terms import TermTable
 from querytier.data.examples import Examples
-from querytier.data.text_view import text_view
 from querytier.pipeline.params import TrainParams
 from querytier.pipeline.principal_components import principal_components
 from querytier.training.baselines import Labelled
@@ -63,7 +62,7 @@ class FeatureBlocks:
         components. There are MiniLM and its first three layers, the encoder that the parameters
         name, and from the budget "standard" on a static encoder distilled on their views.
         """
-        views = [text_view(query) for query in examples.query]
+        views = examples.views()
         encoders = {MINILM: load_encoder(), MINILM3: load_encoder(layers=3)}
         if section.encoder is not None:
             encoders[NAMED] = open_encoder(section.encoder)
@@ -102,7 +101,7 @@ class FeatureBlocks:
             epochs=_TUNED_EPOCHS,
             keep_layers=None if named else range(_TUNED_LAYERS),
         )
-        views = [text_view(query) for query in train.query]
+        views = train.views()
         features = replace(_fitted(TUNED, tuned.encoder, views), outputs=tuned.outputs)
         return replace(
             self, features={**self.features, TUNED: features}, out_of_fold=tuned.out_of_fold
@@ -136,7 +135,7 @@ class FeatureBlocks:
 
     def labelled(self, examples: Examples) -> Labelled:
         """Return examples with their blocks of features; embeddings are kept between runs."""
-        views = [text_view(query) for query in examples.query]
+        views = examples.views()
         blocks: dict[str, Any] = {}
         for one in self.features.values():
             blocks |= one.beside(EmbeddingCache().encode(one.encoder, views), views)

@@ -20,7 +20,6 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.engines import Engine, LocalEngine
 from querytier.data.ingest.log_batches import LogAccount, log_batches
 from querytier.data.ingest.sources import LogSource
-from querytier.data.text_view import text_view
 from querytier.data.values import query_of, text_of
 from querytier.errors import UsageError
 from querytier.files import atomic_file
@@ -122,7 +121,7 @@ def embedded(router: Router, examples: Examples) -> "Labelled":
     """Return examples with the embeddings of their text views, from the graph."""
     from querytier.training.baselines import Labelled
 
-    embeddings = embed_all(router, [text_view(query) for query in examples.query])
+    embeddings = embed_all(router, examples.views())
     return Labelled(examples, {"graph": embeddings})
 
 

@@ -33,7 +33,6 @@ from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import Splitting, prepare, read_prepared
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.text_view import text_view
 from querytier.errors import UsageError
 from querytier.eval.gate.absolute import absolute_gate, taken_back
 from querytier.eval.rankings import Ranking, probability_ranking
@@ -152,7 +151,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         )
         fitted.write(new)
         np.save(new / "embeddings.npy", labelled.blocks[fitted.recipe.encoder])
-        timed = [text_view(query) for query in train.query[:_TIMED_QUERIES]]
+        timed = train.where(np.arange(len(train)) < _TIMED_QUERIES).views()
         log_candidates(tracker, fitted, blocks.encoder_ms(timed))
         by_rule = f"the first within one standard error of the best {fitted.metric}"
         why = by_rule if section.candidate is None else "named by train.candidate"
