@@ -7,8 +7,10 @@ import re
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 from querytier import __version__
+from querytier.cli.main import app
 from querytier.data.examples import Examples
 from querytier.serve import Router
 
@@ -16,7 +18,6 @@ ESTIMATES = ["auroc", "average_precision", "apgr", "cpt50", "cpt80"]
 NUMBERS = ["brier", "ece", "frontier_rate", "quality_retained", "cost_saved"]
 ROWS = ["classifier", "keyword_heuristic", "length", "constant", "shuffled_decisions"]
 ROWS += ["tfidf_lr", "knn", "domain_prior", "oracle"]
-VERBS = ["run", "prepare", "train", "export", "evaluate", "score", "decide", "show"]
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,51 @@ def metrics(run_dir):
     return json.loads((run_dir / "metrics.json").read_text())
 
 
-def test_version_and_help(call):
+def verbs_of(group, *words):
+    """Return every verb of the command line, as the words that call it, with its command."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from verbs_of(command, *words, name)
+        else:
+            yield (*words, name), command
+
+
+VERBS = dict(verbs_of(typer.main.get_command(app)))
+
+
+def test_the_version_is_printed(call):
     assert call("--version") == (0, f"querytier {__version__}\n", "")
-    for verb in VERBS:
-        code, out, _ = call(verb, "--help")
-        assert code == 0
-        assert f"Example: querytier {verb}" in re.sub(r"\s+", " ", out)
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_the_help_of_a_verb_has_an_example(call, words):
+    code, out, _ = call(*words, "--help")
+    assert code == 0
+    assert f"Example: querytier {' '.join(words)}" in re.sub(r"\s+", " ", out)
+
+
+def test_help_has_panels_and_whole_descriptions(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = call("--help")
+    assert code == 0
+    assert re.findall(r"^(\w+):$", out, re.MULTILINE) == [
+        "Options",
+        "Start",
+        "Pipeline",
+        "Champion",
+        "Data",
+    ]
+    assert "..." not in out.split("Options:")[1]
+    text = re.sub(r"\s+", " ", out)
+    for words, command in VERBS.items():
+        sentence = command.help.split("\n\n")[0].split(". ")[0].rstrip(".")
+        assert f" {' '.join(words)} {sentence}." in text
+
+
+@pytest.mark.parametrize(("old", "new"), [("plan", "sample-size")])
+def test_a_renamed_verb_says_its_new_name(call, old, new):
+    code, _, err = call(old, "runs/first")
+    assert (code, err) == (2, f"querytier: `querytier {old}` is now `querytier {new}`\n")
 
 
 def test_a_run_leaves_metrics_report_artifact_and_tracking_store(run_dir):

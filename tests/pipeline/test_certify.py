@@ -99,7 +99,7 @@ def test_what_has_lapsed_is_certified_again_by_the_same_question(certifiable, ca
 def test_rows_that_the_artifact_may_have_learned_from_certify_nothing(certifiable, call):
     path = certifiable / "data" / "summary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "fingerprint": "0" * 64}))
-    for verb in (("certify",), ("plan", "--target-cheap-share", "0.5")):
+    for verb in (("certify",), ("sample-size", "--target-cheap-share", "0.5")):
         code, _, err = call(*verb, certifiable, "--alpha", "0.6")
         assert code == 2
         assert "was not trained on what" in err
@@ -122,13 +122,15 @@ def test_a_run_without_rows_to_certify_on_is_told_so(run_dir, tmp_path, call):
 
 def test_a_plan_says_what_is_missing_and_what_it_costs(certifiable, call):
     options = ["--target-cheap-share=0.5", "--alpha=0.3", "--price-per-label=0.25", "--json"]
-    code, out, _ = call("plan", certifiable, *options)
+    code, out, _ = call("sample-size", certifiable, *options)
     assert code == 0
     found = json.loads(out)
     assert found["status"] in {"reachable", "unreachable"}
     if found["more"] is not None:
         assert found["price"] == pytest.approx(0.25 * found["more"])
-    code, out, _ = call("plan", certifiable, "--target-cheap-share", "0.9", "--alpha", "0.01")
+    code, out, _ = call(
+        "sample-size", certifiable, "--target-cheap-share", "0.9", "--alpha", "0.01"
+    )
     assert (code, "unreachable: " in out) == (0, True)
 
 

@@ -1,4 +1,4 @@
-"""The verbs `querytier certify` and `querytier plan`: what a threshold promises, at what price."""
+"""The verbs `certify` and `sample-size`: a promise about a threshold, and the labels it takes."""
 
 import json
 from pathlib import Path
@@ -8,17 +8,20 @@ import typer
 
 from querytier.cli.log_options import say
 
-__all__ = ["Alpha", "Delta", "certify", "plan"]
+__all__ = ["Alpha", "Delta", "certify", "sample_size"]
 
-Run = Annotated[Path, typer.Argument(metavar="DIR", help="What --out of a run was.")]
+Run = Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")]
 Alpha = Annotated[
-    float | None, typer.Option("--alpha", help="The largest risk among queries sent cheap.")
+    float | None,
+    typer.Option("--alpha", help="Largest risk to promise among queries sent to the cheap tier."),
 ]
 Delta = Annotated[
-    float | None, typer.Option("--delta", help="The largest chance that the promise is wrong.")
+    float | None,
+    typer.Option("--delta", help="Largest probability that the promise is wrong."),
 ]
 Params = Annotated[
-    Path | None, typer.Option("--params", metavar="FILE", help="A params file; section certify.")
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="A params.yaml; its section certify is used."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -30,49 +33,57 @@ def certify(
     params: Params = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the threshold that sends the most queries cheap at a promised risk; exit 1: none."""
+    """Certify the risk of a run's threshold. Exit code 1 if it is refused.
+
+    Chooses the threshold that sends the most queries to the cheap tier while its risk is at most
+    alpha, and writes it into the artifact with the certificate.
+    """
     from querytier.pipeline.certification import certify_artifact
     from querytier.pipeline.params import read_params, with_section
 
     section = with_section(read_params(params), "certify", alpha=alpha, delta=delta).certify
-    made = certify_artifact(out, section)
-    found = made.certification
+    certified = certify_artifact(out, section)
+    certification = certified.certification
     if as_json:
-        typer.echo(json.dumps({**found.to_dict(), "attempts": made.attempt.number}))
+        record = {**certification.to_dict(), "attempts": certified.attempt.number}
+        typer.echo(json.dumps(record))
     else:
-        for line in made.lines():
+        for line in certified.lines():
             say(line)
-    if not found.granted:
+    if not certification.granted:
         raise typer.Exit(1)
 
 
-def plan(
+def sample_size(
     out: Run,
     target_cheap_share: Annotated[
         float,
-        typer.Option("--target-cheap-share", help="Share of the traffic to go cheap."),
+        typer.Option(
+            "--target-cheap-share", help="Share of the queries that the cheap tier is to get."
+        ),
     ],
     alpha: Alpha = None,
     delta: Delta = None,
     price_per_label: Annotated[
-        float | None, typer.Option("--price-per-label", help="Of both answers and their judgement.")
+        float | None,
+        typer.Option("--price-per-label", help="Cost of one label: both answers and judging them."),
     ] = None,
     params: Params = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how many more labelled queries would certify a cheap share, and at what price."""
-    from querytier.pipeline.certification import plan_labels
+    """Estimate how many more labels a certificate needs."""
+    from querytier.pipeline.certification import plan_sample_size
     from querytier.pipeline.params import read_params, with_section
 
     section = with_section(read_params(params), "certify", alpha=alpha, delta=delta).certify
-    found = plan_labels(out, section, target_cheap_share, price_per_label)
+    plan = plan_sample_size(out, section, target_cheap_share, price_per_label)
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps(plan.to_dict()))
         return
-    say(f"{found.status}: {found.reason}")
-    say(f"labelled and waiting to be certified on: {found.labelled} groups")
-    if found.more is not None:
-        price = "" if found.price is None else f", {found.price:,.2f} at your price"
-        say(f"{found.more} more are needed (power {found.power:.0%}){price}")
-    today = "nothing" if found.share_today is None else f"{found.share_today:.0%} cheap"
-    say(f"what the labelled ones can be expected to certify today: {today}")
+    say(f"{plan.status}: {plan.reason}")
+    say(f"labelled groups in the certification split: {plan.labelled}")
+    if plan.more is not None:
+        price = "" if plan.price is None else f", {plan.price:,.2f} at your price"
+        say(f"{plan.more} more are needed (power {plan.power:.0%}){price}")
+    today = "nothing" if plan.share_today is None else f"{plan.share_today:.0%} cheap"
+    say(f"expected to be certified with today's labels: {today}")

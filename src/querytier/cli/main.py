@@ -1,13 +1,14 @@
 """The command line: `querytier VERB`; exit code 0, 1 (the run failed) or 2 (the call is wrong)."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from querytier import __version__
 from querytier.cli.artifact import artifact_app
-from querytier.cli.certify import certify, plan
+from querytier.cli.certify import certify, sample_size
 from querytier.cli.data import data_app
 from querytier.cli.decide import decide, score
 from querytier.cli.drift import drift
@@ -19,18 +20,49 @@ from querytier.cli.registry import rollback, trace
 from querytier.cli.retrain import retrain
 from querytier.cli.select_queries import plan_labels
 from querytier.cli.serve import serve
-from querytier.errors import MissingExtraError, QuerytierError
+from querytier.errors import MissingExtraError, QuerytierError, UsageError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Learn from a router's logs which queries need the frontier model; decide in its path.",
-)
-
+# The verbs by panel of `querytier --help`, each with an example. A function's name is the verb's.
+_VERBS: dict[str, dict[Any, str]] = {
+    "Start": {
+        run: "run logs.jsonl.gz --map query=prompt,cheap_score=weak,frontier_score=strong "
+        "--out runs/first",
+        decide: 'decide "Where is my order?" --artifact runs/first/model',
+        score: "score logs.jsonl --map query=prompt,id=id --artifact runs/first/model "
+        "--out scores.csv",
+        serve: "serve --artifact runs/first/model --port 8321",
+        show: 'show runs/first --query "Where is my order?"',
+    },
+    "Pipeline": {
+        prepare: "prepare --params params.yaml --out artifacts",
+        train: "train --params params.yaml --out artifacts",
+        export: "export --params params.yaml --out artifacts",
+        evaluate: "evaluate other.jsonl --map query=prompt,needs_frontier=label "
+        "--artifact runs/first/model --out runs/other",
+        crossval: "crossval few.jsonl --map query=prompt,needs_frontier=label --folds 5 "
+        "--out runs/crossval",
+        certify: "certify runs/first --alpha 0.1 --delta 0.1",
+        sample_size: "sample-size runs/first --target-cheap-share 0.7 --alpha 0.05",
+    },
+    "Champion": {
+        gate: "gate --champion runs/first --challenger runs/second",
+        retrain: "retrain --logs decisions/ --out loop",
+        drift: "drift runs/first --logs new.jsonl --out runs/drift",
+        recalibrate: "recalibrate runs/first --logs paired.jsonl "
+        "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped",
+        rollback: "rollback --dry-run",
+        trace: "trace 4b1f0c --log logs",
+        plan_labels: "plan-labels traffic.jsonl --artifact runs/first/model --budget 25 "
+        "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl",
+        off_policy: "off-policy router.jsonl --artifact runs/first/model "
+        "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy",
+    },
+}
+# Verbs that scripts may still call by their old name. None of them was released, so they only say
+# the new name instead of running it.
+_RENAMED = {"plan": "sample-size"}
 _OFFLINE_PACKAGES = frozenset(
     {
         "datasets",
@@ -51,51 +83,44 @@ _OFFLINE_PACKAGES = frozenset(
     }
 )
 
-app.command(
-    epilog="Example: querytier run logs.jsonl.gz "
-    "--map query=prompt,cheap_score=weak,frontier_score=strong --out runs/first"
-)(run)
-app.command(epilog="Example: querytier prepare --params params.yaml --out artifacts")(prepare)
-app.command(epilog="Example: querytier train --params params.yaml --out artifacts")(train)
-app.command(epilog="Example: querytier export --params params.yaml --out artifacts")(export)
-app.command(
-    epilog="Example: querytier evaluate other.jsonl --map query=prompt,needs_frontier=label "
-    "--artifact runs/first/model --out runs/other"
-)(evaluate)
-app.command(epilog='Example: querytier show runs/first --query "Where is my order?"')(show)
-app.command(
-    epilog="Example: querytier crossval few.jsonl --map query=prompt,needs_frontier=label "
-    "--folds 5 --out runs/crossval"
-)(crossval)
-app.command(epilog="Example: querytier gate --champion runs/first --challenger runs/second")(gate)
-app.command(epilog="Example: querytier certify runs/first --alpha 0.1 --delta 0.1")(certify)
-app.command(epilog="Example: querytier plan runs/first --target-cheap-share 0.7 --alpha 0.05")(plan)
-app.command(epilog="Example: querytier rollback --dry-run")(rollback)
-app.command(epilog="Example: querytier trace 4b1f0c --log logs")(trace)
-app.command(epilog="Example: querytier retrain --logs decisions/ --out loop")(retrain)
-app.command(epilog="Example: querytier drift runs/first --logs new.jsonl --out runs/drift")(drift)
-app.command(
-    epilog="Example: querytier plan-labels traffic.jsonl --artifact runs/first/model --budget 25 "
-    "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl"
-)(plan_labels)
-app.command(
-    epilog="Example: querytier recalibrate runs/first --logs paired.jsonl "
-    "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped"
-)(recalibrate)
-app.command(
-    epilog="Example: querytier off-policy router.jsonl --artifact runs/first/model "
-    "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy"
-)(off_policy)
-app.command(
-    epilog="Example: querytier score logs.jsonl --map query=prompt,id=id "
-    "--artifact runs/first/model --out scores.csv"
-)(score)
-app.command(epilog='Example: querytier decide "Where is my order?" --artifact runs/first/model')(
-    decide
+
+class _Verbs(TyperGroup):
+    """The verbs by panel, without boxes; typer has panels only with rich's markup."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a verb; an old name is an error that says the new one."""
+        if cmd_name in _RENAMED:
+            raise UsageError(f"`querytier {cmd_name}` is now `querytier {_RENAMED[cmd_name]}`")
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the first sentence of each verb, whole; `data` and `artifact` show their verbs."""
+        panels: dict[Any, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            inner = command.commands.items() if isinstance(command, TyperGroup) else ()
+            shown = [(f"{name} {verb}", one) for verb, one in inner] or [(name, command)]
+            panels.setdefault(command.rich_help_panel, []).extend(  # type: ignore[attr-defined]
+                (title, one.get_short_help_str(200)) for title, one in shown
+            )
+        widest = max(len(title) for rows in panels.values() for title, _ in rows)
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl([(title.ljust(widest), text) for title, text in rows])
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Learn from router logs which queries need the frontier model, and route by it.",
 )
-app.command(epilog="Example: querytier serve --artifact runs/first/model --port 8321")(serve)
-app.add_typer(artifact_app, name="artifact")
-app.add_typer(data_app, name="data")
+for _panel, _verbs in _VERBS.items():
+    for _verb, _example in _verbs.items():
+        app.command(rich_help_panel=_panel, epilog=f"Example: querytier {_example}")(_verb)
+app.add_typer(artifact_app, name="artifact", rich_help_panel="Champion")
+app.add_typer(data_app, name="data", rich_help_panel="Data")
 
 
 def main() -> None:
@@ -116,7 +141,7 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _querytier(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
     ] = False,
 ) -> None:
     if version:

@@ -37,7 +37,7 @@ from querytier.eval.staleness import measured, staleness
 from querytier.files import atomic_file
 from querytier.loop.pair_labels import NewPair, prepare_new_pair
 from querytier.loop.recalibrated import Recalibrated
-from querytier.pipeline.certification import Certified, certify_artifact, plan_labels
+from querytier.pipeline.certification import Certified, certify_artifact, plan_sample_size
 from querytier.pipeline.param_sections import RecalibrateParams
 from querytier.pipeline.params import CertifyParams, Params
 from querytier.pipeline.run_records import version_tags
@@ -251,7 +251,7 @@ def _plan(
     if certified is None or certified.certification.granted:
         return None
     try:
-        return plan_labels(out, certify, 1 - target, None)
+        return plan_sample_size(out, certify, 1 - target, None)
     except ValueError:  # graded losses, of which no plan is made
         return None
 

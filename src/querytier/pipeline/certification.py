@@ -19,7 +19,7 @@ from querytier.pipeline.params import CertifyParams
 from querytier.pipeline.scoring import decide_all, load_trained_on
 from querytier.serve import Router
 
-__all__ = ["Certified", "certify_artifact", "plan_labels"]
+__all__ = ["Certified", "certify_artifact", "plan_sample_size"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _certificate(
     return Certificate(found.status, reason, {**details, **added})
 
 
-def plan_labels(
+def plan_sample_size(
     out: Path, params: CertifyParams, target_cheap_share: float, price_per_label: float | None
 ) -> Plan:
     """Say how many more labels would certify a cheap share; errors as in `certify_artifact`."""
