@@ -102,7 +102,7 @@ class Router:
         classifier = Classifier.load(path)
         until = _certified_until(Path(path), classifier.manifest)
         router = cls(classifier, settings or RouterSettings(), until)
-        if router.settings.least_typicality and not router.classifier.tells_typicality:
+        if router.settings.least_typicality and not router.classifier.has_typicality:
             raise ArtifactError(
                 f"{path} cannot tell how typical a query is, and least_typicality is "
                 f"{router.settings.least_typicality:g}: train on a log that leaves calibration "

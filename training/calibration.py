@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.model.calibrator import Calibrator
+from querytier.classifier.model.calibrator import Calibrator, sigmoid
 from querytier.training.platt import fit_platt, smoothed_targets
 
 __all__ = ["FittedCalibration", "Method", "fit_calibrator"]
@@ -167,12 +167,12 @@ class _Rows:
             return _log_loss(features @ coefficients, targets, shares)
 
         def slope(coefficients: Floats) -> Floats:
-            errors = _sigmoid(features @ coefficients) - targets
+            errors = sigmoid(features @ coefficients) - targets
             return np.asarray(features.T @ (shares * errors))
 
         def curvature(coefficients: Floats) -> Floats:
             z = features @ coefficients
-            steepness = shares * _sigmoid(z) * _sigmoid(-z)
+            steepness = shares * sigmoid(z) * sigmoid(-z)
             return np.asarray((features.T * steepness) @ features)
 
         # With Newton steps, as beta calibration's columns are close to collinear.
@@ -182,10 +182,6 @@ class _Rows:
             loss, start, jac=slope, hess=curvature, method="trust-exact", options=options
         )
         return [float(value) for value in found.x / sizes]
-
-
-def _sigmoid(z: Floats) -> Floats:
-    return np.asarray(np.exp(-np.logaddexp(0, -z)))
 
 
 def _log_loss(logits: Floats, needs_frontier: Floats, weights: Floats) -> float:

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.export.precision import Calibrated
-from querytier.classifier.model.head import Blocks, Heads
+from querytier.classifier.model.head import Blocks, Calibrated, Heads
 from querytier.data.examples import Examples
 from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
 from querytier.training.calibration import FittedCalibration, Method, fit_calibrator
@@ -223,7 +222,7 @@ def _venn_abers(
     heads: Heads, chosen: Candidate, train: Examples, asked: "_Asked"
 ) -> dict[str, float]:
     assert chosen.log_odds is not None
-    p_frontier = 1 / (1 + np.exp(-heads.calibrator.logits(asked.log_odds)))
+    p_frontier = heads.calibrator.probabilities(asked.log_odds)
     check = venn_abers_check(chosen.log_odds, train.needs_frontier, asked.log_odds, p_frontier)
     return asdict(check)
 
@@ -242,7 +241,7 @@ class _Asked:
         """Return what is compared with the threshold, once calibrated."""
         if calibrated.ranks_by == "gain":
             return self.ranking
-        return np.asarray(1 / (1 + np.exp(-calibrated.calibrator.logits(self.log_odds))))
+        return calibrated.calibrator.probabilities(self.log_odds)
 
 
 def _asked(chosen: Candidate, heads: Heads, train: Labelled, held_out: Labelled) -> _Asked:

@@ -23,7 +23,6 @@ from querytier.classifier.export.model_card import model_card
 from querytier.classifier.export.onnx_graph import OPSET, trace, write_graph
 from querytier.classifier.export.parity import check_parity, check_typicality, tolerance_for
 from querytier.classifier.export.precision import (
-    Calibrated,
     Encoded,
     Quantising,
     choose_precision,
@@ -39,6 +38,7 @@ from querytier.classifier.manifest import (
     dump_manifest,
 )
 from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Calibrated
 from querytier.classifier.model.typicality import FEWEST_TYPICAL, Typicality
 from querytier.classifier.model.words import cuts_words
 from querytier.classifier.runtime import Classifier, open_session

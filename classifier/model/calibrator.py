@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.model.onnx_nodes import Nodes
 
-__all__ = ["Calibrator"]
+__all__ = ["Calibrator", "sigmoid"]
 
 Floats = NDArray[np.float64]
 
@@ -62,6 +62,10 @@ class Calibrator:
         straight = self.rising * np.minimum(z, 0) + self.falling * np.maximum(z, 0)
         return np.asarray(straight + (self.falling - self.rising) * bend + self.offset)
 
+    def probabilities(self, z: NDArray[np.floating]) -> Floats:
+        """Return calibrated probabilities, in [0, 1], of log-odds of any shape."""
+        return sigmoid(self.logits(z))
+
     def add_to(self, nodes: Nodes, logits: str) -> str:
         """Add it to a graph, for log-odds of shape (n, 1); return the name of the calibrated."""
         if self.rising == self.falling:
@@ -72,3 +76,15 @@ class Calibrator:
         parts = nodes.add("Concat", [*straight, bend], axis=1)
         weights = np.array([[self.rising, self.falling, self.falling - self.rising]])
         return nodes.gemm(parts, weights, np.array([self.offset]))
+
+
+def sigmoid(z: NDArray[np.floating]) -> Floats:
+    """Return the probabilities of log-odds of any shape.
+
+    Examples
+    --------
+    >>> sigmoid(np.array([-1e4, 0.0, 1e4])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    # 1 / (1 + exp(-z)) overflows below z = -709.
+    return np.asarray(np.exp(-np.logaddexp(0, -z.astype(np.float64))))

@@ -11,7 +11,7 @@ from querytier.classifier.model.calibrator import Calibrator
 from querytier.classifier.model.nets import NETS, Net
 from querytier.classifier.model.onnx_nodes import Nodes
 
-__all__ = ["Blocks", "Heads", "Member", "gain_of", "side_by_side"]
+__all__ = ["Blocks", "Calibrated", "Heads", "Member", "gain_of", "side_by_side"]
 
 Floats = NDArray[np.float64]
 # Features by the name of their block, each of shape (n, d), float32, dense or sparse.
@@ -80,7 +80,7 @@ class Heads:
 
     def p_frontier(self, blocks: Blocks) -> Floats:
         """Return calibrated probabilities in [0, 1], shape (n,)."""
-        return np.asarray(1 / (1 + np.exp(-self.calibrator.logits(self.log_odds(blocks)))))
+        return self.calibrator.probabilities(self.log_odds(blocks))
 
     def decision_scores(self, blocks: Blocks) -> Floats:
         """Return what is compared with the threshold, shape (n,)."""
@@ -153,6 +153,20 @@ class Heads:
             assert need is not None
             members.append(Member(tuple(member["blocks"]), need, net(place, "gain")))
         return cls(tuple(members), content["ranks_by"], Calibrator(**content["calibrator"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Heads with their calibrator, and the threshold that belongs to them.
+
+    Attributes
+    ----------
+    heads : Heads
+    threshold : float
+    """
+
+    heads: Heads
+    threshold: float
 
 
 def gain_of(outputs: Floats) -> Floats:

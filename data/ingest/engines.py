@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from querytier import errors
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
+from querytier.parallel import processors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,7 +147,7 @@ def _cores(address: str | None) -> int:
             f"Daft cannot work on {address or 'this machine'}: {error}; a process keeps the first "
             "runner that it was given, so use a process of its own"
         ) from error
-    return os.cpu_count() or 1
+    return processors()
 
 
 def _cores_of_cluster(address: str) -> int:

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
 from querytier.errors import ArtifactError
+from querytier.parallel import processors
 from querytier.serve.decision import Decision
 from querytier.serve.http.metrics import Metrics, log_record
 from querytier.serve.http.neighbours import Neighbours, neighbours_answer
@@ -59,7 +58,7 @@ class DecisionService:
         self._shadow = Shadowing.of(settings.shadow, settings.router)
         self._neighbours = Neighbours.of(settings.neighbours, self._loaded.router.classifier)
         self._tracer = tracer()
-        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="querytier-decide")
+        self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
         self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
         self.metrics.registry.register(WatchMetrics(lambda: self._loaded))
@@ -253,10 +252,3 @@ class DecisionService:
 def _model(manifest: Manifest) -> dict[str, Any]:
     names = ("model_version", "created", "input", "precision", "decision_score", "threshold")
     return {name: getattr(manifest, name) for name in (*names, "fallback_tier")}
-
-
-def _processors() -> int:
-    """Return on how many processors this process may run; more threads would share them."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from querytier.classifier.export.exporting import Lineage, export_artifact
 from querytier.classifier.export.parity import check_parity, parity_views
-from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.golden import golden_queries
 from querytier.classifier.manifest import (
     FORMAT_VERSION,
@@ -21,7 +20,7 @@ from querytier.classifier.manifest import (
     load_manifest,
 )
 from querytier.classifier.model.features import Features
-from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.head import Calibrated, Heads, Member
 from querytier.classifier.model.nets import Linear
 from querytier.classifier.runtime import Classifier
 from querytier.classifier.tokens import MAX_TOKENS

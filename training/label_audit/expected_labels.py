@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.classifier.model.calibrator import sigmoid
 from querytier.training.baselines import Labelled, cross_fitted, group_folds
 from querytier.training.label_audit.contradictions import Contradiction, Dispersion, contradiction
 from querytier.training.label_audit.label_errors import AUDITORS
@@ -183,4 +184,4 @@ def _bounded(log_odds: Floats) -> Floats:
 
 
 def _probability(log_odds: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-_bounded(log_odds))))
+    return sigmoid(_bounded(log_odds))

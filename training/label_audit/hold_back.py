@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.classifier.model.calibrator import sigmoid
 from querytier.data.examples import Examples
 from querytier.training.label_audit.contradictions import (
     Dispersion,
@@ -278,7 +279,7 @@ def _spread_of(
     one: _Round, cells: Sequence[Cell] | Iterator[Cell], *, by_row: bool = False
 ) -> Dispersion:
     units = np.arange(len(one.recorded)) if by_row else _numbered(one.recorded.group)
-    p = 1 / (1 + np.exp(-one.foretold.recorded))
+    p = sigmoid(one.foretold.recorded)
     rows = [cell.rows for cell in cells]
     return dispersion(rows, one.recorded.needs_frontier, p, units)
 

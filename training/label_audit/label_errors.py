@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.classifier.model.calibrator import sigmoid
 from querytier.data.examples import Examples
 from querytier.data.ingest.corrections import (
     CORRECTION,
@@ -185,7 +186,7 @@ def out_of_fold(
     masks = _folds(labelled.examples, folds, seed)
     scores = [cross_fitted(learner, labelled, masks) for learner in learners]
     together = np.mean([_platt_scaled(score, labels, weights) for score in scores], axis=0)
-    return np.asarray(1 / (1 + np.exp(-_platt_scaled(together, labels, weights))))
+    return sigmoid(_platt_scaled(together, labels, weights))
 
 
 def write_suspects(suspects: Sequence[Suspect], path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from querytier.data.text_view import hashed, is_truncated
 from querytier.errors import ArtifactError
 from querytier.eval.drift.windows import Observed
 from querytier.eval.slice_masks import script_of
+from querytier.parallel import map_threads
 
 __all__ = ["drawn", "observe"]
 
@@ -100,8 +100,6 @@ class _Seen:
     @classmethod
     def by(cls, classifier: Classifier, views: Sequence[str]) -> "_Seen":
         """Ask it about every view once, on all cores."""
-        from tqdm import tqdm
-
         score = classifier.manifest.decision_score
         asked = ["p_frontier", score, "sentence_embedding"]
         tokens = [] if classifier.tokenizer else ["token_ids"]
@@ -112,15 +110,7 @@ class _Seen:
                 "compared by it; export the artifact again"
             )
 
-        def answer(view: str) -> list[NDArray[np.float32]]:
-            outputs: list[NDArray[np.float32]] = classifier.session.run(
-                [*asked, *tokens], classifier.feed(view)
-            )
-            return [output[0] for output in outputs]
-
-        with ThreadPoolExecutor(cpu_count()) as threads:
-            answers = threads.map(answer, views)
-            found = list(tqdm(answers, total=len(views), desc="observe", unit="query"))
+        found = map_threads(partial(classifier.run, [*asked, *tokens]), views, "observe")
         p_frontier, scores = (
             np.array([one[n] for one in found], dtype=np.float64).reshape(len(found))
             for n in range(2)

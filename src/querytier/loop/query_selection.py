@@ -36,7 +36,7 @@ from querytier.loop.pair_labels import LEARNED
 from querytier.pipeline.param_sections import PlanLabelsParams
 from querytier.pipeline.params import Params
 from querytier.pipeline.price_params import Pricing
-from querytier.pipeline.scoring import embed_all, load_to_judge
+from querytier.pipeline.scoring import embed_all, load_to_judge, score_all
 from querytier.serve import Router
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def plan_label_list(
     costs, estimated = _costs(waiting, params)
     groups = _groups(waiting, covered, params)
     waiting = replace(waiting, group=groups[: len(waiting)])
-    scores, embeddings = _scores(router, waiting), _unit(router, waiting)
+    scores = score_all(router, waiting.views()).decision_scores
+    embeddings = _unit(router, waiting)
     choices = choose_queries(
         Candidates(waiting.group, embeddings, scores, costs, waiting.domain),
         Covered(groups[len(waiting) :], _unit(router, covered), covered.domain),
@@ -249,11 +250,6 @@ def _groups(waiting: Examples, covered: Examples, params: Params) -> NDArray[np.
         links = near_duplicate_links(views, threshold)
     joined = joined_groups(hashes, hashes, links)
     return np.array([f"{group:016x}" for group in joined.tolist()], dtype=object)
-
-
-def _scores(router: Router, examples: Examples) -> Floats:
-    found = (router.classifier.scores(view) for view in examples.views())
-    return np.array([one.decision_score for one in found], dtype=np.float64)
 
 
 def _unit(router: Router, examples: Examples) -> Vectors:

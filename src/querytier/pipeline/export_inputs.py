@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from querytier.classifier.export.exporting import Lineage, TypicalQueries
-from querytier.classifier.export.flips import DriftBudget
-from querytier.classifier.export.precision import QUANTISED, Calibrated, Quantising
+from querytier.classifier.export.flips import FlipBudget
+from querytier.classifier.export.precision import QUANTISED, Quantising
 from querytier.classifier.model.features import Features
-from querytier.classifier.model.head import Blocks
+from querytier.classifier.model.head import Blocks, Calibrated
 from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.pipeline.params import Params
@@ -48,7 +48,7 @@ def quantising_of(
         views,
         EmbeddingCache().encode(features.encoder, views),
         recalibrate,
-        DriftBudget(**params.export.drift.model_dump()),
+        FlipBudget(**params.export.drift.model_dump()),
         required=wanted != "auto",
     )
 

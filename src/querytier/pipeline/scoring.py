@@ -1,20 +1,18 @@
 """Many decisions through the very path that serves one."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.runtime import Classifier
+from querytier.classifier.runtime import Classifier, GraphOutputs
 from querytier.data.column_map import ColumnMap
 from querytier.data.examples import Examples
 from querytier.data.ingest.engines import Engine, LocalEngine
@@ -23,6 +21,7 @@ from querytier.data.ingest.sources import LogSource
 from querytier.data.values import query_of, text_of
 from querytier.errors import UsageError
 from querytier.files import atomic_file
+from querytier.parallel import map_threads
 from querytier.serve import Decision, Router
 
 if TYPE_CHECKING:
@@ -38,10 +37,9 @@ __all__ = [
     "embedded",
     "load_to_judge",
     "load_trained_on",
+    "score_all",
     "score_logs",
 ]
-
-Answer = TypeVar("Answer")
 
 _COLUMNS = ["id", "p_frontier", "decision_score", "tier"]
 
@@ -108,13 +106,23 @@ def data_fingerprint(router: Router) -> str:
 
 
 def decide_all(router: Router, queries: Sequence[str]) -> list[Decision]:
-    """Decide queries one by one, on as many threads as there are cores, with a progress bar."""
-    return list(_over_threads(router.decide, queries, "decide"))
+    """Decide queries one by one, on all processors, with a progress bar."""
+    return map_threads(router.decide, queries, "decide")
+
+
+def score_all(router: Router, views: Sequence[str]) -> GraphOutputs:
+    """Return what the graph computes of text views, one by one, as it serves them."""
+    scores = map_threads(router.classifier.scores, views, "score")
+    return GraphOutputs(
+        np.array([one.p_frontier for one in scores], dtype=np.float64),
+        np.array([one.decision_score for one in scores], dtype=np.float64),
+        router.classifier.manifest.threshold,
+    )
 
 
 def embed_all(router: Router, views: Sequence[str]) -> NDArray[np.float32]:
     """Return the embeddings of text views, from the graph, one by one; shape (n, dimension)."""
-    return np.array(list(_over_threads(router.classifier.embedding, views, "embed")))
+    return np.array(map_threads(router.classifier.embedding, views, "embed"))
 
 
 def embedded(router: Router, examples: Examples) -> "Labelled":
@@ -203,8 +211,7 @@ def _decided(router: Router, rows: list[tuple[str, str]]) -> "pa.Table":
     """Decide queries on all cores, in order."""
     import pyarrow as pa
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        decisions = list(threads.map(router.decide, (query for _, query in rows)))
+    decisions = map_threads(router.decide, [query for _, query in rows])
     columns = {
         "id": pa.array([identity for identity, _ in rows], pa.string()),
         "reason": pa.array([decision.reason for decision in decisions], pa.string()),
@@ -213,15 +220,6 @@ def _decided(router: Router, rows: list[tuple[str, str]]) -> "pa.Table":
     for name in ("p_frontier", "decision_score"):
         columns[name] = pa.array([getattr(one, name) for one in decisions], pa.float64())
     return pa.table(columns)
-
-
-def _over_threads(
-    function: Callable[[str], Answer], items: Sequence[str], name: str
-) -> Iterator[Answer]:
-    from tqdm import tqdm
-
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from tqdm(threads.map(function, items), total=len(items), desc=name, unit="query")
 
 
 @contextmanager

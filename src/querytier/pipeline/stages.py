@@ -24,8 +24,8 @@ import numpy as np
 from querytier.classifier.artifact import MODEL
 from querytier.classifier.export.exporting import export_artifact
 from querytier.classifier.export.parity import parity_views
-from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.manifest import Certificate, Manifest
+from querytier.classifier.model.head import Calibrated
 from querytier.data.held_out import rows_name
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.engines import Engine

@@ -1,4 +1,4 @@
-"""Laws of drift between what two graphs say, and of its budget."""
+"""Laws of the flip report between two graphs, and of its budget."""
 
 from dataclasses import replace
 
@@ -9,66 +9,73 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.stats import binomtest
 
-from querytier.classifier.export.flips import Drift, DriftBudget, Said, flip_interval, measure_drift
+from querytier.classifier.export.flips import (
+    FlipBudget,
+    FlipReport,
+    compare_decisions,
+    flip_interval,
+)
+from querytier.classifier.runtime import GraphOutputs
 
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
-ANYTHING = DriftBudget(1.0, 1.0, 1.0)
+ANYTHING = FlipBudget(1.0, 1.0, 1.0)
 
 
 @st.composite
-def two_said(draw):
+def two_outputs(draw):
     texts = draw(st.integers(1, 40))
     columns = [draw(arrays.arrays(np.float64, texts, elements=SHARES)) for _ in range(4)]
-    return Said(*columns[:2], draw(SHARES)), Said(*columns[2:], draw(SHARES))
+    return GraphOutputs(*columns[:2], draw(SHARES)), GraphOutputs(*columns[2:], draw(SHARES))
 
 
-def said(scores, threshold=0.5):
+def outputs(scores, threshold=0.5):
     scores = np.array(scores, dtype=np.float64)
-    return Said(scores, scores, threshold)
+    return GraphOutputs(scores, scores, threshold)
 
 
-@given(two_said())
-def test_a_copy_of_itself_has_no_drift(pair):
-    drift = measure_drift(pair[0], replace(pair[0]))
-    assert (drift.flips, drift.near_threshold_flips) == (0, 0)
-    assert (drift.flip_share, drift.low) == (0, 0)
-    assert (drift.max_difference, drift.mean_difference) == (0, 0)
-    assert drift.high > 0
+@given(two_outputs())
+def test_a_graph_does_not_differ_from_itself(pair):
+    report = compare_decisions(pair[0], replace(pair[0]))
+    assert (report.flips, report.near_threshold_flips) == (0, 0)
+    assert (report.flip_share, report.low) == (0, 0)
+    assert (report.max_difference, report.mean_difference) == (0, 0)
+    assert report.high > 0
 
 
-@given(two_said())
-def test_drift_there_is_drift_back(pair):
-    """All but the texts near the threshold, which is the reference's."""
-    there, back = measure_drift(*pair), measure_drift(*pair[::-1])
+@given(two_outputs())
+def test_both_directions_report_the_same(pair):
+    """Except for the texts near the threshold, which is that of the reference."""
+    there, back = compare_decisions(*pair), compare_decisions(*pair[::-1])
     same = {"near_threshold_texts": 0, "near_threshold_flips": 0}
     assert replace(there, **same) == replace(back, **same)
 
 
-@given(two_said())
-def test_shares_lie_in_their_interval_and_parts_within_the_whole(pair):
-    drift = measure_drift(*pair)
-    assert 0 <= drift.low <= drift.flip_share <= drift.high <= 1
-    assert drift.flip_share == drift.flips / drift.texts
-    assert drift.near_threshold_flips <= min(drift.flips, drift.near_threshold_texts)
-    assert drift.texts / 10 <= drift.near_threshold_texts <= drift.texts
-    assert 0 <= drift.mean_difference <= drift.max_difference * (1 + 1e-12)
+@given(two_outputs())
+def test_shares_are_inside_their_interval(pair):
+    report = compare_decisions(*pair)
+    assert 0 <= report.low <= report.flip_share <= report.high <= 1
+    assert report.flip_share == report.flips / report.texts
+    assert report.near_threshold_flips <= min(report.flips, report.near_threshold_texts)
+    assert report.texts / 10 <= report.near_threshold_texts <= report.texts
+    assert 0 <= report.mean_difference <= report.max_difference * (1 + 1e-12)
 
 
-@given(two_said(), st.randoms(use_true_random=False))
+@given(two_outputs(), st.randoms(use_true_random=False))
 def test_the_order_of_the_texts_does_not_matter(pair, random):
     order = list(range(len(pair[0].p_frontier)))
     random.shuffle(order)
     shuffled = [
-        Said(one.p_frontier[order], one.decision_scores[order], one.threshold) for one in pair
+        GraphOutputs(one.p_frontier[order], one.decision_scores[order], one.threshold)
+        for one in pair
     ]
-    one, other = measure_drift(*pair), measure_drift(*shuffled)
+    one, other = compare_decisions(*pair), compare_decisions(*shuffled)
     assert one.mean_difference == pytest.approx(other.mean_difference)
     assert replace(one, mean_difference=0) == replace(other, mean_difference=0)
 
 
 @given(COUNTS)
-def test_the_interval_is_scipys_exact_one_and_narrows_with_more_texts(count):
+def test_the_interval_is_scipys_and_narrows_with_more_texts(count):
     flips, texts = count
     wanted = binomtest(flips, texts).proportion_ci(method="exact")
     found = flip_interval(flips, texts)
@@ -78,72 +85,71 @@ def test_the_interval_is_scipys_exact_one_and_narrows_with_more_texts(count):
 
 
 def test_each_graph_decides_by_its_own_threshold():
-    reference = said([0.1, 0.4, 0.6, 0.9])
-    assert measure_drift(reference, said([0.2, 0.5, 0.7, 1.0], 0.6)).flips == 0
-    assert measure_drift(reference, said([0.2, 0.5, 0.7, 1.0], 0.5)).flips == 1
+    reference = outputs([0.1, 0.4, 0.6, 0.9])
+    assert compare_decisions(reference, outputs([0.2, 0.5, 0.7, 1.0], 0.6)).flips == 0
+    assert compare_decisions(reference, outputs([0.2, 0.5, 0.7, 1.0], 0.5)).flips == 1
 
 
-def test_flips_are_looked_for_where_the_reference_is_nearest_to_its_threshold():
+def test_flips_near_the_threshold_of_the_reference_are_counted():
     scores = np.linspace(0, 1, 100)
     moved = scores.copy()
     moved[[0, 49]] = 0.8
-    drift = measure_drift(said(scores), said(moved))
-    assert (drift.texts, drift.flips) == (100, 2)
-    assert (drift.near_threshold_texts, drift.near_threshold_flips) == (10, 1)
-    assert drift.max_difference == pytest.approx(0.8)
+    report = compare_decisions(outputs(scores), outputs(moved))
+    assert (report.texts, report.flips) == (100, 2)
+    assert (report.near_threshold_texts, report.near_threshold_flips) == (10, 1)
+    assert report.max_difference == pytest.approx(0.8)
 
 
-def test_scores_that_are_all_the_same_are_all_near_the_threshold():
-    assert measure_drift(said([0.3] * 20), said([0.6] * 20)).near_threshold_texts == 20
+def test_equal_scores_are_all_near_the_threshold():
+    assert compare_decisions(outputs([0.3] * 20), outputs([0.6] * 20)).near_threshold_texts == 20
 
 
 @pytest.mark.parametrize("other", [[], [0.1], [0.1] * 3])
-def test_other_numbers_of_texts_are_refused(other):
-    with pytest.raises(ValueError, match=f"2 texts of the reference and {len(other)} of the other"):
-        measure_drift(said([0.1, 0.2]), said(other))
+def test_different_numbers_of_texts_are_refused(other):
+    with pytest.raises(ValueError, match=f"has 2 texts and the other graph {len(other)};"):
+        compare_decisions(outputs([0.1, 0.2]), outputs(other))
 
 
 def test_no_texts_are_refused():
     with pytest.raises(ValueError, match="at least one"):
-        measure_drift(said([]), said([]))
+        compare_decisions(outputs([]), outputs([]))
 
 
-def test_what_is_no_number_or_of_two_lengths_is_refused():
+def test_values_that_are_not_finite_or_differ_in_length_are_refused():
     with pytest.raises(ValueError, match="not finite"):
-        said([0.1, np.nan])
+        outputs([0.1, np.nan])
     with pytest.raises(ValueError, match="not finite"):
-        said([0.1], np.inf)
-    with pytest.raises(ValueError, match=r"\(1,\) and decision scores of shape \(2,\)"):
-        Said(np.zeros(1), np.zeros(2), 0.5)
+        outputs([0.1], np.inf)
+    with pytest.raises(ValueError, match=r"\(1,\) and the decision scores \(2,\)"):
+        GraphOutputs(np.zeros(1), np.zeros(2), 0.5)
 
 
 def test_a_small_set_does_not_pass_by_luck():
     scores = np.linspace(0, 1, 400)
     budget = replace(ANYTHING, flip_share=0.01)
-    few, many = said(scores[::20]), said(scores)
-    refusal = budget.refusal(measure_drift(few, few))
+    few, many = outputs(scores[::20]), outputs(scores)
+    refusal = budget.refusal(compare_decisions(few, few))
     assert refusal == (
-        "0 of 20 texts changed their tier, so the flip share is at most 0.168, "
-        "more than the 0.01 allowed"
+        "0 of 20 texts changed tier, so the flip share may be 0.168, more than the 0.01 allowed"
     )
-    assert budget.refusal(measure_drift(many, many)) is None
+    assert budget.refusal(compare_decisions(many, many)) is None
 
 
-def test_every_gate_that_fails_is_named_with_both_numbers():
-    drift = Drift(500, 10, 0.02, 0.0096, 0.0365, 50, 9, 0.07, 0.011)
-    refusal = DriftBudget(0.03, 0.05, 0.01).refusal(drift)
+def test_every_exceeded_limit_is_named_with_both_numbers():
+    report = FlipReport(500, 10, 0.02, 0.0096, 0.0365, 50, 9, 0.07, 0.011)
+    refusal = FlipBudget(0.03, 0.05, 0.01).refusal(report)
     assert refusal == (
-        "10 of 500 texts changed their tier, so the flip share is at most 0.0365, "
+        "10 of 500 texts changed tier, so the flip share may be 0.0365, "
         "more than the 0.03 allowed; "
-        "the largest difference of p_frontier is 0.07, more than the 0.05 allowed; "
-        "the mean difference of p_frontier is 0.011, more than the 0.01 allowed"
+        "the largest difference in p_frontier is 0.07, more than the 0.05 allowed; "
+        "the mean difference in p_frontier is 0.011, more than the 0.01 allowed"
     )
 
 
-@given(two_said(), st.tuples(SHARES, SHARES, SHARES))
-def test_a_drift_passes_exactly_where_all_three_numbers_are_within_the_budget(pair, allowed):
-    drift = measure_drift(*pair)
-    found = (drift.high, drift.max_difference, drift.mean_difference)
+@given(two_outputs(), st.tuples(SHARES, SHARES, SHARES))
+def test_a_report_passes_if_all_three_numbers_are_within_the_budget(pair, allowed):
+    report = compare_decisions(*pair)
+    found = (report.high, report.max_difference, report.mean_difference)
     within = all(number <= most for number, most in zip(found, allowed, strict=True))
-    assert (DriftBudget(*allowed).refusal(drift) is None) == within
-    assert DriftBudget(*found).refusal(drift) is None
+    assert (FlipBudget(*allowed).refusal(report) is None) == within
+    assert FlipBudget(*found).refusal(report) is None

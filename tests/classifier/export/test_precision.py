@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from querytier.classifier.export.flips import DriftBudget
+from querytier.classifier.export.flips import FlipBudget
 from querytier.classifier.export.onnx_graph import trace
-from querytier.classifier.export.precision import Calibrated, Quantising, choose_precision
+from querytier.classifier.export.precision import Quantising, choose_precision
 from querytier.classifier.golden import golden_queries
 from querytier.classifier.model.encoder import load_encoder
 from querytier.classifier.model.features import Features
-from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.head import Calibrated, Heads, Member
 from querytier.classifier.model.nets import Linear
 from querytier.data.text_view import text_view
 from querytier.errors import ExportError
 
 VIEWS = list(dict.fromkeys(filter(None, map(text_view, list(golden_queries())[::5]))))[:30]
-WIDE, NARROW = DriftBudget(1.0, 1.0, 1.0), DriftBudget(1.0, 1.0, 1e-9)
+WIDE, NARROW = FlipBudget(1.0, 1.0, 1.0), FlipBudget(1.0, 1.0, 1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +70,10 @@ def test_a_looser_budget_for_the_closer_one_alone_takes_the_closer_one(
     trials = choose_precision(traced, features, fitted, tried).report["trials"]
     far, close = (trial["drift"]["mean_difference"] for trial in trials)
     assert close < far
-    between = DriftBudget(1.0, 1.0, (close + far) / 2)
+    between = FlipBudget(1.0, 1.0, (close + far) / 2)
     encoded = choose_precision(traced, features, fitted, replace(quantising, budget=between))
     assert encoded.precision == "int8-weights"
-    assert encoded.report["trials"][0]["refusal"].startswith("the mean difference of p_frontier")
+    assert encoded.report["trials"][0]["refusal"].startswith("the mean difference in p_frontier")
 
 
 def test_where_none_is_within_the_budget_the_encoder_stays_as_it_is(

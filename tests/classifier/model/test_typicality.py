@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from querytier.classifier.export.exporting import Lineage, TypicalQueries, export_artifact
-from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.manifest import Certificate
 from querytier.classifier.model.features import Features
-from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.head import Calibrated, Heads, Member
 from querytier.classifier.model.nets import Linear
 from querytier.classifier.model.onnx_nodes import Nodes
 from querytier.classifier.model.typicality import Typicality
@@ -108,7 +107,7 @@ def exported(encoder, tmp_path_factory):
 
 
 def test_an_artifact_tells_it_only_when_asked(exported):
-    assert exported.tells_typicality
+    assert exported.has_typicality
     view = "Where is my order number 7, sent on day 3?"
     assert exported.scores(view).typicality is None
     assert exported.scores(view, typicality=True).typicality > 0.01
@@ -117,4 +116,4 @@ def test_an_artifact_tells_it_only_when_asked(exported):
 
 
 def test_artifacts_of_few_rows_and_of_older_formats_cannot_tell(router):
-    assert not router.classifier.tells_typicality
+    assert not router.classifier.has_typicality

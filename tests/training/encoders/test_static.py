@@ -10,10 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from querytier.classifier.export.exporting import Lineage, export_artifact
 from querytier.classifier.export.parity import parity_views
-from querytier.classifier.export.precision import Calibrated
 from querytier.classifier.manifest import Certificate
 from querytier.classifier.model.features import Features
-from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.head import Calibrated, Heads, Member
 from querytier.classifier.model.nets import Linear
 from querytier.classifier.model.words import word_tokenizer, words_of
 from querytier.data.text_view import text_view

@@ -1,0 +1,51 @@
+"""Threads: how many this process may use, and one loop that uses them all."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["map_threads", "processors"]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+def processors() -> int:
+    """Return the number of processors that this process may run on.
+
+    In a container that is pinned to 2 of 64 cores this is 2, where `os.cpu_count()` says 64: so
+    many threads would only take turns, each with memory of its own.
+    """
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def map_threads(
+    function: Callable[[Item], Answer], items: Sequence[Item], label: str | None = None
+) -> list[Answer]:
+    """Return the answers of a function for items, in their order, on all processors.
+
+    Threads are enough: ONNX Runtime and the tokenizers release Python's lock while they compute.
+
+    Parameters
+    ----------
+    function : callable
+        Safe to call from several threads at once.
+    items : sequence
+    label : str, optional
+        Shows a progress bar of this name.
+
+    Examples
+    --------
+    >>> map_threads(len, ["a", "bc"])
+    [1, 2]
+    """
+    from tqdm import tqdm
+
+    with ThreadPoolExecutor(processors()) as threads:
+        answers = threads.map(function, items)
+        total, hidden = len(items), label is None
+        return list(tqdm(answers, total=total, desc=label, unit="query", disable=hidden))
