@@ -1,4 +1,4 @@
-"""What planned labels gain over random ones of the same price, on real outcomes.
+"""What selected labels gain over random ones at equal cost, on real outcomes.
 
 The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
 """
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from querytier.classifier.model.encoder import load_encoder
 from querytier.data.text_view import text_view
-from querytier.eval.active_learning import Candidates, Covered, choose_queries
+from querytier.eval.active_learning import Queries, choose_queries
 from querytier.eval.curves import gain_curve
 from querytier.eval.metrics import auroc, brier
 from querytier.training.embedding_cache import EmbeddingCache
@@ -34,15 +34,12 @@ STARTS = {
     "llmrouter_mix": (100,),
     "llmdrift": (100, 300),
 }
-MOST_ROWS, TEST_SHARE, FRONTIER_RATE, REGULARISATION = 2000, 0.3, 0.3, 0.3
+MOST_ROWS, TEST_SHARE, REGULARISATION = 2000, 0.3, 0.3
 # Dollars a million tokens in and out, and the tokens of an answer: only their ratio matters here.
 CHEAP, FRONTIER, ANSWER = (0.5, 1.5), (10.0, 30.0), 300
-PLANS = {
-    "uncertain": {"uncertain": 1.0},
+RULES = {
     "uncovered": {"uncovered": 1.0},
-    "drifted": {"drifted": 1.0, "random": 1e-9},
     "half random, half uncovered": {"uncovered": 0.5, "random": 0.5},
-    "a quarter each": {"uncertain": 0.25, "uncovered": 0.25, "drifted": 0.25, "random": 0.25},
 }
 METRICS = ("AUROC", "APGR", "Brier")
 
@@ -93,7 +90,7 @@ def section(name: str) -> Iterator[str]:
 
 def lines(rows: Rows, start: int, name: str, *, shifted: bool) -> Iterator[str]:
     """Yield the lines of one number of labels to start from."""
-    found: dict[str, list[list[float]]] = {rule: [] for rule in ("none", "random", *PLANS)}
+    found: dict[str, list[list[float]]] = {rule: [] for rule in ("none", "random", *RULES)}
     for deal in tqdm(range(DEALS), desc=f"{name}, {start}"):
         for rule, metrics in deal_once(rows, start, deal, shifted=shifted).items():
             found[rule].append(metrics)
@@ -102,7 +99,7 @@ def lines(rows: Rows, start: int, name: str, *, shifted: bool) -> Iterator[str]:
     means = random.mean(axis=0)
     cells = " | ".join(f"{one:.3f}" if np.isfinite(one) else "no APGR" for one in means)
     yield f"| {where} | {start} | random | {cells} |"
-    for rule in ("none", *PLANS):
+    for rule in ("none", *RULES):
         cells = " | ".join(paired(column) for column in (np.array(found[rule]) - random).T)
         title = "no more labels" if rule == "none" else rule
         yield f"| {where} | {start} | {title}, minus random | {cells} |"
@@ -120,25 +117,24 @@ def deal_once(rows: Rows, start: int, deal: int, *, shifted: bool) -> dict[str, 
     rest = np.setdiff1d(np.arange(len(pool.labels)), first)
     begun, others = pool.where(first), pool.where(rest)
     fair = np.ones(start, dtype=np.bool_)
-    model = fitted(begun)
-    scores = model.predict_proba(others.embeddings)[:, 1]
-    threshold = float(np.quantile(scores, 1 - FRONTIER_RATE))
-    candidates = Candidates(
-        others.groups, others.embeddings, scores, others.costs, np.full(len(rest), "", dtype=object)
-    )
-    covered = Covered(begun.groups, begun.embeddings, np.full(start, "", dtype=object))
+    unlabelled, labelled = unnamed(others), unnamed(begun)
     budget = start * float(others.costs.mean())
     found = {"none": judged(begun, fair, test)}
-    for rule, shares in {"random": {"random": 1.0}, **PLANS}.items():
+    for rule, shares in {"random": {"random": 1.0}, **RULES}.items():
         chosen = choose_queries(
-            candidates, covered, threshold=threshold, budget=budget, shares=shares, seed=deal
+            unlabelled, others.costs, labelled, budget=budget, shares=shares, seed=deal
         )
         added = others.where(np.array([one.row for one in chosen], dtype=np.intp))
         more = joined(begun, added)
-        # As in the product: what was planned trains, and is not calibrated by.
+        # As in the product: selected rows train, and are not used to calibrate.
         fair_more = np.concatenate([fair, np.full(len(chosen), rule == "random")])
         found[rule] = judged(more, fair_more, test)
     return found
+
+
+def unnamed(rows: Rows) -> Queries:
+    """Return the queries as the rules see them: without their domains."""
+    return Queries(rows.groups, rows.embeddings, np.full(len(rows.labels), "", dtype=object))
 
 
 def split(rows: Rows, random: np.random.Generator) -> tuple[Rows, Rows]:
@@ -209,19 +205,17 @@ def read(name: str) -> Rows:
     )
 
 
-PREFACE = f"""## Planned labels against random ones
+PREFACE = f"""## Selected labels against random ones
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-labels`. Start with some labels that chance
-picked, fit a logistic regression on MiniLM's embeddings, and spend the price of as many labels
-again, by a rule of `querytier plan-labels`; fit again, measure on held-out groups ({TEST_SHARE:.0%}
-of them). {DEALS} deals of start, pool (of {MOST_ROWS:,} rows at most) and test rows, which the
-rules share. The line "random" has the means; the others the mean paired difference to it with its
-95% interval (Student's t over the deals; they share the set, so that it tells of chance in the
-deals, not of other sets). Better is up
-in AUROC and APGR, and down in Brier. Planned labels train and are not calibrated by. "Half of the
-domains": the labels to start from know only half of the subjects or tasks, the traffic has them
-all; the rules are not told the domains. Where there is no drift to see, "drifted" takes what chance
-picks: what its Brier score loses there is the price of not calibrating on planned labels.
+picked and fit a logistic regression on MiniLM's embeddings. Then spend the price of the same number
+of labels again, by a rule of `querytier select-queries`; fit again, and measure on held-out groups
+({TEST_SHARE:.0%} of them). {DEALS} deals of start, pool (at most {MOST_ROWS:,} rows) and test rows,
+shared by all rules. The line "random" has the means; the other lines have the mean paired
+difference to it with its 95% interval (Student's t over the deals; all deals share the set, so the
+interval covers chance in the deals, not other sets). Higher is better for AUROC and APGR, lower
+for Brier. Selected labels train and do not calibrate. "Half of the domains": the first labels
+cover only half of the subjects or tasks, the traffic covers all; the rules do not see the domains.
 """
 
 

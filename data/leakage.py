@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.data.near_duplicates import near_duplicate_links
-from querytier.data.splits import SPLITS
+from querytier.data.splits import SPLITS, joined_groups
 from querytier.data.text_view import hashed
 
-__all__ = ["Settled", "settled"]
+__all__ = ["Settled", "near_duplicate_groups", "settled"]
 
 Indices = NDArray[np.intp]
 Mask = NDArray[np.bool_]
@@ -133,3 +133,32 @@ def _splits(recorded: Indices, fresh: Indices, theirs: Indices, ours: Indices) -
     np.minimum.at(of_family, ours, fresh)
     of_family[theirs] = recorded
     return np.asarray(of_family[ours], dtype=np.intp)
+
+
+def near_duplicate_groups(
+    views: Sequence[str], threshold: float | None, names: Sequence[str] | None = None
+) -> NDArray[np.object_]:
+    """Return one group for all rows that a name, equal views or near duplicates join.
+
+    Parameters
+    ----------
+    views : sequence of str, length n
+        Text views.
+    threshold : float or None
+        As for `near_duplicate_links`; None joins equal views only.
+    names : sequence of str, length n, optional
+        Names of groups that belong together already; an empty one joins nothing.
+
+    Returns
+    -------
+    ndarray of object, shape (n,)
+        16 hexadecimal digits each.
+    """
+    hashes = np.array([hashed(view) for view in views], dtype=np.uint64)
+    groups = hashes
+    if names is not None:
+        pairs = zip(names, hashes.tolist(), strict=True)
+        groups = np.array([hashed(name) if name else view for name, view in pairs], np.uint64)
+    links = None if threshold is None else near_duplicate_links(views, threshold)
+    joined = joined_groups(groups, hashes, links)
+    return np.array([f"{group:016x}" for group in joined.tolist()], dtype=object)

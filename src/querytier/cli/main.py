@@ -18,7 +18,7 @@ from querytier.cli.pipeline import crossval, evaluate, export, prepare, run, sho
 from querytier.cli.recalibrate import recalibrate
 from querytier.cli.registry import rollback, trace
 from querytier.cli.retrain import retrain
-from querytier.cli.select_queries import plan_labels
+from querytier.cli.select_queries import select_queries
 from querytier.cli.serve import serve
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
 
@@ -54,7 +54,7 @@ _VERBS: dict[str, dict[Any, str]] = {
         "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped",
         rollback: "rollback --dry-run",
         trace: "trace 4b1f0c --log logs",
-        plan_labels: "plan-labels traffic.jsonl --artifact runs/first/model --budget 25 "
+        select_queries: "select-queries traffic.jsonl --artifact runs/first/model --budget 25 "
         "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl",
         off_policy: "off-policy router.jsonl --artifact runs/first/model "
         "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy",
@@ -62,7 +62,7 @@ _VERBS: dict[str, dict[Any, str]] = {
 }
 # Verbs that scripts may still call by their old name. None of them was released, so they only say
 # the new name instead of running it.
-_RENAMED = {"plan": "sample-size"}
+_RENAMED = {"plan": "sample-size", "plan-labels": "select-queries"}
 _OFFLINE_PACKAGES = frozenset(
     {
         "datasets",

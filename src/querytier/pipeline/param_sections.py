@@ -12,9 +12,9 @@ __all__ = [
     "AuditFreshParams",
     "DriftParams",
     "GateParams",
-    "PlanLabelsParams",
     "RecalibrateParams",
     "RetrainParams",
+    "SelectQueriesParams",
 ]
 
 _TESTS_OF_DRIFT = 12  # Holm's step-down divides the rate by at most so many
@@ -93,18 +93,16 @@ class RecalibrateParams(ParamSection):
     seed: Seed = 17
 
 
-class PlanLabelsParams(ParamSection):
-    """Which queries are labelled next: shares of the reasons to choose one."""
+class SelectQueriesParams(ParamSection):
+    """Which queries to label next: the shares of the two reasons to select one."""
 
-    uncertain: NotNegative = 0.0
     uncovered: NotNegative = 0.5
-    drifted: NotNegative = 0.0
     random: NotNegative = 0.5
     most_queries: Annotated[int, Field(ge=1)] = 20_000
     seed: Seed = 17
 
     @model_validator(mode="after")
-    def _have_a_reason(self) -> "PlanLabelsParams":
-        if not self.uncertain + self.uncovered + self.drifted + self.random > 0:
-            raise ValueError("all shares are 0; give one of them more")
+    def _have_a_reason(self) -> "SelectQueriesParams":
+        if not self.uncovered + self.random > 0:
+            raise ValueError("both shares are 0; set at least one of them above 0")
         return self

@@ -13,9 +13,9 @@ from querytier.pipeline.param_sections import (
     AuditFreshParams,
     DriftParams,
     GateParams,
-    PlanLabelsParams,
     RecalibrateParams,
     RetrainParams,
+    SelectQueriesParams,
 )
 
 __all__ = [
@@ -37,6 +37,12 @@ __all__ = [
 Budget = Literal["quick", "standard", "thorough"]
 
 Section = TypeVar("Section", bound=BaseModel)
+
+_OLD_KEYS = {
+    "plan_labels": "is called select_queries now",
+    "select_queries.uncertain": "was removed, as it never helped; delete it",
+    "select_queries.drifted": "was removed, as it never helped; delete it",
+}
 
 
 class RoleShareParams(ParamSection):
@@ -176,7 +182,7 @@ class Params(ParamSection):
     drift: DriftParams = DriftParams()
     retrain: RetrainParams = RetrainParams()
     recalibrate: RecalibrateParams = RecalibrateParams()
-    plan_labels: PlanLabelsParams = PlanLabelsParams()
+    select_queries: SelectQueriesParams = SelectQueriesParams()
 
 
 def read_params(path: Path | None) -> Params:
@@ -240,6 +246,8 @@ def _problem(model: type[BaseModel], detail: object) -> str:
     where = ".".join(location)
     if detail["type"] != "extra_forbidden":
         return f"{where} = {detail['input']!r}: {detail['msg']}"
+    if where in _OLD_KEYS:
+        return f"{where} {_OLD_KEYS[where]}"
     known = _keys_at(model, location[:-1])
     close = difflib.get_close_matches(location[-1], known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
