@@ -1,5 +1,6 @@
-"""The folder mapping, the wheel, and the weight of the in-path import."""
+"""The folder mapping, the import contract, the wheel, and what a router loads."""
 
+import ast
 import importlib
 import json
 import pkgutil
@@ -7,15 +8,25 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
+from graphlib import TopologicalSorter
 from importlib.resources import files
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ["data", "classifier", "training", "eval", "serve"]
+PARTS = ["cli", "pipeline", "loop", "tracking"]
 HEAVY = ["torch", "sklearn", "pandas", "mlflow", "transformers", "datasets", "scipy", "matplotlib"]
+
+
+def product_files():
+    """Return all Python files of the product; the links in `src` are left out."""
+    found = [path for room in [*ROOMS, "src"] for path in (ROOT / room).rglob("*.py")]
+    return [path for path in found if not any(part.is_symlink() for part in path.parents)]
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +69,73 @@ def test_every_room_is_a_top_level_folder_with_a_link_in_src(room, pyproject):
 
 @pytest.mark.checkout
 def test_every_package_of_the_tree_is_in_the_list_of_packages(pyproject):
-    found = {"querytier"}
-    for room in ROOMS:
-        found |= {
-            ".".join(["querytier", *init.parent.relative_to(ROOT).parts])
-            for init in (ROOT / room).rglob("__init__.py")
-        }
-    assert found == set(pyproject["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(["querytier", *init.parent.relative_to(base).parts])
+        for base, folders in ((ROOT, ROOMS), (ROOT / "src" / "querytier", PARTS))
+        for folder in folders
+        for init in (base / folder).rglob("__init__.py")
+    }
+    assert found | {"querytier"} == set(pyproject["tool"]["setuptools"]["packages"])
+
+
+@pytest.mark.checkout
+def test_no_folder_has_more_than_18_modules():
+    counts = Counter(path.parent for path in product_files() if path.name != "__init__.py")
+    assert max(counts.values()) <= 18, counts.most_common(3)
+
+
+@pytest.mark.checkout
+def test_every_folder_says_what_it_is_for():
+    for path in product_files():
+        if path.name == "__init__.py":
+            docstring = ast.get_docstring(ast.parse(path.read_text()))
+            assert docstring, path
+
+
+@pytest.mark.checkout
+def test_neither_files_nor_folders_import_in_a_circle():
+    graph = grimp.build_graph("querytier")
+    files = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+
+    def folder(name):
+        parent = name.rpartition(".")[0]
+        return name if graph.find_children(name) or parent == "querytier" else parent
+
+    folders = {}
+    for name, imported in files.items():
+        others = {folder(one) for one in imported} - {folder(name)}
+        folders.setdefault(folder(name), set()).update(others)
+    for edges in (files, folders):
+        TopologicalSorter(edges).prepare()  # raises CycleError and names the circle
+
+
+@pytest.mark.checkout
+def test_the_import_contract_is_short(pyproject):
+    contracts = pyproject["tool"]["importlinter"]["contracts"]
+    rows = {one["name"]: len(one["layers"]) for one in contracts if "layers" in one}
+    assert rows.pop("the house") <= 12
+    assert set(rows) == set(ROOMS)
+    assert max(rows.values()) <= 6
+
+
+@pytest.mark.checkout
+def test_every_test_name_has_less_than_70_characters():
+    names = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    assert {name for name in names if len(name) >= 70} == set()
+
+
+def test_a_router_loads_at_most_22_modules():
+    program = "import sys; from querytier.serve import Router; print(*sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = {name for name in answer.stdout.split() if name.split(".")[0] == "querytier"}
+    assert len(loaded) <= 22, sorted(loaded)
 
 
 def test_deciding_loads_no_heavy_package(artifact):
