@@ -13,7 +13,7 @@ from querytier.cli.log_options import LogOptions
 from querytier.data.examples import Examples
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.params import EncoderDriftParams, ExportParams, Params, TrainParams
-from querytier.pipeline.stages import export_stage, prepare_stage, train_stage
+from querytier.pipeline.train import export_stage, prepare_stage, train_stage
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import Labelled
 from querytier.training.fit import Fitted, fit_classifier

@@ -15,7 +15,7 @@ import pytest
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError, ExportError, TrainingError, UsageError
 from querytier.pipeline.params import CertifyParams, ExportParams, Params, TrainParams
-from querytier.pipeline.stages import evaluate_stage, export_stage, train_stage
+from querytier.pipeline.train import evaluate_stage, export_stage, train_stage
 from querytier.tracking.tracker import RunReference, Tracker
 
 mlflow = pytest.importorskip("mlflow")

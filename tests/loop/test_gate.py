@@ -31,7 +31,7 @@ from querytier.loop.contenders import (
     rows_to_judge_on,
 )
 from querytier.pipeline.params import EvaluateParams, Params
-from querytier.pipeline.stages import evaluate_stage, export_stage
+from querytier.pipeline.train import evaluate_stage, export_stage
 from querytier.serve import Router
 from querytier.tracking.tracker import REGISTERED_NAME, RunReference, Tracker
 from querytier.training.fit import Fitted

@@ -17,7 +17,7 @@ from querytier.loop.gate import ask_gate
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.params import EvaluateParams, Params
 from querytier.pipeline.run_records import version_tags
-from querytier.pipeline.stages import evaluate_stage
+from querytier.pipeline.train import evaluate_stage
 from querytier.serve import Router, RouterSettings
 from querytier.serve.http.reloading import load_proved, watch
 from querytier.serve.log.decision_log import DecisionLog

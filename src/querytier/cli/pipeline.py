@@ -12,7 +12,7 @@ from querytier.cli.log_options import Cluster, EngineName, LogOptions, Logs, say
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
-    from querytier.pipeline.stages import Exported
+    from querytier.pipeline.train import Exported
 
 __all__ = ["crossval", "evaluate", "export", "prepare", "run", "show", "train"]
 
@@ -57,7 +57,7 @@ def run(
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
-    from querytier.pipeline import stages
+    from querytier.pipeline import train as stages
     from querytier.pipeline.params import with_section
     from querytier.serve import Router
     from querytier.tracking.tracker import Tracker
@@ -91,7 +91,7 @@ def prepare(
     """Stage 1: read, label and split logs; by default those that the params file names."""
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
-    from querytier.pipeline import stages
+    from querytier.pipeline import train as stages
 
     default = Path("params.yaml")
     # Who names logs need have no project around them.
@@ -103,7 +103,7 @@ def prepare(
 
 def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
     """Stage 2: encode, choose, fit and calibrate on the prepared data."""
-    from querytier.pipeline import stages
+    from querytier.pipeline import train as stages
     from querytier.pipeline.params import read_params, with_section
     from querytier.tracking.tracker import Tracker
 
@@ -124,7 +124,7 @@ def crossval(
     from querytier.cli.tables import print_table
     from querytier.pipeline.cross_validation import cross_validate_logs
     from querytier.pipeline.params import with_section
-    from querytier.pipeline.stages import reading_of
+    from querytier.pipeline.train import reading_of
 
     settings = with_section(reading.params(logs=logs), "train", budget=budget, folds=folds)
     sources = reading.sources(logs, settings)
@@ -136,7 +136,7 @@ def crossval(
 
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
-    from querytier.pipeline import stages
+    from querytier.pipeline import train as stages
     from querytier.pipeline.params import read_params
     from querytier.tracking.tracker import Tracker
 
@@ -175,7 +175,7 @@ def evaluate(
     if artifact is None:
         raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
     from querytier.pipeline.external_logs import evaluate_artifact
-    from querytier.pipeline.stages import reading_of
+    from querytier.pipeline.train import reading_of
 
     settings = reading.params()
     evaluate_artifact(
@@ -211,7 +211,7 @@ def _say_certified(exported: "Exported") -> None:
 
 
 def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
-    from querytier.pipeline import stages
+    from querytier.pipeline import train as stages
     from querytier.pipeline.params import read_params
     from querytier.tracking.tracker import Tracker
 

@@ -34,7 +34,7 @@ from querytier.loop.round_gate import GATE, judge
 from querytier.loop.round_inputs import inputs_of, same_inputs
 from querytier.loop.rounds import Loop, Round
 from querytier.pipeline.params import Params
-from querytier.pipeline.stages import evaluate_stage, export_stage, prepare_stage, train_stage
+from querytier.pipeline.train import evaluate_stage, export_stage, prepare_stage, train_stage
 from querytier.tracking.registry import Registry
 from querytier.tracking.tracker import Tracker
 

@@ -17,10 +17,10 @@ from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.rankings import Ranking, oracle
 from querytier.files import atomic_file
 from querytier.pipeline.checkpoints import search_of, unfinished
-from querytier.pipeline.evaluation_run import unfitted_rankings
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.metrics_file import row_counts
 from querytier.pipeline.params import Params
+from querytier.pipeline.router_evaluation import unfitted_rankings
 from querytier.pipeline.run_records import log_rows
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import (

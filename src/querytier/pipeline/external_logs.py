@@ -10,9 +10,9 @@ from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.eval.rankings import Ranking, probability_ranking
-from querytier.pipeline.evaluation_run import Assessment, assess
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
+from querytier.pipeline.router_evaluation import Assessment, assess
 from querytier.pipeline.run_records import log_evaluation
 from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.tracking.tracker import Tracker

@@ -19,8 +19,8 @@ from querytier.eval.intervals import Estimate
 from querytier.eval.report.mistakes import mistakes_record
 from querytier.eval.report.published_claim import promise_record
 from querytier.eval.slice_record import slice_record
-from querytier.pipeline.evaluation_run import Assessment
 from querytier.pipeline.price_params import routing_cost_of
+from querytier.pipeline.router_evaluation import Assessment
 from querytier.serve import Router
 
 __all__ = ["metrics_of", "row_counts"]

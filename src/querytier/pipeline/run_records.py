@@ -10,7 +10,7 @@ from typing import Any
 from querytier.classifier.artifact import MANIFEST, file_sha256
 from querytier.classifier.manifest import Manifest
 from querytier.eval.evaluation import Row
-from querytier.pipeline.evaluation_run import REPORT_FILES, Assessment
+from querytier.pipeline.router_evaluation import REPORT_FILES, Assessment
 from querytier.tracking.tracker import Tracker
 from querytier.training.cross_validation import FRONTIER_RATES
 from querytier.training.fit import Fitted

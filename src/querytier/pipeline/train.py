@@ -39,11 +39,11 @@ from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.files import atomic_folder
 from querytier.pipeline.certification import Certified, certify_artifact
 from querytier.pipeline.checkpoints import CHECKPOINTS, search_of, unfinished
-from querytier.pipeline.evaluation_run import Assessment, assess
-from querytier.pipeline.export_inputs import lineage_of, quantising_of, typical_queries
+from querytier.pipeline.export import lineage_of, quantising_of, typical_queries
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params, PrepareParams
+from querytier.pipeline.router_evaluation import Assessment, assess
 from querytier.pipeline.run_records import log_candidates, log_evaluation, log_export, version_tags
 from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.tracking.registry import RegisteredVersion
