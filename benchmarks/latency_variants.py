@@ -11,9 +11,11 @@ from querytier.classifier.model.encoder import load_encoder
 from querytier.classifier.model.features import Features
 from querytier.cli.log_options import LogOptions
 from querytier.data.examples import Examples
+from querytier.pipeline.export import export_stage
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.params import EncoderDriftParams, ExportParams, Params, TrainParams
-from querytier.pipeline.train import export_stage, prepare_stage, train_stage
+from querytier.pipeline.prepare import prepare_stage
+from querytier.pipeline.train import train_stage
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import Labelled
 from querytier.training.fit import Fitted, fit_classifier

@@ -28,7 +28,10 @@ __all__ = ["write_certificate"]
 
 
 def write_certificate(
-    folder: Path, certificate: Certificate, threshold: float | None = None
+    folder: Path,
+    certificate: Certificate,
+    threshold: float | None = None,
+    classifier: Classifier | None = None,
 ) -> Manifest:
     """Write a certificate into manifest and graph of an artifact; what the graph computes stays.
 
@@ -41,13 +44,15 @@ def write_certificate(
     certificate : Certificate
     threshold : float, optional
         The one that the certificate speaks of. Without, the artifact's own stays.
+    classifier : Classifier, optional
+        The artifact as it is loaded already; loading takes as long as writing.
 
     Raises
     ------
     ArtifactError
         If the folder is no artifact, or was changed.
     """
-    classifier = Classifier.load(folder)
+    classifier = classifier or Classifier.load(folder)
     if threshold is None:
         threshold = classifier.manifest.threshold
     hashes = certified_hashes(folder, classifier.manifest)

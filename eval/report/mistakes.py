@@ -110,7 +110,7 @@ def mistakes_record(
         return {
             "query": _excerpt(str(examples.query[place])),
             "p_frontier": float(probabilities[place]),
-            "decision_score": float(classifier.scores[place]),
+            "decision_score": _known(classifier.scores[place]),
             "needs_frontier": float(examples.needs_frontier[place]),
             "cheap_score": _known(examples.cheap_score[place]),
             "frontier_score": _known(examples.frontier_score[place]),

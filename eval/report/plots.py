@@ -123,7 +123,7 @@ def score_plot(scores: Floats, needs_frontier: Floats, threshold: float) -> str:
         An `<svg>` element.
     """
     figure, axes = new_figure(4.2, 3.9)
-    low, high = min(0.0, float(scores.min())), max(0.05, float(scores.max()))
+    low, high = float(scores.min(initial=0.0)), float(scores.max(initial=0.05))
     edges = np.linspace(low, high, 31)
     positive = needs_frontier > 0.5
     for rows, colour, label in (

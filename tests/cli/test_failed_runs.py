@@ -14,8 +14,10 @@ import pytest
 
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError, ExportError, TrainingError, UsageError
+from querytier.pipeline.evaluate import evaluate_stage
+from querytier.pipeline.export import export_stage
 from querytier.pipeline.params import CertifyParams, ExportParams, Params, TrainParams
-from querytier.pipeline.train import evaluate_stage, export_stage, train_stage
+from querytier.pipeline.train import train_stage
 from querytier.tracking.tracker import RunReference, Tracker
 
 mlflow = pytest.importorskip("mlflow")

@@ -30,8 +30,9 @@ from querytier.loop.contenders import (
     load_champion,
     rows_to_judge_on,
 )
+from querytier.pipeline.evaluate import evaluate_stage
+from querytier.pipeline.export import export_stage
 from querytier.pipeline.params import EvaluateParams, Params
-from querytier.pipeline.train import evaluate_stage, export_stage
 from querytier.serve import Router
 from querytier.tracking.tracker import REGISTERED_NAME, RunReference, Tracker
 from querytier.training.fit import Fitted

@@ -23,7 +23,7 @@ from querytier.classifier.manifest import Certificate, dump_manifest
 from querytier.classifier.protobuf import length_prefixed
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError
-from querytier.pipeline.attempts import Attempt, Attempts
+from querytier.pipeline.certification import Attempt, Attempts
 from querytier.pipeline.scoring import load_to_judge
 from querytier.serve import Router
 

@@ -49,7 +49,7 @@ def test_a_granted_certificate_and_its_threshold_are_in_the_artifact(certifiable
     code, out, _ = call("certify", certifiable, "--alpha", "0.65", "--delta", "0.1")
     assert "attempt 2 on these certification rows" in out
     again = manifest_of(certifiable).certificate
-    assert again.reason.endswith("that any of the 2 is wrong has a chance of up to 0.2")
+    assert again.reason.endswith("the probability that any of the 2 is wrong is up to 0.2")
     assert again.details["any_wrong"] == pytest.approx(0.2)
     replayed = replay_golden(
         Classifier.load(certifiable / "model"), certifiable / "model" / "golden.jsonl"

@@ -12,9 +12,8 @@ from querytier.classifier.model.terms import TermTable
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.pipeline.feature_blocks import FeatureBlocks
+from querytier.pipeline.feature_blocks import FeatureBlocks, principal_components
 from querytier.pipeline.params import TrainParams
-from querytier.pipeline.principal_components import principal_components
 from querytier.training.encoders.static import distil
 from querytier.training.learners import BoostedTrees, LinearLearner
 from querytier.training.recipes import Recipe

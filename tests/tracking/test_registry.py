@@ -14,10 +14,9 @@ from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256,
 from querytier.classifier.manifest import load_manifest
 from querytier.errors import UsageError
 from querytier.loop.gate import ask_gate
+from querytier.pipeline.evaluate import evaluate_stage, version_tags
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.params import EvaluateParams, Params
-from querytier.pipeline.run_records import version_tags
-from querytier.pipeline.train import evaluate_stage
 from querytier.serve import Router, RouterSettings
 from querytier.serve.http.reloading import load_proved, watch
 from querytier.serve.log.decision_log import DecisionLog

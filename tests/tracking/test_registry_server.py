@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from querytier.classifier.artifact import MANIFEST, MODEL, file_sha256, verified_manifest
-from querytier.pipeline.run_records import version_tags
+from querytier.pipeline.evaluate import version_tags
 from querytier.serve import Router
 from querytier.tracking.model_uri import fetch_artifact
 from querytier.tracking.store import open_store

@@ -32,7 +32,7 @@ def inspect(
     """Say what a log holds: fields, label rules and what they miss, shares, ten rows, what next."""
     from querytier.cli.tables import print_inspection
     from querytier.data.ingest.inspecting import inspect_log
-    from querytier.pipeline.train import reading_of
+    from querytier.pipeline.prepare import reading_of
 
     settings = reading.params()
     (source,) = reading.sources([logs], settings)
@@ -57,7 +57,7 @@ def audit(
     from collections import Counter
 
     from querytier.pipeline.external_logs import audit_logs
-    from querytier.pipeline.train import reading_of
+    from querytier.pipeline.prepare import reading_of
 
     settings = reading.params()
     sources = reading.sources(logs, settings)

@@ -112,7 +112,7 @@ def _logged(
 ) -> "Examples":
     """Return a window of logs; what of them is bad goes to a quarantine of its own."""
     from querytier.loop.drift_windows import logged_window
-    from querytier.pipeline.train import reading_of
+    from querytier.pipeline.prepare import reading_of
 
     return logged_window(
         reading.sources(logs, params),

@@ -12,7 +12,7 @@ from querytier.cli.log_options import Cluster, EngineName, LogOptions, Logs, say
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
-    from querytier.pipeline.train import Exported
+    from querytier.pipeline.export import Exported
 
 __all__ = ["crossval", "evaluate", "export", "prepare", "run", "show", "train"]
 
@@ -57,8 +57,11 @@ def run(
     """Run the whole pipeline on logs: prepare, train, export, evaluate."""
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
-    from querytier.pipeline import train as stages
+    from querytier.pipeline.evaluate import evaluate_stage
+    from querytier.pipeline.export import export_stage
     from querytier.pipeline.params import with_section
+    from querytier.pipeline.prepare import prepare_stage
+    from querytier.pipeline.train import train_stage
     from querytier.serve import Router
     from querytier.tracking.tracker import Tracker
 
@@ -69,13 +72,13 @@ def run(
         Router.load(champion)  # what is no artifact is to be heard of before the training
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
-    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
+    print_data(prepare_stage(sources, out, settings, corrections, reader))
     say("2/4 train")
-    stages.train_stage(out, settings, tracker)
+    train_stage(out, settings, tracker)
     say("3/4 export")
-    _say_certified(stages.export_stage(out, settings, tracker))
+    _say_certified(export_stage(out, settings, tracker))
     say("4/4 evaluate")
-    stages.evaluate_stage(out, settings, tracker, champion)
+    evaluate_stage(out, settings, tracker, champion)
     _show(out, out)
 
 
@@ -91,24 +94,24 @@ def prepare(
     """Stage 1: read, label and split logs; by default those that the params file names."""
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
-    from querytier.pipeline import train as stages
+    from querytier.pipeline.prepare import prepare_stage
 
     default = Path("params.yaml")
     # Who names logs need have no project around them.
     settings = reading.params(default if default.is_file() or not logs else None)
     sources = reading.sources(logs or [], settings)
     reader = engine_named(engine, cluster)
-    print_data(stages.prepare_stage(sources, out, settings, corrections, reader))
+    print_data(prepare_stage(sources, out, settings, corrections, reader))
 
 
 def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
     """Stage 2: encode, choose, fit and calibrate on the prepared data."""
-    from querytier.pipeline import train as stages
     from querytier.pipeline.params import read_params, with_section
+    from querytier.pipeline.train import train_stage
     from querytier.tracking.tracker import Tracker
 
     settings = with_section(read_params(params), "train", budget=budget)
-    fitted = stages.train_stage(out, settings, Tracker(_project(params)))
+    fitted = train_stage(out, settings, Tracker(_project(params)))
     say(f"chosen: {fitted.chosen}; threshold {fitted.threshold:.4f}")
 
 
@@ -124,7 +127,7 @@ def crossval(
     from querytier.cli.tables import print_table
     from querytier.pipeline.cross_validation import cross_validate_logs
     from querytier.pipeline.params import with_section
-    from querytier.pipeline.train import reading_of
+    from querytier.pipeline.prepare import reading_of
 
     settings = with_section(reading.params(logs=logs), "train", budget=budget, folds=folds)
     sources = reading.sources(logs, settings)
@@ -136,11 +139,11 @@ def crossval(
 
 def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
-    from querytier.pipeline import train as stages
+    from querytier.pipeline.export import export_stage
     from querytier.pipeline.params import read_params
     from querytier.tracking.tracker import Tracker
 
-    exported = stages.export_stage(out, read_params(params), Tracker(_project(params)))
+    exported = export_stage(out, read_params(params), Tracker(_project(params)))
     manifest = exported.manifest
     say(
         f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
@@ -175,7 +178,7 @@ def evaluate(
     if artifact is None:
         raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
     from querytier.pipeline.external_logs import evaluate_artifact
-    from querytier.pipeline.train import reading_of
+    from querytier.pipeline.prepare import reading_of
 
     settings = reading.params()
     evaluate_artifact(
@@ -211,11 +214,11 @@ def _say_certified(exported: "Exported") -> None:
 
 
 def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
-    from querytier.pipeline import train as stages
+    from querytier.pipeline.evaluate import evaluate_stage
     from querytier.pipeline.params import read_params
     from querytier.tracking.tracker import Tracker
 
-    stages.evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
+    evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
     say(f"report: {out / 'report.html'}")
 
 

@@ -34,7 +34,7 @@ def recalibrate(
     """Calibrate and certify an artifact anew on few labels of another pair; exit 1: no promise."""
     from querytier.loop.recalibration import recalibrate as recalibrated
     from querytier.pipeline.params import with_section
-    from querytier.pipeline.train import reading_of
+    from querytier.pipeline.prepare import reading_of
 
     settings = with_section(reading.params(logs=logs), "certify", alpha=alpha, delta=delta)
     settings = with_section(settings, "recalibrate", target_frontier_rate=target_frontier_rate)

@@ -14,9 +14,8 @@ from querytier.data.held_out import met_before, rows_name
 from querytier.data.ingest.preparing import SUMMARY, read_prepared
 from querytier.data.splits import SPLITS
 from querytier.errors import UsageError
-from querytier.eval.rankings import Ranking
-from querytier.pipeline.scoring import data_fingerprint, decide_all, load_to_judge, load_trained_on
-from querytier.serve import Decision, Router
+from querytier.pipeline.scoring import data_fingerprint, load_to_judge, load_trained_on
+from querytier.serve import Router
 from querytier.tracking.registry import RegisteredVersion
 from querytier.tracking.tracker import RunReference
 
@@ -28,7 +27,6 @@ __all__ = [
     "interleaved_latencies",
     "load_challenger",
     "load_champion",
-    "ranking_by",
     "rows_to_judge_on",
 ]
 
@@ -202,17 +200,6 @@ def rows_to_judge_on(challenger: Challenger, champion: Champion | None, fewest: 
     return JudgedRows(test.where(~met), left_out, name)
 
 
-def ranking_by(router: Router, examples: Examples, name: str) -> Ranking:
-    """Return how an artifact, as it serves, ranks rows."""
-    decisions = decide_all(router, examples.query.tolist())
-    return Ranking(
-        name,
-        np.array([_score(decision) for decision in decisions]),
-        np.array([_probability(decision) for decision in decisions]),
-        "its training rows",
-    )
-
-
 def interleaved_latencies(
     first: Router, second: Router, queries: Sequence[str]
 ) -> tuple[Floats, Floats]:
@@ -238,17 +225,3 @@ def interleaved_latencies(
         for which in (0, 1) if place % 2 == 0 else (1, 0):
             times[which, place] = routers[which].decide(query).latency_ms
     return times[0], times[1]
-
-
-def _score(decision: Decision) -> float:
-    """Return the decision score; without one, what leads to the tier that answered."""
-    if decision.decision_score is not None:
-        return decision.decision_score
-    return float("inf") if decision.tier == "frontier" else float("-inf")
-
-
-def _probability(decision: Decision) -> float:
-    """Return p_frontier; without it, the tier that answered."""
-    if decision.p_frontier is not None:
-        return decision.p_frontier
-    return 1.0 if decision.tier == "frontier" else 0.0

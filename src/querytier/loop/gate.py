@@ -24,10 +24,10 @@ from querytier.loop.contenders import (
     interleaved_latencies,
     load_challenger,
     load_champion,
-    ranking_by,
     rows_to_judge_on,
 )
 from querytier.pipeline.param_sections import GateParams
+from querytier.pipeline.scoring import ranking_by
 from querytier.tracking.registry import RegisteredVersion, Registry
 from querytier.tracking.tracker import Tracker
 

@@ -38,9 +38,9 @@ from querytier.files import atomic_file
 from querytier.loop.pair_labels import NewPair, prepare_new_pair
 from querytier.loop.recalibrated import Recalibrated
 from querytier.pipeline.certification import Certified, certify_artifact, plan_sample_size
+from querytier.pipeline.evaluate import version_tags
 from querytier.pipeline.param_sections import RecalibrateParams
 from querytier.pipeline.params import CertifyParams, Params
-from querytier.pipeline.run_records import version_tags
 from querytier.pipeline.scoring import load_to_judge
 from querytier.serve import Router
 from querytier.tracking.tracker import RunReference, Tracker

@@ -33,8 +33,11 @@ from querytier.loop.round_decision import (
 from querytier.loop.round_gate import GATE, judge
 from querytier.loop.round_inputs import inputs_of, same_inputs
 from querytier.loop.rounds import Loop, Round
+from querytier.pipeline.evaluate import evaluate_stage
+from querytier.pipeline.export import export_stage
 from querytier.pipeline.params import Params
-from querytier.pipeline.train import evaluate_stage, export_stage, prepare_stage, train_stage
+from querytier.pipeline.prepare import prepare_stage
+from querytier.pipeline.train import train_stage
 from querytier.tracking.registry import Registry
 from querytier.tracking.tracker import Tracker
 

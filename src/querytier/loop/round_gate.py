@@ -28,12 +28,12 @@ from querytier.loop.contenders import (
     interleaved_latencies,
     load_challenger,
     load_champion,
-    ranking_by,
 )
 from querytier.loop.fresh_data import record_of
 from querytier.loop.rounds import Round
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.params import Params
+from querytier.pipeline.scoring import ranking_by
 from querytier.tracking.tracker import Tracker
 
 __all__ = ["GATE", "judge"]

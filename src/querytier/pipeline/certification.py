@@ -1,8 +1,11 @@
-"""What an artifact's threshold promises, and what more labels would let it promise."""
+"""The promise about an artifact's threshold: ask for it, count the attempts, write it down."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,25 +17,90 @@ from querytier.errors import UsageError
 from querytier.eval.certificates.certify import Certification, certify
 from querytier.eval.certificates.losses import Losses, RiskName
 from querytier.eval.certificates.sample_size import Plan, plan
-from querytier.pipeline.attempts import Attempt, Attempts
 from querytier.pipeline.params import CertifyParams
 from querytier.pipeline.scoring import decide_all, load_trained_on
 from querytier.serve import Router
 
-__all__ = ["Certified", "certify_artifact", "plan_sample_size"]
+__all__ = ["Attempt", "Attempts", "Certified", "certify_artifact", "plan_sample_size"]
+
+_ATTEMPTS = "certifications.jsonl"
+# Everything that a certification depends on. The same question gives the same answer.
+_QUESTION = ("data", "model_version", "risk", "alpha", "delta", "slices", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A certification among all that were tried on the same rows.
+
+    Attributes
+    ----------
+    number : int
+        Different certifications so far, with this one.
+    any_wrong : float
+        Largest probability that any promise among them is wrong, in (0, 1]: the sum of their
+        deltas (union bound).
+    """
+
+    number: int
+    any_wrong: float
+
+    def sentence(self) -> str:
+        """Return what several attempts mean for the promise that is picked from them."""
+        return (
+            f"attempt {self.number} on these certification rows: delta holds for one attempt; the "
+            f"probability that any of the {self.number} is wrong is up to {self.any_wrong:.2g}"
+        )
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The certifications that were tried on a run, in `certifications.jsonl`.
+
+    Each may break its promise with probability delta, so the best liked of several may break it
+    with up to the sum of their deltas. The same question asked twice is one attempt.
+
+    Attributes
+    ----------
+    out : Path
+        The run's folder.
+    """
+
+    out: Path
+
+    def recorded(self, question: Mapping[str, Any], answer: Mapping[str, Any]) -> Attempt:
+        """Record a certification, and return its place among those on the same rows.
+
+        Parameters
+        ----------
+        question : mapping
+            `data`, the fingerprint of the rows, `model_version`, `risk`, `alpha`, `delta`,
+            `slices` and `seed`.
+        answer : mapping
+            The outcome, for people.
+        """
+        path = self.out / _ATTEMPTS
+        # Appended, never rewritten: a lost line would be an attempt that nobody counts.
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**question, **answer}, sort_keys=True) + "\n")
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        deltas = {
+            json.dumps([line[name] for name in _QUESTION]): line["delta"]
+            for line in lines
+            if line["data"] == question["data"]
+        }
+        return Attempt(len(deltas), min(1.0, sum(deltas.values())))
 
 
 @dataclass(frozen=True)
 class Certified:
-    """What came of asking for a promise.
+    """An artifact after a certification was tried.
 
     Attributes
     ----------
     certification : Certification
     attempt : Attempt
-        Among all on these certification rows.
     artifact : Path
-        What the certificate was written into.
+        The folder that the certificate was written to.
     manifest : Manifest
         The artifact's, with the certificate.
     """
@@ -43,16 +111,16 @@ class Certified:
     manifest: Manifest
 
     def lines(self) -> list[str]:
-        """Return what there is to say of it."""
-        found = self.certification
-        lines = [f"certificate {found.status}: {found.reason}"]
-        if found.granted:
+        """Return the result for a terminal."""
+        result = self.certification
+        lines = [f"certificate {result.status}: {result.reason}"]
+        if result.granted:
             lines.append(
-                f"threshold {found.threshold:.4f} sends {found.coverage:.0%} "
-                f"({found.coverage_low:.0%} to {found.coverage_high:.0%}) of the queries to the "
-                f"cheap model; written into {self.artifact}"
+                f"threshold {result.threshold:.4f} sends {result.coverage:.0%} "
+                f"({result.coverage_low:.0%} to {result.coverage_high:.0%}) of the queries to the "
+                f"cheap model; written to {self.artifact}"
             )
-        lines += [f"slice {one.name}: {one.status}, {one.reason}" for one in found.slices]
+        lines += [f"slice {one.name}: {one.status}, {one.reason}" for one in result.slices]
         if self.attempt.number > 1:
             lines.append(self.attempt.sentence())
         return lines
@@ -61,56 +129,60 @@ class Certified:
 def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     """Certify the artifact of a run, and write the certificate into it.
 
-    Granted, the certified threshold takes the place of the one that only met a frontier rate, which
-    comes back where a later attempt is refused.
+    If it is granted, the certified threshold replaces the one that only meets a frontier rate. If a
+    later attempt is refused, that one comes back.
 
     Parameters
     ----------
     out : Path
-        What `--out` of the run was.
+        The run's folder.
     params : CertifyParams
 
     Raises
     ------
     UsageError
-        If the folder has no prepared data, or others than the artifact was trained on, its labels
-        lack what the risk is measured by, or no alpha is given.
+        If the folder has no prepared data, the artifact was trained on other data, the risk needs
+        scores that the log does not have, or no alpha is given.
     ArtifactError
         If it has no artifact.
     """
     alpha = _alpha(params)
     examples, data = read_prepared(out)
-    # Whether an earlier certificate has lapsed is no matter here: a new one is asked for.
     router = load_trained_on(out, data.fingerprint)
-    found = certify(
-        _losses(router, examples.of_split("calibration"), params.risk),
-        _losses(router, examples.of_split("certification"), params.risk),
+    classifier = router.classifier
+    # Annotations are refused whatever the scores are, so no query has to be decided for that.
+    annotations_only = not (examples.scored or params.labels_are_outcomes)
+    scorer = None if annotations_only else router
+    result = certify(
+        _losses(scorer, examples.of_split("calibration"), params.risk),
+        _losses(scorer, examples.of_split("certification"), params.risk),
         alpha=alpha,
         delta=params.delta,
         seed=params.seed,
         slices=params.slices,
-        annotations_only=not (examples.scored or params.labels_are_outcomes),
+        annotations_only=annotations_only,
     )
     today = datetime.now(UTC).date()
     question = {
         "data": data.fingerprint,
-        "model_version": router.classifier.manifest.model_version,
+        "model_version": classifier.manifest.model_version,
         **params.model_dump(include={"risk", "alpha", "delta", "slices", "seed"}),
     }
-    answer = {"date": today.isoformat(), "status": found.status, "threshold": found.threshold}
+    answer = {"date": today.isoformat(), "status": result.status, "threshold": result.threshold}
+    # Recorded before the artifact changes: an interruption must not hide an attempt.
     attempt = Attempts(out).recorded(question, answer)
-    expires = today + timedelta(days=params.valid_days) if found.granted else None
-    certificate = _certificate(found, attempt, today, expires)
-    by_rate = router.classifier.manifest.metrics.get("target_threshold")
-    threshold = found.threshold if found.granted else by_rate
-    manifest = write_certificate(out / "model", certificate, threshold)
-    return Certified(found, attempt, out / "model", manifest)
+    expires = today + timedelta(days=params.valid_days) if result.granted else None
+    certificate = _certificate(result, attempt, today, expires)
+    by_rate = classifier.manifest.metrics.get("target_threshold")
+    threshold = result.threshold if result.granted else by_rate
+    manifest = write_certificate(out / "model", certificate, threshold, classifier)
+    return Certified(result, attempt, out / "model", manifest)
 
 
 def _certificate(
-    found: Certification, attempt: Attempt, today: date, expires: date | None
+    result: Certification, attempt: Attempt, today: date, expires: date | None
 ) -> Certificate:
-    record = found.to_dict()
+    record = result.to_dict()
     details = {name: record[name] for name in record if name not in ("status", "reason")}
     added = {
         "date": today.isoformat(),
@@ -118,19 +190,20 @@ def _certificate(
         "attempts": attempt.number,
         "any_wrong": attempt.any_wrong,
     }
-    again = found.granted and attempt.number > 1
-    reason = f"{found.reason}; {attempt.sentence()}" if again else found.reason
-    return Certificate(found.status, reason, {**details, **added})
+    again = result.granted and attempt.number > 1
+    reason = f"{result.reason}; {attempt.sentence()}" if again else result.reason
+    return Certificate(result.status, reason, {**details, **added})
 
 
 def plan_sample_size(
     out: Path, params: CertifyParams, target_cheap_share: float, price_per_label: float | None
 ) -> Plan:
-    """Say how many more labels would certify a cheap share; errors as in `certify_artifact`."""
+    """Return how many more labels would certify a cheap share; errors as in `certify_artifact`."""
     examples, data = read_prepared(out)
     router = load_trained_on(out, data.fingerprint)
     certification = examples.of_split("certification")
     return plan(
+        # The certification rows are counted, not looked at: they may prove a promise only once.
         _losses(router, examples.of_split("calibration"), "needs_frontier"),
         target_cheap_share=target_cheap_share,
         alpha=_alpha(params),
@@ -149,12 +222,17 @@ def _alpha(params: CertifyParams) -> float:
     return params.alpha
 
 
-def _losses(router: Router, examples: Examples, risk: RiskName) -> Losses:
-    """Return what the cheap tier would lose on rows that the artifact decides as it serves."""
-    scores = [decision.decision_score for decision in decide_all(router, examples.query.tolist())]
-    decided = np.array([score is not None for score in scores], dtype=np.bool_)
-    known = np.array([score for score in scores if score is not None], dtype=np.float64)
-    rows = examples.where(decided)
+def _losses(router: Router | None, examples: Examples, risk: RiskName) -> Losses:
+    """Return what rows lose on the cheap tier, with their decision scores as served.
+
+    Rows without a decision score are dropped: they go to the fallback tier at every threshold.
+    Without a router, nothing is decided, and the scores are 0.
+    """
+    scores = np.zeros(len(examples))
+    if router is not None:
+        decisions = decide_all(router, examples.query.tolist())
+        scores = np.array([decision.decision_score for decision in decisions], dtype=np.float64)
+    rows, known = examples.where(~np.isnan(scores)), scores[~np.isnan(scores)]
     if risk == "needs_frontier":
         return Losses.needs_frontier(rows, known)
     if not rows.scored:

@@ -1,4 +1,4 @@
-"""What an interrupted training or cross-validation goes on from."""
+"""Checkpoints of a training or cross-validation: where they are, and which run they belong to."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from querytier.pipeline.params import TrainParams
 from querytier.training.checkpoints import JSON, Unfinished
 from querytier.training.hyperparameters import Search
 
-__all__ = ["CHECKPOINTS", "search_of", "unfinished"]
+__all__ = ["FINE_TUNING", "checkpoints_of", "search_of"]
 
-# Below a run's folder.
-CHECKPOINTS = "checkpoints"
+# Below a run's folder. The weights of a fine-tuning are files of its own library, hence apart.
+FINE_TUNING = "checkpoints"
 _SEARCH = "search.journal"
 _UNFINISHED = "unfinished"
 
 
-def unfinished(
+def checkpoints_of(
     out: Path, examples: Examples, section: TrainParams, weights: Mapping[str, str]
 ) -> Unfinished:
-    """Return what an earlier run on the same examples, with the same parameters, had computed.
+    """Return the checkpoints of an earlier run on the same examples with the same parameters.
 
     Parameters
     ----------
@@ -30,8 +30,9 @@ def unfinished(
     examples : Examples
     section : TrainParams
     weights : mapping of str to str
-        The sha256 of each encoder's weights: a path may hold another model by now.
+        The sha256 of each encoder's weights: a path may have another model by now.
     """
+    # The fingerprint ignores the order of rows; folds, and so partial results, depend on it.
     in_order = hashlib.sha256("\n".join(examples.id.tolist()).encode("utf-8", "surrogatepass"))
     run: dict[str, JSON] = {
         "examples": examples.fingerprint(),
@@ -44,7 +45,7 @@ def unfinished(
 
 
 def search_of(section: TrainParams, out: Path) -> Search | None:
-    """Return where settings are searched; only the budget "thorough" searches."""
+    """Return the search of hyperparameters; None unless the budget is "thorough"."""
     if section.budget != "thorough":
         return None
     storage = section.search_storage or out / _SEARCH

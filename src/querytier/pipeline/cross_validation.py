@@ -1,6 +1,5 @@
-"""Out-of-fold metrics of the whole procedure, for teams with too few rows to set some aside."""
+"""Nested cross-validation of choice, fit and calibration, if rows are too few for a test split."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.rankings import Ranking, oracle
-from querytier.files import atomic_file
-from querytier.pipeline.checkpoints import search_of, unfinished
+from querytier.files import atomic_file, write_json
+from querytier.pipeline.checkpoints import checkpoints_of, search_of
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.metrics_file import row_counts
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import unfitted_rankings
-from querytier.pipeline.run_records import log_rows
+from querytier.pipeline.router_evaluation import log_rows, unfitted_rankings
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import (
     LEARNED_BASELINES,
@@ -49,8 +47,8 @@ def cross_validate_logs(
     ----------
     sources : sequence of LogSource
     out : Path
-        Gets `metrics.json`, `out_of_fold.parquet` (id, fold, p_frontier, decision_score) and
-        `quarantine.jsonl`.
+        Folder for `metrics.json`, `out_of_fold.parquet` (id, fold, p_frontier, decision_score)
+        and `quarantine.jsonl`.
     reading : Reading
     params : Params
 
@@ -64,7 +62,7 @@ def cross_validate_logs(
     LogError
         If the logs cannot be read, or too many records are bad.
     TrainingError
-        If a fold holds one class only, or there are fewer groups than folds.
+        If a fold has one class only, or there are fewer groups than folds.
     """
     out.mkdir(parents=True, exist_ok=True)
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
@@ -72,21 +70,20 @@ def cross_validate_logs(
     with tracker.start(f"crossval {data.source}", params.model_dump()):
         blocks = FeatureBlocks.fitted_to(examples, params.train)
         recipes = blocks.recipes(examples, params.train)
-        kept = unfinished(out, examples, params.train, blocks.weights)
+        checkpoints = checkpoints_of(out, examples, params.train, blocks.weights)
         evaluation, found = nested_evaluation(
             blocks.labelled(examples),
             recipes,
             params,
             search=search_of(params.train, out),
-            kept=kept,
+            kept=checkpoints,
         )
         metrics = _metrics(examples, evaluation, found, data, params)
-        with atomic_file(out / "metrics.json") as scratch:
-            scratch.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
+        write_json(out / "metrics.json", metrics)
         _write_scores(examples, found, out / "out_of_fold.parquet")
         log_rows(tracker, evaluation.rows)
         tracker.log_files([out / "metrics.json"])
-    kept.done()
+    checkpoints.done()
     return metrics
 
 
@@ -99,10 +96,10 @@ def nested_evaluation(
     search: Search | None = None,
     kept: Kept = NOTHING_KEPT,
 ) -> tuple[Evaluation, OutOfFold]:
-    """Return the out-of-fold evaluation beside baselines on the very same folds.
+    """Return the out-of-fold evaluation, with baselines on the same folds.
 
-    Features are made of all rows, without their labels. Scores are compared as ranks within their
-    outer folds.
+    Features are fitted to all rows, without their labels. Scores are compared as ranks within their
+    outer fold, as each fold has a classifier with a scale of its own.
 
     Parameters
     ----------
@@ -111,7 +108,7 @@ def nested_evaluation(
         As in `nested_cross_validation`.
     params : Params
     masks : sequence of ndarray of bool, shape (n,), optional
-        Held-out rows of each outer fold; without them folds by group.
+        Held-out rows of each outer fold; by default, folds by group.
     search : Search, optional
     kept : Kept
         As in `nested_cross_validation`.
@@ -141,7 +138,7 @@ def nested_evaluation(
         ),
         oracle(examples),
     ]
-    # Each fold has a threshold of its own; the table is taken at the frontier rate of them all.
+    # Each fold has its own threshold; the table uses the frontier rate over all of them.
     rate = float(np.clip(found.to_frontier.mean(), 1e-6, 1 - 1e-6))
     evaluation = evaluate_rankings(
         examples,

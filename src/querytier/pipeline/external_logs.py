@@ -1,4 +1,4 @@
-"""What an artifact decides on other labelled logs, and which of a log's labels are doubtful."""
+"""Labelled logs other than the training logs: evaluate an artifact on them, audit their labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +12,11 @@ from querytier.data.labelling import LabelRules
 from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import Assessment, assess
-from querytier.pipeline.run_records import log_evaluation
+from querytier.pipeline.router_evaluation import (
+    RouterEvaluation,
+    evaluate_router,
+    log_evaluation,
+)
 from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import (
@@ -35,18 +38,18 @@ def evaluate_artifact(
     rules: LabelRules | None,
     params: Params,
     champion: Path | None = None,
-) -> Assessment:
-    """Judge an existing artifact on other labelled logs; its baselines are cross-fitted on them.
+) -> RouterEvaluation:
+    """Evaluate an existing artifact on other labelled logs, with baselines cross-fitted on them.
 
     Parameters
     ----------
     sources : sequence of LogSource
     artifact, out : Path
     rules : LabelRules or None
-        None takes the artifact's, and the automatic ones beside them.
+        None takes the artifact's rules, then the automatic ones.
     params : Params
     champion : Path, optional
-        Gets a row of its own.
+        An artifact that gets a row of its own.
     """
     router = load_to_judge(artifact)
     trained_on = LabelRules(**router.classifier.manifest.label_rule)
@@ -55,27 +58,27 @@ def evaluate_artifact(
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
     tracker = Tracker(out)
     with tracker.start(f"evaluate {data.source}", params.evaluate.model_dump()):
-        asked = embedded(router, examples)
-        learned, left_out = _cross_fitted_baselines(asked, params)
-        assessment = assess(
+        rows = embedded(router, examples)
+        learned, left_out = _cross_fitted_baselines(rows, params)
+        evaluation = evaluate_router(
             router,
-            asked,
-            asked,
+            rows,
+            rows,
             learned,
             left_out,
             base_rate=router.classifier.manifest.data["needs_frontier"],
             params=params.evaluate,
             champion=None if champion is None else load_to_judge(champion),
         )
-        plots = assessment.write(metrics_of(assessment, data, None, []), out, artifact)
-        log_evaluation(tracker, assessment, plots, out)
-    return assessment
+        plots = evaluation.write(metrics_of(evaluation, data, None, []), out, artifact)
+        log_evaluation(tracker, evaluation, plots, out)
+    return evaluation
 
 
 def audit_logs(
     sources: Sequence[LogSource], out: Path, reading: Reading, params: Params
 ) -> list[Suspect]:
-    """Write the table of doubtful labels of logs for a person to review.
+    """Write a table of the doubtful labels of logs, for a person to review.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ def audit_logs(
     out : Path
         The `.csv` file; bad records go to `OUT.quarantine.jsonl`.
     reading : Reading
-        What `redaction: fail` would refuse is redacted instead.
+        With `redaction: fail`, personal data is redacted instead: a person is to read the table.
     params : Params
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,23 +101,21 @@ def audit_logs(
     return suspects
 
 
-def _cross_fitted_baselines(
-    asked: Labelled, params: Params
-) -> tuple[list[Ranking], dict[str, str]]:
-    """Fit the baselines on the asked rows themselves, out of fold: a harder test than ours."""
-    labels, folds = asked.examples.needs_frontier, params.train.folds
-    if min((labels > 0.5).sum(), (labels < 0.5).sum(), len(set(asked.examples.group))) < 2 * folds:
+def _cross_fitted_baselines(rows: Labelled, params: Params) -> tuple[list[Ranking], dict[str, str]]:
+    """Fit the baselines to these rows out of fold, an advantage that the artifact does not have."""
+    labels, folds = rows.examples.needs_frontier, params.train.folds
+    if min((labels > 0.5).sum(), (labels < 0.5).sum(), len(set(rows.examples.group))) < 2 * folds:
         reason = f"fewer than {2 * folds} rows of one class, or groups"
         return [], dict.fromkeys(LEARNED_BASELINES, reason)
-    masks = group_folds(asked.examples, folds, params.train.seed)
+    masks = group_folds(rows.examples, folds, params.train.seed)
     source = f"these rows, {folds}-fold out of fold"
     learners, left_out = dict(LEARNED_BASELINES), {}
-    if len(set(asked.examples.domain)) < 2:
-        # Means of the other folds rank a lone domain against its own labels.
+    if len(set(rows.examples.domain)) < 2:
+        # With one domain, the mean of the other folds is high where the held-out labels are low.
         del learners["domain_prior"]
         left_out["domain_prior"] = "the log has no domains"
     rankings = [
-        probability_ranking(name, cross_fitted(learner, asked, masks), source)
+        probability_ranking(name, cross_fitted(learner, rows, masks), source)
         for name, learner in learners.items()
     ]
     return rankings, left_out

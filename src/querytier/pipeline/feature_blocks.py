@@ -1,4 +1,4 @@
-"""The features of queries, offline: blocks that recipes choose among, kept between stages."""
+"""Blocks of features for queries: the recipes of training choose among them, export reads them."""
 
 import json
 import time
@@ -17,8 +17,8 @@ from querytier.classifier.model.nets import Linear
 from querytier.classifier.model.surface import SurfaceTable, surface_table
 from querytier.classifier.model.terms import TermTable
 from querytier.data.examples import Examples
+from querytier.files import write_json
 from querytier.pipeline.params import TrainParams
-from querytier.pipeline.principal_components import principal_components
 from querytier.training.baselines import Labelled
 from querytier.training.checkpoints import Kept
 from querytier.training.embedding_cache import EmbeddingCache
@@ -28,17 +28,18 @@ from querytier.training.encoders.static import distil, read_static, write_static
 from querytier.training.learners import BoostedTrees, LinearLearner, MemberLearner, MlpLearner
 from querytier.training.recipes import Recipe, recipes_of
 
-__all__ = ["FeatureBlocks"]
+__all__ = ["FeatureBlocks", "principal_components"]
 
 MINILM, MINILM3, STATIC, NAMED, TUNED = "minilm", "minilm3", "static", "named", "tuned"
 _FASTEST_FIRST = (STATIC, MINILM3, MINILM, NAMED, TUNED)
 _TUNED_LAYERS = 3
 _TUNED_EPOCHS = 2
+_MOST_COMPONENTS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureBlocks:
-    """Where blocks of features come from.
+    """The encoders of a run, and the features that each one gives.
 
     Attributes
     ----------
@@ -47,7 +48,7 @@ class FeatureBlocks:
     named : str or None
         The name or path of the encoder "named".
     out_of_fold : mapping of str to ndarray of float32
-        What the fine-tuned encoder says of each training row, by its id, had it not seen it.
+        By the id of a training row: the outputs of an encoder fine-tuned without that row's fold.
     """
 
     features: Mapping[str, Features]
@@ -56,11 +57,11 @@ class FeatureBlocks:
 
     @classmethod
     def fitted_to(cls, examples: Examples, section: TrainParams) -> "FeatureBlocks":
-        """Return the encoders that a budget allows; no label of these examples is looked at.
+        """Return the encoders that a budget allows, fitted to examples without their labels.
 
-        Surface features are standardised on them, terms are theirs, and so are the principal
-        components. There are MiniLM and its first three layers, the encoder that the parameters
-        name, and from the budget "standard" on a static encoder distilled on their views.
+        The encoders are MiniLM, its first three layers, the encoder that the parameters name, and
+        for the budgets "standard" and "thorough" a static encoder distilled on the text views. The
+        scale of surface features, the terms and the principal components are fitted.
         """
         views = examples.views()
         encoders = {MINILM: load_encoder(), MINILM3: load_encoder(layers=3)}
@@ -76,9 +77,10 @@ class FeatureBlocks:
     def with_tuned(
         self, train: Examples, section: TrainParams, kept: Kept, checkpoints: Path
     ) -> "FeatureBlocks":
-        """Return these encoders and a fine-tuned one, which has seen the labels of the rows given.
+        """Return these encoders and one that is fine-tuned on the labels of `train`.
 
-        It is made of the first three layers of MiniLM, or of the encoder that the parameters name.
+        It starts from the first three layers of MiniLM, or from the encoder that the parameters
+        name.
 
         Parameters
         ----------
@@ -87,7 +89,7 @@ class FeatureBlocks:
         section : TrainParams
         kept : Kept
         checkpoints : Path
-            Gets the state of each fine-tuning.
+            Folder for the state of each fine-tuning.
         """
         named = section.encoder is not None
         base = self.features[NAMED if named else MINILM].encoder
@@ -122,7 +124,7 @@ class FeatureBlocks:
         return cls(features, record["named"])
 
     def write(self, folder: Path) -> None:
-        """Write all tables, and the encoders that exist nowhere else, into an existing folder."""
+        """Write all tables, and the encoders that this run has made, into an existing folder."""
         for name, one in self.features.items():
             for kind, arrays in one.tables().items():
                 np.savez(folder / f"{name}-{kind}.npz", allow_pickle=False, **arrays)
@@ -130,23 +132,26 @@ class FeatureBlocks:
             write_static(self.features[STATIC].encoder, folder / STATIC)
         if TUNED in self.features:
             write_fine_tuned(self.features[TUNED].encoder, folder / TUNED)
-        record = {"encoders": list(self.features), "named": self.named}
-        (folder / "encoders.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / "encoders.json", {"encoders": list(self.features), "named": self.named})
 
     def labelled(self, examples: Examples) -> Labelled:
-        """Return examples with their blocks of features; embeddings are kept between runs."""
+        """Return examples with their blocks of features; embeddings are cached between runs."""
         views = examples.views()
         blocks: dict[str, Any] = {}
         for one in self.features.values():
             blocks |= one.beside(EmbeddingCache().encode(one.encoder, views), views)
         if self.out_of_fold:
+            # A fine-tuned encoder knows the labels of its own training rows by heart. A head fitted
+            # on such outputs would trust them too much.
             outputs = blocks[f"{TUNED}-outputs"]
             for row, name in enumerate(examples.id):
                 outputs[row] = self.out_of_fold.get(name, outputs[row])
         return Labelled(examples, blocks)
 
     def recipes(self, examples: Examples, section: TrainParams) -> list[Recipe]:
-        """Return the recipes of one learner: the fastest in the path of a request first."""
+        """Return the recipes of one learner, the fastest encoder in a request's path first."""
+        # The choice takes the first recipe within one standard error of the best, so this order
+        # decides between equals.
         names = [name for name in _FASTEST_FIRST if name in self.features]
         learners = [learner for name in names for learner in _learners(name, section)]
         return recipes_of(examples, learners)
@@ -157,18 +162,18 @@ class FeatureBlocks:
         return {name: one.encoder.weights_sha256 for name, one in self.features.items()}
 
     def encoder_ms(self, views: Sequence[str]) -> dict[str, float]:
-        """Return the milliseconds that each encoder takes for a query, before export: medians."""
+        """Return the median milliseconds that each encoder takes for a query, before export."""
         return {name: _milliseconds(one.encoder, views) for name, one in self.features.items()}
 
     def of(self, recipe: Recipe) -> Features:
-        """Return what a recipe's heads read, for export."""
+        """Return the features that a recipe's heads read, for export."""
         return self.features[recipe.encoder].only(recipe.blocks)
 
 
 def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
-    """Return the learners of an encoder: the stronger regularisation first."""
+    """Return the learners on an encoder's blocks, the strongest regularisation first."""
     surface, terms = f"{encoder}-surface", f"{encoder}-terms"
-    # What a fine-tuned encoder's embeddings say of its own training rows is no evidence.
+    # Of a fine-tuned encoder only the outputs exist out of fold; its embeddings know the labels.
     embedding, for_trees = encoder, f"{encoder}-components"
     if encoder == TUNED:
         embedding = for_trees = f"{encoder}-outputs"
@@ -178,6 +183,7 @@ def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
         LinearLearner(one, c) for one in blocks for c in strongest_first
     ]
     if encoder == MINILM:
+        # The other blocks come from MINILM3, which reads the same tokens in half the time.
         return learners[: len(strongest_first)]
     learners.append(LinearLearner((terms,), section.terms_regularisation))
     learners.append(BoostedTrees((for_trees, surface)))
@@ -195,9 +201,29 @@ def _milliseconds(encoder: Encoder, views: Sequence[str]) -> float:
     return 1000 * float(np.median(seconds))
 
 
+def principal_components(embeddings: NDArray[np.float32], most: int = _MOST_COMPONENTS) -> Linear:
+    """Return the net that projects embeddings on their first principal components.
+
+    Boosted trees split on one coordinate at a time, for which few uncorrelated ones serve better
+    than hundreds of correlated ones.
+
+    Parameters
+    ----------
+    embeddings : ndarray of float32, shape (n, d)
+        n > 1.
+    most : int
+        Largest number of components; there are never more than rows or dimensions.
+    """
+    from sklearn.decomposition import PCA
+
+    count = min(most, *embeddings.shape)
+    # This solver is exact and has no random start, so that a run can be repeated bit by bit.
+    model: Any = PCA(count, svd_solver="covariance_eigh").fit(embeddings.astype(np.float64))
+    return Linear(model.components_, -model.components_ @ model.mean_)
+
+
 def _fitted(name: str, encoder: Encoder, views: Sequence[str]) -> Features:
-    if name == MINILM:
-        # Its first three layers read the same terms and counts, in half the time.
+    if name == MINILM:  # its other blocks are those of MINILM3
         return Features(name, encoder)
     token_ids = [encoder.tokenizer.token_ids(view) for view in views]
     return Features(

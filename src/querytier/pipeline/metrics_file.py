@@ -1,9 +1,7 @@
-"""The content of `metrics.json`: all that is known of an assessment."""
+"""The content of `metrics.json`: everything that an evaluation measured."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -19,15 +17,16 @@ from querytier.eval.intervals import Estimate
 from querytier.eval.report.mistakes import mistakes_record
 from querytier.eval.report.published_claim import promise_record
 from querytier.eval.slice_record import slice_record
+from querytier.files import stamp
 from querytier.pipeline.price_params import routing_cost_of
-from querytier.pipeline.router_evaluation import Assessment
+from querytier.pipeline.router_evaluation import RouterEvaluation
 from querytier.serve import Router
 
 __all__ = ["metrics_of", "row_counts"]
 
 
 def metrics_of(
-    assessment: Assessment,
+    evaluated: RouterEvaluation,
     data: DataSummary,
     gate: Gate | None,
     candidates: Sequence[Mapping[str, Any]],
@@ -37,36 +36,35 @@ def metrics_of(
 
     Parameters
     ----------
-    assessment : Assessment
+    evaluated : RouterEvaluation
     data : DataSummary
     gate : Gate or None
-        None where no gate was asked.
+        None if no gate was applied.
     candidates : sequence of mapping
-        What training tried; empty where an existing artifact is judged on other rows.
+        The candidates of training; empty for an existing artifact on other rows.
     test_uses : int or None
-        How often these rows were used for a choice or shown, this time included, where counted.
+        Number of evaluations on these rows, this one included; None if they are not counted.
     """
-    manifest = assessment.router.classifier.manifest
+    manifest = evaluated.router.classifier.manifest
     return {
-        "querytier": version("querytier"),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **stamp(),
         "source": data.source,
-        "n": row_counts(data, assessment.examples),
+        "n": row_counts(data, evaluated.examples),
         "quarantined": data.quarantined,
         "labels": _labels(data),
         "model": _model(manifest),
-        "rows": [row.to_dict() for row in assessment.evaluation.rows],
-        "rows_left_out": dict(assessment.rows_left_out),
-        "mean_scores": _records(assessment.evaluation.mean_scores),
-        "mean_costs": _records(assessment.evaluation.mean_costs),
+        "rows": [row.to_dict() for row in evaluated.evaluation.rows],
+        "rows_left_out": dict(evaluated.rows_left_out),
+        "mean_scores": _records(evaluated.evaluation.mean_scores),
+        "mean_costs": _records(evaluated.evaluation.mean_costs),
         "operating_point": {
             "threshold": manifest.threshold,
-            "frontier_rate": assessment.evaluation.rows[0].frontier_rate.value,
+            "frontier_rate": evaluated.evaluation.rows[0].frontier_rate.value,
             "target_frontier_rate": manifest.metrics["target_frontier_rate"],
         },
-        "keyword_heuristic_as_published": _keyword_as_published(assessment.examples),
-        "ece_when_calibrated_95": assessment.evaluation.ece_when_calibrated,
-        "bootstrap": assessment.params.bootstrap,
+        "keyword_heuristic_as_published": _keyword_as_published(evaluated.examples),
+        "ece_when_calibrated_95": evaluated.evaluation.ece_when_calibrated,
+        "bootstrap": evaluated.params.bootstrap,
         "certificate": {
             "status": manifest.certificate.status,
             "reason": manifest.certificate.reason,
@@ -74,36 +72,36 @@ def metrics_of(
         },
         "gate": gate.to_dict() if gate else None,
         "candidates": list(candidates),
-        "latency_ms": _latency(assessment),
-        "reasons": dict(Counter(decision.reason for decision in assessment.decisions)),
+        "latency_ms": _latency(evaluated),
+        "reasons": dict(Counter(decision.reason for decision in evaluated.decisions)),
         "promise": promise_record(
-            assessment.examples,
-            assessment.rankings,
-            assessment.resampling,
-            routing_cost_of(assessment.pricing),
+            evaluated.examples,
+            evaluated.rankings,
+            evaluated.resampling,
+            routing_cost_of(evaluated.pricing),
         ),
-        "prices": assessment.pricing.to_dict() if assessment.pricing else None,
-        "champion": _champion(assessment.champion),
+        "prices": evaluated.pricing.to_dict() if evaluated.pricing else None,
+        "champion": _champion(evaluated.champion),
         "test_uses": test_uses,
-        **_evidence(assessment),
+        **_evidence(evaluated),
     }
 
 
-def _evidence(assessment: Assessment) -> dict[str, Any]:
-    """Return what a sceptic asks for: calibration, slices, mistakes."""
-    probabilities = assessment.rankings[0].probabilities
+def _evidence(evaluated: RouterEvaluation) -> dict[str, Any]:
+    """Return the calibration, the slices and the worst mistakes."""
+    probabilities = evaluated.rankings[0].probabilities
     assert probabilities is not None
-    frontier = np.array([decision.tier == "frontier" for decision in assessment.decisions])
-    labels = assessment.examples.needs_frontier
+    frontier = np.array([decision.tier == "frontier" for decision in evaluated.decisions])
+    labels = evaluated.examples.needs_frontier
     return {
-        "calibration": calibration_scores(probabilities, labels, assessment.resampling).to_dict(),
-        "slices": slice_record(assessment.examples, frontier),
+        "calibration": calibration_scores(probabilities, labels, evaluated.resampling).to_dict(),
+        "slices": slice_record(evaluated.examples, frontier),
         "mistakes": mistakes_record(
-            assessment.examples,
-            assessment.rankings[0],
+            evaluated.examples,
+            evaluated.rankings[0],
             frontier,
-            assessment.neighbourhood,
-            assessment.params.mistakes,
+            evaluated.neighbourhood,
+            evaluated.params.mistakes,
         ),
     }
 
@@ -112,10 +110,10 @@ def _records(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: estimate.to_dict() for name, estimate in estimates.items()}
 
 
-def _latency(assessment: Assessment) -> dict[str, float | int]:
-    """Decide some queries once more, one after the other, with nothing else under way."""
-    queries = assessment.examples.query[: assessment.params.latency_decisions]
-    latencies = [assessment.router.decide(query).latency_ms for query in queries]
+def _latency(evaluated: RouterEvaluation) -> dict[str, float | int]:
+    """Decide some queries again, one by one: the first time, all cores were busy."""
+    queries = evaluated.examples.query[: evaluated.params.latency_decisions]
+    latencies = [evaluated.router.decide(query).latency_ms for query in queries]
     p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
     return {
         "p50": float(p50),
@@ -126,7 +124,7 @@ def _latency(assessment: Assessment) -> dict[str, float | int]:
 
 
 def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
-    """Return how many rows there were, by what became of them."""
+    """Return the number of rows by their fate: usable, unlabelled, quarantined, in each split."""
     return {
         "rows": data.rows,
         "usable": data.usable,
@@ -180,7 +178,7 @@ def _labels(data: DataSummary) -> dict[str, Any]:
 
 
 def _keyword_as_published(examples: Examples) -> dict[str, float | None]:
-    """Return what the keyword heuristic does at its own threshold."""
+    """Return the keyword heuristic's results at its own threshold."""
     frontier = keyword_scores(examples.query) > KEYWORD_THRESHOLD
     labels = examples.needs_frontier
     routed = np.where(frontier, examples.frontier_score, examples.cheap_score)

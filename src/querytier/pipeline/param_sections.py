@@ -1,33 +1,46 @@
-"""The sections of `params.yaml` that are not stages: what judges, watches and renews a champion."""
+"""The base of all sections of `params.yaml`, and the sections for the loop around a champion."""
 
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
-from querytier.eval.gate.non_inferiority import SuperiorOn
-from querytier.pipeline.param_section import NotNegative, ParamSection, Seed, Share
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "AuditFreshParams",
     "DriftParams",
     "GateParams",
+    "NotNegative",
+    "ParamSection",
     "RecalibrateParams",
     "RetrainParams",
+    "Seed",
     "SelectQueriesParams",
+    "Share",
 ]
 
-_TESTS_OF_DRIFT = 12  # Holm's step-down divides the rate by at most so many
+Share = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
+
+# Holm's method compares the smallest p-value with the rate divided by the number of tests.
+_TESTS_OF_DRIFT = 12
+
+
+class ParamSection(BaseModel):
+    """A section; it is frozen, and an unknown key is an error, so a typo changes no default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GateParams(ParamSection):
-    """When a challenger takes the champion's place."""
+    """The non-inferiority margins at which a challenger replaces the champion."""
 
     quality_margin: Share = 0.01
     calibration_margin: Share = 0.01
     slice_margin: Share = 0.05
     latency_margin: Annotated[float, Field(gt=0)] = 0.5
-    superior_on: SuperiorOn = "quality"
+    # As SuperiorOn in eval, which the stage prepare would depend on if it were imported here.
+    superior_on: Literal["quality", "calibration", "worst_slice", "latency", "auroc"] = "quality"
     fewest_rows: Annotated[int, Field(ge=2)] = 200
     fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
     latency_queries: Annotated[int, Field(ge=1)] = 200
@@ -36,7 +49,7 @@ class GateParams(ParamSection):
 
 
 class AuditFreshParams(ParamSection):
-    """Which new labels are held back before they are merged."""
+    """The audit that holds suspicious new labels back before they are merged."""
 
     enabled: bool = True
     level: Share = 0.01
@@ -48,7 +61,7 @@ class AuditFreshParams(ParamSection):
 
 
 class DriftParams(ParamSection):
-    """When two windows of traffic count as drifted."""
+    """The tests for drift between two windows of traffic."""
 
     false_alarm_rate: Annotated[float, Field(gt=0, le=0.5)] = 0.01
     permutations: Annotated[int, Field(ge=99)] = 9999
@@ -67,14 +80,14 @@ class DriftParams(ParamSection):
         fewest = math.ceil(_TESTS_OF_DRIFT / self.false_alarm_rate)
         if self.permutations + 1 < fewest:
             raise ValueError(
-                f"{self.permutations} permutations cannot tell a false alarm rate of "
-                f"{self.false_alarm_rate:g}; give at least {fewest}"
+                f"{self.permutations} permutations are too few for a false alarm rate of "
+                f"{self.false_alarm_rate:g}; set at least {fewest}"
             )
         return self
 
 
 class RetrainParams(ParamSection):
-    """One round of the loop: what is merged, and when a round is due."""
+    """One round of the loop: which rows are merged with which weight, and when it runs."""
 
     window_days: Annotated[float, Field(gt=0)] | None = 365
     half_life_days: Annotated[float, Field(gt=0)] | None = 90
@@ -85,7 +98,7 @@ class RetrainParams(ParamSection):
 
 
 class RecalibrateParams(ParamSection):
-    """From few labels of another pair of models to another calibration."""
+    """The new calibration and certificate from a few labels of another pair of models."""
 
     certification_share: Share = 0.5
     calibration: Literal["auto", "platt", "temperature", "beta"] = "platt"

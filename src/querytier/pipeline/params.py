@@ -1,4 +1,4 @@
-"""Every parameter of the pipeline, as `params.yaml` holds them."""
+"""Every parameter of `params.yaml`, with its type, range and default."""
 
 import difflib
 from pathlib import Path
@@ -8,14 +8,17 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 
 from querytier.data.labelling import AUTOMATIC_RULES, RuleName
 from querytier.errors import UsageError
-from querytier.pipeline.param_section import NotNegative, ParamSection, Seed, Share
 from querytier.pipeline.param_sections import (
     AuditFreshParams,
     DriftParams,
     GateParams,
+    NotNegative,
+    ParamSection,
     RecalibrateParams,
     RetrainParams,
+    Seed,
     SelectQueriesParams,
+    Share,
 )
 
 __all__ = [
@@ -45,15 +48,15 @@ _OLD_KEYS = {
 }
 
 
-class RoleShareParams(ParamSection):
-    """Share of the groups that each split but training gets."""
+class SplitShareParams(ParamSection):
+    """Shares of the groups for each split; training gets the rest."""
 
     calibration: Share = 0.15
     certification: Share = 0.15
     test: Share = 0.2
 
     @model_validator(mode="after")
-    def _leave_rows_to_train(self) -> "RoleShareParams":
+    def _leave_rows_to_train(self) -> "SplitShareParams":
         total = self.calibration + self.certification + self.test
         if total > 0.9:
             raise ValueError(f"the shares add up to {total:g}; leave at least 0.1 to training")
@@ -61,7 +64,7 @@ class RoleShareParams(ParamSection):
 
 
 class PrepareParams(ParamSection):
-    """From a log to examples with splits."""
+    """Logs to labelled examples in splits."""
 
     logs: str | tuple[str, ...] = "data/seed/seed.jsonl"
     map: dict[str, str] = Field(default_factory=dict)
@@ -73,22 +76,22 @@ class PrepareParams(ParamSection):
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     near_duplicate_rows: Annotated[int, Field(ge=0)] = 200_000
     temporal: bool = False
-    # YAML reads a bare on or off as a truth value.
+    # YAML 1.1 reads a bare on or off as a boolean.
     redaction: Annotated[
         Literal["off", "on", "fail"],
         BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value)),
     ] = "off"
     seed: Seed = 17
-    shares: RoleShareParams = RoleShareParams()
+    shares: SplitShareParams = SplitShareParams()
 
     @property
     def log_files(self) -> tuple[str, ...]:
-        """The logs, be they one or several."""
+        """The logs, one or several."""
         return (self.logs,) if isinstance(self.logs, str) else self.logs
 
 
 class TrainParams(ParamSection):
-    """From examples to a fitted, calibrated classifier."""
+    """Examples to a fitted, calibrated classifier."""
 
     budget: Budget = "quick"
     regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
@@ -111,7 +114,7 @@ class TrainParams(ParamSection):
 
 
 class EncoderDriftParams(ParamSection):
-    """How far a quantised encoder may decide otherwise."""
+    """Largest differences that a quantised encoder may make to decisions."""
 
     flip_share: Share = 0.035
     max_difference: Share = 0.05
@@ -119,7 +122,7 @@ class EncoderDriftParams(ParamSection):
 
 
 class ExportParams(ParamSection):
-    """From a fitted classifier to an artifact."""
+    """A fitted classifier to an artifact."""
 
     parity_tolerance: Annotated[float, Field(gt=0)] = 1e-5
     parity_texts: Annotated[int, Field(ge=200)] = 300
@@ -130,7 +133,7 @@ class ExportParams(ParamSection):
 
 
 class CertifyParams(ParamSection):
-    """What the threshold is to promise."""
+    """The risk that the threshold promises."""
 
     risk: Literal["needs_frontier", "quality_lost"] = "needs_frontier"
     alpha: Share | None = None
@@ -142,7 +145,7 @@ class CertifyParams(ParamSection):
 
 
 class TierPriceParams(ParamSection):
-    """What a tier's model charges."""
+    """The prices of a tier's model."""
 
     per_million_in: NotNegative
     per_million_out: NotNegative
@@ -211,8 +214,8 @@ def read_params(path: Path | None) -> Params:
     return validated(Params, content, str(path))
 
 
-def with_section(params: Params, section: str, **said: object) -> Params:
-    """Return the parameters with what the command line says of a section; None says nothing.
+def with_section(params: Params, section: str, **values: object) -> Params:
+    """Return the parameters with a section's values from the command line; None changes nothing.
 
     Raises
     ------
@@ -220,13 +223,13 @@ def with_section(params: Params, section: str, **said: object) -> Params:
         If a value is out of range.
     """
     before: BaseModel = getattr(params, section)
-    changes = {name: value for name, value in said.items() if value is not None}
+    changes = {name: value for name, value in values.items() if value is not None}
     after = validated(type(before), {**before.model_dump(), **changes}, "the command line")
     return params.model_copy(update={section: after})
 
 
 def validated(model: type[Section], content: object, origin: str) -> Section:
-    """Return a section, or all of them, of content that a person wrote.
+    """Return a section, or all of them, from content that a person wrote.
 
     Raises
     ------

@@ -1,44 +1,45 @@
-"""An artifact's decisions on labelled rows, beside the baselines: metrics and reports."""
+"""A router's decisions on labelled rows beside the baselines: metrics, reports, MLflow records."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.eval.evaluation import Evaluation, evaluate_rankings
-from querytier.eval.heuristics import (
-    keyword_scores,
-    length_scores,
-)
+from querytier.eval.evaluation import Evaluation, Row, evaluate_rankings
+from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.eval.intervals import Resampling
 from querytier.eval.rankings import Ranking, oracle, probability_ranking, shuffled_decisions
 from querytier.eval.report.mistakes import Neighbourhood
 from querytier.eval.report.pages import render_markdown, render_model_card, render_report
 from querytier.eval.report.plots import gain_plot, reliability_plot, score_plot
-from querytier.files import atomic_file
+from querytier.files import atomic_file, write_json
 from querytier.pipeline.params import EvaluateParams
 from querytier.pipeline.price_params import Pricing, routing_cost_of
-from querytier.pipeline.scoring import decide_all
+from querytier.pipeline.scoring import decide_all, ranking_by, ranking_of
 from querytier.serve import Decision, Router
+from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import Labelled
 
-__all__ = ["REPORT_FILES", "Assessment", "assess", "unfitted_rankings"]
+__all__ = [
+    "RouterEvaluation",
+    "evaluate_router",
+    "log_evaluation",
+    "log_rows",
+    "unfitted_rankings",
+]
 
-REPORT_FILES = ("metrics.json", "report.html", "report.md", "model_card.md")
-
-Floats = NDArray[np.float64]
-
+_METRICS = "metrics.json"
+_PAGES = ("report.html", "report.md", "model_card.md")
 _NOT_FITTED = "nothing"
 
 
 @dataclass(frozen=True, eq=False)
-class Assessment:
-    """What an artifact did on labelled rows.
+class RouterEvaluation:
+    """A router's decisions on labelled rows, and what they are compared with.
 
     Attributes
     ----------
@@ -49,13 +50,13 @@ class Assessment:
     rankings : sequence of Ranking
         The classifier's, then the baselines', as in `evaluation.rows`.
     rows_left_out : dict of str to str
-        Baselines that could not be had, and why.
+        Baselines that could not be computed, and why.
     neighbourhood : Neighbourhood
-        Where the neighbours of mistakes are looked for.
+        Labelled rows among which the neighbours of mistakes are searched.
     pricing : Pricing or None
-        None where no price table was given.
+        None without a price table.
     champion : Router or None
-        The classifier that stands beside this one.
+        Another classifier with a row of its own.
     params : EvaluateParams
     """
 
@@ -71,13 +72,14 @@ class Assessment:
     params: EvaluateParams
 
     def plots(self) -> dict[str, str]:
-        """Return the report's pictures by name, each an `<svg>` element."""
-        probabilities = self.rankings[0].probabilities
+        """Return the report's plots by name, each an `<svg>` element."""
+        classifier = self.rankings[0]
         rate = self.evaluation.rows[0].frontier_rate.value
         assert rate is not None
-        assert probabilities is not None
+        assert classifier.probabilities is not None
         labels = self.examples.needs_frontier
-        threshold = self.router.classifier.manifest.threshold
+        # A fallback has an infinite score, which a histogram has no bin for.
+        scored = np.isfinite(classifier.scores)
         return {
             "gain": gain_plot(
                 self.examples,
@@ -86,23 +88,27 @@ class Assessment:
                 replicates=self.params.bootstrap,
                 seed=self.params.seed,
             ),
-            "reliability": reliability_plot(probabilities, labels, self.examples.group),
-            "scores": score_plot(self.rankings[0].scores, labels, threshold),
+            "reliability": reliability_plot(classifier.probabilities, labels, self.examples.group),
+            "scores": score_plot(
+                classifier.scores[scored],
+                labels[scored],
+                self.router.classifier.manifest.threshold,
+            ),
         }
 
     def write(self, metrics: Mapping[str, Any], out: Path, artifact: Path) -> dict[str, str]:
-        """Write the files of `REPORT_FILES`; return the plots of the report."""
+        """Write `metrics.json`, both reports and the model card; return the report's plots."""
         plots = self.plots()
-        text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-        contents = (
-            text + "\n",
+        # Rendered before anything is written, so that an error leaves the old set complete.
+        pages = (
             render_report(metrics, plots, str(artifact)),
             render_markdown(metrics),
             render_model_card(metrics),
         )
-        for name, content in zip(REPORT_FILES, contents, strict=True):
+        write_json(out / _METRICS, metrics)
+        for name, page in zip(_PAGES, pages, strict=True):
             with atomic_file(out / name) as scratch:
-                scratch.write_text(content, "utf-8")
+                scratch.write_text(page, "utf-8")
         return plots
 
     @property
@@ -111,9 +117,9 @@ class Assessment:
         return Resampling(self.examples.group.tolist(), self.params.bootstrap, self.params.seed)
 
 
-def assess(
+def evaluate_router(
     router: Router,
-    asked: Labelled,
+    rows: Labelled,
     known: Labelled,
     learned: Sequence[Ranking],
     rows_left_out: Mapping[str, str],
@@ -121,33 +127,34 @@ def assess(
     base_rate: float,
     params: EvaluateParams,
     champion: Router | None = None,
-) -> Assessment:
-    """Let an artifact decide labelled rows, and compare it with the baselines.
+) -> RouterEvaluation:
+    """Let a router decide labelled rows, and compare its decisions with the baselines.
 
     Parameters
     ----------
     router : Router
-    asked : Labelled, length n
-        The rows, with embeddings.
+    rows : Labelled, length n
+        With embeddings.
     known : Labelled
-        Where neighbours of the worst mistakes are looked for; from the same encoder.
+        Rows among which the neighbours of the worst mistakes are searched; embedded by the same
+        encoder.
     learned : sequence of Ranking
-        The baselines that were fitted.
+        The fitted baselines.
     rows_left_out : mapping of str to str
-        Those that could not be, and why.
+        Baselines that could not be fitted, and why.
     base_rate : float
-        Mean label of the training rows, what a constant predicts.
+        Mean label of the training rows, the prediction of the baseline "constant".
     params : EvaluateParams
     champion : Router, optional
         Gets a row of its own.
     """
-    pricing = Pricing.of(asked.examples, params.prices)
-    examples = asked.examples if pricing is None else pricing.examples
+    pricing = Pricing.of(rows.examples, params.prices)
+    examples = rows.examples if pricing is None else pricing.examples
     decisions = decide_all(router, examples.query.tolist())
-    classifier = _ranking("classifier", decisions, "its training rows")
+    classifier = ranking_of("classifier", decisions)
     rankings = [
         classifier,
-        *_champion_rankings(champion, examples),
+        *([] if champion is None else [ranking_by(champion, examples, "champion")]),
         *unfitted_rankings(examples, classifier, base_rate, params.seed),
         *learned,
         oracle(examples),
@@ -161,45 +168,32 @@ def assess(
         seed=params.seed,
         routing_cost=routing_cost_of(pricing),
     )
-    return Assessment(
+    return RouterEvaluation(
         examples,
         router,
         decisions,
         evaluation,
         rankings,
         rows_left_out,
-        Neighbourhood(known.examples, known.embeddings, asked.embeddings),
+        Neighbourhood(known.examples, known.embeddings, rows.embeddings),
         pricing,
         champion,
         params,
     )
 
 
-def _ranking(name: str, decisions: Sequence[Decision], fitted_on: str) -> Ranking:
-    scores = np.array([_or_tier(decision.decision_score, decision) for decision in decisions])
-    probabilities = np.array([_or_tier(decision.p_frontier, decision) for decision in decisions])
-    return Ranking(name, scores, probabilities, fitted_on)
-
-
-def _champion_rankings(champion: Router | None, examples: Examples) -> list[Ranking]:
-    if champion is None:
-        return []
-    decisions = decide_all(champion, examples.query.tolist())
-    return [_ranking("champion", decisions, "its own training rows")]
-
-
 def unfitted_rankings(
     examples: Examples, classifier: Ranking, base_rate: float, seed: int
 ) -> list[Ranking]:
-    """Return the baselines that learn nothing of single queries.
+    """Return the baselines that need no fit to single queries.
 
     Parameters
     ----------
     examples : Examples, length n
     classifier : Ranking
-        Whose decisions are shuffled.
+        Its decisions are shuffled for the baseline "shuffled_decisions".
     base_rate : float
-        What a constant predicts.
+        Prediction of the baseline "constant".
     seed : int
         Of the shuffle.
     """
@@ -211,8 +205,36 @@ def unfitted_rankings(
     ]
 
 
-def _or_tier(score: float | None, decision: Decision) -> float:
-    """Return a score; without one, that of the tier that answered instead."""
-    if score is not None:
-        return score
-    return 1.0 if decision.tier == "frontier" else 0.0
+def log_evaluation(
+    tracker: Tracker, evaluation: RouterEvaluation, plots: Mapping[str, str], out: Path
+) -> None:
+    """Log the metrics, the files that `RouterEvaluation.write` wrote to `out`, and the plots."""
+    log_rows(tracker, evaluation.evaluation.rows)
+    tracker.log_files([out / name for name in (_METRICS, *_PAGES)])
+    # MLflow copies files; a plot exists only inside the report until then.
+    with TemporaryDirectory() as folder:
+        paths = {name: Path(folder, f"{name}.svg") for name in plots}
+        for name, path in paths.items():
+            path.write_text(plots[name], "utf-8")
+        tracker.log_files(list(paths.values()), "plots")
+
+
+def log_rows(tracker: Tracker, rows: Sequence[Row]) -> None:
+    """Log the metrics of the classifier and of the baselines, with their intervals."""
+    for row in rows:
+        for name in (
+            "auroc",
+            "average_precision",
+            "apgr",
+            "cpt50",
+            "cpt80",
+            "brier",
+            "ece",
+            "recall",
+            "quality_retained",
+        ):
+            estimate = getattr(row, name)
+            key = f"test_{name}" if row.name == "classifier" else f"baseline_{row.name}.{name}"
+            tracker.log_metrics(
+                {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+            )

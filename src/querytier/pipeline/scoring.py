@@ -1,4 +1,4 @@
-"""Many decisions through the very path that serves one."""
+"""Batch decisions, through the same code that serves single ones."""
 
 import csv
 from collections import Counter
@@ -20,6 +20,7 @@ from querytier.data.ingest.log_batches import LogAccount, log_batches
 from querytier.data.ingest.sources import LogSource
 from querytier.data.values import query_of, text_of
 from querytier.errors import UsageError
+from querytier.eval.rankings import Ranking
 from querytier.files import atomic_file
 from querytier.parallel import map_threads
 from querytier.serve import Decision, Router
@@ -37,6 +38,8 @@ __all__ = [
     "embedded",
     "load_to_judge",
     "load_trained_on",
+    "ranking_by",
+    "ranking_of",
     "score_all",
     "score_logs",
 ]
@@ -46,7 +49,7 @@ _COLUMNS = ["id", "p_frontier", "decision_score", "tier"]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What came of scoring a log.
+    """Counts of a scored log.
 
     Attributes
     ----------
@@ -64,7 +67,10 @@ class Scored:
 
 
 def load_to_judge(artifact: Path) -> Router:
-    """Load an artifact to be judged by its classifier, its certificate lapsed or not.
+    """Load an artifact whose classifier is to be judged, whatever its certificate says.
+
+    `Router.load` heeds the certificate: once that has lapsed, every query goes to the fallback tier
+    and has no score, so that the artifact could neither be evaluated nor certified again.
 
     Raises
     ------
@@ -75,27 +81,28 @@ def load_to_judge(artifact: Path) -> Router:
 
 
 def load_trained_on(out: Path, fingerprint: str) -> Router:
-    """Load the artifact of a run whose data have to be those that it was trained on.
+    """Load the artifact of a run, and check that it was trained on the run's data.
 
     Parameters
     ----------
     out : Path
-        What `--out` of the run was.
+        The run's folder.
     fingerprint : str
         Of its data.
 
     Raises
     ------
     UsageError
-        If they are others.
+        If it was trained on other data.
     ArtifactError
         If the artifact does not load.
     """
     router = load_to_judge(out / "model")
     if data_fingerprint(router) != fingerprint:
         raise UsageError(
-            f"{out / 'model'} was not trained on what {out / 'data'} holds, which was prepared "
-            "anew since: which rows it has seen is not known. Run train and export again"
+            f"{out / 'model'} was not trained on the data in {out / 'data'}, which were prepared "
+            "again since, so it may have seen rows that are held out now. Run train and export "
+            "again"
         )
     return router
 
@@ -111,7 +118,7 @@ def decide_all(router: Router, queries: Sequence[str]) -> list[Decision]:
 
 
 def score_all(router: Router, views: Sequence[str]) -> GraphOutputs:
-    """Return what the graph computes of text views, one by one, as it serves them."""
+    """Return the graph's outputs for text views, one by one, as in service."""
     scores = map_threads(router.classifier.scores, views, "score")
     return GraphOutputs(
         np.array([one.p_frontier for one in scores], dtype=np.float64),
@@ -129,8 +136,48 @@ def embedded(router: Router, examples: Examples) -> "Labelled":
     """Return examples with the embeddings of their text views, from the graph."""
     from querytier.training.baselines import Labelled
 
-    embeddings = embed_all(router, examples.views())
-    return Labelled(examples, {"graph": embeddings})
+    return Labelled(examples, {"graph": embed_all(router, examples.views())})
+
+
+def ranking_by(router: Router, examples: Examples, name: str) -> Ranking:
+    """Return how a router, as it serves, ranks examples."""
+    return ranking_of(name, decide_all(router, examples.query.tolist()))
+
+
+def ranking_of(name: str, decisions: Sequence[Decision]) -> Ranking:
+    """Return the ranking that decisions amount to.
+
+    Examples
+    --------
+    >>> from querytier.serve import Decision
+    >>> cheap = Decision("cheap", None, None, None, -0.2, "fallback:empty", 0.0, "1", 1.0)
+    >>> ranking_of("classifier", [cheap]).scores
+    array([-inf])
+    """
+    return Ranking(
+        name,
+        np.array([_score(decision) for decision in decisions]),
+        np.array([_probability(decision) for decision in decisions]),
+        "its training rows",
+    )
+
+
+def _score(decision: Decision) -> float:
+    """Return the decision score; without one, a score that leads to the same tier.
+
+    A threshold may be any number, as gains are below 0 where the cheap model answers better. Only
+    an infinite score is on the same side of all of them.
+    """
+    if decision.decision_score is not None:
+        return decision.decision_score
+    return float("inf") if decision.tier == "frontier" else float("-inf")
+
+
+def _probability(decision: Decision) -> float:
+    """Return p_frontier; without it, 1 or 0 by the tier that answered."""
+    if decision.p_frontier is not None:
+        return decision.p_frontier
+    return 1.0 if decision.tier == "frontier" else 0.0
 
 
 def score_logs(
@@ -146,20 +193,20 @@ def score_logs(
     Parameters
     ----------
     sources : sequence of LogSource
-        With `query`, and `id` where there is one; without, ids are `line-N`.
+        With the field `query`. Without a field `id`, ids are `line-N`.
     artifact : Path
     out : Path
         `.csv` or `.parquet`; appears when it is complete. Records that cannot be scored go to
         `OUT.quarantine.jsonl`.
     max_bad_share : float
-        Above this share of such records, in [0, 1], nothing is written.
+        Largest share of such records, in [0, 1]; above it, nothing is written.
     engine : Engine, optional
-        What reads and decides; this process without.
+        Reads and decides; by default in this process.
 
     Raises
     ------
     UsageError
-        If a file or a column does not exist, or `out` has another ending.
+        If a file or a column does not exist, or `out` has another suffix.
     LogError
         If a log cannot be read, or too many records are bad.
     ArtifactError
@@ -169,6 +216,7 @@ def score_logs(
 
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: write to a file that ends in .csv or .parquet")
+    # Each worker loads the artifact for itself; a bad one is better reported once, at once.
     Router.load(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
     account = LogAccount(out.with_name(f"{out.name}.quarantine.jsonl"), max_bad_share)
@@ -208,7 +256,7 @@ def _id_and_query(values: Mapping[str, object], default_id: str) -> tuple[str, s
 
 
 def _decided(router: Router, rows: list[tuple[str, str]]) -> "pa.Table":
-    """Decide queries on all cores, in order."""
+    """Decide one batch; the whole log has a progress bar already."""
     import pyarrow as pa
 
     decisions = map_threads(router.decide, [query for _, query in rows])

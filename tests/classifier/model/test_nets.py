@@ -17,7 +17,7 @@ from querytier.classifier.model.head import Heads, Member
 from querytier.classifier.model.nets import Linear
 from querytier.classifier.model.onnx_nodes import Nodes
 from querytier.classifier.model.terms import TermTable
-from querytier.pipeline.principal_components import principal_components
+from querytier.pipeline.feature_blocks import principal_components
 from querytier.training.boosted_trees import between_rows, trees_of
 from querytier.training.linear_models import fit_mlp, gain_rows, soft_rows
 
