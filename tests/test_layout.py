@@ -42,8 +42,8 @@ def test_every_room_imports_as_a_subpackage(room):
 
 def test_data_files_are_installed():
     assert files("querytier").joinpath("py.typed").is_file()
-    assert files("querytier.eval").joinpath("report.html.jinja").is_file()
-    assert files("querytier.eval").joinpath("off_policy.html.jinja").is_file()
+    assert files("querytier.eval.report").joinpath("templates/report.html.jinja").is_file()
+    assert files("querytier.eval.report").joinpath("templates/off_policy.html.jinja").is_file()
     assert files("querytier.serve.http").joinpath("page.html").is_file()
 
 
@@ -53,7 +53,7 @@ def test_raw_logs_are_not_installed_as_package_data(pyproject):
     assert tools["include-package-data"] is False
     assert tools["package-data"] == {
         "querytier": ["py.typed"],
-        "querytier.eval": ["*.jinja"],
+        "querytier.eval.report": ["templates/*.jinja"],
         "querytier.serve.http": ["page.html"],
     }
 

@@ -38,7 +38,7 @@ def drift_page(record: Record, reference: Observed, recent: Observed) -> str:
     environment.filters["minute"] = lambda time: time[:16].replace("T", " ") or "–"
     environment.filters["share"] = lambda share: "–" if share is None else f"{share:.1%}"
     template = environment.from_string(
-        files("querytier.eval").joinpath("drift.html.jinja").read_text("utf-8")
+        files("querytier.eval.report").joinpath("templates/drift.html.jinja").read_text("utf-8")
     )
     return template.render(
         record=record,

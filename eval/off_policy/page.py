@@ -98,7 +98,7 @@ def render_page(record: Record, plot: str | None) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(
-        files("querytier.eval").joinpath("off_policy.html.jinja").read_text("utf-8")
+        files("querytier.eval.report").joinpath("templates/off_policy.html.jinja").read_text("utf-8")
     )
     return template.render(
         record=record,

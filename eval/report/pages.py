@@ -88,7 +88,7 @@ def _rendered(template: str, metrics: Metrics, **values: Any) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
-    folder = files("querytier.eval")
+    folder = files("querytier.eval.report") / "templates"
     environment = Environment(
         autoescape=select_autoescape(["html.jinja"]),
         undefined=StrictUndefined,

@@ -27,7 +27,7 @@ def render_page(record: Record) -> str:
     """
     from jinja2 import Environment
 
-    template = files("querytier.eval").joinpath("recalibration.html.jinja").read_text("utf-8")
+    template = files("querytier.eval.report").joinpath("templates/recalibration.html.jinja").read_text("utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(record=record, table=list(_table(record)))
 

@@ -127,7 +127,7 @@ def render_verdict(verdict: Record, *, at_round: bool) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string(
-        files("querytier.eval").joinpath("verdict.html.jinja").read_text("utf-8")
+        files("querytier.eval.report").joinpath("templates/round.html.jinja").read_text("utf-8")
     )
     gate = verdict["gate"] or {}
     parts = {name: gate.get(name) for name in ("fresh", "frozen")}
