@@ -185,6 +185,52 @@ def test_every_dvc_stage_is_one_verb_and_depends_on_its_section():
         assert stage["params"] == [name, *(["certify"] if name == "export" else [])]
 
 
+def loaded_by(graph, module):
+    """Return every module that a module may load: lazy imports and parent packages count."""
+    loaded, waiting = {module}, [module]
+    while waiting:
+        name = waiting.pop()
+        parents = {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)}
+        new = (parents | graph.find_modules_directly_imported_by(name)) - loaded
+        loaded |= new
+        waiting += new
+    return loaded
+
+
+@pytest.mark.checkout
+def test_every_dvc_stage_depends_on_all_code_that_it_runs(monkeypatch):
+    """A stage whose code changed must not count as up to date, or `make demo` shows old results.
+
+    The root package itself holds no code of a stage, and is left out.
+    """
+    grimp = pytest.importorskip("grimp")
+    monkeypatch.syspath_prepend(ROOT / "src")
+    graph = grimp.build_graph("querytier", cache_dir=None, exclude_type_checking_imports=True)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for name, stage in stages.items():
+        parts = {
+            module.split(".")[1]
+            for module in loaded_by(graph, f"querytier.pipeline.{name}") - {"querytier"}
+        }
+        places = {part: ROOT / "src" / "querytier" / part for part in {*parts, "cli"}}
+        needed = {
+            (place.resolve() if place.is_dir() else place.with_suffix(".py")).relative_to(ROOT)
+            for place in places.values()
+        }
+        code = {Path(dep) for dep in stage["deps"] if not dep.startswith("artifacts/")}
+        assert code == needed, name
+
+
+@pytest.mark.checkout
+def test_code_in_dvc_deps_is_named_by_folder():
+    """Only the modules of the root package have no folder of their own."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for dep in {dep for stage in stages.values() for dep in stage["deps"]}:
+        path = ROOT / dep
+        assert dep.startswith("artifacts/") or path.is_dir() or path.parent.name == "querytier"
+        assert dep.startswith("artifacts/") or path.exists()
+
+
 @pytest.mark.checkout
 def test_constraints_pin_every_declared_dependency(pyproject):
     text = "".join(path.read_text() for path in ROOT.glob("constraints*.txt"))

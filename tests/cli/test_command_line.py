@@ -66,7 +66,9 @@ def test_help_has_panels_and_whole_descriptions(call, monkeypatch):
         assert f" {' '.join(words)} {sentence}." in text
 
 
-@pytest.mark.parametrize(("old", "new"), [("plan", "sample-size"), ("plan-labels", "select-queries")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("plan", "sample-size"), ("plan-labels", "select-queries")]
+)
 def test_a_renamed_verb_says_its_new_name(call, old, new):
     code, _, err = call(old, "runs/first")
     assert (code, err) == (2, f"querytier: `querytier {old}` is now `querytier {new}`\n")
