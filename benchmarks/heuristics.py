@@ -24,9 +24,8 @@ from sections import write_section
 from querytier.data.examples import Examples
 from querytier.eval.curves import gain_curve
 from querytier.eval.evaluation import Evaluation, evaluate_rankings
-from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.eval.intervals import Estimate, Resampling, Statistic, difference
-from querytier.eval.rankings import Ranking, oracle
+from querytier.eval.rankings import Ranking, keyword_scores, length_scores, oracle
 
 SETS = ("routellm_mmlu", "routellm_gsm8k", "llmrouter_mix", "llmdrift")
 LITELLM = ROOT / ".venv-litellm" / "bin" / "python"

@@ -118,7 +118,7 @@ def plain_onnx(folder: Path) -> Decide:
 
 def keyword_heuristic(folder: Path) -> Decide:  # noqa: ARG001 it has nothing to load
     """Return the published heuristic."""
-    from querytier.eval.heuristics import keyword_tier
+    from querytier.eval.rankings import keyword_tier
 
     return keyword_tier
 

@@ -150,7 +150,7 @@ def summary_cells(yardstick: Yardstick, found: Measured) -> list[str]:
 def shown(row: dict[str, Any], key: str) -> str:
     """Return a value with its interval."""
     (cell,) = table_cells(row, [Column(key, key)])
-    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
+    return cell
 
 
 def verdict(value: float | None, to_reach: float | None) -> str:

@@ -137,13 +137,12 @@ def markdown_table(metrics: dict[str, Any], keys: tuple[str, ...]) -> str:
     columns = [
         column
         for column in COLUMNS
-        if column.key in keys and any(table_cells(row, [column])[0].text != "–" for row in rows)
+        if column.key in keys and any(table_cells(row, [column]) != ["n/a"] for row in rows)
     ]
     lines = ["| row | " + " | ".join(column.title for column in columns) + " |"]
     lines += ["|---|" + "---:|" * len(columns)]
     for row in rows:
-        cells = table_cells(row, columns)
-        texts = [f"{cell.text} ({cell.interval})" if cell.interval else "–" for cell in cells]
+        texts = table_cells(row, columns)
         lines += [f"| {row['name']} | " + " | ".join(texts) + " |"]
     return "\n".join(lines) + "\n"
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.eval.clustered import clustered_mean
-from querytier.eval.intervals import Estimate, Resampling
+from querytier.eval.intervals import Estimate, Resampling, clustered_mean
 from querytier.eval.metrics import brier, tie_starts
 
 __all__ = [

@@ -1,15 +1,19 @@
-"""What is gained while more and more traffic, best candidates first, goes to the frontier tier."""
+"""Cost-quality curves: the mean gain as more traffic, best candidates first, goes to frontier."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.eval.intervals import weighted_mean
 from querytier.eval.metrics import tie_starts
 
-__all__ = ["GainCurve", "gain_curve"]
+__all__ = ["GainCurve", "RoutedMean", "gain_curve", "routed_mean"]
 
 Floats = NDArray[np.float64]
+
+# Sums of the same rows in another order differ by this much.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +21,7 @@ class GainCurve:
     """Mean gain over all rows against frontier rate, for b row weights at once.
 
     With gains frontier score - cheap score this is the cost-quality curve above its cheap end; with
-    labels as gains it tells what share of them is caught.
+    labels as gains it is the share of them that is caught.
 
     Attributes
     ----------
@@ -44,6 +48,10 @@ class GainCurve:
         rows = zip(rates, self.rates, self.gains, strict=True)
         return np.array([np.interp(grid, xs, ys) for grid, xs, ys in rows])
 
+    def recovered(self, rates: Floats) -> Floats:
+        """Return the share of the gap that is recovered at one rate a curve; NaN without a gap."""
+        return self.at(rates) / self._positive_gap
+
     def apgr(self) -> Floats:
         """Return the area under PGR over the whole curve, shape (b,); 0.5 for random routing.
 
@@ -56,7 +64,10 @@ class GainCurve:
         >>> curve.apgr()
         array([0.75])
         """
-        return np.asarray(np.trapezoid(self._pgr(), self.rates, axis=1))
+        # The trapezoid over every corner, not the published mean of ten grid points: that mean
+        # leaves out one end, so random routing does not get 0.5.
+        pgr = self.gains / self._positive_gap[:, np.newaxis]
+        return np.asarray(np.trapezoid(pgr, self.rates, axis=1))
 
     def cpt(self, share: float) -> Floats:
         """Return the smallest frontier rate whose PGR reaches `share`, in (0, 1]; shape (b,).
@@ -69,19 +80,73 @@ class GainCurve:
         >>> curve.cpt(0.5)
         array([0.25])
         """
-        pgr = self._pgr()
-        reached = pgr >= share - 1e-12
-        after = np.maximum(reached.argmax(axis=1), 1)
-        row = np.arange(len(pgr))
-        rise = pgr[row, after] - pgr[row, after - 1]
-        part = (share - pgr[row, after - 1]) / np.where(rise > 0, rise, 1.0)
-        width = self.rates[row, after] - self.rates[row, after - 1]
-        rates = self.rates[row, after - 1] + np.clip(part, 0, 1) * width
-        return np.where(reached.any(axis=1), rates, np.nan)
+        return self.first_rate(share * self._positive_gap)
 
-    def _pgr(self) -> Floats:
-        gap = np.where(self.gap > 0, self.gap, np.nan)
-        return self.gains / gap[:, np.newaxis]
+    def first_rate(self, gains: Floats) -> Floats:
+        """Return the smallest frontier rate at which each curve reaches a mean gain; both (b,).
+
+        NaN where it never does, or the gain is NaN.
+        """
+        reached = self.gains >= gains[:, np.newaxis] - _ROUNDING
+        row, after = np.arange(len(gains)), reached.argmax(axis=1)
+        before = np.maximum(after - 1, 0)
+        rise = self.gains[row, after] - self.gains[row, before]
+        missing = gains - self.gains[row, before]
+        part = np.clip(missing / np.where(rise > 0, rise, 1.0), 0, 1)
+        width = self.rates[row, after] - self.rates[row, before]
+        return np.where(reached.any(axis=1), self.rates[row, before] + part * width, np.nan)
+
+    @property
+    def _positive_gap(self) -> Floats:
+        return np.where(self.gap > 0, self.gap, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class RoutedMean:
+    """The mean score, or cost, as a ranking routes, between the two tiers alone.
+
+    Attributes
+    ----------
+    cheap, frontier : ndarray of float64, shape (b,)
+        Means of always-cheap and of always-frontier.
+    curve : GainCurve
+        From one to the other.
+    """
+
+    cheap: Floats
+    frontier: Floats
+    curve: GainCurve
+
+    def at(self, rates: Floats) -> Floats:
+        """Return the mean at one frontier rate for each of the b curves; shape (b,)."""
+        return self.cheap + self.curve.at(rates)
+
+    def share(self, rates: Floats, extra: float = 0.0) -> Floats:
+        """Return the mean, and what is spent beside it, divided by that of always-frontier.
+
+        Of scores this is the quality retained, of costs 1 - cost saved. NaN unless always-frontier
+        is above 0.
+        """
+        return (self.at(rates) + extra) / np.where(self.frontier > 0, self.frontier, np.nan)
+
+
+def routed_mean(scores: Floats, cheap: Floats, frontier: Floats, weights: Floats) -> RoutedMean:
+    """Return the mean of one column of the two tiers as a ranking routes.
+
+    Parameters
+    ----------
+    scores, cheap, frontier : ndarray of float64, shape (n,)
+        The ranking's, and each tier's scores or costs.
+    weights : ndarray of float64, shape (b, n)
+
+    Examples
+    --------
+    >>> costs = np.array([1.0, 1.0]), np.array([9.0, 9.0])
+    >>> routed_mean(np.array([0.9, 0.1]), *costs, np.ones((1, 2))).at(np.array([0.5]))
+    array([5.])
+    """
+    curve = gain_curve(scores, frontier - cheap, weights)
+    return RoutedMean(weighted_mean(cheap, weights), weighted_mean(frontier, weights), curve)
 
 
 def gain_curve(scores: Floats, gains: Floats, weights: Floats) -> GainCurve:
@@ -94,10 +159,12 @@ def gain_curve(scores: Floats, gains: Floats, weights: Floats) -> GainCurve:
     ----------
     scores : ndarray, shape (n,)
     gains : ndarray, shape (n,)
-        What a row gains when it goes to the frontier tier.
+        What a row gains if it goes to the frontier tier.
     weights : ndarray, shape (b, n)
     """
     order = np.argsort(-scores, kind="stable")
+    # Ties are common (a keyword heuristic has few values): if their rows went one by one, the
+    # order of the log would decide how good such a ranking looks.
     starts = tie_starts(scores[order])
     in_order = weights[:, order]
     total = weights.sum(axis=1, keepdims=True)

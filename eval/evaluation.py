@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,19 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
-from querytier.eval.curves import GainCurve, gain_curve
-from querytier.eval.intervals import Estimate, Resampling, Statistic, difference, undefined
+from querytier.eval.curves import GainCurve, gain_curve, routed_mean
+from querytier.eval.intervals import (
+    Estimate,
+    Resampling,
+    Statistic,
+    difference,
+    undefined,
+    weighted_mean,
+)
 from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
 from querytier.eval.rankings import Ranking
 
-__all__ = [
-    "Evaluation",
-    "Row",
-    "evaluate_rankings",
-]
+__all__ = ["Evaluation", "Row", "evaluate_rankings"]
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
@@ -28,14 +32,14 @@ _NUMBERS = ("brier", "ece", "frontier_rate", "recall", "quality_retained", "cost
 _NO_SCORES = "the log has no scores of both tiers, so the quality as routed is not known"
 _NO_COSTS = "the log has no costs of both tiers"
 _NO_GAP = "the 95% interval of the mean frontier score minus cheap score does not lie above 0"
-_ONE_CLASS = "the rows hold one class only"
+_ONE_CLASS = "all rows are of one class"
 _NO_NEED = "no row needs the frontier model"
-_NO_PROBABILITY = "its score is no probability"
+_NO_PROBABILITY = "its score is not a probability"
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the table; the operating point is the classifier's frontier rate in every line.
+    """One row of the table; the operating point is the classifier's frontier rate in every row.
 
     Attributes
     ----------
@@ -87,7 +91,7 @@ quality_retained, cost_saved : Estimate
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All rows, and what belongs to the classifier alone.
+    """All rows, and the numbers that belong to the classifier alone.
 
     Attributes
     ----------
@@ -100,7 +104,7 @@ class Evaluation:
         Mean score of always-cheap, of always-frontier, and as the classifier routes; empty without
         scores.
     mean_costs : dict of str to Estimate
-        The same of costs, for a query, with what deciding costs where the classifier routes.
+        The same for the cost of a query; as routed it includes what deciding costs.
     """
 
     rows: list[Row]
@@ -129,10 +133,10 @@ def evaluate_rankings(
     ----------
     examples : Examples, length n
     classifier : Ranking
-        As it serves.
+        Its ranking as it is served.
     baselines : sequence of Ranking
     threshold : float
-        The classifier's; every row is taken at the frontier rate that it gives.
+        The classifier's; every ranking is measured at the frontier rate that it leads to.
     replicates, seed : int
         Of the bootstrap over groups.
     routing_cost : float
@@ -165,7 +169,7 @@ class _Rows:
     def row(self, ranking: Ranking, classifier_row: Row | None) -> Row:
         labels, scores = self.examples.needs_frontier, ranking.scores
         area = self._estimate(lambda weights: auroc(scores, labels, weights), _ONE_CLASS)
-        apgr = self._of_quality(ranking, lambda curve: curve.apgr())
+        apgr = self._of_curve(ranking, GainCurve.apgr)
         behind = {}
         if classifier_row is not None:
             behind["auroc"] = difference(classifier_row.auroc, area)
@@ -178,11 +182,11 @@ class _Rows:
                 lambda weights: average_precision(scores, labels, weights), _NO_NEED
             ),
             apgr=apgr,
-            cpt50=self._of_quality(ranking, lambda curve: curve.cpt(0.5)),
-            cpt80=self._of_quality(ranking, lambda curve: curve.cpt(0.8)),
+            cpt50=self._of_curve(ranking, lambda curve: curve.cpt(0.5)),
+            cpt80=self._of_curve(ranking, lambda curve: curve.cpt(0.8)),
             brier=self._calibration(ranking, brier),
             ece=self._calibration(ranking, ece),
-            frontier_rate=self._estimate(self._frontier_rates, ""),
+            frontier_rate=self._estimate(self._rates, ""),
             recall=self._recall(ranking),
             quality_retained=self._quality_retained(ranking),
             cost_saved=self._cost_saved(ranking),
@@ -202,28 +206,40 @@ class _Rows:
         return self._means(examples.cheap_cost, examples.frontier_cost, self.routing_cost)
 
     def _means(self, cheap: Floats, frontier: Floats, routing: float) -> dict[str, Estimate]:
-        goes = goes_to_frontier(self.classifier.scores, self.threshold)
         columns = {
             "always_cheap": cheap,
-            "as_routed": np.where(goes, frontier, cheap) + routing,
+            "as_routed": np.where(self._chosen, frontier, cheap) + routing,
             "always_frontier": frontier,
         }
-        return {name: self._estimate(_mean_of(column), "") for name, column in columns.items()}
+        return {
+            name: self._estimate(partial(weighted_mean, column), "")
+            for name, column in columns.items()
+        }
 
     def _estimate(self, statistic: Statistic, reason: str) -> Estimate:
         return self.resampling.estimate(statistic, reason)
 
-    def _frontier_rates(self, weights: Floats) -> Floats:
-        chosen = goes_to_frontier(self.classifier.scores, self.threshold)
-        return _mean_of(chosen.astype(np.float64))(weights)
+    @property
+    def _chosen(self) -> NDArray[np.bool_]:
+        return goes_to_frontier(self.classifier.scores, self.threshold)
 
-    def _of_quality(self, ranking: Ranking, statistic: Callable[[GainCurve], Floats]) -> Estimate:
-        """Estimate a statistic of the cost-quality curve, where there is one to recover."""
+    def _rates(self, weights: Floats) -> Floats:
+        """Return the classifier's frontier rate: in each replicate its own, not that of all rows.
+
+        Every ranking is read off its curve there. Else a row would be compared with a classifier
+        that spends more or less than it does.
+        """
+        return weighted_mean(self._chosen.astype(np.float64), weights)
+
+    def _of_curve(self, ranking: Ranking, statistic: Callable[[GainCurve], Floats]) -> Estimate:
+        """Estimate a statistic of the cost-quality curve, if there is a gap to recover."""
         examples = self.examples
         if not examples.scored:
             return undefined(_NO_SCORES)
         gain = examples.frontier_score - examples.cheap_score
-        gap = self._estimate(_mean_of(gain), "")
+        gap = self._estimate(partial(weighted_mean, gain), "")
+        # PGR divides by the gap. If its interval reaches 0, some replicates divide by next to
+        # nothing, and the interval of APGR says more about them than about the ranking.
         if gap.low is None or gap.low <= 0:
             return undefined(_NO_GAP)
         return self._estimate(
@@ -236,15 +252,10 @@ class _Rows:
             return undefined(_NO_PROBABILITY)
         return self._estimate(lambda weights: metric(probabilities, labels, weights), "")
 
-    def _gained(self, ranking: Ranking, gains: Floats, weights: Floats) -> tuple[Floats, GainCurve]:
-        """Return what is gained at the classifier's frontier rate, and the curve it lies on."""
-        curve = gain_curve(ranking.scores, gains, weights)
-        return curve.at(self._frontier_rates(weights)), curve
-
     def _recall(self, ranking: Ranking) -> Estimate:
         def statistic(weights: Floats) -> Floats:
-            caught, curve = self._gained(ranking, self.examples.needs_frontier, weights)
-            return caught / np.where(curve.gap > 0, curve.gap, np.nan)
+            curve = gain_curve(ranking.scores, self.examples.needs_frontier, weights)
+            return curve.recovered(self._rates(weights))
 
         return self._estimate(statistic, _NO_NEED)
 
@@ -252,36 +263,28 @@ class _Rows:
         examples = self.examples
         if not examples.scored:
             return undefined(_NO_SCORES)
-        gain = examples.frontier_score - examples.cheap_score
 
         def statistic(weights: Floats) -> Floats:
-            gained, _ = self._gained(ranking, gain, weights)
-            frontier = _mean_of(examples.frontier_score)(weights)
-            routed = _mean_of(examples.cheap_score)(weights) + gained
-            return routed / np.where(frontier != 0, frontier, np.nan)
+            cheap, frontier = examples.cheap_score, examples.frontier_score
+            quality = routed_mean(ranking.scores, cheap, frontier, weights)
+            return quality.share(self._rates(weights))
 
-        return self._estimate(statistic, "the mean frontier score is 0")
+        return self._estimate(statistic, "the mean frontier score is not above 0")
 
     def _cost_saved(self, ranking: Ranking) -> Estimate:
         examples = self.examples
         if not examples.priced:
             return undefined(_NO_COSTS)
-        extra = examples.frontier_cost - examples.cheap_cost
 
         def statistic(weights: Floats) -> Floats:
-            spent, _ = self._gained(ranking, extra, weights)
-            frontier = _mean_of(examples.frontier_cost)(weights)
-            routed = _mean_of(examples.cheap_cost)(weights) + spent + self.routing_cost
-            return 1 - routed / np.where(frontier > 0, frontier, np.nan)
+            cheap, frontier = examples.cheap_cost, examples.frontier_cost
+            cost = routed_mean(ranking.scores, cheap, frontier, weights)
+            return 1 - cost.share(self._rates(weights), self.routing_cost)
 
         return self._estimate(statistic, "always-frontier costs nothing")
 
 
 def _probabilities_of(ranking: Ranking) -> Floats:
     if ranking.probabilities is None:
-        raise ValueError(f"{ranking.name} claims no probabilities, and the classifier has to")
+        raise ValueError(f"{ranking.name} has no probabilities; the classifier needs them")
     return ranking.probabilities
-
-
-def _mean_of(values: Floats) -> Statistic:
-    return lambda weights: np.asarray(weights @ values / weights.sum(axis=1))

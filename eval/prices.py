@@ -1,95 +1,144 @@
-"""What both tiers' answers are worth, and what they cost: as logged, or by a price table."""
+"""What answers cost if the log has no costs: a price table, and the tokens of the log."""
 
-from dataclasses import dataclass
-from typing import Self
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 
-__all__ = ["Answers", "ModelPrice", "dollar_costs"]
+__all__ = ["Prices", "TierPrice", "dollar_costs", "priced"]
 
 Floats = NDArray[np.float64]
 
 _TOKENS = 1_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What both tiers' answers to the same queries are worth, and cost.
-
-    Attributes
-    ----------
-    cheap_score, frontier_score : ndarray of float64, shape (n,)
-        NaN where not known.
-    cheap_cost, frontier_cost : ndarray of float64, shape (n,)
-        In one currency; NaN where not known.
-    """
-
-    cheap_score: Floats
-    frontier_score: Floats
-    cheap_cost: Floats
-    frontier_cost: Floats
-
-    @classmethod
-    def of(cls, examples: Examples) -> Self:
-        """Take the scores and costs of examples."""
-        return cls(
-            examples.cheap_score,
-            examples.frontier_score,
-            examples.cheap_cost,
-            examples.frontier_cost,
-        )
-
-    @property
-    def scored(self) -> bool:
-        """Whether every row has both scores."""
-        return bool(np.isfinite(self.cheap_score + self.frontier_score).all())
-
-    @property
-    def priced(self) -> bool:
-        """Whether every row has both costs."""
-        return bool(np.isfinite(self.cheap_cost + self.frontier_cost).all())
+# About what tokenisers of language models make of English text.
+_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPrice:
-    """What a model charges.
+class TierPrice:
+    """What a tier's model charges, and how much it writes if the log does not say.
 
     Attributes
     ----------
     per_million_in, per_million_out : float
         Dollars for a million tokens that it reads, and that it writes; 0 or more.
+    output_tokens : float or None
+        Assumed length of answers whose number of tokens is not in the log. None assumes nothing,
+        and leaves these answers without a cost.
 
     Raises
     ------
     ValueError
-        If a price is below 0, or none.
+        If a number is below 0, or not finite.
     """
+
+    # A section of params.yaml is this record itself: pydantic reads it, and refuses unknown keys.
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     per_million_in: float
     per_million_out: float
+    output_tokens: float | None = None
 
     def __post_init__(self) -> None:
-        for price in (self.per_million_in, self.per_million_out):
-            if not 0 <= price < float("inf"):
-                raise ValueError(f"a price is {price}; it has to be 0 dollars or more")
+        _check(self.per_million_in, self.per_million_out, self.output_tokens or 0.0)
 
 
-def dollar_costs(price: ModelPrice, tokens_in: Floats, tokens_out: Floats) -> Floats:
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A price table, in dollars.
+
+    Attributes
+    ----------
+    cheap, frontier : TierPrice
+    decision, lost_cache_discount : float
+        What deciding costs for each query, and what the provider's prompt cache would have saved
+        without a router; 0 or more.
+    source : str
+        Where the prices are from, for the reader of the report.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 0, or not finite.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    cheap: TierPrice
+    frontier: TierPrice
+    decision: float = 0.0
+    lost_cache_discount: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self.decision, self.lost_cache_discount)
+
+    @property
+    def routing_cost(self) -> float:
+        """Dollars for each query that routing costs, whatever it decides."""
+        return self.decision + self.lost_cache_discount
+
+
+def priced(examples: Examples, prices: Prices | None) -> tuple[Examples, int]:
+    """Give answers without a logged cost the cost that the price table gives their tokens.
+
+    A logged cost stays. Numbers of tokens that are not in the log are estimated: what a model reads
+    from the characters of the query, four per token; what it writes from the table.
+
+    Parameters
+    ----------
+    examples : Examples, length n
+    prices : Prices or None
+        None leaves all costs as they are.
+
+    Returns
+    -------
+    Examples, length n
+        Costs stay NaN if the tokens are neither known nor assumed.
+    int
+        Number of rows with a cost from estimated tokens.
+    """
+    if prices is None:
+        return examples, 0
+    read = examples.input_tokens
+    characters = np.array([len(str(query)) for query in examples.query])
+    tokens_in = np.where(np.isnan(read), characters / _CHARACTERS_PER_TOKEN, read)
+    estimated = np.zeros(len(examples), dtype=np.bool_)
+    costs = {}
+    for tier, price in (("cheap", prices.cheap), ("frontier", prices.frontier)):
+        logged: Floats = getattr(examples, f"{tier}_cost")
+        written: Floats = getattr(examples, f"{tier}_output_tokens")
+        assumed = np.nan if price.output_tokens is None else price.output_tokens
+        tokens_out = np.where(np.isnan(written), assumed, written)
+        by_table = dollar_costs(price, tokens_in, tokens_out)
+        costs[f"{tier}_cost"] = np.where(np.isnan(logged), by_table, logged)
+        estimated |= np.isnan(logged) & (np.isnan(read) | np.isnan(written)) & ~np.isnan(by_table)
+    return replace(examples, **costs), int(estimated.sum())
+
+
+def dollar_costs(price: TierPrice, tokens_in: Floats, tokens_out: Floats) -> Floats:
     """Return what answers cost in dollars.
 
     Parameters
     ----------
-    price : ModelPrice
+    price : TierPrice
     tokens_in, tokens_out : ndarray of float64, shape (n,)
-        NaN where the log does not tell; so is the cost then, and nothing is assumed.
+        NaN if not known; the cost is then NaN, too.
 
     Examples
     --------
-    >>> dollar_costs(ModelPrice(3.0, 15.0), np.array([1000.0]), np.array([200.0]))
+    >>> dollar_costs(TierPrice(3.0, 15.0), np.array([1000.0]), np.array([200.0]))
     array([0.006])
     """
     spent = price.per_million_in * tokens_in + price.per_million_out * tokens_out
     return np.asarray(spent / _TOKENS)
+
+
+def _check(*numbers: float) -> None:
+    for number in numbers:
+        if not 0 <= number < math.inf:
+            raise ValueError(f"a price or a number of tokens is {number}; it has to be 0 or more")

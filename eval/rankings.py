@@ -1,5 +1,6 @@
-"""What orders queries: the classifier, the oracle, chance."""
+"""Rankings of queries: the classifier's, those that need no training, the oracle's, and chance."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,22 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 
-__all__ = ["Ranking", "oracle", "probability_ranking", "shuffled_decisions"]
+__all__ = [
+    "KEYWORD_THRESHOLD",
+    "Ranking",
+    "keyword_score",
+    "keyword_scores",
+    "keyword_tier",
+    "length_scores",
+    "oracle",
+    "probability_ranking",
+    "shuffled_decisions",
+]
 
 Floats = NDArray[np.float64]
+
+KEYWORD_THRESHOLD = 0.6
+_KEYWORDS = ("why", "compare", "analyze", "strategy", "tradeoff")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +73,38 @@ def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
     """
     scores = np.random.default_rng(seed).permutation(classifier.scores)
     return Ranking("shuffled_decisions", scores, None, "our own decisions, shuffled")
+
+
+def keyword_score(query: str) -> float:
+    """Return the score of the published keyword heuristic, in [0, 1].
+
+    `min(length / 400, 1)` plus 0.2 for each of five words that occurs, capped at 1.
+
+    Examples
+    --------
+    >>> round(keyword_score("Why is the sky blue?"), 3)
+    0.25
+    """
+    text = query.lower()
+    return min(min(len(query) / 400, 1) + 0.2 * sum(word in text for word in _KEYWORDS), 1.0)
+
+
+def keyword_tier(query: str) -> str:
+    """Return the tier that the published keyword heuristic chooses: frontier above 0.6.
+
+    Examples
+    --------
+    >>> keyword_tier("Analyze the tradeoffs of switching our checkout to a subscription model")
+    'cheap'
+    """
+    return "frontier" if keyword_score(query) > KEYWORD_THRESHOLD else "cheap"
+
+
+def keyword_scores(queries: Iterable[str]) -> NDArray[np.float64]:
+    """Return `keyword_score` of each query."""
+    return np.array([keyword_score(query) for query in queries])
+
+
+def length_scores(queries: Iterable[str]) -> NDArray[np.float64]:
+    """Return the length of each query in characters."""
+    return np.array([float(len(query)) for query in queries])

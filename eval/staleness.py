@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
-from querytier.eval.intervals import Estimate, Resampling, undefined
+from querytier.eval.intervals import (
+    Estimate,
+    Resampling,
+    clopper_pearson,
+    one_row_per_group,
+    undefined,
+)
 from querytier.eval.metrics import auroc, brier, ece
 
 __all__ = ["Measured", "Share", "Staleness", "measured", "share_of", "staleness"]
 
 Floats = NDArray[np.float64]
-
-_OUTSIDE_INTERVAL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Share:
 
     def text(self) -> str:
         """Return it in per cent."""
-        return f"{self.value:.0%} ({self.low:.0%} to {self.high:.0%})"
+        return Estimate(self.value, self.low, self.high).text(".0%")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +135,8 @@ class Staleness:
         now = self.measured
         return (
             f"old calibration: says {now.mean_p_frontier:.0%} on average where {self.rate.text()} "
-            f"need the frontier model; Brier {_text(now.brier)}, ECE {_text(now.ece)}; AUROC of "
-            f"the ranking {_text(now.auroc)}"
+            f"need the frontier model; Brier {now.brier.text()}, ECE {now.ece.text()}; AUROC of "
+            f"the ranking {now.auroc.text()}"
         )
 
     def _rate_line(self) -> str:
@@ -169,7 +173,7 @@ def staleness(
         Which row of each group counts, and of the bootstrap.
     """
     found = measured(examples, p_frontier, decision_scores, threshold=threshold, seed=seed)
-    one = _one_per_group(examples, seed)
+    one = one_row_per_group(examples.group, seed)
     rate = share_of(examples.needs_frontier[one])
     return Staleness(promised, rate_before, rate, found)
 
@@ -178,7 +182,7 @@ def measured(
     examples: Examples, p_frontier: Floats, decision_scores: Floats, *, threshold: float, seed: int
 ) -> Measured:
     """Measure probabilities, ranking and threshold on labelled rows; as `staleness`."""
-    one = _one_per_group(examples, seed)
+    one = one_row_per_group(examples.group, seed)
     labels, frontier = examples.needs_frontier, goes_to_frontier(decision_scores, threshold)
     resampling = Resampling(examples.group.tolist(), 1000, seed)
 
@@ -208,21 +212,6 @@ def share_of(values: Floats) -> Share:
     >>> share_of(np.array([0.0, 0.0, 1.0, 0.0])).text()
     '25% (1% to 81%)'
     """
-    from scipy.stats import beta
-
-    hits, rows, tail = float(values.sum()), len(values), _OUTSIDE_INTERVAL / 2
-    low = float(beta.ppf(tail, hits, rows - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, rows - hits)) if hits < rows else 1.0
+    hits, rows = float(values.sum()), len(values)
+    low, high = clopper_pearson(hits, rows)
     return Share(hits / rows, low, high, hits, rows)
-
-
-def _one_per_group(examples: Examples, seed: int) -> NDArray[np.intp]:
-    order = np.random.default_rng(seed).permutation(len(examples))
-    _, first = np.unique(examples.group[order].astype(str), return_index=True)
-    return np.asarray(order[first], dtype=np.intp)
-
-
-def _text(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return f"unknown ({estimate.reason})"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"

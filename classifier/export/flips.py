@@ -138,12 +138,10 @@ def flip_interval(flips: int, texts: int) -> tuple[float, float]:
     >>> [round(end, 4) for end in flip_interval(0, 300)]
     [0.0, 0.0122]
     """
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    tail = (1 - _CONFIDENCE) / 2
-    low = beta.ppf(tail, flips, texts - flips + 1) if flips else 0.0
-    high = beta.ppf(1 - tail, flips + 1, texts - flips) if flips < texts else 1.0
-    return float(low), float(high)
+    ends = binomtest(flips, texts).proportion_ci(_CONFIDENCE, method="exact")
+    return float(ends.low), float(ends.high)
 
 
 def _near_threshold(outputs: GraphOutputs) -> NDArray[np.bool_]:

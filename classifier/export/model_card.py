@@ -34,7 +34,7 @@ cheap one will do.
 | head | {metrics["chosen"]}, {metrics["calibration"]} calibration on the {metrics["calibration_rows"]} rows |
 | label | {", ".join(rule["rules"])} (success is a score of at least {rule["ok_threshold"]:g}); labels from: {sources} |
 | data | {data["source"]}: {splits}; share that needs the frontier model {data["needs_frontier"]:.1%} |
-| cross-validated AUROC, training rows | {area["value"]:.3f} [{area["low"]:.3f}, {area["high"]:.3f}] |
+| cross-validated AUROC, training rows | {area["value"]:.3f} ({area["low"]:.3f} to {area["high"]:.3f}) |
 | text view | version {manifest.text_view.version} |
 | created | {manifest.created} |
 

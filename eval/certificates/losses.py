@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
+from querytier.eval.intervals import one_row_per_group
 
 __all__ = ["Losses", "RiskName"]
 
@@ -96,9 +97,7 @@ class Losses:
         Rows of different groups are independent, rows of one group are not; what is estimated then
         speaks of a random query of a random group.
         """
-        order = np.random.default_rng(seed).permutation(len(self))
-        _, first = np.unique(self.groups[order].astype(str), return_index=True)
-        return self.where(order[np.sort(first)])
+        return self.where(one_row_per_group(self.groups, seed))
 
     def sent_cheap(self, threshold: float) -> Floats:
         """Return the losses of the queries that a threshold sends to the cheap tier."""

@@ -9,7 +9,6 @@ __all__ = [
     "betting_bound",
     "betting_log_p_value",
     "binomial_log_p_values",
-    "clopper_pearson_bound",
     "fewest_without_failure",
 ]
 
@@ -57,32 +56,6 @@ def binomial_log_p_values(failures: Integers, counts: Integers, alpha: float) ->
     from scipy.stats import binom
 
     return np.asarray(binom.logcdf(failures, counts, alpha), dtype=np.float64)
-
-
-def clopper_pearson_bound(failures: int, count: int, delta: float) -> float:
-    """Return the exact upper bound of a share (Clopper & Pearson 1934).
-
-    Parameters
-    ----------
-    failures, count : int
-    delta : float
-        The chance, in (0, 1), that the bound is below the share.
-
-    Returns
-    -------
-    float
-        In (0, 1]; at most alpha where the p-value of alpha is at most delta, and only there.
-
-    Examples
-    --------
-    >>> round(clopper_pearson_bound(0, 45, 0.1), 4)
-    0.0499
-    """
-    from scipy.stats import beta
-
-    if failures >= count:
-        return 1.0
-    return float(beta.ppf(1 - delta, failures + 1, count - failures))
 
 
 def betting_log_p_value(losses: Floats, alpha: float, delta: float) -> float:

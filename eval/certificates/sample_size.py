@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.certificates.risk_bounds import fewest_without_failure
 from querytier.eval.certificates.threshold_tests import candidate_thresholds
+from querytier.eval.intervals import clopper_pearson
 
 __all__ = ["Plan", "certifying_power", "groups_needed", "plan"]
 
@@ -16,7 +17,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _MOST_GROUPS = 10_000_000
-_OUTSIDE_INTERVAL = 0.05
 _OUTSIDE_SUM = 1e-9
 
 
@@ -119,7 +119,7 @@ def plan(
     )
     curve = _RiskCurve.of(losses.one_per_group(seed))
     failures, count = curve.at(target_cheap_share)
-    low, high = _interval(failures, count)
+    low, high = clopper_pearson(failures, count)
     needed, at_low, at_high = (
         groups_needed(target_cheap_share, risk, alpha=alpha, delta=delta, power=power)
         for risk in (failures / count, low, high)
@@ -243,13 +243,6 @@ def _most_failures(counts: Integers, alpha: float, delta: float) -> Integers:
     at_delta = binom.ppf(delta, counts, alpha)
     exactly = binom.cdf(at_delta, counts, alpha) <= delta
     return np.asarray(np.where(exactly, at_delta, at_delta - 1), dtype=np.int64)
-
-
-def _interval(failures: int, count: int) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    found = binomtest(failures, count).proportion_ci(1 - _OUTSIDE_INTERVAL, method="exact")
-    return float(found.low), float(found.high)
 
 
 def _reason(

@@ -11,9 +11,9 @@ from querytier.eval.certificates.risk_bounds import (
     betting_bound,
     betting_log_p_value,
     binomial_log_p_values,
-    clopper_pearson_bound,
     fewest_without_failure,
 )
+from querytier.eval.intervals import clopper_pearson
 
 __all__ = ["ThresholdTests", "candidate_thresholds", "sequence_of_thresholds"]
 
@@ -57,7 +57,7 @@ class ThresholdTests:
         """Return the upper bound of the risk; at most alpha where the threshold passes alone."""
         sent = rows.sent_cheap(threshold)
         if self.exact:
-            return clopper_pearson_bound(int(sent.sum()), len(sent), self.delta)
+            return clopper_pearson(float(sent.sum()), len(sent), (self.delta, self.delta))[1]
         return betting_bound(sent, self.delta)
 
     @property

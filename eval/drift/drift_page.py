@@ -1,11 +1,11 @@
 """The page of two windows compared, for people."""
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
 from querytier.eval.drift.page import reliability_pair, score_pair
 from querytier.eval.drift.windows import Observed
+from querytier.eval.report.pages import render
 
 __all__ = ["drift_page"]
 
@@ -30,20 +30,14 @@ def drift_page(record: Record, reference: Observed, recent: Observed) -> str:
     reference, recent : Observed
         What the figures are drawn of.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["sized"] = lambda size, unit: _UNITS[unit][0].format(size * _UNITS[unit][1])
-    environment.filters["p"] = _p_value
-    environment.filters["minute"] = lambda time: time[:16].replace("T", " ") or "–"
-    environment.filters["share"] = lambda share: "–" if share is None else f"{share:.1%}"
-    template = environment.from_string(
-        files("querytier.eval.report").joinpath("templates/drift.html.jinja").read_text("utf-8")
-    )
-    return template.render(
+    return render(
+        "drift.html.jinja",
         record=record,
         scores=score_pair(reference, recent),
         reliability=reliability_pair(reference, recent),
+        sized=lambda size, unit: _UNITS[unit][0].format(size * _UNITS[unit][1]),
+        p=_p_value,
+        minute=lambda time: time[:16].replace("T", " ") or "n/a",
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from querytier.eval.evaluation import Evaluation
+from querytier.eval.intervals import Estimate
 
 __all__ = ["Check", "Gate", "absolute_gate", "taken_back"]
 
@@ -37,14 +38,16 @@ class Check:
     margin: float | None = None
 
     @property
+    def found(self) -> str:
+        """The estimate with its interval, as text; `n/a` without one."""
+        return Estimate(self.estimate, self.low, self.high).text(".4f")
+
+    @property
     def sentence(self) -> str:
         """The detail; where a margin was asked for, with what was found behind it."""
         if self.margin is None:
             return self.detail
-        found = "not measurable"
-        if self.estimate is not None and self.low is not None and self.high is not None:
-            found = f"{self.estimate:z.4f} [{self.low:z.4f}, {self.high:z.4f}]"
-        return f"{self.name} {found}, margin {self.margin:g}: {self.detail}"
+        return f"{self.name} {self.found}, margin {self.margin:g}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def absolute_gate(evaluation: Evaluation, note: str = "") -> Gate:
             Check(
                 "better than a constant",
                 ours.low > 0.5,
-                f"{name} {ours.value:.3f} [{ours.low:.3f}, {ours.high:.3f}] against 0.5",
+                f"{name} {ours.text()} against 0.5",
                 ours.value,
                 ours.low,
                 ours.high,

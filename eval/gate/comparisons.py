@@ -12,7 +12,14 @@ from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
 from querytier.eval.curves import gain_curve
 from querytier.eval.gate.matched_cost import frontier_shares, rates_at_cost
-from querytier.eval.intervals import Estimate, Resampling, difference, one_sided, undefined
+from querytier.eval.intervals import (
+    Estimate,
+    Resampling,
+    difference,
+    one_sided,
+    undefined,
+    weighted_mean,
+)
 from querytier.eval.metrics import auroc, brier
 from querytier.eval.rankings import Ranking
 from querytier.eval.slice_masks import slice_masks
@@ -152,12 +159,13 @@ class Pair:
         def mean_score(weights: Floats) -> Floats:
             gains = examples.frontier_score - examples.cheap_score
             curve = gain_curve(scores, gains, weights)
-            return _mean(examples.cheap_score, weights) + curve.at(self._rates(scores, weights))
+            return weighted_mean(examples.cheap_score, weights) + curve.at(
+                self._rates(scores, weights)
+            )
 
         def caught(weights: Floats) -> Floats:
             curve = gain_curve(scores, examples.needs_frontier, weights)
-            share = curve.at(self._rates(scores, weights))
-            return share / np.where(curve.gap > 0, curve.gap, np.nan)
+            return curve.recovered(self._rates(scores, weights))
 
         statistic = mean_score if examples.scored else caught
         return self.resampling.estimate(statistic, "no row needs the frontier model")
@@ -199,14 +207,14 @@ class Pair:
 
     def _losses(self, ranking: Ranking, weights: Floats) -> Floats:
         """Return needs_frontier where it goes cheap at the champion's frontier rate; (b, n)."""
-        rates = _mean(self.champion.frontier, weights)
+        rates = weighted_mean(self.champion.frontier, weights)
         return self.examples.needs_frontier * (1 - frontier_shares(ranking.scores, rates, weights))
 
     def _rates(self, scores: Floats, weights: Floats) -> Floats:
         """Return the frontier rates at which a ranking costs what the champion does."""
         if self._extra_costs is None:
-            return _mean(self.champion.frontier, weights)
-        spent = _mean(self.champion.frontier * self._extra_costs, weights)
+            return weighted_mean(self.champion.frontier, weights)
+        spent = weighted_mean(self.champion.frontier * self._extra_costs, weights)
         return rates_at_cost(scores, self._extra_costs, spent, weights)
 
     @cached_property
@@ -231,7 +239,3 @@ def _difference(champion: Estimate, challenger: Estimate, what: str, more: str =
     if found.value is None:
         return Comparison(found, f"{what} is not defined: {found.reason}")
     return Comparison(found, f"{what} {challenger.value:.4f} against {champion.value:.4f}{more}")
-
-
-def _mean(values: Floats, weights: Floats) -> Floats:
-    return np.asarray(weights @ values / weights.sum(axis=1))

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.eval.gate.comparisons import Contender
-from querytier.eval.intervals import Estimate, Resampling
+from querytier.eval.intervals import Estimate, Resampling, weighted_mean
 from querytier.eval.metrics import brier
 
 __all__ = ["as_served"]
@@ -33,24 +33,19 @@ def as_served(
     """
     resampling = Resampling(examples.group.tolist(), replicates, seed)
     frontier, labels = contender.frontier, examples.needs_frontier
-    found = {"frontier_rate": resampling.estimate(lambda w: _mean(frontier, w), "")}
+    found = {"frontier_rate": resampling.estimate(lambda w: weighted_mean(frontier, w), "")}
     if examples.scored:
         routed = np.where(frontier > 0, examples.frontier_score, examples.cheap_score)
-        found["quality"] = resampling.estimate(lambda w: _mean(routed, w), "")
+        found["quality"] = resampling.estimate(lambda w: weighted_mean(routed, w), "")
     else:
         found["quality"] = resampling.estimate(
-            lambda w: _mean(frontier * labels, w) / _mean(labels, w),
+            lambda w: weighted_mean(frontier, w * labels),
             "no row needs the frontier model",
         )
     if examples.priced:
         spent = np.where(frontier > 0, examples.frontier_cost, examples.cheap_cost)
-        found["cost"] = resampling.estimate(lambda w: _mean(spent, w), "")
+        found["cost"] = resampling.estimate(lambda w: weighted_mean(spent, w), "")
     probabilities = contender.ranking.probabilities
     if probabilities is not None:
         found["brier"] = resampling.estimate(lambda w: brier(probabilities, labels, w), "")
     return found
-
-
-def _mean(values: Floats, weights: Floats) -> Floats:
-    total = weights.sum(axis=1)
-    return np.asarray(weights @ values / np.where(total > 0, total, np.nan))

@@ -14,7 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.eval.intervals import Estimate, Resampling, difference, undefined
+from querytier.eval.intervals import (
+    Estimate,
+    Resampling,
+    difference,
+    undefined,
+    weighted_mean,
+)
 from querytier.eval.off_policy.logged_decisions import LoggedDecisions
 from querytier.eval.off_policy.outcome_models import (
     Expected,
@@ -190,7 +196,7 @@ def ips(importance: Floats, outcomes: Floats, weights: Floats) -> Floats:
     >>> ips(np.array([2.0, 0.0, 2.0]), np.array([1.0, 1.0, 0.5]), np.ones((1, 3)))
     array([1.])
     """
-    return _mean(importance * outcomes, weights)
+    return weighted_mean(importance * outcomes, weights)
 
 
 def snips(importance: Floats, outcomes: Floats, weights: Floats) -> Floats:
@@ -223,7 +229,7 @@ def doubly_robust(
     >>> doubly_robust(np.array([2.0, 0.0]), np.array([1.0, 0.0]), one / 2, one / 2, np.ones((1, 2)))
     array([1.])
     """
-    return _mean(new + importance * (outcomes - taken), weights)
+    return weighted_mean(new + importance * (outcomes - taken), weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +246,7 @@ class _Question:
         missing = unknown(column, name)
         if missing is not None:
             return _refused(undefined(missing), missing)
-        logged = self.resampling.estimate(lambda weights: _mean(column, weights), "")
+        logged = self.resampling.estimate(lambda weights: weighted_mean(column, weights), "")
         return (
             self._answered(logged, name, column)
             if self.refusal is None
@@ -266,10 +272,6 @@ class _Question:
         return self.resampling.estimate(
             lambda weights: doubly_robust(importance, column, taken, new, weights), ""
         )
-
-
-def _mean(values: Floats, weights: Floats) -> Floats:
-    return np.asarray(weights @ values / weights.sum(axis=1))
 
 
 def _refused(logged: Estimate, reason: str) -> Valuation:

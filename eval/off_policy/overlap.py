@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.eval.clustered import clustered_mean
+from querytier.eval.intervals import clustered_mean
 from querytier.eval.off_policy.logged_decisions import LoggedDecisions
 
 __all__ = ["Overlap", "OverlapBins", "importance_weights", "overlap_bins", "overlap_of", "unknown"]

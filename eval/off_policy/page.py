@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-__all__ = ["PolicyCell", "PolicyCells", "PolicyRow", "headline", "policy_rows", "render_page"]
+from querytier.eval.intervals import Estimate
+from querytier.eval.report.pages import render
+
+__all__ = ["PolicyCells", "PolicyRow", "headline", "policy_rows", "render_page"]
 
 Record = Mapping[str, Any]
 
@@ -18,27 +20,19 @@ _QUERIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyCell:
-    """A value as text, and its interval or nothing."""
-
-    text: str
-    interval: str
-
-
-@dataclass(frozen=True, slots=True)
 class PolicyCells:
     """A policy's mean outcome or cost.
 
     Attributes
     ----------
-    estimates : tuple of PolicyCell
+    estimates : tuple of str
         Doubly robust, SNIPS, IPS; of the logging router its mean alone.
-    lead : PolicyCell
+    lead : str
         The artifact's value minus this policy's.
     """
 
-    estimates: tuple[PolicyCell, ...]
-    lead: PolicyCell
+    estimates: tuple[str, ...]
+    lead: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +69,12 @@ def headline(record: Record) -> str:
     if record["cannot_claim"] is not None:
         return f"This log cannot say what the artifact would have got: {record['cannot_claim']}."
     rows = f"{record['n']['evaluated']:,}"
-    outcome = _in_words(record, "outcome", 1, "{:.3f}")
+    outcome = _in_words(record, "outcome", 1, ".3f")
     quality = f"On these {rows} logged queries the artifact's mean outcome would be {outcome}"
     if not _has_cost(record):
         unknown = record["logging"]["cost"]["reason"]
         return f"{quality}. What it would have cost is not known: {unknown}."
-    cost = _in_words(record, "cost", _QUERIES, "{:#.3g}")
+    cost = _in_words(record, "cost", _QUERIES, "#.3g")
     return f"{quality}. Its cost of {_QUERIES:,} queries would be {cost}."
 
 
@@ -94,13 +88,8 @@ def render_page(record: Record, plot: str | None) -> str:
     plot : str or None
         The overlap plot, an `<svg>` element; None where propensities are missing.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("querytier.eval.report").joinpath("templates/off_policy.html.jinja").read_text("utf-8")
-    )
-    return template.render(
+    return render(
+        "off_policy.html.jinja",
         record=record,
         plot=plot,
         headline=headline(record),
@@ -147,7 +136,7 @@ def _row(row: Record, record: Record) -> PolicyRow:
     def cells(column: str) -> PolicyCells:
         cell, lead = _CELLS[column], row["behind_artifact"][column][_estimator(record)]
         estimates = tuple(cell(row[column][name]) for name, _ in _COLUMNS)
-        return PolicyCells(estimates, PolicyCell("", "") if ours else cell(lead))
+        return PolicyCells(estimates, "" if ours else cell(lead))
 
     return PolicyRow(
         row["name"],
@@ -160,23 +149,21 @@ def _row(row: Record, record: Record) -> PolicyRow:
     )
 
 
-def _outcome(estimate: Record) -> PolicyCell:
-    return _cell(estimate, 1, "{:.3f}", "{:.2f}")
+def _outcome(estimate: Record) -> str:
+    return _estimate_text(estimate, 1, ".3f")
 
 
-def _cost(estimate: Record) -> PolicyCell:
-    return _cell(estimate, _QUERIES, "{:#.3g}", "{:#.3g}")
+def _cost(estimate: Record) -> str:
+    return _estimate_text(estimate, _QUERIES, "#.3g")
 
 
 _CELLS = {"outcome": _outcome, "cost": _cost}
 
 
-def _cell(estimate: Record, factor: float, form: str, interval_form: str) -> PolicyCell:
-    if estimate["value"] is None:
-        return PolicyCell("–", "")
-    low, high = (_number(factor * estimate[end], interval_form) for end in ("low", "high"))
-    dash = "–" if estimate["low"] >= 0 else " to "
-    return PolicyCell(_number(factor * estimate["value"], form), f"{low}{dash}{high}")
+def _estimate_text(content: Record, factor: float, spec: str) -> str:
+    """Write an estimate; a value from 100 on, and its interval, without decimals."""
+    estimate = Estimate.from_dict(content).scaled(factor)
+    return estimate.text(",.0f" if abs(estimate.value or 0.0) >= 100 else spec)
 
 
 def _number(value: float | None, form: str) -> str:
@@ -185,28 +172,23 @@ def _number(value: float | None, form: str) -> str:
     Examples
     --------
     >>> _number(None, "{:.1f}"), _number(1234567.0, "{:#.3g}"), _number(1.0, "{:#.3g}")
-    ('–', '1,234,567', '1.00')
+    ('n/a', '1,234,567', '1.00')
     """
     if value is None:
-        return "–"
+        return "n/a"
     return f"{value:,.0f}" if abs(value) >= 100 else form.format(value)
 
 
-def _in_words(record: Record, column: str, factor: float, form: str) -> str:
+def _in_words(record: Record, column: str, factor: float, spec: str) -> str:
     """Say the artifact's value, the logging router's, and the difference."""
     found, estimator = record["rows"][0][column], _estimator(record)
     value, lead = found[estimator], found["lead"][estimator]
-    logged = _number(factor * found["logged"]["value"], form)
+    logged = _number(factor * found["logged"]["value"], f"{{:{spec}}}")
     chance = ", which may be chance" if lead["low"] <= 0 <= lead["high"] else ""
     return (
-        f"{_told(value, factor, form)}; the logging router's was {logged}, a difference of "
-        f"{_told(lead, factor, form)}{chance}"
+        f"{_estimate_text(value, factor, spec)}; the logging router's was {logged}, a difference "
+        f"of {_estimate_text(lead, factor, spec)}{chance}"
     )
-
-
-def _told(estimate: Record, factor: float, form: str) -> str:
-    value, low, high = (_number(factor * estimate[end], form) for end in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
 
 
 def _notes(record: Record) -> Iterator[str]:

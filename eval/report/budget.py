@@ -4,24 +4,22 @@ Every number has its interval of the bootstrap over groups. The classifier itsel
 and what it costs is taken off what it saves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.eval.curves import GainCurve, gain_curve
+from querytier.data.examples import Examples
+from querytier.eval.curves import RoutedMean, routed_mean
 from querytier.eval.intervals import Estimate, Resampling, Statistic, undefined
-from querytier.eval.prices import Answers
-from querytier.eval.report.cost_quality_hull import aiq
 
 __all__ = ["BudgetRow", "Verdict", "budget_row", "budget_table", "verdict"]
 
 Floats = NDArray[np.float64]
 Verdict = Literal["kept", "broken", "open"]
 
-_ALMOST = 1e-12
 _NO_SCORES = "the rows have no scores of both tiers"
 _NO_COSTS = "the rows have no costs of both tiers"
 _NO_QUALITY = "the mean frontier score is not above 0: there is no quality to keep a share of"
@@ -48,7 +46,7 @@ class BudgetRow:
         Largest share of the traffic on the cheap model that retains so many per cent of the
         frontier's quality; 0 where none does. Found on these very rows.
     aiq : Estimate
-        As in `querytier.eval.report.cost_quality_hull`, from always-cheap's cost to
+        As in `querytier.eval.report.budget`, from always-cheap's cost to
         always-frontier's.
     """
 
@@ -80,7 +78,7 @@ class BudgetRow:
 
 def budget_table(
     rankings: Sequence[tuple[str, Floats]],
-    answers: Answers,
+    examples: Examples,
     resampling: Resampling,
     *,
     cheap_share: float = 0.78,
@@ -91,7 +89,7 @@ def budget_table(
         budget_row(
             name,
             scores,
-            answers,
+            examples,
             resampling,
             cheap_share=cheap_share,
             decision_cost=decision_cost,
@@ -103,7 +101,7 @@ def budget_table(
 def budget_row(
     name: str,
     scores: Floats,
-    answers: Answers,
+    examples: Examples,
     resampling: Resampling,
     *,
     cheap_share: float = 0.78,
@@ -116,7 +114,7 @@ def budget_row(
     name : str
     scores : ndarray of float64, shape (n,)
         Higher goes to the frontier tier first.
-    answers : Answers
+    examples : Examples, length n
     resampling : Resampling
         Over the groups of these rows; the same one for rows to be compared by `difference`.
     cheap_share : float
@@ -133,7 +131,7 @@ def budget_row(
         raise ValueError(f"the cheap share is {cheap_share}; it has to be in [0, 1]")
     if not decision_cost >= 0:
         raise ValueError(f"a decision costs {decision_cost}; it has to be 0 or more")
-    routed = _Routed(scores, answers, resampling, decision_cost)
+    routed = _Routed(scores, examples, resampling, decision_cost)
     return BudgetRow(
         name,
         cheap_share,
@@ -163,40 +161,36 @@ def verdict(estimate: Estimate, promised: float) -> Verdict:
 
 @dataclass(frozen=True, eq=False)
 class _Routed:
-    """One ranking of the answers."""
+    """One ranking of the examples."""
 
     scores: Floats
-    answers: Answers
+    examples: Examples
     resampling: Resampling
     decision_cost: float
 
     def quality_retained(self, cheap_share: float) -> Estimate:
         def statistic(weights: Floats) -> Floats:
-            cheap, frontier, curve = self._quality(weights)
-            return _over(cheap + curve.at(_rates(weights, cheap_share)), frontier)
+            return self._quality(weights).share(_rates(weights, cheap_share))
 
         return self._of_scores(statistic, _NO_QUALITY)
 
     def cost_saved(self, cheap_share: float) -> Estimate:
         def statistic(weights: Floats) -> Floats:
-            cheap, frontier, curve = self._cost(weights)
-            spent = cheap + curve.at(_rates(weights, cheap_share)) + self.decision_cost
-            return 1 - _over(spent, frontier)
+            return 1 - self._cost(weights).share(_rates(weights, cheap_share), self.decision_cost)
 
         return self._of_costs(statistic, _FREE)
 
     def cheap_share_at(self, retained: float) -> Estimate:
         def statistic(weights: Floats) -> Floats:
-            cheap, frontier, curve = self._quality(weights)
-            wanted = np.where(frontier > 0, retained * frontier - cheap, np.nan)
-            return 1 - _first_rate(curve, wanted)
+            quality = self._quality(weights)
+            wanted = retained * quality.frontier - quality.cheap
+            return 1 - quality.curve.first_rate(np.where(quality.frontier > 0, wanted, np.nan))
 
         return self._of_scores(statistic, _NO_QUALITY)
 
     def cost(self, cheap_share: float) -> Estimate:
         def statistic(weights: Floats) -> Floats:
-            cheap, _, curve = self._cost(weights)
-            return cheap + curve.at(_rates(weights, cheap_share)) + self.decision_cost
+            return self._cost(weights).at(_rates(weights, cheap_share)) + self.decision_cost
 
         return self._of_costs(statistic, _NO_COSTS)
 
@@ -204,39 +198,37 @@ class _Routed:
         """Estimate the AIQ of all thresholds, and of either tier alone, which needs no decision."""
 
         def statistic(weights: Floats) -> Floats:
-            cheap, frontier, curve = self._quality(weights)
-            qualities = np.column_stack([cheap, frontier, cheap[:, np.newaxis] + curve.gains])
-            lowest, highest, extra = self._cost(weights)
-            routed = lowest[:, np.newaxis] + extra.gains + self.decision_cost
-            costs = np.column_stack([lowest, highest, routed])
-            rows = zip(costs, qualities, lowest, highest, strict=True)
-            return np.array([aiq(xs, ys, low, high) for xs, ys, low, high in rows])
+            quality, cost = self._quality(weights), self._cost(weights)
+            points = [
+                np.column_stack([one.cheap, one.frontier, one.cheap[:, np.newaxis] + extra])
+                for one, extra in (
+                    (cost, cost.curve.gains + self.decision_cost),
+                    (quality, quality.curve.gains),
+                )
+            ]
+            rows = zip(*points, cost.cheap, cost.frontier, strict=True)
+            return np.array([aiq(*row) for row in rows])
 
-        if not self.answers.scored:
+        if not self.examples.scored:
             return undefined(_NO_SCORES)
         return self._of_costs(statistic, _NO_RANGE)
 
-    def _quality(self, weights: Floats) -> tuple[Floats, Floats, GainCurve]:
-        return self._ends(self.answers.cheap_score, self.answers.frontier_score, weights)
+    def _quality(self, weights: Floats) -> RoutedMean:
+        rows = self.examples
+        return routed_mean(self.scores, rows.cheap_score, rows.frontier_score, weights)
 
-    def _cost(self, weights: Floats) -> tuple[Floats, Floats, GainCurve]:
-        return self._ends(self.answers.cheap_cost, self.answers.frontier_cost, weights)
-
-    def _ends(
-        self, cheap: Floats, frontier: Floats, weights: Floats
-    ) -> tuple[Floats, Floats, GainCurve]:
-        """Return the means of either tier alone, and the curve from one to the other."""
-        total = weights.sum(axis=1)
-        curve = gain_curve(self.scores, frontier - cheap, weights)
-        return weights @ cheap / total, weights @ frontier / total, curve
+    def _cost(self, weights: Floats) -> RoutedMean:
+        rows = self.examples
+        return routed_mean(self.scores, rows.cheap_cost, rows.frontier_cost, weights)
 
     def _of_scores(self, statistic: Statistic, reason: str) -> Estimate:
-        return self._estimate(statistic, reason) if self.answers.scored else undefined(_NO_SCORES)
+        if not self.examples.scored:
+            return undefined(_NO_SCORES)
+        return self.resampling.estimate(statistic, reason)
 
     def _of_costs(self, statistic: Statistic, reason: str) -> Estimate:
-        return self._estimate(statistic, reason) if self.answers.priced else undefined(_NO_COSTS)
-
-    def _estimate(self, statistic: Callable[[Floats], Floats], reason: str) -> Estimate:
+        if not self.examples.priced:
+            return undefined(_NO_COSTS)
         return self.resampling.estimate(statistic, reason)
 
 
@@ -244,20 +236,65 @@ def _rates(weights: Floats, cheap_share: float) -> Floats:
     return np.full(len(weights), 1 - cheap_share)
 
 
-def _over(values: Floats, wholes: Floats) -> Floats:
-    return np.asarray(values / np.where(wholes > 0, wholes, np.nan))
+def aiq(costs: Floats, qualities: Floats, lowest: float, highest: float) -> float:
+    """Return the area under the non-decreasing convex hull, divided by the range of costs.
 
+    Average improvement in quality (Hu et al. 2024, RouterBench), in units of quality: what a router
+    keeps on average over all budgets between the lowest and the highest, where budgets between two
+    operating points are met by mixing them.
 
-def _first_rate(curve: GainCurve, wanted: Floats) -> Floats:
-    """Return the smallest frontier rate at which the mean gain reaches what is wanted; NaN never.
+    Parameters
+    ----------
+    costs, qualities : ndarray of float64, shape (k,)
+        Of the operating points. Those dearer than `highest` are out of reach; those cheaper than
+        `lowest` count there.
+    lowest, highest : float
+        The range of costs.
 
-    Always-frontier retains all of its quality, so some rate does.
+    Returns
+    -------
+    float
+        NaN where the range is empty, or no point is within reach at `lowest`.
+
+    Examples
+    --------
+    >>> aiq(np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.0, 0.7]), 1.0, 3.0)
+    0.875
     """
-    reached = curve.gains >= wanted[:, np.newaxis] - _ALMOST
-    row, after = np.arange(len(wanted)), reached.argmax(axis=1)
-    before = np.maximum(after - 1, 0)
-    rise = curve.gains[row, after] - curve.gains[row, before]
-    missing = wanted - curve.gains[row, before]
-    part = np.clip(missing / np.where(rise > 0, rise, 1.0), 0, 1)
-    rates = curve.rates[row, before] + part * (curve.rates[row, after] - curve.rates[row, before])
-    return np.where(reached.any(axis=1), rates, np.nan)
+    if not highest > lowest:
+        return float("nan")
+    reachable = costs <= highest
+    xs, ys = non_decreasing_hull(np.maximum(costs[reachable], lowest), qualities[reachable])
+    if not len(xs) or xs[0] > lowest:
+        return float("nan")
+    xs, ys = np.append(xs, highest), np.append(ys, ys[-1])
+    return float(np.trapezoid(ys, xs) / (highest - lowest))
+
+
+def non_decreasing_hull(costs: Floats, qualities: Floats) -> tuple[Floats, Floats]:
+    """Return the corners of the upper hull up to the highest quality, by ascending cost.
+
+    Parameters
+    ----------
+    costs, qualities : ndarray of float64, shape (k,)
+
+    Examples
+    --------
+    >>> xs, ys = non_decreasing_hull(np.array([0.0, 1, 2, 3]), np.array([0.0, 0.25, 2, 1]))
+    >>> xs.tolist(), ys.tolist()
+    ([0.0, 2.0], [0.0, 2.0])
+    """
+    order = np.lexsort((-qualities, costs))
+    xs, ys = costs[order], qualities[order]
+    best = np.maximum.accumulate(ys)
+    rising = np.concatenate([np.ones(min(1, len(ys)), dtype=bool), ys[1:] > best[:-1]])
+    xs, ys = xs[rising], ys[rising]
+    while len(xs) > 2:
+        # What lies below the chord of its neighbours is no corner, whichever others go as well.
+        left = (ys[1:-1] - ys[:-2]) * (xs[2:] - xs[1:-1])
+        right = (ys[2:] - ys[1:-1]) * (xs[1:-1] - xs[:-2])
+        corner = np.concatenate([[True], left > right, [True]])
+        if corner.all():
+            break
+        xs, ys = xs[corner], ys[corner]
+    return xs, ys

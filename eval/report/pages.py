@@ -1,26 +1,28 @@
-"""The report: one HTML page for three readers, Markdown for a pull request, a model card.
+"""All pages: their templates and style; and the report, for three readers, in three formats.
 
-All three are made of `metrics.json` and fetch nothing.
+The report as HTML, as Markdown for a pull request, and the model card come from `metrics.json`.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from querytier.eval.certificates.wording import certificate_lines, promise_sentence
+from querytier.eval.intervals import Estimate
 from querytier.eval.report.table import (
     Column,
     beside_baselines,
     columns_with_values,
     headline,
-    percent,
     table_cells,
 )
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
-__all__ = ["render_markdown", "render_model_card", "render_report"]
+__all__ = ["render", "render_markdown", "render_model_card", "render_report"]
 
 Metrics = Mapping[str, Any]
 
@@ -73,8 +75,17 @@ def render_model_card(metrics: Metrics) -> str:
     )
 
 
+def render(template: str, **values: Any) -> str:
+    """Return a page or a text from a template of the folder `templates`.
+
+    HTML templates extend `_page.html.jinja`, which holds the style of all pages. A page fetches
+    nothing, so that it can be mailed and read years later. A name that a template misspells is an
+    error, not an empty place on the page.
+    """
+    return _environment().get_template(template).render(**values)
+
+
 def _rendered(template: str, metrics: Metrics, **values: Any) -> str:
-    environment = _environment()
     shared = {
         "metrics": metrics,
         "headline": headline(metrics),
@@ -82,9 +93,10 @@ def _rendered(template: str, metrics: Metrics, **values: Any) -> str:
         "certified": certificate_lines(metrics["certificate"]),
         "beside": beside_baselines(metrics),
     }
-    return environment.get_template(template).render(**shared, **values)
+    return render(template, **shared, **values)
 
 
+@cache
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined, select_autoescape
 
@@ -97,8 +109,24 @@ def _environment() -> "Environment":
         keep_trailing_newline=True,
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )
-    environment.filters |= {"percent": percent, "share": _share, "number": _number, "line": _line}
+    environment.filters |= {
+        "estimate": lambda found: Estimate.from_dict(found).text(),
+        "percent": lambda found: Estimate.from_dict(found).text(".1%"),
+        "share": lambda value: "n/a" if value is None else f"{value:.1%}",
+        "stacked": _stacked,
+        # Names of slices come from the log: a line break in one would end a row of Markdown.
+        "line": lambda text: " ".join(text.split()),
+    }
     return environment
+
+
+def _stacked(text: str) -> "Markup":
+    """Return an estimate's text for a narrow cell: the interval below the value."""
+    from markupsafe import Markup
+
+    value, bracket, interval = text.partition("(")
+    below = Markup('<small class="interval">{}</small>').format(bracket + interval)
+    return Markup("{}{}").format(value.rstrip(), below if bracket else "")
 
 
 def _table(metrics: Metrics, columns: list[Column]) -> list[dict[str, Any]]:
@@ -113,20 +141,3 @@ def _notes(metrics: Metrics) -> list[str]:
     row = metrics["rows"][0]
     reasons = {row[key].get("reason") for key in ("apgr", "auroc")} | set(row["reasons"].values())
     return sorted(reason for reason in reasons if reason)
-
-
-def _share(value: float | None) -> str:
-    """Return a share in per cent."""
-    return "–" if value is None else f"{value:.1%}"
-
-
-def _line(text: str) -> str:
-    """Return text of a log on one line."""
-    return " ".join(text.split())
-
-
-def _number(estimate: Metrics) -> str:
-    """Return an estimate with its interval."""
-    if estimate["value"] is None:
-        return "–"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"

@@ -10,7 +10,6 @@ from typing import Any
 
 from querytier.data.examples import Examples
 from querytier.eval.intervals import Resampling
-from querytier.eval.prices import Answers
 from querytier.eval.rankings import Ranking
 from querytier.eval.report.budget import budget_table, verdict
 
@@ -41,14 +40,13 @@ def promise_record(
     routing_cost : float
         What deciding costs for each query, in the currency of the costs.
     """
-    answers = Answers.of(examples)
-    if not answers.scored:
+    if not examples.scored:
         return None
     by_name = {ranking.name: ranking for ranking in rankings}
     named = [(name, by_name[name].scores) for name in _ROWS if name in by_name]
     table = budget_table(
         named,
-        answers,
+        examples,
         resampling,
         cheap_share=PROMISED_CHEAP_SHARE,
         decision_cost=routing_cost,
@@ -59,7 +57,7 @@ def promise_record(
             {
                 **row.to_dict(),
                 "same_quality": verdict(row.quality_retained, _SAME_QUALITY),
-                "saving": verdict(row.cost_saved, PROMISED_SAVING) if answers.priced else None,
+                "saving": verdict(row.cost_saved, PROMISED_SAVING) if examples.priced else None,
             }
             for row in table
         ],

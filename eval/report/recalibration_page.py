@@ -1,8 +1,10 @@
 """The page on a recalibration: self-contained HTML and Markdown from `recalibration.json`."""
 
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from typing import Any
+
+from querytier.eval.intervals import Estimate
+from querytier.eval.report.pages import render
 
 __all__ = ["render_markdown", "render_page"]
 
@@ -25,11 +27,7 @@ def render_page(record: Record) -> str:
     record : mapping
         The content of `recalibration.json`.
     """
-    from jinja2 import Environment
-
-    template = files("querytier.eval.report").joinpath("templates/recalibration.html.jinja").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(record=record, table=list(_table(record)))
+    return render("recalibration.html.jinja", record=record, table=list(_table(record)))
 
 
 def render_markdown(record: Record) -> str:
@@ -48,10 +46,7 @@ def render_markdown(record: Record) -> str:
 
 def _table(record: Record) -> Iterator[tuple[str, str, str]]:
     for key, title in _ROWS:
-        yield title, _text(record["before"][key]), _text(record["after"][key])
-
-
-def _text(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["value"] is None:
-        return "–"
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+        # Without a query sent cheap there is no risk to measure.
+        sides = (record[side][key] or {"value": None} for side in ("before", "after"))
+        before, after = (Estimate.from_dict(found).text() for found in sides)
+        yield title, before, after

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
+
+from querytier.eval.intervals import Estimate
+from querytier.eval.report.pages import render
 
 __all__ = ["ServedRow", "headline", "next_steps", "render_verdict", "served_rows"]
 
 Record = Mapping[str, Any]
 
 _WHAT = {
-    "quality": ("quality as served", "{:.4f}"),
-    "frontier_rate": ("share sent to the frontier tier", "{:.1%}"),
-    "cost": ("mean cost of a query", "{:#.3g}"),
-    "brier": ("Brier score (lower is better)", "{:.4f}"),
+    "quality": ("quality as served", ".4f"),
+    "frontier_rate": ("share sent to the frontier tier", ".1%"),
+    "cost": ("mean cost of a query", "#.3g"),
+    "brier": ("Brier score (lower is better)", ".4f"),
 }
 
 
@@ -61,10 +63,10 @@ def served_rows(part: Record | None) -> list[ServedRow]:
     return [
         ServedRow(
             title,
-            _told(served["champion"][what], form),
-            _told(served["challenger"][what], form),
+            Estimate.from_dict(served["champion"][what]).text(spec),
+            Estimate.from_dict(served["challenger"][what]).text(spec),
         )
-        for what, (title, form) in _WHAT.items()
+        for what, (title, spec) in _WHAT.items()
         if what in served["champion"]
     ]
 
@@ -123,16 +125,12 @@ def render_verdict(verdict: Record, *, at_round: bool) -> str:
     at_round : bool
         Whether the page lies in the round's folder, and not in the loop's: links are relative.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        files("querytier.eval.report").joinpath("templates/round.html.jinja").read_text("utf-8")
-    )
     gate = verdict["gate"] or {}
     parts = {name: gate.get(name) for name in ("fresh", "frozen")}
-    return template.render(
+    return render(
+        "round.html.jinja",
         verdict=verdict,
+        found=_found,
         beside="" if at_round else f"rounds/{verdict['round']}/",
         headline=headline(verdict),
         parts={name: part for name, part in parts.items() if part},
@@ -141,8 +139,5 @@ def render_verdict(verdict: Record, *, at_round: bool) -> str:
     )
 
 
-def _told(estimate: Record, form: str) -> str:
-    if estimate["value"] is None:
-        return "–"
-    value, low, high = (form.format(estimate[end]) for end in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+def _found(check: Record) -> str:
+    return Estimate(check["estimate"], check["low"], check["high"]).text(".4f")

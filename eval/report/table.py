@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from querytier.eval.intervals import Estimate, undefined
+
 __all__ = [
     "COLUMNS",
-    "Cell",
     "Column",
     "beside_baselines",
     "columns_with_values",
     "headline",
-    "percent",
     "row_estimate",
     "table_cells",
 ]
@@ -34,14 +34,6 @@ class Column:
     title: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A value as text, and its interval or nothing."""
-
-    text: str
-    interval: str
-
-
 COLUMNS = (
     Column("auroc", "AUROC"),
     Column("lead", "AUROC lead"),
@@ -60,16 +52,16 @@ _LEARNED = ("tfidf_lr", "knn", "domain_prior")
 _LEADS = {"lead": "auroc", "apgr_lead": "apgr"}
 
 
-def table_cells(row: Metrics, columns: Sequence[Column] = COLUMNS) -> list[Cell]:
-    """Return the cells of a row of `metrics.json`.
+def table_cells(row: Metrics, columns: Sequence[Column] = COLUMNS) -> list[str]:
+    """Return the cells of a row of `metrics.json`: values with intervals, `n/a` without a value.
 
     Examples
     --------
     >>> row = {"auroc": {"value": 0.7, "low": 0.65, "high": 0.75}}
     >>> table_cells(row, [Column("auroc", "AUROC")])
-    [Cell(text='0.700', interval='0.65–0.75')]
+    ['0.700 (0.650 to 0.750)']
     """
-    return [_cell(row_estimate(row, column.key)) for column in columns]
+    return [row_estimate(row, column.key).text() for column in columns]
 
 
 def headline(metrics: Metrics) -> str:
@@ -80,8 +72,8 @@ def headline(metrics: Metrics) -> str:
     if classifier["recall"] is None:
         return f"{cheap}. None of these rows needs the frontier model: there was nothing to catch."
     caught = (
-        f"catches {classifier['recall']:.0%} {_interval(row_estimate(classifier, 'recall'), 0)} "
-        f"of what needs the frontier model, where a coin at the same rate would catch {rate:.0%}"
+        f"catches {row_estimate(classifier, 'recall').text('.0%')} of what needs the frontier "
+        f"model (a coin at the same rate catches {rate:.0%})"
     )
     if not metrics["mean_scores"]:
         return (
@@ -120,10 +112,9 @@ def _saving(metrics: Metrics) -> str:
     money = metrics["prices"]["currency"] if metrics["prices"] else "in the log's currency"
     spent = f"a thousand queries cost {routed:.3g} instead of {frontier:.3g} {money}"
     saved = row_estimate(row, "cost_saved")
-    if saved["value"] < 0:
-        more = {"value": -saved["value"], "low": -saved["high"], "high": -saved["low"]}
-        return f"It costs {percent(more)} more than always-frontier: {spent}."
-    return f"It saves {percent(saved)} of always-frontier's cost: {spent}."
+    if row["cost_saved"] < 0:
+        return f"It costs {saved.scaled(-1).text('.1%')} more than always-frontier: {spent}."
+    return f"It saves {saved.text('.1%')} of always-frontier's cost: {spent}."
 
 
 def beside_baselines(metrics: Metrics) -> str:
@@ -151,43 +142,20 @@ def columns_with_values(metrics: Metrics, columns: Sequence[Column] = COLUMNS) -
     return [
         column
         for column in columns
-        if any(row_estimate(row, column.key)["value"] is not None for row in metrics["rows"])
+        if any(row_estimate(row, column.key).value is not None for row in metrics["rows"])
     ]
 
 
-def row_estimate(row: Metrics, key: str) -> Metrics:
+def row_estimate(row: Metrics, key: str) -> Estimate:
     """Return a row's value of a column with its interval."""
     if key in _LEADS:
-        lead: Metrics = row["behind_classifier"].get(_LEADS[key], {"value": None})
-        return lead
+        lead = row["behind_classifier"].get(_LEADS[key])
+        return Estimate.from_dict(lead) if lead else undefined("the classifier itself")
     value = row.get(key)
-    return value if isinstance(value, Mapping) else {"value": value, **row["intervals"][key]}
-
-
-def percent(estimate: Metrics) -> str:
-    """Return an estimate in per cent.
-
-    Examples
-    --------
-    >>> percent({"value": 0.9, "low": 0.88, "high": 0.921})
-    '90.0% (88.0 to 92.1)'
-    """
-    if estimate["value"] is None:
-        return "–"
-    return f"{estimate['value']:.1%} {_interval(estimate, 1)}"
-
-
-def _cell(estimate: Metrics) -> Cell:
-    if estimate["value"] is None:
-        return Cell("–", "")
-    dash = "–" if estimate["low"] >= 0 else " to "
-    interval = f"{estimate['low']:.2f}{dash}{estimate['high']:.2f}"
-    return Cell(f"{estimate['value']:.3f}", interval)
+    if isinstance(value, Mapping):
+        return Estimate.from_dict(value)
+    return Estimate.from_dict({"value": value, **row["intervals"][key]})
 
 
 def _percent(row: Metrics, key: str) -> str:
-    return "an unknown share" if row[key] is None else percent(row_estimate(row, key))
-
-
-def _interval(estimate: Metrics, digits: int) -> str:
-    return f"({100 * estimate['low']:.{digits}f} to {100 * estimate['high']:.{digits}f})"
+    return "an unknown share" if row[key] is None else row_estimate(row, key).text(".1%")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from querytier.cli.main import main
-from querytier.eval.heuristics import keyword_tier
 from querytier.eval.off_policy.estimators import ESTIMATORS
 from querytier.eval.off_policy.page import headline, policy_rows
+from querytier.eval.rankings import keyword_tier
 from querytier.pipeline.scoring import decide_all
 
 POLICIES = [
@@ -159,7 +159,8 @@ def test_the_page_says_what_the_json_says(answered):
         assert f"<td>{row.name}</td><td>{row.frontier_rate}</td>" in page
         for cells in (row.outcome, row.cost):
             for cell in (*cells.estimates, cells.lead):
-                assert f">{cell.text}<small>{cell.interval}</small>" in page
+                value, interval = cell.split(" ", 1)
+                assert f'>{value}<small class="interval">{interval}</small>' in page
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)|url\((?!#)|@import|<script""", page)
     assert len(re.findall(r'<svg role="img" aria-label="New policy[^"]{20,}"', page)) == 1
     words = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().split()

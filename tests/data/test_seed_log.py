@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.eval.metrics import auroc
+from querytier.eval.rankings import keyword_scores, length_scores
 
 SEED = Path(__file__).parents[2] / "data" / "seed" / "seed.jsonl"
 DEMO_QUERIES = [

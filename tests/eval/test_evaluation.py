@@ -8,9 +8,8 @@ from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.eval.curves import gain_curve
-from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.eval.intervals import Resampling
-from querytier.eval.rankings import oracle
+from querytier.eval.rankings import keyword_scores, length_scores, oracle
 
 MAP = {
     "query": "query",

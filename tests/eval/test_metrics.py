@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from querytier.eval.curves import gain_curve
-from querytier.eval.heuristics import keyword_score, keyword_tier
 from querytier.eval.intervals import Resampling, difference, undefined
 from querytier.eval.metrics import auroc, average_precision, brier, ece, ece_when_calibrated
-from querytier.eval.rankings import Ranking, shuffled_decisions
+from querytier.eval.rankings import Ranking, keyword_score, keyword_tier, shuffled_decisions
 
 WORKED_EXAMPLE = "Analyze the tradeoffs of switching our checkout to a subscription model"
 

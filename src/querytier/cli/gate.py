@@ -93,11 +93,8 @@ def _introduction(verdict: "Verdict") -> list[str]:
 
 
 def _cells(check: "Check") -> list[str]:
-    found = ""
-    if check.estimate is not None and check.low is not None and check.high is not None:
-        found = f"{check.estimate:z.4f} [{check.low:z.4f}, {check.high:z.4f}]"
     margin = "" if check.margin is None else f"{check.margin:g}" if check.margin else "has to win"
-    return [check.name, found, margin, "passed" if check.passed else "failed", check.detail]
+    return [check.name, check.found, margin, "passed" if check.passed else "failed", check.detail]
 
 
 def _conclusion(verdict: "Verdict") -> str:

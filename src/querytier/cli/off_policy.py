@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from querytier.cli.log_options import say
 from querytier.data.ingest.data_summary import counted
 from querytier.eval.off_policy.page import (
-    PolicyCell,
     PolicyCells,
     PolicyRow,
     headline,
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_policies"]
 
-_NARROWEST = 120
+_NARROWEST = 140
 _ESTIMATES = 3
 _COLUMNS = (
     "frontier\nrate",
@@ -28,7 +27,6 @@ _COLUMNS = (
     "artifact\nminus row",
 )
 _WEIGHTS = ("effective\ngroups", "largest\nweight")
-_NOTHING = PolicyCell("", "")
 
 
 def print_policies(record: Mapping[str, Any]) -> None:
@@ -67,9 +65,9 @@ def _table(
 
 def _texts(row: PolicyRow, cells: PolicyCells) -> list[str]:
     """Return values over intervals; of the logging router its mean, once."""
-    missing = [_NOTHING] * (_ESTIMATES - len(cells.estimates))
+    missing = [""] * (_ESTIMATES - len(cells.estimates))
     shown = [*cells.estimates, *missing, cells.lead]
-    texts = [f"{cell.text}\n{cell.interval}".strip() for cell in shown]
+    texts = [cell.replace(" (", "\n(") for cell in shown]
     if row.reason is not None:
         texts[0] = "cannot claim"
     return [row.frontier_rate, *texts, row.effective_groups, row.largest_weight]

@@ -7,14 +7,14 @@ from querytier.cli.log_options import say
 from querytier.data.formats.recognise import Format
 from querytier.data.ingest.data_summary import FEWEST_ROWS, DataSummary, OneSided, counted
 from querytier.data.ingest.inspecting import Inspection
-from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_score, keyword_tier
-from querytier.eval.report.table import COLUMNS, table_cells
+from querytier.eval.rankings import KEYWORD_THRESHOLD, keyword_score, keyword_tier
+from querytier.eval.report.table import COLUMNS, columns_with_values, table_cells
 from querytier.serve import Router
 
 __all__ = ["print_data", "print_decisions", "print_inspection", "print_table"]
 
-_SHOWN = ("auroc", "apgr", "cpt50", "cpt80", "ece", "recall", "quality_retained", "cost_saved")
-_NARROWEST = 120
+_SHOWN = ("auroc", "apgr", "cpt50", "recall", "quality_retained", "cost_saved")
+_NARROWEST = 130
 _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins")
 
 
@@ -76,11 +76,7 @@ def print_table(metrics: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     rows = metrics["rows"]
-    columns = [
-        column
-        for column in COLUMNS
-        if column.key in _SHOWN and any(table_cells(row, [column])[0].text != "–" for row in rows)
-    ]
+    columns = columns_with_values(metrics, [column for column in COLUMNS if column.key in _SHOWN])
     rate = metrics["operating_point"]["frontier_rate"]
     table = Table(
         title=f"{metrics['source']}: {metrics['n']['evaluated']} held-out rows, "
@@ -93,8 +89,7 @@ def print_table(metrics: Mapping[str, Any]) -> None:
     for column in columns:
         table.add_column(column.title, justify="right", min_width=9)
     for row in rows:
-        cells = table_cells(row, columns)
-        texts = [f"{cell.text}\n{cell.interval}".strip() for cell in cells]
+        texts = [cell.replace(" (", "\n(") for cell in table_cells(row, columns)]
         table.add_row(row["name"], *texts, style="bold" if row is rows[0] else None)
     Console(width=max(_NARROWEST, Console().width)).print(table)
 

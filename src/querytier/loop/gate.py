@@ -13,8 +13,7 @@ from querytier.eval.evaluation import evaluate_rankings
 from querytier.eval.gate.absolute import Gate, absolute_gate, taken_back
 from querytier.eval.gate.comparisons import Contender
 from querytier.eval.gate.non_inferiority import Margins, compare
-from querytier.eval.heuristics import keyword_scores
-from querytier.eval.rankings import Ranking
+from querytier.eval.rankings import Ranking, keyword_scores
 from querytier.files import atomic_file
 from querytier.loop.contenders import (
     Challenger,

@@ -18,10 +18,10 @@ from querytier.data.ingest.sources import LogSource
 from querytier.data.leakage import near_duplicate_groups
 from querytier.errors import LogError, UsageError
 from querytier.eval.active_learning import REASONS, Choice, Queries, choose_queries
+from querytier.eval.prices import priced
 from querytier.files import atomic_file
 from querytier.loop.pair_labels import LEARNED
 from querytier.pipeline.params import Params
-from querytier.pipeline.price_params import Pricing
 from querytier.pipeline.scoring import embed_all, load_to_judge, score_all
 from querytier.serve import Router
 
@@ -178,19 +178,19 @@ def _sampled(examples: Examples, most: int, seed: int) -> Examples:
 def _costs(examples: Examples, params: Params) -> tuple[Floats, bool]:
     """Return the cost of both answers to each query, and whether any of them is an estimate."""
     # A log has the cost of one tier at most, the one that answered; the other needs the table.
-    pricing = Pricing.of(examples, params.evaluate.prices)
-    if pricing is None:
+    if params.evaluate.prices is None:
         raise UsageError(
             "a budget needs prices: give --price-cheap IN,OUT and --price-frontier IN,OUT in "
             "dollars per million tokens, or evaluate.prices in a params file"
         )
-    costs = pricing.examples.cheap_cost + pricing.examples.frontier_cost
+    with_costs, estimated_rows = priced(examples, params.evaluate.prices)
+    costs = with_costs.cheap_cost + with_costs.frontier_cost
     if not (costs > 0).all():
         raise UsageError(
             "the price table gives some queries no cost, or a cost of 0: give --output-tokens, or "
             "output_tokens of both tiers in evaluate.prices, and prices above 0"
         )
-    return costs, pricing.estimated_rows > 0
+    return costs, estimated_rows > 0
 
 
 def _embeddings(router: Router, views: Sequence[str]) -> NDArray[np.float32]:

@@ -108,4 +108,4 @@ class Recalibrated:
 
 
 def _pair(before: float | None, after: float | None) -> str:
-    return " -> ".join("unknown" if one is None else f"{one:.3f}" for one in (before, after))
+    return " -> ".join("n/a" if one is None else f"{one:.3f}" for one in (before, after))

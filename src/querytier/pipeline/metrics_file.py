@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,12 @@ from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.labelling import RULE_BIASES
 from querytier.eval.calibration import calibration_scores
 from querytier.eval.gate.absolute import Gate
-from querytier.eval.heuristics import KEYWORD_THRESHOLD, keyword_scores
 from querytier.eval.intervals import Estimate
+from querytier.eval.rankings import KEYWORD_THRESHOLD, keyword_scores
 from querytier.eval.report.mistakes import mistakes_record
 from querytier.eval.report.published_claim import promise_record
-from querytier.eval.slice_record import slice_record
+from querytier.eval.slices import slice_record
 from querytier.files import stamp
-from querytier.pipeline.price_params import routing_cost_of
 from querytier.pipeline.router_evaluation import RouterEvaluation
 from querytier.serve import Router
 
@@ -78,9 +78,9 @@ def metrics_of(
             evaluated.examples,
             evaluated.rankings,
             evaluated.resampling,
-            routing_cost_of(evaluated.pricing),
+            evaluated.params.routing_cost,
         ),
-        "prices": evaluated.pricing.to_dict() if evaluated.pricing else None,
+        "prices": _prices(evaluated),
         "champion": _champion(evaluated.champion),
         "test_uses": test_uses,
         **_evidence(evaluated),
@@ -108,6 +108,14 @@ def _evidence(evaluated: RouterEvaluation) -> dict[str, Any]:
 
 def _records(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: estimate.to_dict() for name, estimate in estimates.items()}
+
+
+def _prices(evaluated: RouterEvaluation) -> dict[str, Any] | None:
+    """Return the price table, and how many rows it gives estimates for."""
+    if evaluated.params.prices is None:
+        return None
+    record = {"currency": "USD", "estimated_rows": evaluated.estimated_rows}
+    return {**record, **asdict(evaluated.params.prices)}
 
 
 def _latency(evaluated: RouterEvaluation) -> dict[str, float | int]:

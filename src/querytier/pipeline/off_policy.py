@@ -20,13 +20,13 @@ from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.data.text_view import text_view
 from querytier.errors import LogError
-from querytier.eval.heuristics import keyword_tier
 from querytier.eval.intervals import difference
 from querytier.eval.off_policy.estimators import ESTIMATORS, OffPolicyEvaluation, evaluate_policies
 from querytier.eval.off_policy.logged_decisions import LoggedDecisions, known_outcomes
 from querytier.eval.off_policy.overlap import overlap_bins
 from querytier.eval.off_policy.overlap_plot import overlap_plot
 from querytier.eval.off_policy.page import render_page
+from querytier.eval.rankings import keyword_tier
 from querytier.files import atomic_file
 from querytier.pipeline.params import EvaluateParams, Params
 from querytier.pipeline.scoring import decide_all, embed_all, load_to_judge

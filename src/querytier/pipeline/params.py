@@ -2,17 +2,17 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from querytier.data.labelling import AUTOMATIC_RULES, RuleName
 from querytier.errors import UsageError
+from querytier.eval.prices import Prices
 from querytier.pipeline.param_sections import (
     AuditFreshParams,
     DriftParams,
     GateParams,
-    NotNegative,
     ParamSection,
     RecalibrateParams,
     RetrainParams,
@@ -29,8 +29,6 @@ __all__ = [
     "ExportParams",
     "Params",
     "PrepareParams",
-    "PricesParams",
-    "TierPriceParams",
     "TrainParams",
     "read_params",
     "validated",
@@ -144,32 +142,19 @@ class CertifyParams(ParamSection):
     seed: Seed = 17
 
 
-class TierPriceParams(ParamSection):
-    """The prices of a tier's model."""
-
-    per_million_in: NotNegative
-    per_million_out: NotNegative
-    output_tokens: NotNegative | None = None
-
-
-class PricesParams(ParamSection):
-    """A price table, in dollars."""
-
-    cheap: TierPriceParams
-    frontier: TierPriceParams
-    decision: NotNegative = 0.0
-    lost_cache_discount: NotNegative = 0.0
-    source: str = ""
-
-
 class EvaluateParams(ParamSection):
     """The offline report."""
 
     bootstrap: Annotated[int, Field(ge=100)] = 1000
     latency_decisions: Annotated[int, Field(ge=1)] = 200
     mistakes: Annotated[int, Field(ge=0, le=100)] = 10
-    prices: PricesParams | None = None
+    prices: Prices | None = None
     seed: Seed = 17
+
+    @property
+    def routing_cost(self) -> float:
+        """Dollars for each query that routing costs; 0 without a price table."""
+        return self.prices.routing_cost if self.prices else 0.0
 
 
 class Params(ParamSection):
@@ -247,7 +232,7 @@ def _problem(model: type[BaseModel], detail: object) -> str:
     assert isinstance(detail, dict)
     location = [str(part) for part in detail["loc"]]
     where = ".".join(location)
-    if detail["type"] != "extra_forbidden":
+    if detail["type"] not in {"extra_forbidden", "unexpected_keyword_argument"}:
         return f"{where} = {detail['input']!r}: {detail['msg']}"
     if where in _OLD_KEYS:
         return f"{where} {_OLD_KEYS[where]}"
@@ -257,9 +242,9 @@ def _problem(model: type[BaseModel], detail: object) -> str:
     return f"{where}: unknown key; {hint}"
 
 
-def _keys_at(section: type[BaseModel], location: list[str]) -> list[str]:
+def _keys_at(section: type, location: list[str]) -> list[str]:
     for part in location:
-        annotation = section.model_fields[part].annotation
-        assert isinstance(annotation, type)
-        section = annotation
-    return list(section.model_fields)
+        annotation = get_type_hints(section)[part]
+        # An optional section, `Prices | None`, is a union: its section comes first.
+        section = next(iter(get_args(annotation)), annotation)
+    return [name for name in get_type_hints(section) if not name.startswith(("_", "model_"))]

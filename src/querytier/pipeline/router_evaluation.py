@@ -10,15 +10,21 @@ import numpy as np
 
 from querytier.data.examples import Examples
 from querytier.eval.evaluation import Evaluation, Row, evaluate_rankings
-from querytier.eval.heuristics import keyword_scores, length_scores
 from querytier.eval.intervals import Resampling
-from querytier.eval.rankings import Ranking, oracle, probability_ranking, shuffled_decisions
+from querytier.eval.prices import priced
+from querytier.eval.rankings import (
+    Ranking,
+    keyword_scores,
+    length_scores,
+    oracle,
+    probability_ranking,
+    shuffled_decisions,
+)
 from querytier.eval.report.mistakes import Neighbourhood
 from querytier.eval.report.pages import render_markdown, render_model_card, render_report
 from querytier.eval.report.plots import gain_plot, reliability_plot, score_plot
 from querytier.files import atomic_file, write_json
 from querytier.pipeline.params import EvaluateParams
-from querytier.pipeline.price_params import Pricing, routing_cost_of
 from querytier.pipeline.scoring import decide_all, ranking_by, ranking_of
 from querytier.serve import Decision, Router
 from querytier.tracking.tracker import Tracker
@@ -53,8 +59,8 @@ class RouterEvaluation:
         Baselines that could not be computed, and why.
     neighbourhood : Neighbourhood
         Labelled rows among which the neighbours of mistakes are searched.
-    pricing : Pricing or None
-        None without a price table.
+    estimated_rows : int
+        Number of rows with a cost from the price table and estimated tokens.
     champion : Router or None
         Another classifier with a row of its own.
     params : EvaluateParams
@@ -67,7 +73,7 @@ class RouterEvaluation:
     rankings: Sequence[Ranking]
     rows_left_out: Mapping[str, str]
     neighbourhood: Neighbourhood
-    pricing: Pricing | None
+    estimated_rows: int
     champion: Router | None
     params: EvaluateParams
 
@@ -148,8 +154,7 @@ def evaluate_router(
     champion : Router, optional
         Gets a row of its own.
     """
-    pricing = Pricing.of(rows.examples, params.prices)
-    examples = rows.examples if pricing is None else pricing.examples
+    examples, estimated_rows = priced(rows.examples, params.prices)
     decisions = decide_all(router, examples.query.tolist())
     classifier = ranking_of("classifier", decisions)
     rankings = [
@@ -166,7 +171,7 @@ def evaluate_router(
         threshold=router.classifier.manifest.threshold,
         replicates=params.bootstrap,
         seed=params.seed,
-        routing_cost=routing_cost_of(pricing),
+        routing_cost=params.routing_cost,
     )
     return RouterEvaluation(
         examples,
@@ -176,7 +181,7 @@ def evaluate_router(
         rankings,
         rows_left_out,
         Neighbourhood(known.examples, known.embeddings, rows.embeddings),
-        pricing,
+        estimated_rows,
         champion,
         params,
     )

@@ -13,9 +13,9 @@ from querytier.eval.certificates.risk_bounds import (
     betting_bound,
     betting_log_p_value,
     binomial_log_p_values,
-    clopper_pearson_bound,
     fewest_without_failure,
 )
+from querytier.eval.intervals import clopper_pearson
 
 LEVEL = st.floats(0.01, 0.5)
 COUNT = st.integers(1, 300)
@@ -28,6 +28,10 @@ def at_most(share, hits, trials):
     return binomtest(int(hits), trials, share, alternative="greater").pvalue > 0.05
 
 
+def upper_bound(failures, count, delta):
+    return clopper_pearson(failures, count, (delta, delta))[1]
+
+
 def p_value(failures, count, alpha):
     return math.exp(binomial_log_p_values(np.array([failures]), np.array([count]), alpha)[0])
 
@@ -37,13 +41,13 @@ def test_the_exact_bound_is_that_of_clopper_and_pearson_in_scipy(count, share, d
     failures = round(share * count)
     test = binomtest(failures, count, alternative="less")
     expected = test.proportion_ci(1 - delta, method="exact").high
-    assert clopper_pearson_bound(failures, count, delta) == pytest.approx(expected, abs=1e-9)
+    assert upper_bound(failures, count, delta) == pytest.approx(expected, abs=1e-9)
 
 
 @given(COUNT, st.floats(0, 1), LEVEL, LEVEL)
 def test_the_bound_is_at_most_alpha_where_the_p_value_is_at_most_delta(count, share, alpha, delta):
     failures = round(share * count)
-    bound = clopper_pearson_bound(failures, count, delta)
+    bound = upper_bound(failures, count, delta)
     assume(abs(bound - alpha) > 1e-9)
     assert (bound <= alpha) == (p_value(failures, count, alpha) <= delta)
 
@@ -61,8 +65,8 @@ def test_exact_p_values_are_super_uniform_wherever_the_risk_is_above_alpha(
 @given(st.integers(0, 40), st.integers(1, 40), st.integers(2, 20), LEVEL)
 def test_the_exact_bound_falls_with_the_rows_at_the_same_share(failures, passes, times, delta):
     count = failures + passes
-    larger = clopper_pearson_bound(failures * times, count * times, delta)
-    assert failures / count <= larger < clopper_pearson_bound(failures, count, delta)
+    larger = upper_bound(failures * times, count * times, delta)
+    assert failures / count <= larger < upper_bound(failures, count, delta)
 
 
 @given(LEVEL, LEVEL)
@@ -74,7 +78,7 @@ def test_with_the_fewest_rows_no_failure_passes_and_with_one_row_less_it_does_no
 
 def test_nothing_seen_shows_nothing():
     assert p_value(0, 0, 0.1) == 1
-    assert clopper_pearson_bound(0, 0, 0.1) == 1
+    assert upper_bound(0, 0, 0.1) == 1
     assert betting_log_p_value(np.empty(0), 0.1, 0.1) == 0
     assert betting_bound(np.empty(0), 0.1) == pytest.approx(1)
 

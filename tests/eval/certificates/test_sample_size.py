@@ -11,8 +11,8 @@ from scipy.stats import binom
 
 from querytier.eval.certificates.certify import certify
 from querytier.eval.certificates.losses import Losses
-from querytier.eval.certificates.risk_bounds import clopper_pearson_bound
 from querytier.eval.certificates.sample_size import certifying_power, groups_needed, plan
+from querytier.eval.intervals import clopper_pearson
 
 RUNS = 1000
 SETTINGS = {"alpha": 0.1, "delta": 0.1}
@@ -39,7 +39,7 @@ def test_the_power_is_the_sum_over_all_outcomes(groups, share, risk, alpha, delt
         binom.pmf(sent, groups, share) * binom.pmf(failures, sent, risk)
         for sent in range(groups + 1)
         for failures in range(sent + 1)
-        if clopper_pearson_bound(failures, sent, delta) <= alpha
+        if clopper_pearson(failures, sent, (delta, delta))[1] <= alpha
     )
     found = certifying_power(groups, share, risk, alpha=alpha, delta=delta)
     assert found == pytest.approx(expected, abs=1e-7)

@@ -13,8 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from querytier.data.example import Example
 from querytier.data.examples import Examples
 from querytier.data.label_rules import Feedback
-from querytier.eval.clustered import clustered_mean
-from querytier.eval.intervals import Resampling, difference
+from querytier.eval.intervals import Resampling, clustered_mean, difference
 from querytier.eval.off_policy.estimators import (
     ESTIMATORS,
     doubly_robust,

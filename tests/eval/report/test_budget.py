@@ -5,21 +5,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.examples import Examples
+from blank import blank_examples
 from querytier.eval.intervals import Estimate, Resampling, difference, undefined
-from querytier.eval.prices import Answers, ModelPrice, dollar_costs
-from querytier.eval.report.budget import budget_row, budget_table, verdict
-from querytier.eval.report.cost_quality_hull import aiq, non_decreasing_hull
+from querytier.eval.prices import TierPrice, dollar_costs
+from querytier.eval.report.budget import aiq, budget_row, budget_table, non_decreasing_hull, verdict
 
 POINTS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 8).map(lambda n: n / 8)), min_size=1, max_size=25
 ).map(lambda rows: np.array(rows, dtype=float).T)
 
+
+def answered(cheap_score, frontier_score, cheap_cost, frontier_cost):
+    """Return examples of which only scores and costs are known."""
+    return blank_examples(
+        cheap_score=cheap_score,
+        frontier_score=frontier_score,
+        cheap_cost=cheap_cost,
+        frontier_cost=frontier_cost,
+    )
+
+
 # Ten queries; only the first two of the ranking gain from the frontier model, and the last loses.
 CHEAP = np.array([0.0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
 FRONTIER = np.array([1.0, 1, 1, 1, 1, 1, 1, 1, 1, 0])
 SCORES = np.arange(10.0, 0, -1)
-ANSWERS = Answers(CHEAP, FRONTIER, np.full(10, 1.0), np.full(10, 11.0))
+ANSWERS = answered(CHEAP, FRONTIER, np.full(10, 1.0), np.full(10, 11.0))
 ROWS = Resampling([f"g{n}" for n in range(10)], 50, 0)
 
 
@@ -46,7 +56,7 @@ def test_the_published_share_is_the_default():
 
 
 def test_a_cheap_model_that_is_good_enough_needs_no_frontier():
-    good = Answers(FRONTIER, FRONTIER, ANSWERS.cheap_cost, ANSWERS.frontier_cost)
+    good = answered(FRONTIER, FRONTIER, ANSWERS.cheap_cost, ANSWERS.frontier_cost)
     row = budget_row("any", SCORES, good, ROWS)
     assert [row.cheap_share_at_95.value, row.cheap_share_at_99.value] == [1, 1]
 
@@ -73,14 +83,14 @@ def test_the_classifiers_own_cost_is_taken_off_what_it_saves():
 
 def test_what_the_rows_do_not_tell_has_a_reason():
     unknown = np.full(10, np.nan)
-    unpriced = budget_row("ours", SCORES, Answers(CHEAP, FRONTIER, unknown, unknown), ROWS)
+    unpriced = budget_row("ours", SCORES, answered(CHEAP, FRONTIER, unknown, unknown), ROWS)
     assert unpriced.quality_retained.value is not None
     for estimate in (unpriced.cost, unpriced.cost_saved, unpriced.aiq):
         assert estimate.reason == "the rows have no costs of both tiers"
-    unscored = budget_row("ours", SCORES, Answers(CHEAP, unknown, CHEAP, FRONTIER), ROWS)
+    unscored = budget_row("ours", SCORES, answered(CHEAP, unknown, CHEAP, FRONTIER), ROWS)
     for estimate in (unscored.quality_retained, unscored.cheap_share_at_95, unscored.aiq):
         assert estimate.reason == "the rows have no scores of both tiers"
-    failed = budget_row("ours", SCORES, Answers(CHEAP, 0 * CHEAP, CHEAP, 0 * CHEAP), ROWS)
+    failed = budget_row("ours", SCORES, answered(CHEAP, 0 * CHEAP, CHEAP, 0 * CHEAP), ROWS)
     assert failed.cheap_share_at_95.reason.startswith("the mean frontier score is not above 0")
     assert failed.cost_saved.reason == "always-frontier costs nothing"
     assert failed.aiq.reason.startswith("always-frontier costs no more than always-cheap")
@@ -91,8 +101,8 @@ def test_wrong_calls_say_what_was_wrong():
         budget_row("ours", SCORES, ANSWERS, ROWS, cheap_share=78)
     with pytest.raises(ValueError, match="a decision costs -1; it has to be 0 or more"):
         budget_row("ours", SCORES, ANSWERS, ROWS, decision_cost=-1)
-    with pytest.raises(ValueError, match=r"a price is -0\.5; it has to be 0 dollars or more"):
-        ModelPrice(3.0, -0.5)
+    with pytest.raises(ValueError, match=r"a number of tokens is -0.5; it has to be 0 or more"):
+        TierPrice(3.0, -0.5)
 
 
 def test_a_promise_is_kept_broken_or_open():
@@ -103,17 +113,10 @@ def test_a_promise_is_kept_broken_or_open():
 
 
 def test_tokens_become_dollars_where_both_counts_are_known():
-    price = ModelPrice(per_million_in=3.0, per_million_out=15.0)
+    price = TierPrice(per_million_in=3.0, per_million_out=15.0)
     costs = dollar_costs(price, np.array([2e6, 100.0, np.nan]), np.array([1e6, np.nan, 5.0]))
     assert costs[0] == pytest.approx(21.0)
     assert np.isnan(costs[1:]).all()
-
-
-def test_answers_are_taken_from_examples():
-    answers = Answers.of(Examples.of([]))
-    assert len(answers.cheap_score) == 0
-    assert ANSWERS.scored
-    assert ANSWERS.priced
 
 
 @given(POINTS)
@@ -154,7 +157,7 @@ SCORED = st.lists(
 @given(SCORED)
 def test_at_the_largest_cheap_share_the_quality_is_just_retained(rows):
     scores, cheap, frontier = rows
-    answers = Answers(cheap, frontier, np.ones(len(cheap)), np.full(len(cheap), 2.0))
+    answers = answered(cheap, frontier, np.ones(len(cheap)), np.full(len(cheap), 2.0))
     resampling = Resampling([f"g{n}" for n in range(len(cheap))], 2, 0)
     share = budget_row("any", scores, answers, resampling).cheap_share_at_95.value
 
@@ -174,7 +177,7 @@ def simulated(random, rows, rows_each=1):
     fails = (x > 0.6) & np.repeat(random.random(rows) < 0.5, rows_each)
     works = np.repeat(random.random(rows) < 0.9, rows_each)
     unknown = np.full(rows * rows_each, np.nan)
-    return x, Answers(np.where(fails, 0.0, works), works.astype(float), unknown, unknown)
+    return x, answered(np.where(fails, 0.0, works), works.astype(float), unknown, unknown)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():

@@ -1,35 +1,25 @@
 """What a sceptic asks a report for: the worst mistakes, the slices, the prices behind a saving."""
 
 import json
-from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.example import Example
-from querytier.data.examples import Examples
-from querytier.eval.prices import ModelPrice
-from querytier.eval.pricing import Prices, TierPrice, priced
+from blank import blank_examples
+from querytier.eval.prices import Prices, TierPrice, priced
 from querytier.eval.rankings import Ranking
 from querytier.eval.report.mistakes import Neighbourhood, mistakes_record, worst_mistakes
 from querytier.eval.report.table import headline
-from querytier.eval.slice_record import slice_record
+from querytier.eval.slices import slice_record
 
-PRICES = Prices(TierPrice(ModelPrice(1.0, 2.0), 100.0), TierPrice(ModelPrice(10.0, 20.0)))
+PRICES = Prices(TierPrice(1.0, 2.0, 100.0), TierPrice(10.0, 20.0))
 
 
 def examples_of(**columns):
-    empty = {field.name: "" if field.type is str else np.nan for field in fields(Example)}
-    return Examples.of(
-        [
-            Example(
-                **{**empty, "query": "q", "group": f"g{n}", **dict(zip(columns, row, strict=True))}
-            )
-            for n, row in enumerate(zip(*columns.values(), strict=True))
-        ]
-    )
+    count = len(next(iter(columns.values())))
+    return blank_examples(**{"group": [f"g{n}" for n in range(count)], **columns})
 
 
 @given(

@@ -149,7 +149,7 @@ def test_a_promise_about_quality_is_not_told_as_one_about_failures(metrics):
 def test_what_costs_more_is_not_told_as_a_saving(metrics):
     metrics["rows"][0] |= {"cost_saved": -0.05}
     metrics["rows"][0]["intervals"] |= {"cost_saved": {"low": -0.1, "high": -0.01}}
-    assert "It costs 5.0% (1.0 to 10.0) more than always-frontier" in headline(metrics)
+    assert "It costs 5.0% (1.0% to 10.0%) more than always-frontier" in headline(metrics)
 
 
 def test_a_refusal_is_said_to_the_manager(metrics):
