@@ -1,4 +1,4 @@
-"""Which statistics two windows are compared by, and on which of their rows."""
+"""The tests of the family: what each compares, and on which rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,6 @@ from querytier.eval.drift.statistics import (
     Statistic,
     bins_of,
     kinds_of,
-    stacked,
 )
 from querytier.eval.drift.windows import Windows
 
@@ -27,7 +26,9 @@ Mask = NDArray[np.bool_]
 Strings = NDArray[np.object_]
 
 _SCORE_BINS, _SURFACE_BINS, _CALIBRATION_BINS = 10, 5, 5
-_FEWEST_ROWS = 30  # of a source or label rule in either window, to be looked at by itself
+# A source or label rule with fewer rows in either window gets no rate of its own: every part is one
+# more chance for a false alarm, and so lowers the power of all the others.
+_FEWEST_ROWS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,76 +40,67 @@ class Comparison:
     name : str
     about : {"inputs", "labels", "outcomes"}
     unit : str
-        What its size is measured in, and so which size is worth an alarm.
-    rows : callable
-        Which rows of the windows it is made on, and what the others lack.
+        The unit of its size, which decides what size is worth an alarm.
     statistic : callable
-        Makes its statistic of those rows; None where they have nothing to compare.
+        Takes the rows and a seed; returns None if there is nothing to compare.
+    needs : str
+        The column that a row must have for this test; empty if all rows serve.
     """
 
     name: str
     about: About
     unit: Unit
-    rows: Callable[[Windows], tuple[Mask, str]]
     statistic: Callable[[Windows, int], Statistic | None]
+    needs: str = ""
 
-
-def _all_rows(windows: Windows) -> tuple[Mask, str]:
-    return np.ones(len(windows.recent), dtype=bool), ""
-
-
-def _labelled(windows: Windows) -> tuple[Mask, str]:
-    return windows.rows.labelled, "label"
-
-
-def _told(column: str) -> Callable[[Windows], tuple[Mask, str]]:
-    return lambda windows: (getattr(windows.rows, column) != "", column.replace("_", " "))
+    def rows(self, windows: Windows) -> Mask:
+        """Return which rows the test is made on, shape (n,)."""
+        if not self.needs:
+            return np.ones(len(windows.recent), dtype=bool)
+        if self.needs == "label":
+            return windows.rows.labelled
+        return np.asarray(getattr(windows.rows, self.needs) != "")
 
 
 def _score(windows: Windows, _: int) -> Statistic | None:
-    return _features(("decision score",), windows.rows.decision_score[:, np.newaxis], _SCORE_BINS)
+    scores = windows.rows.decision_score[:, np.newaxis]
+    return Shares.of_features(("decision score",), scores, _SCORE_BINS)
 
 
 def _surface(windows: Windows, _: int) -> Statistic | None:
-    return _features(windows.rows.surface_names, windows.rows.surface, _SURFACE_BINS)
+    return Shares.of_features(windows.rows.surface_names, windows.rows.surface, _SURFACE_BINS)
 
 
-def _features(names: tuple[str, ...], values: NDArray[np.floating], count: int) -> Statistic | None:
-    bins = [bins_of(column, count) for column in values.T]
-    return stacked(names, bins) if any(one.max() for one in bins) else None
-
-
-def _embeddings(windows: Windows, seed: int) -> Statistic | None:
+def _embeddings(windows: Windows, seed: int) -> Statistic:
     return Distance(windows.rows.embedding, seed)
 
 
-def _cut(windows: Windows, _: int) -> Statistic | None:
+def _truncated(windows: Windows, _: int) -> Statistic:
     return Rates.of_all("queries cut", windows.rows.cut)
 
 
-def _unknown(windows: Windows, _: int) -> Statistic | None:
+def _unknown(windows: Windows, _: int) -> Statistic:
     return Rates.of_all("unknown tokens", windows.rows.unknown_share)
 
 
 def _mix(column: str) -> Callable[[Windows, int], Statistic | None]:
     def mix(windows: Windows, _: int) -> Statistic | None:
-        kinds, places = kinds_of(getattr(windows.rows, column))
-        name = column.replace("_", " ")
-        return Shares((f"{name} mix",), places[:, np.newaxis]) if len(kinds) > 1 else None
+        kinds, numbers = kinds_of(getattr(windows.rows, column))
+        name = f"{column.replace('_', ' ')} mix"
+        return Shares((name,), numbers[:, np.newaxis]) if len(kinds) > 1 else None
 
     return mix
 
 
-def _label_rates(windows: Windows, _: int) -> Statistic | None:
-    found = {"all rows": np.ones(len(windows.recent), dtype=bool)}
-    found |= dict(_parts(windows, "label rule", windows.rows.label_source))
-    found |= dict(_parts(windows, "source", windows.rows.source))
-    masks = np.stack(list(found.values()), axis=1)
-    return Rates(tuple(found), windows.rows.needs_frontier, masks)
+def _label_rates(windows: Windows, _: int) -> Statistic:
+    masks = {"all rows": np.ones(len(windows.recent), dtype=bool)}
+    masks |= dict(_parts(windows, "label rule", windows.rows.label_source))
+    masks |= dict(_parts(windows, "source", windows.rows.source))
+    return Rates(tuple(masks), windows.rows.needs_frontier, np.stack(list(masks.values()), axis=1))
 
 
 def _parts(windows: Windows, kind: str, values: Strings) -> Iterator[tuple[str, Mask]]:
-    """Yield the values that both windows have enough rows of, and that not all rows have."""
+    """Yield the values with enough rows in both windows, but none that all rows share."""
     texts = values.astype(str)
     for value in np.unique(texts[texts != ""]).tolist():
         mask = texts == value
@@ -117,22 +109,22 @@ def _parts(windows: Windows, kind: str, values: Strings) -> Iterator[tuple[str, 
             yield f"{kind} {value}", mask
 
 
-def _calibration(windows: Windows, _: int) -> Statistic | None:
+def _calibration(windows: Windows, _: int) -> Statistic:
     probabilities = windows.rows.p_frontier
     bins = bins_of(probabilities, _CALIBRATION_BINS)
     return Calibration(probabilities, windows.rows.needs_frontier, bins)
 
 
 COMPARISONS = (
-    Comparison("decision score", "inputs", "index", _all_rows, _score),
-    Comparison("surface features", "inputs", "index", _all_rows, _surface),
-    Comparison("embeddings", "inputs", "distance", _all_rows, _embeddings),
-    Comparison("queries cut", "inputs", "rate", _all_rows, _cut),
-    Comparison("unknown tokens", "inputs", "unknown", _all_rows, _unknown),
-    Comparison("script mix", "inputs", "index", _all_rows, _mix("script")),
-    Comparison("language mix", "inputs", "index", _told("language"), _mix("language")),
-    Comparison("domain mix", "inputs", "index", _told("domain"), _mix("domain")),
-    Comparison("needs_frontier rate", "labels", "rate", _labelled, _label_rates),
-    Comparison("label rule mix", "labels", "index", _told("label_source"), _mix("label_source")),
-    Comparison("calibration", "outcomes", "calibration", _labelled, _calibration),
+    Comparison("decision score", "inputs", "index", _score),
+    Comparison("surface features", "inputs", "index", _surface),
+    Comparison("embeddings", "inputs", "distance", _embeddings),
+    Comparison("queries cut", "inputs", "rate", _truncated),
+    Comparison("unknown tokens", "inputs", "unknown", _unknown),
+    Comparison("script mix", "inputs", "index", _mix("script")),
+    Comparison("language mix", "inputs", "index", _mix("language"), "language"),
+    Comparison("domain mix", "inputs", "index", _mix("domain"), "domain"),
+    Comparison("needs_frontier rate", "labels", "rate", _label_rates, "label"),
+    Comparison("label rule mix", "labels", "index", _mix("label_source"), "label_source"),
+    Comparison("calibration", "outcomes", "calibration", _calibration, "label"),
 )

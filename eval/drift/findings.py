@@ -1,4 +1,4 @@
-"""When two windows count as drifted, and what was found of them."""
+"""When two windows count as drifted, and what the tests found."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,12 +18,12 @@ class DriftRule:
     Attributes
     ----------
     false_alarm_rate : float
-        Of a comparison of two windows without drift, over all its tests.
+        Chance of any alarm if nothing has changed, over all tests.
     permutations, seed : int
     fewest_groups : int
-        A test is made where both windows have so many groups with what it needs.
+        Number of groups that both windows need for a test.
     least_index, least_distance, least_rate, least_unknown, least_calibration : float
-        Smaller shifts do not alarm, however significant: of a population stability index, of the
+        Smallest shift that alarms, however significant: of a population stability index, of the
         embeddings' distance, of a rate, of the share of unknown tokens, of calibration.
     """
 
@@ -44,16 +44,16 @@ class DriftRule:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the things that a test looks at.
+    """One of the things that a test compares.
 
     Attributes
     ----------
     name : str
     size : float
     reference, recent : float or None
-        Its values in the windows, where a single number is one.
+        Its values in the windows; None if no single number describes them.
     p_value : float
-        Adjusted for the parts of its test (Westfall & Young 1993, single step).
+        Adjusted for the number of parts of its test (Westfall & Young 1993, single step).
     """
 
     name: str
@@ -65,7 +65,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one test found.
+    """The result of one test.
 
     Attributes
     ----------
@@ -73,16 +73,16 @@ class Finding:
     about : {"inputs", "labels", "outcomes"}
     unit : str
     size : float
-        Of the part that is most surprising; what chance adds to it is taken away.
+        Shift of the most surprising part, less what chance adds to it.
     least : float
-        Smaller sizes do not alarm.
+        Smallest size that alarms.
     detectable : float
-        With these rows, a size that alarms about half of the time.
+        A size that alarms about half of the time with these rows.
     p_value, adjusted_p_value : float
-        By shuffles, and after Holm's step-down over all tests.
+        From the shuffles, and after Holm's step-down over all tests.
     drifted : bool
     rows, groups : tuple of int
-        Of the reference and of the recent window.
+        Numbers in the reference and in the recent window.
     parts : tuple of Part
         The most surprising ones first.
     """
@@ -100,14 +100,14 @@ class Finding:
     groups: tuple[int, int]
     parts: tuple[Part, ...]
 
-    def words(self) -> str:
-        """Say how far it moved.
+    def text(self) -> str:
+        """Return how far it moved, for people.
 
         Examples
         --------
         >>> part = Part("all rows", 0.28, 0.497, 0.216, 0.0001)
         >>> Finding("needs_frontier rate", "labels", "rate", 0.281, 0.01, 0.05, 1e-4, 1e-3, True,
-        ...         (500, 500), (500, 500), (part,)).words()
+        ...         (500, 500), (500, 500), (part,)).text()
         'needs_frontier rate 49.7% -> 21.6%'
         """
         first = self.parts[0]
@@ -120,13 +120,13 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class DriftFindings:
-    """What all tests found.
+    """The results of all tests.
 
     Attributes
     ----------
     findings : tuple of Finding
     untested : mapping of str to str
-        Why other tests were not made, by name.
+        Reason by name of each test that was not made.
     rule : DriftRule
     """
 
@@ -136,7 +136,7 @@ class DriftFindings:
 
     @property
     def drifted(self) -> tuple[Finding, ...]:
-        """Those that alarm."""
+        """The findings that alarm."""
         return tuple(finding for finding in self.findings if finding.drifted)
 
     @property
@@ -147,13 +147,13 @@ class DriftFindings:
         return "drifted" if self.drifted else "no drift found"
 
     def headline(self) -> str:
-        """Return the verdict in a line."""
+        """Return the verdict as one line."""
         rate = f"false alarm rate {100 * self.rule.false_alarm_rate:g}%"
         if self.verdict == "drifted":
-            return f"drifted: {'; '.join(finding.words() for finding in self.drifted)}"
+            return f"drifted: {'; '.join(finding.text() for finding in self.drifted)}"
         if self.verdict == "no drift found":
             return f"no drift found ({rate})"
-        return f"too few rows to tell: both windows need {self.rule.fewest_groups} groups"
+        return f"too few rows to compare: each window needs {self.rule.fewest_groups} groups"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings for JSON."""

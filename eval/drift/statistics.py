@@ -1,13 +1,12 @@
-"""What two windows are compared by: statistics made of sums over groups, so that shuffles are fast.
+"""Statistics that compare two windows, made of sums over groups so that shuffles are fast.
 
-Each gives, for the windows as they are and for every shuffle, a statistic (how surprising) and a
-size (how large, in a unit that a person reads), for one or several parts. What chance alone makes
-of a size that cannot be negative is taken away from it.
+Each returns, for the windows as they are and for every shuffle, a statistic (how surprising) and a
+size (how large, in a unit for people), for one or several parts. A size that cannot be negative is
+above 0 by chance alone; that amount is subtracted.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +22,29 @@ __all__ = [
     "Statistic",
     "bins_of",
     "kinds_of",
-    "stacked",
 ]
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-_FEWEST_ROWS = 10  # of a part in either window, for a standard error that means something
-_FREQUENCIES = 256
-_PAIRS = 2000
-_LEAST_VARIANCE = 1e-9  # where neither window varies at all
+# A part with fewer rows in either window is not compared: its standard error means little.
+_FEWEST_ROWS = 10
+_FREQUENCIES = 256  # more of them gain little power and cost memory for each group
+_PAIRS = 2000  # of rows, for the median distance
+# Replaces the variance if neither window varies at all, as the share of cut queries often does.
+_LEAST_VARIANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """How far p parts have moved, in the windows as they are (first) and in b shuffles of them.
+    """How far p parts have moved: in the windows as they are (first), then in b shuffles of them.
 
     Attributes
     ----------
     statistic, size : ndarray of float64, shape (1 + b, p)
     reference, recent : ndarray of float64, shape (p,)
-        The parts' values in the two windows as they are; NaN where no single number is one.
+        The parts' values in the two windows as they are; NaN if no single number describes them.
     """
 
     statistic: Floats
@@ -54,25 +54,26 @@ class Shift:
 
 
 class Statistic(Protocol):
-    """Something to compare two windows by."""
+    """Something that compares two windows."""
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The names of what it looks at."""
+        """The names of its parts."""
 
     def columns(self, shuffling: Shuffling) -> Floats:
-        """Return what it needs of each unit, shape (u, k)."""
+        """Return the sums that it needs of each unit, shape (u, k)."""
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
-        """Return the shift by the recent window's sums (1 + b, k), and those of both (k,)."""
+        """Return the shift, from the sums of the recent window (1 + b, k) and of both (k,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """How rows are shared among bins: the population stability index of each of p features.
+    """How rows are distributed over bins: the population stability index of each of p features.
 
-    It sums (p - q) ln(p / q) over the bins, half a row added to each. Features differ in how many
-    bins they have, so the statistic is the index in standard deviations of its shuffles.
+    It sums (p - q) ln(p / q) over the bins. Features differ in their number of bins and so in how
+    far chance moves their index, so the statistic is the index in standard deviations of its
+    shuffles.
 
     Attributes
     ----------
@@ -84,17 +85,29 @@ class Shares:
     parts: tuple[str, ...]
     bins: Numbers
 
+    @classmethod
+    def of_features(
+        cls, names: tuple[str, ...], values: NDArray[np.floating], count: int
+    ) -> Self | None:
+        """Return the features of `values`, shape (n, k), in `count` bins; None if all are constant.
+
+        A constant feature is left out: it has one bin only.
+        """
+        bins = {name: bins_of(column, count) for name, column in zip(names, values.T, strict=True)}
+        varying = {name: numbers for name, numbers in bins.items() if numbers.max() > 0}
+        return cls(tuple(varying), np.stack([*varying.values()], axis=1)) if varying else None
+
     def columns(self, shuffling: Shuffling) -> Floats:
-        """Return how many rows of each bin a unit has."""
+        """Return the number of rows in each bin for each unit."""
         numbers = (self.bins.max(axis=0) + 1).tolist()
-        found = zip(self.bins.T, numbers, strict=True)
-        return np.hstack([shuffling.counts(bins, number) for bins, number in found])
+        pairs = zip(self.bins.T, numbers, strict=True)
+        return np.hstack([shuffling.counts(bins, number) for bins, number in pairs])
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
-        """Return the index of each feature, less what shuffles have."""
+        """Return the index of each feature, less the mean index of its shuffles."""
         ends = np.cumsum(self.bins.max(axis=0) + 1)[:-1]
-        found = zip(np.split(recent, ends, axis=1), np.split(total, ends), strict=True)
-        index = np.stack([_stability_index(now, of_all - now) for now, of_all in found], axis=1)
+        pairs = zip(np.split(recent, ends, axis=1), np.split(total, ends), strict=True)
+        index = np.stack([_stability_index(now, both - now) for now, both in pairs], axis=1)
         chance, spread = index[1:].mean(axis=0), index[1:].std(axis=0)
         statistic = (index - chance) / np.where(spread > 0, spread, 1.0)
         unknown = np.full(len(self.parts), np.nan)
@@ -103,17 +116,18 @@ class Shares:
 
 @dataclass(frozen=True, eq=False)
 class Rates:
-    """Means of one value over all rows, and over some of them.
+    """Means of one value over all rows and over subsets of them.
 
-    The statistic is the difference in standard errors over groups, so that it stays valid where one
-    window varies more than the other (Janssen 1997).
+    The statistic is the difference in standard errors over groups: a permutation test of the plain
+    difference is invalid if one window varies more than the other, a studentised one is not
+    (Janssen 1997).
 
     Attributes
     ----------
     parts : tuple of str, length p
     values : ndarray of float64, shape (n,)
     masks : ndarray of bool, shape (n, p)
-        Which rows each part is about.
+        The rows of each part.
     """
 
     parts: tuple[str, ...]
@@ -126,7 +140,7 @@ class Rates:
         return cls((name,), values.astype(np.float64), np.ones((len(values), 1), dtype=bool))
 
     def columns(self, shuffling: Shuffling) -> Floats:
-        """Return counts, sums, and their squares and product."""
+        """Return counts, sums, their squares and their product."""
         return _moments(shuffling, self.values, self.masks)
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
@@ -139,10 +153,11 @@ class Rates:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """By how much labels exceed probabilities, bin by bin of the probability.
+    """By how much labels exceed probabilities, in each bin of the probability.
 
-    Windows whose probabilities differ, and which are equally well calibrated, differ little.
-    The size is the root mean square difference of the excess, in units of probability.
+    Comparing bin by bin keeps a shift of the inputs from passing for worse calibration: two windows
+    with different probabilities that are equally well calibrated differ little. The size is the
+    root mean square difference of the excess, in units of probability.
 
     Attributes
     ----------
@@ -156,15 +171,17 @@ class Calibration:
     parts: tuple[str, ...] = ("calibration",)
 
     def columns(self, shuffling: Shuffling) -> Floats:
-        """Return counts and sums of the excess, and their squares and product, by bin."""
+        """Return counts and sums of the excess, their squares and their product, for each bin."""
         inside = self.bins[:, np.newaxis] == np.arange(self.bins.max() + 1)
         return _moments(shuffling, self.labels - self.probabilities, inside)
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
-        """Return how far the bins' excesses lie apart."""
+        """Return how far apart the excesses of the bins are."""
         now, before = _Means.of(recent), _Means.of(total - recent)
         statistic = _squared_errors(now, before).sum(axis=1, keepdims=True)
-        weights = _Means.of(total[np.newaxis]).count / _Means.of(total[np.newaxis]).count.sum()
+        rows = _Means.of(total[np.newaxis]).count
+        weights = rows / rows.sum()
+        # A squared difference of two means is too large by their variance, on average.
         noise = now.variance + before.variance
         squares = np.where(_enough(now, before), (now.mean - before.mean) ** 2 - noise, 0)
         size = np.sqrt(np.maximum((weights * squares).sum(axis=1, keepdims=True), 0))
@@ -174,13 +191,14 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """How far embeddings lie apart: their maximum mean discrepancy (Gretton et al. 2012).
+    """The maximum mean discrepancy of the embeddings (Gretton et al. 2012).
 
-    Of a Gaussian kernel as wide as the median distance, by random Fourier features (Rahimi & Recht
-    2007). Unlike a classifier that tells the windows apart it needs no new fit for a shuffle, holds
-    no rows back, and p-values are exact for whichever features were drawn. The size lies between 0
-    and the root of 2; a new topic that takes the share s of the traffic adds about s times its own
-    distance from the rest.
+    The kernel is Gaussian, as wide as the median distance, approximated by random Fourier features
+    (Rahimi & Recht 2007): cos(wx) and sin(wx) for random frequencies w. Their means are sums over
+    groups, so a shuffle costs one product of matrices. A classifier that separates the windows
+    would need a new fit for each shuffle and hold rows back. P-values are exact whichever
+    frequencies were drawn. The size is between 0 and the square root of 2; a new topic with the
+    share s of the traffic adds about s times its own distance from the rest.
 
     Attributes
     ----------
@@ -193,7 +211,7 @@ class Distance:
     parts: tuple[str, ...] = ("embeddings",)
 
     def columns(self, shuffling: Shuffling) -> Floats:
-        """Return how many rows a unit has, and the sums of their Fourier features."""
+        """Return the number of rows of each unit, and the sums of their Fourier features."""
         random = np.random.default_rng(self.seed)
         ends = self.embedding[random.integers(len(self.embedding), size=(2, _PAIRS))]
         width = float(np.median(np.linalg.norm(ends[0] - ends[1], axis=1))) or 1.0
@@ -212,7 +230,7 @@ class Distance:
 
 
 def bins_of(values: NDArray[np.floating], count: int) -> Numbers:
-    """Return the bin of each value; bins hold about equally many, equal values share one.
+    """Return the bin of each value; bins are about equally large, equal values share one.
 
     Examples
     --------
@@ -226,7 +244,7 @@ def bins_of(values: NDArray[np.floating], count: int) -> Numbers:
 
 
 def kinds_of(values: NDArray[np.object_], most: int = 20) -> tuple[tuple[str, ...], Numbers]:
-    """Return the most frequent values and the number of each row's; all others share the last.
+    """Return the most frequent values, and for each row the number of its own; others share one.
 
     Examples
     --------
@@ -243,7 +261,7 @@ def kinds_of(values: NDArray[np.object_], most: int = 20) -> tuple[tuple[str, ..
 
 @dataclass(frozen=True, eq=False)
 class _Means:
-    """Means of p parts in one window, by b deals: count, mean, and squared standard error."""
+    """Means of p parts in one window, for b shuffles: count, mean, and squared standard error."""
 
     count: Floats
     mean: Floats
@@ -251,7 +269,10 @@ class _Means:
 
     @classmethod
     def of(cls, sums: Floats) -> "_Means":
-        """Take the sums that `_moments` gives, of shape (b, 5p)."""
+        """Compute them from the sums of `_moments`, shape (b, 5p).
+
+        The variance is that of a ratio of sums over groups: sum (total - mean * count)² / count².
+        """
         count, total, counts, products, squares = np.split(sums, 5, axis=1)
         filled = np.where(count > 0, count, 1.0)
         mean = total / filled
@@ -260,7 +281,7 @@ class _Means:
 
 
 def _moments(shuffling: Shuffling, values: Floats, masks: Mask) -> Floats:
-    """Return of each unit and part count, sum, count², count x sum, and sum²."""
+    """Return for each unit and part: count, sum, count², count x sum, sum²."""
     count = shuffling.per_unit(masks.astype(np.float64))
     total = shuffling.per_unit(masks * values[:, np.newaxis])
     return np.hstack([count, total, count**2, count * total, total**2])
@@ -271,7 +292,7 @@ def _enough(now: _Means, before: _Means) -> Mask:
 
 
 def _squared_errors(now: _Means, before: _Means) -> Floats:
-    """Return the squared difference of means in standard errors; 0 where rows are too few."""
+    """Return the squared difference of means in standard errors; 0 if rows are too few."""
     squares = (now.mean - before.mean) ** 2
     noise = np.maximum(now.variance + before.variance, _LEAST_VARIANCE)
     return np.where(_enough(now, before), squares / noise, 0.0)
@@ -279,12 +300,7 @@ def _squared_errors(now: _Means, before: _Means) -> Floats:
 
 def _stability_index(now: Floats, before: Floats) -> Floats:
     """Return the index of counts, both of shape (b, bins)."""
+    # Half a row in each bin keeps the logarithm finite if one window has none there.
     p, q = now + 0.5, before + 0.5
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     return np.asarray(((p - q) * np.log(p / q)).sum(axis=1))
-
-
-def stacked(names: Sequence[str], bins: Sequence[Numbers]) -> Shares:
-    """Return the shares of several features; those with one bin only are left out."""
-    kept = [n for n, one in enumerate(bins) if one.max() > 0]
-    return Shares(tuple(names[n] for n in kept), np.stack([bins[n] for n in kept], axis=1))

@@ -1,12 +1,13 @@
-"""Whether two windows of traffic differ by more than chance and by more than a trifle.
+"""Whether two windows of traffic differ by more than chance, and by enough to matter.
 
-A family of tests of which any false alarm has a stated probability: p-values by shuffling groups
-between the windows, and Holm's step-down over the tests. What is significant alarms only if it is
-large enough as well, so that a million rows do not alarm on nothing. That rows are exchangeable is
-what "no drift" means here: hours, weekdays and campaigns are drift, too.
+The tests form a family: if nothing has changed, the chance that any of them alarms is at most a
+stated rate. P-values come from shuffling groups between the windows, Holm's step-down covers all
+tests. A significant shift alarms only if it is also large enough, because with a million rows every
+trifle is significant. "No drift" means that the groups are exchangeable between the windows: hours,
+weekdays and campaigns count as drift.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,112 +21,111 @@ from querytier.eval.slices import holm
 __all__ = ["find_drift"]
 
 Floats = NDArray[np.float64]
+Tests = list[tuple[Comparison, Statistic]]
 
-_PARTS = 5
-# Sums are of float32: what differs by less is equal.
+_MOST_PARTS = 5
+# Shuffles are multiplied in float32, which is twice as fast; a smaller difference is a tie, and a
+# tie counts as surprising, so that the p-value stays valid.
 _ROUNDING = 1e-5
 
 
 def find_drift(reference: Observed, recent: Observed, rule: DriftRule) -> DriftFindings:
-    """Compare two windows by every test that their rows allow.
+    """Compare two windows by every test for which they have enough rows.
 
     Parameters
     ----------
     reference, recent : Observed
-        By one artifact, their groups by one naming.
+        Scored by one artifact, with one naming of groups.
     rule : DriftRule
     """
     windows = Windows.of(reference, recent)
-    kept: dict[bytes, Windows] = {}
-    tests: list[_Test] = []
+    by_rows: dict[bytes, tuple[Windows, Tests]] = {}
     untested: dict[str, str] = {}
     for comparison in COMPARISONS:
-        mask, lacking = comparison.rows(windows)
-        rows = kept.setdefault(mask.tobytes(), windows.where(mask))
-        test = _test(comparison, rows, lacking, rule)
-        if isinstance(test, str):
-            untested[comparison.name] = test
+        mask = comparison.rows(windows)
+        # Tests on the same rows share their shuffles, which take most of the time.
+        rows, tests = by_rows.setdefault(mask.tobytes(), (windows.where(mask), []))
+        statistic = _statistic(comparison, rows, rule)
+        if isinstance(statistic, str):
+            untested[comparison.name] = statistic
         else:
-            tests.append(test)
-    level = rule.false_alarm_rate / max(len(tests), 1)
-    by_rows = {
-        key: _found([one for one in tests if one.windows is rows], rows, rule, level)
-        for key, rows in kept.items()
+            tests.append((comparison, statistic))
+    level = rule.false_alarm_rate / max(sum(len(tests) for _, tests in by_rows.values()), 1)
+    found = {
+        finding.name: finding
+        for rows, tests in by_rows.values()
+        for finding in _findings(tests, rows, rule, level)
     }
-    found = {finding.name: finding for part in by_rows.values() for finding in part}
-    findings = [found[test.comparison.name] for test in tests]
-    adjusted = holm(np.array([finding.p_value for finding in findings]))
-    judged = [_judged(one, float(p), rule) for one, p in zip(findings, adjusted, strict=True)]
-    return DriftFindings(tuple(judged), untested, rule)
+    findings = [found[one.name] for one in COMPARISONS if one.name in found]
+    adjusted = holm(np.array([finding.p_value for finding in findings])).tolist()
+    judged = tuple(
+        replace(
+            finding,
+            adjusted_p_value=p_value,
+            drifted=p_value <= rule.false_alarm_rate and finding.size >= finding.least,
+        )
+        for finding, p_value in zip(findings, adjusted, strict=True)
+    )
+    return DriftFindings(judged, untested, rule)
 
 
-@dataclass(frozen=True, eq=False)
-class _Test:
-    """A test that can be made."""
-
-    comparison: Comparison
-    windows: Windows
-    statistic: Statistic
-
-
-def _test(comparison: Comparison, windows: Windows, lacking: str, rule: DriftRule) -> "_Test | str":
-    """Return the test, or why it is not made."""
+def _statistic(comparison: Comparison, windows: Windows, rule: DriftRule) -> Statistic | str:
+    """Return the statistic of a test, or why the test is not made."""
     groups = min(windows.groups)
     if groups < rule.fewest_groups:
-        what = f" with a {lacking}" if lacking else ""
-        return f"{groups} groups{what} in one window, and {rule.fewest_groups} are asked for"
-    statistic = comparison.statistic(windows, rule.seed)
-    if statistic is None:
-        return "all rows are alike"
-    return _Test(comparison, windows, statistic)
+        what = f" with a {comparison.needs.replace('_', ' ')}" if comparison.needs else ""
+        return f"one window has {groups} groups{what}, {rule.fewest_groups} are needed"
+    return comparison.statistic(windows, rule.seed) or "all rows are alike"
 
 
-def _found(tests: list[_Test], windows: Windows, rule: DriftRule, level: float) -> list[Finding]:
-    """Make the tests that stand on the same rows, by the same shuffles."""
+def _findings(tests: Tests, windows: Windows, rule: DriftRule, level: float) -> list[Finding]:
+    """Make all tests on the same rows with the same shuffles."""
     if not tests:
         return []
     shuffling = windows.shuffling(rule.permutations, rule.seed)
-    columns = [test.statistic.columns(shuffling) for test in tests]
+    columns = [statistic.columns(shuffling) for _, statistic in tests]
     ends = np.cumsum([one.shape[1] for one in columns])[:-1]
     recent = np.split(shuffling.recent_sums(np.hstack(columns)), ends, axis=1)
-    return [
-        _finding(test, test.statistic.shift(sums, own.sum(axis=0)), rule, level)
-        for test, sums, own in zip(tests, recent, columns, strict=True)
-    ]
-
-
-def _finding(test: _Test, shift: Shift, rule: DriftRule, level: float) -> Finding:
-    top = shift.statistic.argmax(axis=1)[:, np.newaxis]
-    highest = np.take_along_axis(shift.statistic, top, axis=1)[:, 0]
-    sizes = np.take_along_axis(shift.size, top, axis=1)[:, 0]
-    p_value = _p_value(highest, float(highest[0]))
-    return Finding(
-        name=test.comparison.name,
-        about=test.comparison.about,
-        unit=test.comparison.unit,
-        size=float(sizes[0]),
-        least=rule.least(test.comparison.unit),
-        detectable=max(
-            _quantile(shift.size[1:, top[0, 0]], 1 - level / len(test.statistic.parts)),
-            rule.least(test.comparison.unit),
-        ),
-        p_value=p_value,
-        adjusted_p_value=p_value,
-        drifted=False,
-        rows=test.windows.sizes,
-        groups=test.windows.groups,
-        parts=_parts(test.statistic.parts, shift, highest),
-    )
+    findings = []
+    for (comparison, statistic), sums, own in zip(tests, recent, columns, strict=True):
+        shift = statistic.shift(sums, own.sum(axis=0))
+        # The most surprising part speaks for its test. The same maximum is taken in every shuffle,
+        # so looking at many parts costs no false alarms (Westfall & Young 1993, single step).
+        top = shift.statistic.argmax(axis=1)[:, np.newaxis]
+        highest = np.take_along_axis(shift.statistic, top, axis=1)[:, 0]
+        p_value = _p_value(highest, float(highest[0]))
+        by_chance, least = shift.size[1:, top[0, 0]], rule.least(comparison.unit)
+        findings.append(
+            Finding(
+                name=comparison.name,
+                about=comparison.about,
+                unit=comparison.unit,
+                size=float(shift.size[0, top[0, 0]]),
+                least=least,
+                # A shift as large as this quantile of the shuffles is found in half of the cases:
+                # chance takes away from it as often as it adds.
+                detectable=max(
+                    float(np.quantile(by_chance, 1 - level / len(statistic.parts))), least
+                ),
+                p_value=p_value,
+                adjusted_p_value=p_value,
+                drifted=False,
+                rows=windows.sizes,
+                groups=windows.groups,
+                parts=_parts(statistic.parts, shift, highest),
+            )
+        )
+    return findings
 
 
 def _parts(names: tuple[str, ...], shift: Shift, highest: Floats) -> tuple[Part, ...]:
-    order = np.argsort(-shift.statistic[0], kind="stable")[:_PARTS]
+    order = np.argsort(-shift.statistic[0], kind="stable")[:_MOST_PARTS]
     return tuple(
         Part(
             names[n],
             float(shift.size[0, n]),
-            _number(shift.reference[n]),
-            _number(shift.recent[n]),
+            None if np.isnan(shift.reference[n]) else float(shift.reference[n]),
+            None if np.isnan(shift.recent[n]) else float(shift.recent[n]),
             _p_value(highest, float(shift.statistic[0, n])),
         )
         for n in order.tolist()
@@ -133,19 +133,8 @@ def _parts(names: tuple[str, ...], shift: Shift, highest: Floats) -> tuple[Part,
 
 
 def _p_value(statistics: Floats, observed: float) -> float:
-    """Return the share of deals, the real one among them, that are as surprising."""
+    """Return the share of shuffles that are at least as surprising as the windows as they are."""
     least = observed - _ROUNDING * max(abs(observed), 1e-9)
+    # The windows as they are count as one of the shuffles (Phipson & Smyth 2010): a p-value of 0
+    # would claim more than any number of shuffles can show.
     return float((1 + (statistics[1:] >= least).sum()) / len(statistics))
-
-
-def _quantile(values: Floats, level: float) -> float:
-    return float(np.quantile(values, level))
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _judged(finding: Finding, adjusted: float, rule: DriftRule) -> Finding:
-    drifted = adjusted <= rule.false_alarm_rate and finding.size >= finding.least
-    return replace(finding, adjusted_p_value=adjusted, drifted=drifted)

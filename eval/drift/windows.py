@@ -1,9 +1,8 @@
-"""Two windows of traffic, and what becomes of them where chance says which row came in which.
+"""Two windows of traffic, and their groups shuffled between them.
 
-Without drift it is chance which of the two windows a row fell into. Rows of one group (a
-conversation, near duplicates) are no chance of their own: they change the window together, so that
-one customer with a hundred questions is one event and not a hundred. Of a group that has rows in
-both windows each side counts as a group.
+Without drift, chance decides which window a group of rows falls into. Rows of one group (a
+conversation, near duplicates) change the window together: one customer with a hundred questions is
+one event, not a hundred. A group with rows in both windows counts as one group in each.
 """
 
 from collections.abc import Iterator
@@ -25,32 +24,32 @@ Vectors = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.intp]
 
-_CELLS_AT_ONCE = 20_000_000
+_CELLS_AT_ONCE = 20_000_000  # 80 MB of shuffles in float32
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What is seen of the n examples of a window.
+    """What the tests look at in the n examples of a window.
 
     Attributes
     ----------
     group : ndarray of object, shape (n,)
-        The same name in both windows is the same group.
+        The same name in both windows means the same group.
     decision_score, p_frontier : ndarray of float64, shape (n,)
-        By one artifact for both windows.
+        From one artifact for both windows.
     to_frontier : ndarray of bool, shape (n,)
     embedding : ndarray of float32, shape (n, d)
     surface : ndarray of float32, shape (n, k)
         Counts and shares of tokens.
     surface_names : tuple of str, length k
     cut : ndarray of bool, shape (n,)
-        Whether the classifier does not see the whole query.
+        Whether the query is too long for the classifier to see all of it.
     unknown_share : ndarray of float64, shape (n,)
-        Of the tokens that it does see, in [0, 1].
+        Share of unknown tokens among those that it sees, in [0, 1].
     script, language, domain, source, label_source : ndarray of object, shape (n,)
-        Empty where it is not known.
+        Empty if unknown.
     needs_frontier : ndarray of float64, shape (n,)
-        The label, in [0, 1]; NaN without.
+        The label, in [0, 1]; NaN if there is none.
     """
 
     group: Strings
@@ -74,7 +73,7 @@ class Observed:
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """The number of groups."""
         return len(np.unique(self.group.astype(str)))
 
     @property
@@ -83,11 +82,11 @@ class Observed:
         return ~np.isnan(self.needs_frontier)
 
     def where(self, rows: "Mask | NDArray[np.intp]") -> Self:
-        """Return the rows that a mask, or their places, name."""
+        """Return the rows of a mask or of row numbers."""
         return replace(self, **{name: getattr(self, name)[rows] for name in _columns()})
 
     def joined(self, other: "Observed") -> Self:
-        """Return the rows of this window, then those of another."""
+        """Return the rows of this window, followed by those of another."""
         parts: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in _columns()
         }
@@ -96,15 +95,15 @@ class Observed:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The rows of two windows in an order that depends on their groups only.
+    """The rows of two windows, in an order that does not depend on the order of the logs.
 
     Attributes
     ----------
     rows : Observed, length n
     recent : ndarray of bool, shape (n,)
-        Which of the rows are the recent window's.
+        Which rows belong to the recent window.
     unit : ndarray of intp, shape (n,)
-        A number for each group of each window.
+        Number of the group, counted separately in each window.
     """
 
     rows: Observed
@@ -113,10 +112,11 @@ class Windows:
 
     @classmethod
     def of(cls, reference: Observed, recent: Observed) -> Self:
-        """Put two windows together."""
+        """Join two windows."""
         rows = reference.joined(recent)
         is_recent = np.arange(len(rows)) >= len(reference)
         group = np.unique(rows.group.astype(str), return_inverse=True)[1]
+        # A fixed order makes p-values reproducible whatever the order of the logs.
         order = np.lexsort((rows.decision_score, is_recent, group))
         return cls(rows.where(order), is_recent[order], (2 * group + is_recent)[order])
 
@@ -128,13 +128,13 @@ class Windows:
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
-        """How many rows the reference and the recent window have."""
+        """Number of rows in the reference and in the recent window."""
         recent = int(self.recent.sum())
         return len(self.recent) - recent, recent
 
     @cached_property
     def groups(self) -> tuple[int, int]:
-        """How many groups the reference and the recent window have."""
+        """Number of groups in the reference and in the recent window."""
         recent = np.unique(self.unit) % 2
         return int((recent == 0).sum()), int((recent == 1).sum())
 
@@ -146,14 +146,14 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Shuffling:
-    """All groups dealt to the two windows anew, many times, each window keeping its number of them.
+    """Random assignments of all groups to the two windows, which keep their numbers of groups.
 
     Attributes
     ----------
     unit_of_row : ndarray of intp, shape (n,)
-        Which group of which window a row is in: a unit.
+        The unit of each row: a group of one of the windows.
     recent_unit : ndarray of bool, shape (u,)
-        Which units really are the recent window's.
+        Which units really belong to the recent window.
     permutations, seed : int
     """
 
@@ -163,11 +163,11 @@ class Shuffling:
     seed: int
 
     def per_unit(self, columns: NDArray[np.floating]) -> Floats:
-        """Return the sums of columns of shape (n, k) over the rows of each unit; shape (u, k)."""
+        """Return the sums of columns, shape (n, k), over the rows of each unit; shape (u, k)."""
         return np.asarray(self._sides @ columns, dtype=np.float64)
 
     def counts(self, bins: Numbers, number: int) -> Floats:
-        """Return how many rows of each bin a unit has, shape (u, number); bins: shape (n,)."""
+        """Return the number of rows of each unit in each bin, shape (u, number)."""
         units = len(self.recent_unit)
         places = self.unit_of_row * number + bins
         return np.bincount(places, minlength=units * number).reshape(units, number).astype(float)
@@ -181,7 +181,7 @@ class Shuffling:
         return csr_array((np.ones(rows), places), shape=(len(self.recent_unit), rows))
 
     def recent_sums(self, columns: Floats) -> Floats:
-        """Return the sums of units' columns over the recent window, as it is and shuffled.
+        """Return the sums of the units' columns over the recent window, as it is and shuffled.
 
         Parameters
         ----------
@@ -190,20 +190,20 @@ class Shuffling:
         Returns
         -------
         ndarray of float64, shape (1 + permutations, k)
-            The first are those of the windows as they are.
+            The first row is that of the windows as they are.
         """
         narrow = columns.astype(np.float32)
-        return np.concatenate([dealt @ narrow for dealt in self._dealt()]).astype(np.float64)
+        return np.concatenate([block @ narrow for block in self._shuffles()]).astype(np.float64)
 
-    def _dealt(self) -> Iterator[Vectors]:
-        """Yield blocks of deals, of shape (deals, u): 1 for the recent window's units."""
+    def _shuffles(self) -> Iterator[Vectors]:
+        """Yield blocks of shape (shuffles, u), with 1 for the units of the recent window."""
         sides = self.recent_unit.astype(np.float32)
         yield sides[np.newaxis]
         random = np.random.default_rng(self.seed)
         at_once = max(1, _CELLS_AT_ONCE // len(sides))
         for start in range(0, self.permutations, at_once):
-            deals = min(at_once, self.permutations - start)
-            yield random.permuted(np.tile(sides, (deals, 1)), axis=1)
+            count = min(at_once, self.permutations - start)
+            yield random.permuted(np.tile(sides, (count, 1)), axis=1)
 
 
 def _columns() -> list[str]:
