@@ -27,6 +27,8 @@ class DriftRule:
         embeddings' distance, of a rate, of the share of unknown tokens, of calibration.
     """
 
+    # The floors are a judgement. The customary 0.1 and 0.25 for the stability index do not serve:
+    # what chance adds to it depends on the number of rows, and is subtracted here.
     false_alarm_rate: float = 0.01
     permutations: int = 9999
     seed: int = 17

@@ -1,10 +1,7 @@
-"""Two windows of examples compared by one artifact: the verdict, and its files."""
+"""Compare two windows of examples by one artifact, and write the result."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,10 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.eval.drift.drift_page import drift_page
-from querytier.eval.drift.findings import DriftFindings, DriftRule, Verdict
+from querytier.eval.drift.findings import DriftFindings, DriftRule
 from querytier.eval.drift.tests import find_drift
 from querytier.eval.drift.windows import Observed
-from querytier.files import atomic_file
+from querytier.files import atomic_file, stamp, write_json
 from querytier.loop.drift_observations import drawn, observe
 from querytier.pipeline.param_sections import DriftParams
 from querytier.serve import Router
@@ -25,93 +22,81 @@ __all__ = ["DRIFT", "PAGE", "DriftReport", "compare_windows"]
 
 DRIFT, PAGE = "drift.json", "drift.html"
 
-_KINDS = 10
+_MOST_KINDS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class DriftReport:
-    """What was found of two windows.
+    """The result of a comparison of two windows.
 
     Attributes
     ----------
     findings : DriftFindings
-    reference, recent : Observed
-        The rows that were compared.
-    read : tuple of int
-        Rows of the reference and of the recent window before any were drawn.
-    spans : tuple of tuple of str
-        First and last time of either; empty where the log does not tell.
+    windows : dict of str to Observed
+        The compared rows of "reference" and "recent".
+    read : dict of str to Examples
+        All rows of both, before any were drawn.
     model_version : str
         Of the artifact that scored both.
     """
 
     findings: DriftFindings
-    reference: Observed
-    recent: Observed
-    read: tuple[int, int]
-    spans: tuple[tuple[str, str], tuple[str, str]]
+    windows: dict[str, Observed]
+    read: dict[str, Examples]
     model_version: str
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict in one of three words."""
-        return self.findings.verdict
 
     @property
     def drifted(self) -> bool:
         """Whether any test alarms."""
-        return self.verdict == "drifted"
+        return self.findings.verdict == "drifted"
 
     def lines(self) -> list[str]:
-        """Return the verdict and what it stands on, for people."""
+        """Return the verdict and its basis, for a terminal."""
         return [
             self.findings.headline(),
-            *(self._window(name, n) for n, name in enumerate(("reference", "recent"))),
+            *(self._line(name) for name in self.windows),
             *(f"not compared: {name}: {why}" for name, why in self.findings.untested.items()),
         ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `drift.json`."""
-        sides = (self.reference, self.recent)
         return {
-            "querytier": version("querytier"),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **stamp(),
             "model_version": self.model_version,
             "drifted": self.drifted,
             **self.findings.to_dict(),
-            "windows": {
-                name: {
-                    "rows": self.read[n],
-                    "compared": len(sides[n]),
-                    "groups": sides[n].groups,
-                    "labelled": int(sides[n].labelled.sum()),
-                    "frontier_rate": _mean(sides[n].to_frontier),
-                    "from": self.spans[n][0],
-                    "until": self.spans[n][1],
-                    "scripts": _shares(sides[n].script),
-                    "languages": _shares(sides[n].language),
-                }
-                for n, name in enumerate(("reference", "recent"))
-            },
+            "windows": {name: self._window(name) for name in self.windows},
         }
 
     def write(self, out: Path) -> None:
         """Write `drift.json` and `drift.html`, each complete or not at all."""
-        out.mkdir(parents=True, exist_ok=True)
         record = self.to_dict()
-        page = drift_page(record, self.reference, self.recent)
-        for name, text in ((DRIFT, json.dumps(record, indent=2)), (PAGE, page)):
-            with atomic_file(out / name) as scratch:
-                scratch.write_text(text, "utf-8")
+        write_json(out / DRIFT, record)
+        with atomic_file(out / PAGE) as scratch:
+            scratch.write_text(drift_page(record, **self.windows), "utf-8")
 
-    def _window(self, name: str, number: int) -> str:
-        side = (self.reference, self.recent)[number]
-        first, last = self.spans[number]
-        drawn = f", drawn by whole groups from {self.read[number]}"
+    def _window(self, name: str) -> dict[str, Any]:
+        rows, (first, last) = self.windows[name], _span(self.read[name])
+        return {
+            "rows": len(self.read[name]),
+            "compared": len(rows),
+            "groups": rows.groups,
+            "labelled": int(rows.labelled.sum()),
+            "frontier_rate": float(rows.to_frontier.mean()) if len(rows) else None,
+            "from": first,
+            "until": last,
+            "scripts": _shares(rows.script),
+            "languages": _shares(rows.language),
+        }
+
+    def _line(self, name: str) -> str:
+        window = self._window(name)
+        drawn_from = f", drawn by whole groups from {window['rows']}"
         return (
-            f"{name}: {len(side)} rows{drawn if len(side) < self.read[number] else ''} in "
-            f"{side.groups} groups, {side.labelled.sum()} with a label"
-            f"{f', {first} to {last}' if first else ''}"
+            f"{name}: {window['compared']} rows"
+            f"{drawn_from if window['compared'] < window['rows'] else ''} in "
+            f"{window['groups']} groups, {window['labelled']} with a label"
+            f"{', {from} to {until}'.format(**window) if window['from'] else ''}"
         )
 
 
@@ -123,10 +108,10 @@ def compare_windows(
     Parameters
     ----------
     reference, recent : Examples
-        Labelled or not. The reference has to be rows that the artifact was not fitted to, such as
-        its calibration and test splits: on training rows it is too sure of itself.
+        Labelled or not. The artifact must not be fitted to the reference: use its calibration and
+        test splits, say. On its training rows it is too sure of itself.
     router : Router
-        Of the artifact; its certificate, settings and conversations have no say.
+        Of the artifact; its certificate, settings and conversations are ignored.
     params : DriftParams
 
     Raises
@@ -135,28 +120,24 @@ def compare_windows(
         If the graph has no embeddings to compare.
     """
     rule = DriftRule(**params.model_dump(exclude={"most_rows", "near_duplicate_threshold"}))
-    windows = [drawn(window, params.most_rows, params.seed) for window in (reference, recent)]
-    first, second = observe(windows, router.classifier, params.near_duplicate_threshold)
+    read = {"reference": reference, "recent": recent}
+    rows = [drawn(window, params.most_rows, params.seed) for window in read.values()]
+    first, second = observe(rows, router.classifier, params.near_duplicate_threshold)
     return DriftReport(
         findings=find_drift(first, second, rule),
-        reference=first,
-        recent=second,
-        read=(len(reference), len(recent)),
-        spans=(_span(reference), _span(recent)),
+        windows={"reference": first, "recent": second},
+        read=read,
         model_version=router.classifier.manifest.model_version,
     )
 
 
 def _span(window: Examples) -> tuple[str, str]:
-    times = sorted(time for time in window.time.tolist() if time)
-    return (times[0], times[-1]) if times else ("", "")
-
-
-def _mean(values: NDArray[np.bool_]) -> float | None:
-    return float(values.mean()) if len(values) else None
+    """Return the first and the last time; empty if the log has none."""
+    times = [time for time in window.time.tolist() if time]
+    return min(times, default=""), max(times, default="")
 
 
 def _shares(values: NDArray[np.object_]) -> dict[str, float]:
-    """Return the shares of the most frequent values, those that are not known left out."""
+    """Return the shares of the most frequent values among those that are known."""
     counts = Counter(value for value in values.tolist() if value)
-    return {value: count / counts.total() for value, count in counts.most_common(_KINDS)}
+    return {value: count / counts.total() for value, count in counts.most_common(_MOST_KINDS)}

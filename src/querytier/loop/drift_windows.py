@@ -1,7 +1,7 @@
-"""Windows of traffic to be compared: of logs, and of what a run has recorded."""
+"""Windows of traffic to compare: rows of logs, or the rows that a run has recorded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -18,17 +18,17 @@ from querytier.errors import UsageError
 from querytier.pipeline.params import Params
 from querytier.serve import Router
 
-__all__ = ["Span", "logged_window", "model_of", "run_window"]
+__all__ = ["Span", "artifact_folder", "logged_window", "run_window"]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From when on, and before when; empty where there is no such end.
+    """A half-open interval of time; an empty end is open.
 
     Attributes
     ----------
     since, until : str
-        As `utc_time` gives them.
+        As `utc_time` returns them.
     """
 
     since: str = ""
@@ -36,45 +36,47 @@ class Span:
 
     @classmethod
     def of(cls, since: str | None, until: str | None) -> Self:
-        """Take the ends as a person wrote them.
+        """Read the ends as a person wrote them.
 
         Raises
         ------
         UsageError
-            If one is no time, or they are the wrong way round.
+            If an end is not a time, or they are in the wrong order.
         """
         ends = [_time(end) if end else "" for end in (since, until)]
         if all(ends) and ends[0] >= ends[1]:
-            raise UsageError(f"from {since} until {until} holds no time; swap the two")
+            raise UsageError(f"from {since} until {until} is an empty interval; swap the two")
         return cls(*ends)
 
     def of_window(self, examples: Examples, name: str) -> Examples:
-        """Return the examples of that time; those without a time only where there is no end.
+        """Return the examples in the interval; one without a time only if both ends are open.
 
         Raises
         ------
         UsageError
-            If none has a time, and one is asked for.
+            If an end is given and no example has a time.
         """
         if not (self.since or self.until):
             return examples
         times = examples.time.astype(str)
         if not (times != "").any():
-            raise UsageError(f"{name} tells no times; map their column, as in --map time=COLUMN")
+            raise UsageError(f"{name} has no times; map their column, as in --map time=COLUMN")
         inside = (times != "") & (times >= self.since)
         return examples.where(np.asarray(inside & (times < self.until if self.until else True)))
 
 
-def model_of(run: Path | None, artifact: Path | None, reference: Sequence[Path] | None) -> Path:
-    """Return the folder of the artifact by which two windows are to be compared.
+def artifact_folder(
+    run: Path | None, artifact: Path | None, reference: Sequence[Path] | None
+) -> Path:
+    """Return the folder of the artifact that scores both windows.
 
     Raises
     ------
     UsageError
-        If it is not clear which, or there is nothing to compare with.
+        If two artifacts are named or none, or there is no reference.
     """
     if run is not None and artifact is not None:
-        raise UsageError(f"{run} and --artifact {artifact} are two artifacts; leave out one")
+        raise UsageError(f"{run} and --artifact {artifact} name two artifacts; leave out one")
     if run is not None:
         return run / "model"
     if artifact is None:
@@ -85,10 +87,10 @@ def model_of(run: Path | None, artifact: Path | None, reference: Sequence[Path] 
 
 
 def run_window(run: Path, span: Span) -> Examples:
-    """Return what a run has recorded and its classifier was not fitted to, labelled or not.
+    """Return the recorded rows of a run, labelled or not, without those it was fitted to.
 
-    On training rows a classifier is too sure of itself, so that other rows of the same traffic
-    would look drifted.
+    A classifier is too sure of itself on its training rows, so that any other rows of the same
+    traffic would look drifted.
 
     Raises
     ------
@@ -99,10 +101,10 @@ def run_window(run: Path, span: Span) -> Examples:
     unlabelled = run / "data" / UNLABELLED
     if unlabelled.is_file():
         examples = Examples.concatenated([examples, Examples.read_parquet(unlabelled)])
-    kept = examples.of_split(*(split for split in SPLITS if split != "train"))
-    if not len(kept):
-        raise UsageError(f"{run} holds no row that it did not train on; give --reference LOG")
-    return span.of_window(kept, str(run))
+    held_out = examples.of_split(*(split for split in SPLITS if split != "train"))
+    if not len(held_out):
+        raise UsageError(f"{run} trained on all of its rows; give --reference LOG")
+    return span.of_window(held_out, str(run))
 
 
 def logged_window(
@@ -115,29 +117,32 @@ def logged_window(
     rules: LabelRules | None = None,
     reference: Examples | None = None,
 ) -> Examples:
-    """Return the examples of logs, labelled where they tell what is needed.
+    """Return the examples of logs, with labels if the logs hold what a rule needs.
 
     Parameters
     ----------
     sources : sequence of LogSource
     router : Router
-        Labels are made by the rules of its artifact, and the automatic ones beside them.
+        The label rules of its artifact come first, then the automatic ones.
     params : Params
     quarantine : Path
-        Gets a JSON object a bad record.
+        Gets one JSON object per bad record.
     span : Span
     rules : LabelRules, optional
-        Other rules for labels.
+        Use these rules instead.
     reference : Examples, optional
-        What the logs are to be compared with: rules that made none of its labels make none here, as
-        a shift between rules is none of the traffic's.
+        The window to compare the logs with.
     """
-    trained_on = LabelRules(**router.classifier.manifest.label_rule)
-    section, automatic = params.prepare, trained_on.with_automatic()
+    section, automatic = params.prepare, LabelRules(**router.classifier.manifest.label_rule)
+    automatic = automatic.with_automatic()
     if reference is not None:
+        # A rule that labels rows of one window only moves the rate of needs_frontier by itself: a
+        # log with feedback alarmed against a run without any, before anything had shifted.
         automatic = automatic.behind(set(reference.label_source.tolist()))
-    reading = Reading(rules or automatic, section.max_bad_share, section.redaction)
-    examples, data = read_all(sources, replace(reading, labels_asked=False), quarantine)
+    reading = Reading(
+        rules or automatic, section.max_bad_share, section.redaction, labels_asked=False
+    )
+    examples, data = read_all(sources, reading, quarantine)
     return span.of_window(examples, data.source)
 
 

@@ -13,7 +13,7 @@ from querytier.errors import UsageError
 from querytier.eval.drift.findings import DriftRule
 from querytier.eval.drift.tests import find_drift
 from querytier.eval.drift.windows import Observed
-from querytier.loop.drift_windows import Span, model_of
+from querytier.loop.drift_windows import Span, artifact_folder
 from querytier.pipeline.param_sections import DriftParams
 
 RULE = DriftRule(permutations=1199, fewest_groups=50)
@@ -180,7 +180,7 @@ def test_false_alarms_are_as_rare_as_stated(per_group):
 
 
 def test_a_rate_that_shuffles_cannot_tell_is_refused():
-    with pytest.raises(ValidationError, match="give at least 12000"):
+    with pytest.raises(ValidationError, match="set at least 12000"):
         DriftParams(false_alarm_rate=0.001)
 
 
@@ -193,11 +193,11 @@ def test_spans_of_time_are_half_open():
 
 
 def test_what_is_compared_by_what_has_to_be_clear(tmp_path):
-    assert model_of(tmp_path, None, None) == tmp_path / "model"
-    assert model_of(None, tmp_path, [tmp_path]) == tmp_path
+    assert artifact_folder(tmp_path, None, None) == tmp_path / "model"
+    assert artifact_folder(None, tmp_path, [tmp_path]) == tmp_path
     for arguments in ((None, None, None), (tmp_path, tmp_path, None), (None, tmp_path, None)):
         with pytest.raises(UsageError):
-            model_of(*arguments)
+            artifact_folder(*arguments)
 
 
 def logged(path, queries, *, start=0):
@@ -281,7 +281,7 @@ def test_the_verb_says_where_rows_are_too_few(call, artifact, tmp_path):
     spans = ("--reference-until", "1935900000", "--since", "1935900600")
     code, printed, errors = call("drift", "--reference", log, "--recent", log, *options, *spans)
     assert code == 0, errors
-    assert "too few rows to tell" in printed
+    assert "too few rows to compare" in printed
     assert "reference: 0 rows" in printed
     assert "recent: 50 rows" in printed
 
