@@ -185,7 +185,7 @@ def _sentence_transformer(name_or_path: str) -> Any:
         from transformers.utils import logging
     except ImportError as error:
         raise MissingExtraError("sentence_transformers", "train") from error
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     is_folder = Path(name_or_path).is_dir()
     with torch.random.fork_rng(devices=[]):
         # Weights that a file leaves out, such as a pooler that is not used, are drawn at random.

@@ -232,7 +232,8 @@ def _contrastive_loss(
     one, other = torch.triu_indices(len(need), len(need), offset=1, device=need.device)
     likeness = 1 - (need[one] - need[other]).abs()
     pairs = [embeddings[one], embeddings[other]]
-    return CoSENTLoss(model).compute_loss_from_embeddings(pairs, likeness)
+    loss: torch.Tensor = CoSENTLoss(model).compute_loss_from_embeddings(pairs, likeness)
+    return loss
 
 
 _Loss = Callable[["SentenceTransformer", _Features, "torch.Tensor"], "torch.Tensor"]
