@@ -10,9 +10,9 @@ column for each outcome. Both are known from the sets' cards and from programs t
 from collections.abc import Mapping
 
 from querytier.data.formats.canonical import OTHER_MODEL, UnusableRecordError, canonical_fields
-from querytier.data.loose_values import first_of, parsed, score_in, sequence_in, text_in, utc_time
 from querytier.data.model_pair import ModelPair
 from querytier.data.text_view import last_user_text
+from querytier.data.values import first_present, json_in, score_in, sequence_in, text_in, time_in
 from querytier.errors import UsageError
 
 __all__ = ["are_arena_fields", "arena_fields"]
@@ -52,11 +52,11 @@ def arena_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     {'query': 'Hi', 'winner': 'cheap'}
     """
     tier_of = _tiers(fields, pair)
-    time = utc_time(first_of(fields, "tstamp", "timestamp"))
+    time = time_in(first_present(fields, "tstamp", "timestamp"))
     return canonical_fields(
         None,
-        id=text_in(first_of(fields, "question_id", "id")),
-        time=time and time.isoformat(),
+        id=text_in(first_present(fields, "question_id", "id")),
+        time=time,
         conversation=text_in(fields.get("evaluation_session_id")),
         query=_query(fields),
         language=text_in(fields.get("language")),
@@ -109,7 +109,7 @@ def _conversation(fields: Fields) -> list[str]:
 
 
 def _prompts(prompt: object) -> list[str]:
-    turns = parsed(prompt)
+    turns = json_in(prompt)
     return [
         turn for turn in (turns if isinstance(turns, list) else [turns]) if isinstance(turn, str)
     ]

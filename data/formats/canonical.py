@@ -8,11 +8,12 @@ Nothing is made up. A record of a known schema that is of no use becomes a `Reco
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from querytier.data.formats.reading import Record
-from querytier.data.loose_values import first_of, parsed, score_in, text_in
 from querytier.data.model_pair import ModelPair
 from querytier.data.text_view import last_user_text
+from querytier.data.values import first_present, json_in, score_in, text_in
 
 __all__ = [
     "CANONICAL_FIELDS",
@@ -35,6 +36,7 @@ CANONICAL_FIELDS = (
     "id",
     "time",
     "conversation",
+    "source",
     "query",
     "requested_model",
     "served_model",
@@ -103,6 +105,8 @@ def canonical_fields(
     if pair is not None and isinstance(model, str):
         values["tier"] = pair.tier_of(model)
     values.setdefault("requested_model", alias)
+    if isinstance(time := values.get("time"), datetime):
+        values["time"] = time.isoformat()
     return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
@@ -185,7 +189,7 @@ def outcomes_of(judged: Iterable[tuple[object, object, str]]) -> list[dict[str, 
 
 def _query_text(content: object) -> str | None:
     """Return the last user text; empty where that turn holds none, None without any messages."""
-    inner = parsed(content)
+    inner = json_in(content)
     if isinstance(inner, Mapping):
         text = _text_of_mapping(inner)
     elif isinstance(inner, Sequence) and not isinstance(inner, str | bytes):
@@ -215,7 +219,7 @@ def _text_of_turns(turns: Sequence[object]) -> str | None:
 def _message(turn: Mapping[str, object]) -> dict[str, object]:
     """Return a turn of OpenAI, OpenTelemetry, Gemini or LangChain as a chat message."""
     role = turn.get("role") or turn.get("type") or ("user" if "parts" in turn else None)
-    content = first_of(turn, "content", "parts")
+    content = first_present(turn, "content", "parts")
     if isinstance(content, list):
         content = [_part(part) for part in content]
     return {"role": "user" if role == "human" else role, "content": content}

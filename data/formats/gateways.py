@@ -16,17 +16,17 @@ from querytier.data.formats.canonical import (
     logged_query,
     outcomes_of,
 )
-from querytier.data.loose_values import (
-    first_of,
+from querytier.data.model_pair import ModelPair
+from querytier.data.values import (
+    first_present,
     mapping_in,
     milliseconds_between,
     number_in,
     sequence_in,
     text_in,
-    utc_time,
+    time_in,
     whole_number_in,
 )
-from querytier.data.model_pair import ModelPair
 
 __all__ = ["helicone_fields", "litellm_fields", "litellm_spend_fields"]
 
@@ -79,12 +79,12 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
     kind = text_in(body.get("_type"))
     if kind or "embeddings" in (text_in(fields.get("request_path")) or ""):
         raise UnusableRecordError(f"{NOT_A_CALL}: {kind or 'embeddings'}")
-    properties = mapping_in(first_of(fields, "properties", "request_properties"))
-    created = utc_time(fields.get("request_created_at"))
+    properties = mapping_in(first_present(fields, "properties", "request_properties"))
+    created = time_in(fields.get("request_created_at"))
     return canonical_fields(
         pair,
         id=text_in(fields.get("request_id")),
-        time=created and created.isoformat(),
+        time=created,
         conversation=text_in(properties.get(_HELICONE_SESSION)),
         query=logged_query(body),
         alias=text_in(fields.get("request_model")),
@@ -92,7 +92,7 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
         provider=text_in(fields.get("provider")),
         input_tokens=whole_number_in(fields.get("prompt_tokens")),
         output_tokens=whole_number_in(fields.get("completion_tokens")),
-        cost=number_in(first_of(fields, "cost", "costUSD")),
+        cost=number_in(first_present(fields, "cost", "costUSD")),
         latency_ms=number_in(fields.get("delay_ms")),
         status=_http_status(fields.get("response_status")),
         tags=[f"{name}={properties[name]}" for name in properties if name != _HELICONE_SESSION],
@@ -111,11 +111,11 @@ def _litellm(
         raise UnusableRecordError(f"{NOT_A_CALL}: {call_type}")
     metadata = mapping_in(fields.get("metadata"))
     routing = mapping_in(metadata.get("routing_decision"))
-    start, end = utc_time(fields.get("startTime")), utc_time(fields.get("endTime"))
+    start, end = time_in(fields.get("startTime")), time_in(fields.get("endTime"))
     return canonical_fields(
         pair,
         id=text_in(own_id),
-        time=start and start.isoformat(),
+        time=start,
         conversation=text_in(fields.get("session_id")) or text_in(fields.get("trace_id")),
         query=_litellm_query(fields),
         alias=text_in(fields.get("model_group")),
@@ -127,7 +127,7 @@ def _litellm(
         latency_ms=milliseconds_between(start, end),
         status=_LITELLM_STATUS.get(text_in(fields.get("status")) or ""),
         tags=[str(tag) for tag in sequence_in(fields.get("request_tags"))],
-        propensity=number_in(first_of({**metadata, **routing}, "propensity")),
+        propensity=number_in(first_present({**metadata, **routing}, "propensity")),
         policy=text_in(routing.get("router_type")),
     )
 

@@ -17,17 +17,17 @@ from querytier.data.formats.canonical import (
 )
 from querytier.data.formats.judgements import Judgement, Judgements
 from querytier.data.formats.reading import Record
-from querytier.data.loose_values import (
-    first_of,
+from querytier.data.model_pair import ModelPair
+from querytier.data.values import (
+    first_present,
     mapping_in,
     milliseconds_between,
     number_in,
     sequence_in,
     text_in,
-    utc_time,
+    time_in,
     whole_number_in,
 )
-from querytier.data.model_pair import ModelPair
 
 __all__ = ["are_observations", "langfuse_records"]
 
@@ -37,11 +37,12 @@ _TYPES = (
     *("GENERATION", "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER"),
     *("EVALUATOR", "EMBEDDING", "GUARDRAIL"),
 )
+_COSTS = ("total_cost", "totalCost", "calculatedTotalCost", "total")
 
 
 def are_observations(fields: Fields) -> bool:
     """Tell whether a record is an observation: of a known type, in a trace, with a start."""
-    named = all(first_of(fields, name, _camel(name)) for name in ("trace_id", "start_time"))
+    named = all(first_present(fields, name, _camel(name)) for name in ("trace_id", "start_time"))
     return named and fields.get("type") in _TYPES
 
 
@@ -76,7 +77,7 @@ def _score(record: Record, fields: Fields) -> Judgement:
     if target is None or not judged:
         raise UnusableRecordError("score without a name, a value, or what it judges")
     own_id = text_in(fields.get("id")) or repr(judged[0])
-    return Judgement(record, (target,), own_id, utc_time(fields.get("timestamp")), judged[0])
+    return Judgement(record, (target,), own_id, time_in(fields.get("timestamp")), judged[0])
 
 
 def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> dict[str, object]:
@@ -90,22 +91,20 @@ def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> di
         raise UnusableRecordError(f"{NOT_A_CALL}: {kind}")
     query = logged_query(fields.get("input"))
     observation, trace = text_in(fields.get("id")), _text(fields, "trace_id")
-    start, end = utc_time(_get(fields, "start_time")), utc_time(_get(fields, "end_time"))
+    start, end = time_in(_get(fields, "start_time")), time_in(_get(fields, "end_time"))
     usage = mapping_in(_get(fields, "usage_details") or fields.get("usage"))
     costs = mapping_in(_get(fields, "cost_details"))
     metadata = mapping_in(fields.get("metadata"))
     return canonical_fields(
         pair,
         id=observation,
-        time=start and start.isoformat(),
+        time=start,
         conversation=_text(fields, "session_id") or trace,
         query=query,
         served_model=_text(fields, "provided_model_name") or text_in(fields.get("model")),
         input_tokens=whole_number_in(usage.get("input")),
         output_tokens=whole_number_in(usage.get("output")),
-        cost=number_in(
-            first_of({**fields, **costs}, "total_cost", "totalCost", "calculatedTotalCost", "total")
-        ),
+        cost=number_in(first_present({**fields, **costs}, *_COSTS)),
         latency_ms=milliseconds_between(start, end),
         status=_status(text_in(fields.get("level"))),
         tags=[str(tag) for tag in sequence_in(fields.get("tags"))],
@@ -122,7 +121,7 @@ def _status(level: str | None) -> str | None:
 
 
 def _get(fields: Fields, name: str) -> object:
-    return first_of(fields, name, _camel(name))
+    return first_present(fields, name, _camel(name))
 
 
 def _text(fields: Fields, name: str) -> str | None:

@@ -34,20 +34,20 @@ from querytier.data.formats.otlp import (
     children,
     context_of,
     own_record,
-    time_of,
     trace_of,
 )
 from querytier.data.formats.reading import Record
-from querytier.data.loose_values import (
-    first_of,
+from querytier.data.model_pair import ModelPair
+from querytier.data.values import (
+    first_present,
     mapping_in,
     milliseconds_between,
     number_in,
     sequence_in,
     text_in,
+    time_in,
     whole_number_in,
 )
-from querytier.data.model_pair import ModelPair
 
 __all__ = ["are_spans", "span_records"]
 
@@ -122,13 +122,13 @@ def _span_fields(
     attributes = attributes_of(span)
     _check_call(attributes)
     events = [(_name(event), attributes_of(event)) for event in children(span, "events")]
-    start = time_of(span, "startTimeUnixNano", "start_time_unix_nano", "start_time")
-    end = time_of(span, "endTimeUnixNano", "end_time_unix_nano", "end_time")
+    start = time_in(first_present(span, "startTimeUnixNano", "start_time_unix_nano", "start_time"))
+    end = time_in(first_present(span, "endTimeUnixNano", "end_time_unix_nano", "end_time"))
     own_id, response = context_of(span), _text(attributes, "gen_ai.response.id")
     return canonical_fields(
         pair,
         id=own_id,
-        time=start and start.isoformat(),
+        time=start,
         conversation=_text(attributes, "gen_ai.conversation.id", "session.id") or trace_of(span),
         query=logged_query(*_inputs(attributes, events)),
         requested_model=_text(attributes, "gen_ai.request.model", "llm.request.model_name"),
@@ -144,11 +144,11 @@ def _span_fields(
         output_tokens=_count(
             attributes, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "completion"
         ),
-        cost=number_in(first_of(attributes, "llm.cost.total", "gen_ai.usage.cost")),
+        cost=number_in(first_present(attributes, "llm.cost.total", "gen_ai.usage.cost")),
         latency_ms=milliseconds_between(start, end),
         status=_status(span, attributes),
         tags=[str(tag) for tag in sequence_in(attributes.get("tag.tags"))],
-        propensity=number_in(first_of(attributes, "querytier.propensity", "propensity")),
+        propensity=number_in(first_present(attributes, "querytier.propensity", "propensity")),
         policy=_text(attributes, "querytier.model_version", "querytier.policy"),
         outcomes=_outcomes(events, said.outcomes(*targets_of(own_id, response))),
     )
@@ -211,7 +211,7 @@ def _outcomes(
 def _status(span: Mapping[str, object], attributes: Attributes) -> str:
     """Return "error" or "ok"; instrumentations leave the status of what went well unset."""
     status = mapping_in(span.get("status"))
-    code = first_of(status, "code", "status_code")
+    code = first_present(status, "code", "status_code")
     failed = "error.type" in attributes or code in _ERROR_CODES
     return "error" if failed else "ok"
 
@@ -222,7 +222,7 @@ def _text(attributes: Attributes, *names: str) -> str | None:
 
 def _count(attributes: Attributes, name: str, old_name: str, kind: str) -> int | None:
     other_names = (f"llm.token_count.{kind}", f"llm.usage.{kind}_tokens")
-    return whole_number_in(first_of(attributes, name, old_name, *other_names))
+    return whole_number_in(first_present(attributes, name, old_name, *other_names))
 
 
 def _name(event: object) -> str:

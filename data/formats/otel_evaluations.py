@@ -22,10 +22,9 @@ from querytier.data.formats.otlp import (
     children,
     context_of,
     own_record,
-    time_of,
 )
 from querytier.data.formats.reading import Record
-from querytier.data.loose_values import first_of, text_in
+from querytier.data.values import first_present, text_in, time_in
 
 __all__ = [
     "are_log_records",
@@ -93,7 +92,7 @@ def outcomes_in(events: Iterable[tuple[str, Attributes]]) -> list[dict[str, obje
     return outcomes_of(
         (
             said.get(f"{_PREFIX}.name"),
-            first_of(said, f"{_PREFIX}.score.value", f"{_PREFIX}.score.label"),
+            first_present(said, f"{_PREFIX}.score.value", f"{_PREFIX}.score.label"),
             _EVENT,
         )
         for name, said in events
@@ -118,7 +117,8 @@ def _judgement(record: Record, fields: Fields) -> Judgement:
     if not (targets and judged):
         raise UnusableRecordError("evaluation without a name, a value, or what it judges")
     names = ("timeUnixNano", "time_unix_nano", "observedTimeUnixNano", "observed_time_unix_nano")
-    return Judgement(record, targets, repr(judged[0]), time_of(fields, *names), judged[0])
+    time = time_in(first_present(fields, *names))
+    return Judgement(record, targets, repr(judged[0]), time, judged[0])
 
 
 def _judged(context: str, response: str | None) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ def _judged(context: str, response: str | None) -> tuple[str, ...]:
 
 
 def _event_name(fields: Fields) -> str | None:
-    name = text_in(first_of(fields, "eventName", "event_name"))
+    name = text_in(first_present(fields, "eventName", "event_name"))
     try:
         return name or text_in(attributes_of(fields).get("event.name"))
     except RecursionError:

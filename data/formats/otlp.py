@@ -7,10 +7,9 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 
 from querytier.data.formats.reading import Record
-from querytier.data.loose_values import first_of, mapping_in, sequence_in, text_in, utc_time
+from querytier.data.values import first_present, mapping_in, sequence_in, text_in
 
 __all__ = [
     "ENVELOPES",
@@ -19,7 +18,6 @@ __all__ = [
     "children",
     "context_of",
     "own_record",
-    "time_of",
     "trace_of",
 ]
 
@@ -51,7 +49,7 @@ def own_record(record: Record, child: object) -> Record:
 
 def trace_of(holder: Mapping[str, object]) -> str | None:
     """Return the id of a trace in hexadecimal digits; None where there is none."""
-    return _hex_id(first_of(holder, "traceId", "trace_id"), 16)
+    return _hex_id(first_present(holder, "traceId", "trace_id"), 16)
 
 
 def context_of(holder: Mapping[str, object]) -> str:
@@ -59,22 +57,8 @@ def context_of(holder: Mapping[str, object]) -> str:
 
     It is trace and span in hexadecimal digits; empty where neither is there.
     """
-    own_id = _hex_id(first_of(holder, "spanId", "span_id"), 8)
+    own_id = _hex_id(first_present(holder, "spanId", "span_id"), 8)
     return "-".join(part for part in (trace_of(holder), own_id) if part)
-
-
-def time_of(holder: Mapping[str, object], *names: str) -> datetime | None:
-    """Return a time given in nanoseconds, as a number or as text; else one as any log gives it."""
-    value = first_of(holder, *names)
-    try:
-        nanoseconds = int(value) if isinstance(value, str | int | float) else 0
-    except (ValueError, OverflowError):
-        return utc_time(value)
-    if nanoseconds <= 0:
-        return None
-    seconds, rest = divmod(nanoseconds // 1000, 10**6)
-    whole = utc_time(seconds)
-    return whole and whole.replace(microsecond=rest)
 
 
 def attributes_of(holder: object) -> Attributes:

@@ -17,8 +17,8 @@ from querytier.data.formats.canonical import (
     unusable,
 )
 from querytier.data.formats.reading import Record
-from querytier.data.loose_values import number_in, score_in, text_in
 from querytier.data.model_pair import ModelPair, closest_model
+from querytier.data.values import number_in, score_in, text_in
 from querytier.errors import UsageError
 
 __all__ = [

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
-from querytier.data.loose_values import score_in, text_in
+from querytier.data.values import score_in, text_in
 from querytier.errors import LogError, UsageError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Every form in which logs write a time becomes one text in UTC."""
+"""Values: one clock and one reading of numbers for plain logs and for those of vendors."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -9,14 +9,23 @@ from hypothesis import strategies as st
 
 from querytier.data.column_map import ColumnMap
 from querytier.data.example import example_from
+from querytier.data.formats.langfuse import langfuse_records
+from querytier.data.formats.reading import Record
 from querytier.data.labelling import LabelRules
-from querytier.data.timestamps import utc_time
-from querytier.data.values import BadRecordError
+from querytier.data.values import BadRecordError, number_in, number_of, score_in, time_in, utc_time
 
 MOMENTS = st.integers(10**14, 42 * 10**14).map(
     lambda microseconds: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 )
+OBSERVATION = {"type": "GENERATION", "traceId": "t", "input": "Hi"}
 SIX_O_CLOCK = "2031-05-07T06:00:00.000000Z"
+
+
+def langfuse_time(value):
+    """Return the canonical time of an observation of Langfuse that starts at this value."""
+    record = Record(1, {**OBSERVATION, "startTime": value}, None, "")
+    (found,) = langfuse_records(iter([record]), None, None)
+    return found.fields.get("time")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,39 @@ SIX_O_CLOCK = "2031-05-07T06:00:00.000000Z"
 )
 def test_all_forms_of_one_moment_are_the_same_text(value):
     assert utc_time(value) == SIX_O_CLOCK
+
+
+@pytest.mark.parametrize("value", [1_700_000_000_000, "1700000000000", 1_700_000_000])
+def test_milliseconds_are_of_2023_in_every_log(value):
+    """The strict reader was right.
+
+    There were two clocks. The one for vendors' logs took every number for seconds, so milliseconds
+    (JavaScript's `Date.now()`) came out in the year 55840, which is no date, and the time was lost.
+    """
+    assert time_in(value).year == 2023
+    assert utc_time(value).startswith("2023-11-14T22:13:20")
+    assert langfuse_time(value).startswith("2023-11-14T22:13:20")
+
+
+@pytest.mark.parametrize("value", ["20231114", 20231114])
+def test_eight_digits_are_a_date_in_every_log(value):
+    """The strict reader was right: ISO 8601 allows a date without hyphens.
+
+    The clock for vendors' logs read it as seconds, a day in August 1970, when no model was served.
+    A number of eight digits means the same as its text, so that CSV and JSON agree.
+    """
+    assert utc_time(value) == "2023-11-14T00:00:00.000000Z"
+    assert langfuse_time(value).startswith("2023-11-14T00:00:00")
+
+
+@pytest.mark.parametrize("value", [0, "0", -1])
+def test_zero_is_no_time_in_any_log(value):
+    """The strict reader was right: exporters write 0 where a time is not set, and do not mean 1970.
+
+    The clock for vendors' logs returned the first second of 1970.
+    """
+    assert time_in(value) is None
+    assert langfuse_time(value) is None
 
 
 @pytest.mark.parametrize("value", ["2031-05-07", "20310507", date(2031, 5, 7)])
@@ -101,7 +143,31 @@ def test_zones_and_units_change_nothing(moment, minutes):
         assert utc_time(value) == utc_time(moment)
 
 
-def test_a_record_whose_time_is_none_makes_no_example_and_one_without_a_time_does():
+@given(st.decimals(-(10**6), 10**6, places=3))
+def test_every_reader_reads_the_same_number(number):
+    """The lenient reader was right: Parquet logs have decimal columns, such as costs.
+
+    The strict one refused them as "not a number".
+    """
+    for value in (number, float(number), str(number)):
+        assert number_in(value) == number_of({"cost": value}, "cost") == float(number)
+
+
+@pytest.mark.parametrize("value", [True, "true", " True "])
+def test_a_truth_value_is_a_score_and_no_measurement(value):
+    """Both readers agreed on scores; a vendor's cost or token count of `true` is an error."""
+    assert score_in(value) == number_of({"cheap_score": value}, "cheap_score") == 1.0
+    assert number_in(value) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), "inf", "good", [1], "1e999"])
+def test_what_is_no_finite_number_is_refused_with_its_value(value):
+    assert score_in(value) is None
+    with pytest.raises(BadRecordError, match="cost is not a finite number: "):
+        number_of({"cost": value}, "cost")
+
+
+def test_a_bad_time_makes_no_example_and_no_time_makes_one():
     columns = ColumnMap({"query": "q", "needs_frontier": "y", "time": "meta.at"})
     rule = LabelRules(("explicit",))
 

@@ -13,7 +13,7 @@ from querytier.data.ingest.preparing import UNLABELLED, read_all, read_prepared
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.data.splits import SPLITS
-from querytier.data.timestamps import utc_time
+from querytier.data.values import utc_time
 from querytier.errors import UsageError
 from querytier.pipeline.params import Params
 from querytier.serve import Router

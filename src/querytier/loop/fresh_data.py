@@ -13,7 +13,7 @@ from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.preparing import read_prepared
 from querytier.data.record.merge import Merged, MergeRule, merge, with_lasting_ids
 from querytier.data.record.write import RECORD, with_all_splits, write_merged
-from querytier.data.timestamps import utc_time
+from querytier.data.values import utc_time
 from querytier.errors import UsageError
 from querytier.files import atomic_folder, write_json
 from querytier.loop.drift_report import compare_windows

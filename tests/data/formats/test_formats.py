@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from querytier.data.formats.canonical import CANONICAL_FIELDS, is_passed_over
 from querytier.data.formats.reading import Record, read_records
 from querytier.data.formats.recognise import Format, ModelPair, canonical_records, recognise
-from querytier.data.loose_values import utc_time
 from querytier.data.model_pair import closest_model
+from querytier.data.values import time_in
 from querytier.errors import UsageError
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "formats"
@@ -506,11 +506,11 @@ def test_hexadecimal_and_base64_ids_are_the_same(trace, span):
 
 @given(st.datetimes(timezones=st.timezones()) | st.datetimes())
 def test_any_time_is_read_as_utc(moment):
-    time = utc_time(moment.isoformat())
+    time = time_in(moment.isoformat())
     if time is not None:
         assert time.utcoffset().total_seconds() == 0
-        assert utc_time(time.isoformat()) == time
-    assert time == utc_time(moment)
+        assert time_in(time.isoformat()) == time
+    assert time == time_in(moment)
 
 
 NAMES = sorted(

@@ -82,11 +82,11 @@ BAD_LINES = {
     '{"cheap": 1, "frontier": 1}': "query missing",
     '{"q": 7, "cheap": 1, "frontier": 1}': "query is not text",
     '{"q": " \\u200b ", "cheap": 1, "frontier": 1}': "query empty",
-    '{"q": "a", "cheap": NaN, "frontier": 1}': "cheap_score is not finite",
-    '{"q": "a", "cheap": 1, "frontier": Infinity}': "frontier_score is not finite",
-    '{"q": "a", "cheap": "good", "frontier": 1}': "cheap_score is not a number",
-    '{"q": "a", "cheap": [1], "frontier": 1}': "cheap_score is not a number",
-    '{"q": "a", "cheap": 1' + "0" * 400 + ', "frontier": 1}': "cheap_score is not a number",
+    '{"q": "a", "cheap": NaN, "frontier": 1}': "cheap_score is not a finite number",
+    '{"q": "a", "cheap": 1, "frontier": Infinity}': "frontier_score is not a finite number",
+    '{"q": "a", "cheap": "good", "frontier": 1}': "cheap_score is not a finite number",
+    '{"q": "a", "cheap": [1], "frontier": 1}': "cheap_score is not a finite number",
+    '{"q": "a", "cheap": 1' + "0" * 400 + ', "frontier": 1}': "cheap_score is not a finite number",
 }
 
 
