@@ -93,20 +93,29 @@ float64, shape (n,)
 
     @classmethod
     def read_parquet(cls, path: Path) -> Self:
-        """Read the examples that `table` gave to a Parquet file."""
+        """Read what `write_parquet` wrote."""
         import pyarrow.parquet as pq
 
         return cls.of_table(pq.read_table(path))
 
+    def write_parquet(self, path: Path) -> None:
+        """Write the examples as a Parquet file of `schema`."""
+        import pyarrow.parquet as pq
+
+        pq.write_table(self.table(), path)
+
     @classmethod
     def of_table(cls, table: "pa.Table | pa.RecordBatch") -> Self:
-        """Take the columns of an Arrow table or batch."""
+        """Return the columns of an Arrow table or batch."""
+        # Version 0.1.0 called the split a role; the record of a retrain loop may be that old.
+        names = ["split" if name == "role" else name for name in table.schema.names]
+        table = table.rename_columns(names)
         columns: dict[str, Any] = {
             name: np.array(table.column(name).to_pylist(), dtype=kind)
             for name, kind in _KINDS.items()
-            if name in table.schema.names
+            if name in names
         }
-        # Written before labels were planned: all of them were picked by chance.
+        # Files from before queries could be selected by a plan: chance picked all of them.
         columns.setdefault("selected", np.full(table.num_rows, "random", dtype=object))
         return cls(**columns)
 

@@ -1,23 +1,36 @@
-"""What became of logs: counts of rows, labels, splits and answers, and their fingerprint."""
+"""The summary of a set of examples: rows, labels, splits, answers and fingerprint."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from querytier.data.examples import Examples
+from querytier.data.ingest.labelled_log import ExampleBatch
+from querytier.data.ingest.log_batches import counts_text
+from querytier.data.ingest.running_counts import RunningCounts
 from querytier.data.labelling import LabelRules
 from querytier.data.splits import FEWEST_ROWS_TO_CERTIFY, SPLITS
+from querytier.data.text_view import VIEW_VERSION, view_fingerprint
 from querytier.errors import LogError
+from querytier.files import write_json
 
-__all__ = ["FEWEST_OF_EACH_CLASS", "FEWEST_ROWS", "DataSummary", "OneSided", "counted"]
+__all__ = ["FEWEST_OF_EACH_CLASS", "FEWEST_ROWS", "DataSummary", "OneSided"]
 
 FEWEST_ROWS = 200
 FEWEST_OF_EACH_CLASS = 10
+_OF_THE_LOGS = (
+    *("source", "rows", "quarantined", "passed_over", "near_duplicates", "redacted"),
+    "label_rules",
+)
 
 
 @dataclass(frozen=True)
 class OneSided:
-    """Examples of which the log tells which tier answered.
+    """Numbers of examples whose log says which tier answered.
 
     Attributes
     ----------
@@ -26,7 +39,7 @@ class OneSided:
     outcomes, propensities : int
         Those with an outcome or feedback, and with a propensity: off-policy evaluation needs both.
     policies : dict of str to int
-        By the version of the router that chose, where the log tells.
+        By the version of the router that chose, if the log names it.
     """
 
     tiers: dict[str, int]
@@ -37,20 +50,20 @@ class OneSided:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What became of logs.
+    """What the records of some logs became, and what the labelled examples among them hold.
 
     Attributes
     ----------
     source : str
         The logs' file names.
     rows, usable : int
-        Records read, and records that made an example with a label.
+        Records read, and records that became an example with a label.
     unlabelled : dict of str to int
         Records without a label, by reason.
     quarantined : dict of str to int
         Bad records, by reason (without the value).
     passed_over : dict of str to int
-        Records that are none of a router's, by reason; not among `rows`.
+        Records that do not concern the router, by reason; not counted in `rows`.
     positive, negative : int
         Labelled examples that need the frontier model, and that do not; 1/2 is neither.
     groups : int
@@ -64,7 +77,7 @@ class DataSummary:
         view cuts) and, for scored logs, `cheap_ok`, `frontier_ok`, `both_fail`, `cheap_wins`.
     one_sided : OneSided
     near_duplicates : int or None
-        Links between near duplicates that joined groups; None where they were not searched.
+        Links between near duplicates that joined groups; None if they were not searched for.
     redacted : dict of str to int
         Personal data replaced in queries, by kind.
     label_rules : LabelRules
@@ -73,7 +86,7 @@ class DataSummary:
     view_version : int
     view_sha256 : str
     fingerprint : str
-        Of the labelled examples with their groups and splits, whatever their order.
+        Of the labelled examples with their groups and splits, in any order.
     """
 
     source: str
@@ -98,9 +111,64 @@ class DataSummary:
     fingerprint: str
 
     @classmethod
-    def read(cls, path: Path) -> "DataSummary":
-        """Read what `write` wrote."""
+    def from_counts(
+        cls, counts: RunningCounts, groups: NDArray[Any], splits: NDArray[np.object_], **log: Any
+    ) -> Self:
+        """Return the summary of examples that were counted while their logs were read.
+
+        Parameters
+        ----------
+        counts : RunningCounts
+        groups, splits : ndarray, shape (n,)
+            The group and the split of every example counted.
+        **log
+            The attributes that only the logs tell: source, rows, quarantined, passed_over,
+            near_duplicates, redacted, label_rules and fingerprint.
+        """
+        labelled = ~np.isnan(counts.labels)
+        labels = {split: counts.labels[(splits == split) & labelled] for split in SPLITS}
+        return cls(
+            **log,
+            usable=int(labelled.sum()),
+            unlabelled=dict(counts.unlabelled),
+            positive=counts.positive,
+            negative=counts.negative,
+            groups=_distinct(groups[labelled]),
+            splits={split: len(found) for split, found in labels.items()},
+            needs_frontier={s: float(found.mean()) for s, found in labels.items() if len(found)},
+            shares=counts.shares(),
+            one_sided=OneSided(
+                tiers=dict(counts.answered),
+                outcomes=counts.outcomes_known,
+                propensities=counts.propensities_known,
+                policies=dict(counts.policies),
+            ),
+            label_sources=dict(counts.label_sources),
+            view_version=VIEW_VERSION,
+            view_sha256=view_fingerprint(),
+        )
+
+    @classmethod
+    def of(cls, examples: Examples, logs: "DataSummary") -> Self:
+        """Return the summary of examples in memory.
+
+        Parameters
+        ----------
+        examples : Examples
+        logs : DataSummary
+            Of the logs that the examples come from, whose own attributes it repeats.
+        """
+        counts, batch = RunningCounts(), ExampleBatch.of(examples)
+        counts.add(batch)
+        log = {name: getattr(logs, name) for name in _OF_THE_LOGS}
+        log["fingerprint"] = examples.fingerprint()
+        return cls.from_counts(counts, batch.groups, examples.split, **log)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote; version 0.1.0 called the splits roles."""
         content = json.loads(path.read_text())
+        content["splits"] = content.pop("roles", None) or content["splits"]
         rules = content["label_rules"]
         content["label_rules"] = LabelRules(**{**rules, "rules": tuple(rules["rules"])})
         content["one_sided"] = OneSided(**content["one_sided"])
@@ -108,21 +176,21 @@ class DataSummary:
 
     def write(self, path: Path) -> None:
         """Write the summary as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_json(path, asdict(self))
 
     def check_trainable(self) -> None:
-        """Refuse data on which no classifier could be trained and judged.
+        """Raise an error if no classifier can be trained and judged on the data.
 
         Raises
         ------
         LogError
-            If too few examples have a label, they hold one class only, or too few groups to fill
-            the splits.
+            If too few examples have a label, one class has too few of them, or the groups are too
+            few to fill the splits.
         """
         if self.usable < FEWEST_ROWS:
             apart = f"{sum(self.quarantined.values())} in quarantine"
             if self.unlabelled:
-                reasons = counted(self.unlabelled)
+                reasons = counts_text(self.unlabelled)
                 apart += f", {sum(self.unlabelled.values())} without a label: {reasons}"
             raise LogError(
                 f"{self.source} has {self.usable} usable rows (and {apart}); at least "
@@ -148,13 +216,7 @@ class DataSummary:
             )
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """Return counts as a person reads them, the largest first.
-
-    Examples
-    --------
-    >>> counted({"not JSON": 1, "query empty": 3})
-    'query empty: 3, not JSON: 1'
-    """
-    ranked = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name}: {count}" for name, count in ranked)
+def _distinct(hashes: NDArray[Any]) -> int:
+    """Return the number of distinct hashes; sorts them in place, as `unique` makes three copies."""
+    hashes.sort()
+    return int((hashes[1:] != hashes[:-1]).sum()) + bool(len(hashes))

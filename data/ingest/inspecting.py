@@ -1,4 +1,4 @@
-"""What a log holds, before anything is made of it: fields, label rules, shares, first rows."""
+"""Inspection of a log before it is prepared: fields, label rules, shares, first rows."""
 
 import math
 from collections import Counter
@@ -11,8 +11,8 @@ from querytier.data.example import example_from, outcomes_in
 from querytier.data.formats.canonical import is_passed_over
 from querytier.data.formats.reading import Record
 from querytier.data.formats.recognise import Format
+from querytier.data.ingest.running_counts import OutcomeCounts
 from querytier.data.ingest.sources import LogSource
-from querytier.data.ingest.strata import Strata
 from querytier.data.labelling import RULE_FIELDS, LabelRules, RuleName, label_of
 from querytier.data.values import BadRecordError
 from querytier.errors import LogError, UsageError
@@ -25,7 +25,7 @@ _EXAMPLE_VALUES = 3
 
 @dataclass(frozen=True)
 class FieldCount:
-    """How often a field has a value, and the first distinct ones.
+    """The number of values of a field, and the first distinct ones.
 
     Attributes
     ----------
@@ -42,15 +42,15 @@ class FieldCount:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether a label rule could make labels of this log.
+    """Whether a label rule can label the records of a log.
 
     Attributes
     ----------
     rule : str
     missing : list of str
-        Fields that the column map would have to name.
+        Fields that the rule needs and the column map does not name.
     usable : int
-        Records that it would label.
+        Number of records that the rule can label.
     """
 
     rule: str
@@ -67,21 +67,21 @@ class Inspection:
     source : str
     format : str
     rows : int
-        Records, bad ones among them.
+        Number of records, bad ones included.
     bad : dict of str to int
-        Records that could not be read, or have no query, by reason.
+        Records that cannot be read, or have no query, by reason.
     passed_over : dict of str to int
-        Records that are none of a router's (tool calls, further models), by reason.
+        Records that do not concern the router (tool calls, other models), by reason.
     fields : list of FieldCount
     unmapped : list of str
-        Columns that no field is mapped to.
+        Columns that are mapped to no field.
     rules : list of Readiness
     tiers : dict of str to int
-        Records that tell which tier answered, by tier.
+        Records that name the tier that answered, by tier.
     propensities : int
-        Those of them that tell with which probability it was chosen.
+        Number of these that state the probability with which the tier was chosen.
     labelled : int
-        Records that the rules, each in its turn, would label.
+        Number of records that the rules, in their order, can label.
     needs_frontier : float or None
         Mean of these labels.
     cheap_ok, frontier_ok, both_fail, cheap_wins : float or None
@@ -114,13 +114,13 @@ class Inspection:
 
 
 def inspect_log(source: LogSource, rules: LabelRules) -> Inspection:
-    """Count what a log holds, in one pass and constant memory.
+    """Return the fields, labels and shares of a log, in one pass and constant memory.
 
     Parameters
     ----------
     source : LogSource
     rules : LabelRules
-        What counts as success; each of the rules is tried by itself.
+        What counts as success; each rule is also tried by itself.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def inspect_log(source: LogSource, rules: LabelRules) -> Inspection:
     """
     counts = _Counts(source, rules)
     schema = source.recognised()
-    counts.take(replace(source, format=schema).records())
+    counts.add(replace(source, format=schema).records())
     return counts.inspection(schema)
 
 
@@ -139,7 +139,7 @@ class _Counts:
         self._columns = _columns_of(source)
         self._rules = rules
         self._single_rules = {rule: replace(rules, rules=(rule,)) for rule in rules.rules}
-        self._strata = Strata()
+        self._outcomes = OutcomeCounts()
         self._rows = 0
         self._bad: Counter[str] = Counter()
         self._passed_over: Counter[str] = Counter()
@@ -153,7 +153,7 @@ class _Counts:
         self._labels = 0
         self._first: list[dict[str, object]] = []
 
-    def take(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[Record]) -> None:
         for record in records:
             self._rows += 1
             if record.fields is None:
@@ -164,11 +164,11 @@ class _Counts:
             self._paths |= dict.fromkeys(leaf_paths(record.fields))
             try:
                 if self._columns is not None:
-                    self._take_values(self._columns.values(record.fields))
+                    self._add_values(self._columns.values(record.fields))
             except BadRecordError as error:
                 self._bad[str(error).split(":", 1)[0]] += 1
 
-    def _take_values(self, values: Mapping[str, object]) -> None:
+    def _add_values(self, values: Mapping[str, object]) -> None:
         for name, value in values.items():
             self._present[name] += 1
             shown = self._values.setdefault(name, {})
@@ -181,7 +181,7 @@ class _Counts:
             self._labels += 1
             self._label_sum += example.needs_frontier
         if not math.isnan(example.cheap_score + example.frontier_score):
-            self._strata.add(example.cheap_score, example.frontier_score, example.ok_threshold)
+            self._outcomes.add(example.cheap_score, example.frontier_score, example.ok_threshold)
         if example.tier:
             self._tiers[example.tier] += 1
             self._propensities += not math.isnan(example.propensity)
@@ -192,7 +192,7 @@ class _Counts:
 
     def inspection(self, schema: Format) -> Inspection:
         paths = self._columns.paths if self._columns else {}
-        shares = self._strata.shares()
+        shares = self._outcomes.shares()
         label = self._label_sum / self._labels if self._labels else None
         return Inspection(
             source=self._source.path.name,
@@ -222,7 +222,7 @@ class _Counts:
 
 
 def _columns_of(source: LogSource) -> ColumnMap | None:
-    """Return the column map; None where there is no query to map."""
+    """Return the column map; None if there is no query to map."""
     try:
         return source.columns()
     except (LogError, UsageError):
@@ -230,7 +230,7 @@ def _columns_of(source: LogSource) -> ColumnMap | None:
 
 
 def _missing(rule: RuleName, paths: Mapping[str, str]) -> list[str]:
-    """Return the fields that the map lacks for a rule, by the way to it that lacks the fewest."""
+    """Return the fewest fields that would have to be mapped for a rule."""
     ways = ([name for name in names if name not in paths] for names in RULE_FIELDS[rule])
     return min(ways, key=len)
 

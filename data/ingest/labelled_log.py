@@ -1,11 +1,16 @@
-"""Router logs as batches of examples, with what groups and counts need of each row beside them."""
+"""Router logs as batches of examples, with the hashes of each row that groups and counts need.
+
+A batch is made where its file is read, which may be another process (`engines`): reading, labelling
+and redaction happen there, and Arrow columns come back. What concerns all files together happens
+here, in the order of the files: repeated ids, the account of bad records, corrections.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +22,6 @@ from querytier.data.ingest.corrections import Corrections, Corrector, read_corre
 from querytier.data.ingest.engines import Engine, LocalEngine
 from querytier.data.ingest.log_batches import LogAccount, log_batches
 from querytier.data.ingest.redaction import KINDS, Redaction, check_nothing_personal, redact
-from querytier.data.ingest.seen_hashes import SeenHashes
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.data.text_view import hashed, is_truncated, text_view
@@ -26,7 +30,7 @@ from querytier.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["ExampleBatch", "LabelledLog", "Reading"]
+__all__ = ["ExampleBatch", "LabelledLog", "Reading", "SeenHashes"]
 
 Hashes = NDArray[np.uint64]
 
@@ -38,33 +42,33 @@ class Reading:
     Attributes
     ----------
     rules : LabelRules
-        Those that a log's columns cannot serve are left out.
+        Rules that need a column that a log does not have are left out for that log.
     max_bad_share : float
-        Above this share of bad records, in [0, 1], the reading fails.
+        Share of bad records, in [0, 1], above which reading fails.
     redaction : {"off", "on", "fail"}
         What happens to personal data in queries, before anything is written.
     corrections : Path or None
         The table of an audit, with corrected labels filled in.
-    labels_asked : bool
-        Whether a log whose columns make no label is refused.
+    needs_labels : bool
+        Whether a log is refused if its columns make no label.
     """
 
     rules: LabelRules = field(default_factory=LabelRules)
     max_bad_share: float = 0.2
     redaction: Redaction = "off"
     corrections: Path | None = None
-    labels_asked: bool = True
+    needs_labels: bool = True
 
 
 @dataclass(frozen=True)
 class ExampleBatch:
-    """Examples, and what groups and counts need of each.
+    """Examples, with the hashes of each that groups and counts need.
 
     Attributes
     ----------
     examples : Examples
     groups, views : ndarray of uint64, shape (n,)
-        Hashes of each row's group (without one, of its view) and of its text view.
+        Hashes of each row's group (or of its view, if it has no group) and of its text view.
     truncated : ndarray of bool, shape (n,)
         Whether the text view cuts the query.
     """
@@ -74,6 +78,16 @@ class ExampleBatch:
     views: Hashes
     truncated: NDArray[np.bool_]
 
+    @classmethod
+    def of(cls, examples: Examples) -> Self:
+        """Return examples in memory as a batch."""
+        return cls(
+            examples,
+            np.array([hashed(group) for group in examples.group.tolist()], dtype=np.uint64),
+            np.array([hashed(view) for view in examples.views()], dtype=np.uint64),
+            np.array([is_truncated(query) for query in examples.query.tolist()], dtype=np.bool_),
+        )
+
     def where(self, mask: NDArray[np.bool_]) -> "ExampleBatch":
         """Return the rows for which `mask`, of shape (n,), holds."""
         return ExampleBatch(
@@ -81,27 +95,57 @@ class ExampleBatch:
         )
 
 
-class LabelledLog:
-    """The examples of some logs, made while they are read; iterate once.
+class SeenHashes:
+    """The hashes seen so far, at eight bytes each; a Python set would take about a hundred.
 
-    At the end it fails where the logs as a whole are no good; until then memory does not grow
-    with them, but for eight bytes a row.
+    Examples
+    --------
+    >>> seen = SeenHashes()
+    >>> seen.first_of(np.array([5, 3, 5], np.uint64)).tolist()
+    [True, True, False]
+    >>> seen.first_of(np.array([3, 4], np.uint64)).tolist()
+    [False, True]
+    """
+
+    def __init__(self) -> None:
+        self._seen = np.empty(0, np.uint64)
+
+    def first_of(self, hashes: Hashes) -> NDArray[np.bool_]:
+        """Return for each hash, shape (n,), whether it was not seen before; remember all."""
+        distinct, first = np.unique(hashes, return_index=True)
+        # Both sides are sorted: searching costs a batch's size, where `isin` and `union1d` would
+        # sort all that was seen again for every batch.
+        places = np.searchsorted(self._seen, distinct)
+        known = np.zeros(len(distinct), dtype=bool)
+        inside = places < len(self._seen)
+        known[inside] = self._seen[places[inside]] == distinct[inside]
+        self._seen = np.insert(self._seen, places[~known], distinct[~known])
+        new = np.zeros(len(hashes), dtype=bool)
+        new[first[~known]] = True
+        return new
+
+
+class LabelledLog:
+    """The examples of some logs, made while the logs are read; iterate once.
+
+    Iterating fails at the end if the logs as a whole cannot be used. Memory grows by eight bytes a
+    row.
 
     Parameters
     ----------
     sources : sequence of LogSource
     reading : Reading
     quarantine : Path
-        Gets a JSON object a bad record.
-    engine : Engine
-        What reads the files.
+        File for the bad records, a JSON object for each.
+    engine : Engine, optional
+        Reads the files; by default this process does.
 
     Attributes
     ----------
     name : str
         The files' names.
     rules : LabelRules
-        Those that any of the logs can serve.
+        The rules that can label records of at least one of the logs.
     account : LogAccount
     redacted : Counter
         Personal data replaced in queries so far, by kind.
@@ -126,8 +170,8 @@ class LabelledLog:
     ) -> None:
         self.name = ", ".join(source.path.name for source in sources)
         self._logs = [_log(source, reading) for source in sources]
-        served = {rule for log in self._logs for rule in log.rules.rules}
-        rules = tuple(rule for rule in reading.rules.rules if rule in served)
+        usable = {rule for log in self._logs for rule in log.rules.rules}
+        rules = tuple(rule for rule in reading.rules.rules if rule in usable)
         self.rules = replace(reading.rules, rules=rules)
         self.account = LogAccount(quarantine, reading.max_bad_share)
         self.redacted: Counter[str] = Counter()
@@ -144,27 +188,28 @@ class LabelledLog:
     def __iter__(self) -> Iterator[ExampleBatch]:
         with self.account as account:
             for batch in self._engine.batches(_example_batches, self._logs):
-                if account.take(batch):
-                    yield self._taken(batch)
+                if account.add(batch):
+                    yield self._checked(batch)
         self._ids = SeenHashes()
         account.check(self.name)
         self._corrector.check_all_used()
         if self._reading.redaction == "fail":
             check_nothing_personal(self.redacted, self.name)
 
-    def _taken(self, batch: "pa.RecordBatch") -> ExampleBatch:
+    def _checked(self, batch: "pa.RecordBatch") -> ExampleBatch:
         for kind in KINDS:
             self.redacted[kind] += int(batch.column(_redacted(kind)).to_numpy().sum())
         examples = Examples.of_table(batch)
         hashes = {name: batch.column(name).to_numpy() for name in ("ids", "groups", "views")}
         truncated = batch.column("truncated").to_numpy(zero_copy_only=False)
-        found = ExampleBatch(examples, hashes["groups"], hashes["views"], truncated)
+        rows = ExampleBatch(examples, hashes["groups"], hashes["views"], truncated)
         new = self._ids.first_of(hashes["ids"])
         if not new.all():
             for row in np.flatnonzero(~new).tolist():
+                # Without this a log that is given twice would be two copies of every example.
                 self.account.reject(batch, row, f"id used before: {examples.id[row]}")
-            found = found.where(new)
-        return replace(found, examples=self._corrector.apply(found.examples))
+            rows = rows.where(new)
+        return replace(rows, examples=self._corrector.apply(rows.examples))
 
 
 @dataclass(frozen=True)
@@ -177,22 +222,22 @@ class _Log:
 
 def _log(source: LogSource, reading: Reading) -> _Log:
     columns = source.columns()
-    return _Log(source, columns, _served(reading, columns), reading.redaction)
+    return _Log(source, columns, _usable_rules(reading, columns), reading.redaction)
 
 
-def _served(reading: Reading, columns: ColumnMap) -> LabelRules:
+def _usable_rules(reading: Reading, columns: ColumnMap) -> LabelRules:
     try:
         return reading.rules.served_by(columns)
     except UsageError:
-        if reading.labels_asked:
+        if reading.needs_labels:
             raise
         return replace(reading.rules, rules=())
 
 
 def _example_batches(log: _Log) -> Iterator["pa.RecordBatch"]:
-    off = log.redaction == "off"
     make = partial(_example, log)
-    return log_batches(log.source, log.columns, make, _table, str if off else _hidden)
+    hide = str if log.redaction == "off" else _without_personal_data
+    return log_batches(log.source, log.columns, make, _table, hide)
 
 
 def _example(
@@ -205,7 +250,7 @@ def _example(
     return replace(example, query=query), counts
 
 
-def _hidden(text: str) -> str:
+def _without_personal_data(text: str) -> str:
     return redact(text)[0]
 
 
@@ -218,15 +263,15 @@ def _table(rows: list[tuple[Example, Mapping[str, int]]]) -> "pa.Table":
         hashed(example.group) if example.group else view
         for example, view in zip(examples, views, strict=True)
     ]
-    beside = {
+    hashes_and_counts = {
         "ids": pa.array([hashed(example.id) for example in examples], pa.uint64()),
         "groups": pa.array(groups, pa.uint64()),
         "views": pa.array(views, pa.uint64()),
         "truncated": pa.array([is_truncated(example.query) for example in examples]),
-        **{_redacted(k): pa.array([found.get(k, 0) for _, found in rows]) for k in KINDS},
+        **{_redacted(k): pa.array([counts.get(k, 0) for _, counts in rows]) for k in KINDS},
     }
     table = Examples.of(examples).table()
-    for name, column in beside.items():
+    for name, column in hashes_and_counts.items():
         table = table.append_column(name, column)
     return table
 

@@ -1,7 +1,7 @@
-"""Log files as Arrow batches of rows, and the account of the records that made none.
+"""Log files as Arrow batches of rows, and the account of the records that became no row.
 
-Reading and accounting are apart, so that logs may be read in many processes: `log_batches` reads
-one file and keeps nothing; `LogAccount` takes the batches of all files, in order, in one place.
+Reading and accounting are separate, so that logs can be read in many processes: `log_batches` reads
+one file and keeps nothing; `LogAccount` adds up the batches of all files, in order, in one place.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar
 
 from querytier.data.column_map import ColumnMap, leaf_paths
 from querytier.data.formats.canonical import is_passed_over
-from querytier.data.ingest.data_summary import counted
 from querytier.data.ingest.sources import LogSource
 from querytier.data.values import BadRecordError
 from querytier.errors import LogError, UsageError
@@ -21,9 +20,10 @@ from querytier.errors import LogError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LogAccount", "log_batches"]
+__all__ = ["LogAccount", "counts_text", "log_batches"]
 
 _SHOWN_COLUMNS = 12
+# A batch ends at whichever comes first, so that long queries do not fill the memory.
 _ROWS_AT_ONCE = 10_000
 _CHARACTERS_AT_ONCE = 2**24
 
@@ -34,10 +34,10 @@ def log_batches(
     source: LogSource,
     columns: ColumnMap,
     make: Callable[[Mapping[str, object], str], Row],
-    tabled: Callable[[list[Row]], "pa.Table"],
-    hidden: Callable[[str], str] = str,
+    to_table: Callable[[list[Row]], "pa.Table"],
+    hide: Callable[[str], str] = str,
 ) -> Iterator["pa.RecordBatch"]:
-    """Yield a log file's rows, and the records that made none, in the order of the file.
+    """Yield a log file's rows and its rejected records, each in the order of the file.
 
     Parameters
     ----------
@@ -45,37 +45,37 @@ def log_batches(
     columns : ColumnMap
     make : callable
         Takes a record's mapped values and a default id, returns a row or raises `BadRecordError`.
-    tabled : callable
+    to_table : callable
         Turns rows into a table.
-    hidden : callable
-        What becomes of a record's text before it leaves this function.
+    hide : callable
+        Applied to the text of every record before it leaves this function; redaction.
 
     Yields
     ------
     pyarrow.RecordBatch
-        Either rows, `tabled`, with the columns `file, line, raw` beside; or rejected records, with
-        the columns `file, line, raw, reason, passed_over`. Memory holds one of either.
+        Either rows, as `to_table` makes them with the columns `file, line, raw` added; or rejected
+        records, with the columns `file, line, raw, reason, passed_over`. Memory holds one of each.
 
     Raises
     ------
     UsageError
-        If the file does not exist, or, at the end, if a mapped column was in no record.
+        If the file does not exist; at the end, if no record has a mapped column.
     LogError
         If the file cannot be read.
     """
     name, seen = source.path.name, _SeenColumns(columns)
-    rows, rejected = _Pending(name, tabled), _Pending(name, _rejected_table)
+    rows, rejected = _Pending(name, to_table), _Pending(name, _rejected_table)
     for record in source.records():
-        raw = hidden(record.raw)
+        raw = hide(record.raw)
         if record.fields is None:
-            problem = hidden(record.problem or "")
+            problem = hide(record.problem or "")
             yield from rejected.add((problem, is_passed_over(record)), record.line, raw)
             continue
-        seen.take(record.fields)
+        seen.add(record.fields)
         try:
             row = make(columns.values(record.fields), f"{source.id_prefix}line-{record.line}")
         except BadRecordError as error:
-            yield from rejected.add((hidden(str(error)), False), record.line, raw)
+            yield from rejected.add((hide(str(error)), False), record.line, raw)
         else:
             yield from rows.add(row, record.line, raw)
     yield from rejected.flush()
@@ -84,16 +84,16 @@ def log_batches(
 
 
 class LogAccount:
-    """What became of every record of some logs; bad ones go to the quarantine file.
+    """Numbers of records by what became of them; bad records go to the quarantine file.
 
-    The file appears with its first line, a JSON object a bad record: file, line, reason, raw text.
-    One of an earlier run does not stay.
+    The file is created with the first bad record and has a JSON object for each: file, line,
+    reason, raw text. The file of an earlier run is deleted.
 
     Parameters
     ----------
     quarantine : Path
     max_bad_share : float
-        Above this share of bad records, in [0, 1], `check` fails.
+        Share of bad records, in [0, 1], above which `check` fails.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class LogAccount:
     quarantined : Counter
         Bad records so far, by reason (without the value).
     passed_over : Counter
-        Records so far that are none of ours (a trace's tool calls, further models), by reason.
+        Records so far that do not concern the router (tool calls, other models), by reason.
     """
 
     def __init__(self, quarantine: Path, max_bad_share: float) -> None:
@@ -126,8 +126,8 @@ class LogAccount:
         """Records so far, without those passed over."""
         return self.usable + self.quarantined.total()
 
-    def take(self, batch: "pa.RecordBatch") -> bool:
-        """Note a batch of `log_batches`; tell whether it holds rows."""
+    def add(self, batch: "pa.RecordBatch") -> bool:
+        """Count a batch of `log_batches`; return whether it holds rows."""
         if "passed_over" not in batch.schema.names:
             self.usable += batch.num_rows
             return True
@@ -139,13 +139,13 @@ class LogAccount:
         return False
 
     def reject(self, batch: "pa.RecordBatch", row: int, reason: str) -> None:
-        """Set a row aside that was taken before."""
+        """Put a row that was counted as usable into quarantine."""
         self.usable -= 1
         record = {name: batch.column(name)[row].as_py() for name in ("file", "line", "raw")}
         self._set_aside({**record, "reason": reason})
 
     def check(self, name: str) -> None:
-        """Refuse logs that hold no rows, or too many bad records.
+        """Raise an error if the logs have no usable row, or too many bad records.
 
         Parameters
         ----------
@@ -156,17 +156,17 @@ class LogAccount:
         ------
         LogError
         """
-        counts = counted(self.quarantined)
+        counts = counts_text(self.quarantined)
         if not self.usable:
-            why = counts or counted(self.passed_over) or "the file is empty"
+            why = counts or counts_text(self.passed_over) or "the file is empty"
             raise LogError(
-                f"{name} has no usable row among its {self.rows} ({why}); see {self.quarantine}"
+                f"{name}: none of the {self.rows} records is usable ({why}); see {self.quarantine}"
             )
         if self.quarantined.total() > self._max_bad_share * self.rows:
             raise LogError(
-                f"{self.quarantined.total()} of the {self.rows} records of {name} are bad, a "
-                f"larger share than max_bad_share {self._max_bad_share} ({counts}); see "
-                f"{self.quarantine}, mend them or raise it"
+                f"{name}: {self.quarantined.total()} of {self.rows} records are bad ({counts}), a "
+                f"larger share than max_bad_share {self._max_bad_share}; see {self.quarantine}, "
+                "then fix the records or raise max_bad_share"
             )
 
     def _set_aside(self, record: Mapping[str, object]) -> None:
@@ -180,11 +180,23 @@ class LogAccount:
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-class _Pending(Generic[Row]):
-    """Rows that wait until there are enough of them for a batch."""
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return counts as text for people, the largest first.
 
-    def __init__(self, name: str, tabled: "Callable[[list[Row]], pa.Table]") -> None:
-        self._name, self._tabled = name, tabled
+    Examples
+    --------
+    >>> counts_text({"not JSON": 1, "query empty": 3})
+    'query empty: 3, not JSON: 1'
+    """
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name}: {count}" for name, count in ranked)
+
+
+class _Pending(Generic[Row]):
+    """Rows that wait until there are enough for a batch."""
+
+    def __init__(self, name: str, to_table: "Callable[[list[Row]], pa.Table]") -> None:
+        self._name, self._to_table = name, to_table
         self._rows: list[Row] = []
         self._lines: list[int] = []
         self._raws: list[str] = []
@@ -202,7 +214,7 @@ class _Pending(Generic[Row]):
         import pyarrow as pa
 
         if self._rows:
-            table = self._tabled(self._rows)
+            table = self._to_table(self._rows)
             files = pa.repeat(self._name, len(self._rows))
             table = table.append_column("file", files)
             table = table.append_column("line", pa.array(self._lines, pa.int64()))
@@ -212,14 +224,14 @@ class _Pending(Generic[Row]):
 
 
 class _SeenColumns:
-    """Which mapped columns the records had, whatever their values."""
+    """The mapped columns that any record has, with a value or null."""
 
     def __init__(self, columns: ColumnMap) -> None:
         self._columns = columns
         self._seen: set[str] = set()
         self._known: dict[str, None] = {}
 
-    def take(self, fields: Mapping[str, object]) -> None:
+    def add(self, fields: Mapping[str, object]) -> None:
         if len(self._seen) < len(self._columns.paths):
             self._seen |= self._columns.present(fields)
         if len(self._known) < _SHOWN_COLUMNS:
@@ -230,7 +242,7 @@ class _SeenColumns:
         if unknown and self._known:
             shown = [*self._known][:_SHOWN_COLUMNS] + ["..."] * (len(self._known) > _SHOWN_COLUMNS)
             raise UsageError(
-                f"no record of {path} has the mapped column {', '.join(unknown)}; "
+                f"{path}: no record has the mapped column {', '.join(unknown)}; "
                 f"its columns: {', '.join(shown)}"
             )
 
@@ -252,5 +264,5 @@ def _kind(reason: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Escape lone surrogates, which no file takes."""
+    """Escape lone surrogates, which no file can store."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,8 @@
-"""What stays in memory of every example while a log streams by: a few bytes each."""
+"""What stays in memory of every example while a log streams by: a few bytes each.
+
+Groups, splits and the summary of a log follow from these numbers, so a log larger than the memory
+can be prepared: the queries themselves are staged on disk.
+"""
 
 import math
 from array import array
@@ -9,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.ingest.labelled_log import ExampleBatch
-from querytier.data.ingest.strata import Strata
+from querytier.data.label_rules import cheap_fails_frontier_succeeds
 from querytier.data.splits import (
     FEWEST_ROWS_TO_CERTIFY,
     SplitShares,
@@ -19,33 +23,70 @@ from querytier.data.splits import (
 )
 from querytier.errors import LogError
 
-__all__ = ["Ledger"]
+__all__ = ["OutcomeCounts", "RunningCounts"]
 
 Floats = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
 Splits = NDArray[np.object_]
 
+_OUTCOMES = ("cheap_ok", "frontier_ok", "needs_frontier", "both_fail", "cheap_wins")
 
-class Ledger:
-    """The few numbers of every example that groups, splits and counts follow from.
+
+class OutcomeCounts:
+    """Numbers of scored records by outcome: which answers succeed, whether both fail.
+
+    Examples
+    --------
+    >>> counts = OutcomeCounts()
+    >>> for cheap, frontier in [(1, 1), (0, 1), (0, 0), (1, 0)]:
+    ...     counts.add(cheap, frontier, ok_threshold=0.5)
+    >>> counts.shares()["both_fail"]
+    0.25
+    """
+
+    def __init__(self) -> None:
+        self._counts = Counter(dict.fromkeys(_OUTCOMES, 0))
+        self._scored = 0
+
+    def add(self, cheap_score: float, frontier_score: float, ok_threshold: float) -> None:
+        """Count one record with both scores; a score of at least `ok_threshold` is a success."""
+        cheap_ok, frontier_ok = cheap_score >= ok_threshold, frontier_score >= ok_threshold
+        needs = cheap_fails_frontier_succeeds(cheap_score, frontier_score, ok_threshold)
+        self._scored += 1
+        self._counts["cheap_ok"] += cheap_ok
+        self._counts["frontier_ok"] += frontier_ok
+        self._counts["needs_frontier"] += int(needs)
+        self._counts["both_fail"] += not (cheap_ok or frontier_ok)
+        self._counts["cheap_wins"] += cheap_ok and not frontier_ok
+
+    def shares(self) -> dict[str, float]:
+        """Return each count as a share of the scored records; empty if there are none."""
+        if not self._scored:
+            return {}
+        return {name: count / self._scored for name, count in self._counts.items()}
+
+
+class RunningCounts:
+    """The numbers of every example from which groups, splits and counts follow.
 
     Attributes
     ----------
     positive, negative : int
         Labelled examples that need the frontier model, and that do not; 1/2 is neither.
     label_sources, unlabelled : Counter
-        Examples by source of their label, and those without one by reason.
+        Labelled examples by source of the label, and unlabelled ones by reason.
     answered, policies : Counter
-        One-sided examples by tier, and by version of the policy that chose.
+        One-sided examples by the tier that answered, and by version of the policy that chose it.
     outcomes_known, propensities_known : int
         One-sided examples with an outcome or feedback, and with a propensity.
     """
 
     def __init__(self) -> None:
+        # Arrays of the standard library grow in place, at eight bytes or fewer an entry.
         self._names, self._views = array("Q"), array("Q")
         self._times, self._labels = array("d"), array("f")
         self._planned = array("b")
-        self._strata = Strata()
+        self._outcomes = OutcomeCounts()
         self._truncated = 0
         self.positive, self.negative = 0, 0
         self.label_sources: Counter[str] = Counter()
@@ -55,7 +96,7 @@ class Ledger:
         self.outcomes_known, self.propensities_known = 0, 0
 
     def add(self, batch: ExampleBatch) -> None:
-        """Note examples."""
+        """Count a batch of examples."""
         examples = batch.examples
         self._names.frombytes(batch.groups.tobytes())
         self._views.frombytes(batch.views.tobytes())
@@ -74,7 +115,7 @@ class Ledger:
         both = ~np.isnan(cheap + frontier)
         columns = (column[both].tolist() for column in (cheap, frontier, ok_threshold))
         for scores in zip(*columns, strict=True):
-            self._strata.add(*scores)
+            self._outcomes.add(*scores)
 
     def _add_one_sided(self, batch: ExampleBatch) -> None:
         examples = batch.examples
@@ -89,18 +130,13 @@ class Ledger:
 
     @property
     def labels(self) -> NDArray[np.float32]:
-        """The label of every example, NaN where it has none, shape (n,)."""
+        """The label of every example, NaN if it has none, shape (n,)."""
         return np.frombuffer(self._labels, np.float32)
 
-    @property
-    def labelled(self) -> int:
-        """How many examples have a label."""
-        return self.label_sources.total()
-
     def groups(self, links: NDArray[np.intp] | None = None) -> Hashes:
-        """Return the group of every example; linked ones share it.
+        """Return the group of every example, shape (n,); linked examples share it.
 
-        To be called once: it gives up the hashes, of which long logs have many.
+        Call it once: it gives up the hashes, of which long logs have many.
         """
         names, views = np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
         self._names, self._views = array("Q"), array("Q")
@@ -109,38 +145,39 @@ class Ledger:
     def splits(
         self, groups: Hashes, shares: SplitShares, seed: int, *, temporal: bool = False
     ) -> Splits:
-        """Return the split of every example.
+        """Return the split of every example, shape (n,).
 
-        Below `FEWEST_ROWS_TO_CERTIFY` labelled rows the calibration and certification splits fall
-        to training: such logs are calibrated by cross-fitting, and cannot certify anything.
+        With fewer than `FEWEST_ROWS_TO_CERTIFY` labelled rows, the calibration and certification
+        splits fall to training: such logs are calibrated by cross-fitting and certify nothing.
 
-        Examples whose group has a planned one train, and count for no other's split.
+        A group with an example that a plan selected trains, and does not count for the shares of
+        the other splits.
 
         Raises
         ------
         LogError
-            If `temporal` is asked of examples without a time.
+            If `temporal` splits are asked for, and an example has no time.
         """
-        dealt = ~self.planned_groups(groups)
-        if (~np.isnan(self.labels[dealt])).sum() < FEWEST_ROWS_TO_CERTIFY:
+        by_chance = ~self.planned_groups(groups)
+        if (~np.isnan(self.labels[by_chance])).sum() < FEWEST_ROWS_TO_CERTIFY:
             shares = {"test": shares["test"]}
         splits = np.full(len(groups), "train", dtype=object)
+        groups, labels = groups[by_chance], self.labels[by_chance]
         if not temporal:
-            splits[dealt] = splits_of(groups[dealt], shares, seed, self.labels[dealt])
+            splits[by_chance] = splits_of(groups, shares, seed, labels)
             return splits
         times = np.frombuffer(self._times)
         missing = int(np.isnan(times).sum())
         if missing:
             raise LogError(
-                f"{missing} of the {len(self)} examples have no time, and temporal splits need it: "
-                "map time=COLUMN, leave those records out, or set prepare.temporal: false"
+                f"{missing} of the {len(self)} examples have no time, which temporal splits need: "
+                "map time=COLUMN, remove those records, or set prepare.temporal: false"
             )
-        labels = self.labels[dealt]
-        splits[dealt] = temporal_splits(groups[dealt], times[dealt], shares, seed, labels)
+        splits[by_chance] = temporal_splits(groups, times[by_chance], shares, seed, labels)
         return splits
 
     def planned_groups(self, groups: Hashes) -> NDArray[np.bool_]:
-        """Tell which examples share a group with one that was planned, shape (n,)."""
+        """Return which examples share a group with one that a plan selected, shape (n,)."""
         planned = np.frombuffer(self._planned, np.bool_)
         return np.isin(groups, groups[planned])
 
@@ -148,12 +185,12 @@ class Ledger:
         """Return the shares of `DataSummary`."""
         labelled = self.labels[~np.isnan(self.labels)]
         return {
-            **self._strata.shares(),
+            **self._outcomes.shares(),
             **({"needs_frontier": float(labelled.mean())} if len(labelled) else {}),
             "truncated": self._truncated / len(self),
         }
 
 
 def _seconds(time: str) -> float:
-    """Return seconds since 1970; NaN where there is no time."""
+    """Return seconds since 1970; NaN without a time."""
     return datetime.fromisoformat(time).timestamp() if time else math.nan

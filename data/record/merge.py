@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.data.leakage import settled
+from querytier.data.leakage import deduplicated
 from querytier.data.record.weight_caps import capped
 
 __all__ = ["MergeCounts", "MergeRule", "Merged", "merge", "with_lasting_ids"]
@@ -167,7 +167,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     threshold = rule.near_duplicate_threshold
     if len(recorded) + len(new) > rule.near_duplicate_rows:
         threshold = None
-    kin = settled(recorded, new, threshold)
+    kin = deduplicated(recorded, new, threshold)
     record = _sorted(Examples.concatenated([recorded, kin.fresh]))
     used, outside = _in_window(record, rule.window_days)
     examples, caps = _weighed(used, rule)

@@ -266,7 +266,12 @@ BAD_RUNS = {
     "few rows": ([0, 1] * 50, (), 1, "has 100 usable rows .* at least 200"),
     "one class": ([0] * 300, (), 1, "one class only: 0 rows need the frontier .* --ok-threshold"),
     "rare class": ([0] * 300 + [1] * 3, (), 1, "too few of one class: 3 rows"),
-    "no usable row": (["?"] * 10, (), 1, "no usable row among its 10 .needs_frontier is not a num"),
+    "no usable row": (
+        ["?"] * 10,
+        (),
+        1,
+        "none of the 10 records is usable .needs_frontier is",
+    ),
 }
 
 

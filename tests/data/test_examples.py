@@ -63,13 +63,23 @@ def test_a_weight_that_is_not_above_zero_makes_no_example(weight):
 def test_examples_come_back_from_parquet_as_they_were(tmp_path):
     rows = [example("eins", group="g", cheap_score=0.25), example("zwei", weight=2, domain="d")]
     examples = Examples.of(rows)
-    pq.write_table(examples.table(), tmp_path / "examples.parquet")
+    examples.write_parquet(tmp_path / "examples.parquet")
     again = Examples.read_parquet(tmp_path / "examples.parquet")
     for field in dataclasses.fields(Examples):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(examples, field.name))
     assert again.fingerprint() == examples.fingerprint()
     assert not again.scored
     assert examples.dataset().features["cheap_score"].dtype == "float64"
+
+
+def test_examples_of_version_0_1_0_are_read(tmp_path):
+    """That version called the split a role; the record of a retrain loop outlives a release."""
+    examples = Examples.of([dataclasses.replace(example("eins"), split="test")])
+    names = ["role" if name == "split" else name for name in examples.table().column_names]
+    pq.write_table(examples.table().rename_columns(names), tmp_path / "record.parquet")
+    again = Examples.read_parquet(tmp_path / "record.parquet")
+    assert again.split.tolist() == ["test"]
+    assert again.fingerprint() == examples.fingerprint()
 
 
 def test_the_views_are_what_the_classifier_reads_of_each_query():

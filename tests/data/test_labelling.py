@@ -78,8 +78,8 @@ def test_a_record_that_no_rule_can_label_is_kept_with_the_reason(values, reason)
         ({"feedback": 4}, r"feedback is none of .*map a rating as outcome.*: 4"),
         ({"propensity": 0}, r"propensity outside \(0, 1\]: 0"),
         ({"propensity": 1.5}, r"propensity outside \(0, 1\]: 1.5"),
-        ({"cheap_grades": "[1"}, "cheap_grades is not a list of numbers"),
-        ({"frontier_grades": [1, "NaN"]}, "frontier_grades is not finite"),
+        ({"cheap_grades": "[1"}, "cheap_grades is not a finite number"),
+        ({"frontier_grades": [1, "NaN"]}, "frontier_grades is not a finite number"),
     ],
 )
 def test_a_value_that_no_log_means_is_a_bad_record(values, message):

@@ -16,7 +16,7 @@ from querytier.classifier.manifest import Certificate
 from querytier.classifier.model.calibrator import Calibrator
 from querytier.data.example import Example
 from querytier.data.examples import Examples
-from querytier.data.held_out import met_before, rows_name
+from querytier.data.leakage import rows_id, seen_in_training
 from querytier.errors import UsageError
 from querytier.eval.gate.comparisons import Contender, Pair
 from querytier.eval.gate.matched_cost import frontier_shares, rates_at_cost
@@ -281,15 +281,15 @@ def rows_named(groups, queries):
 def test_rows_are_met_before_by_group_by_text_view_and_by_their_groups_mates():
     test = rows_named(["a", "b", "c", "c", "d"], ["one", "two ", "three", "four", "five"])
     learned = rows_named(["a", "x", "y"], ["another", "two", "four"])
-    assert met_before(test, learned).tolist() == [True, True, True, True, False]
-    assert not met_before(test, learned.where(np.zeros(3, bool))).any()
+    assert seen_in_training(test, learned).tolist() == [True, True, True, True, False]
+    assert not seen_in_training(test, learned.where(np.zeros(3, bool))).any()
 
 
 def test_rows_have_one_name_in_any_order_and_another_when_groups_are_added():
     rows = rows_named(["a", "b", "b"], ["one", "two", "three"])
-    assert rows_name(rows) == rows_name(rows.where(np.array([2, 1, 0])))
-    assert rows_name(rows) != rows_name(rows_named(["a", "b", "c"], ["one", "two", "three"]))
-    assert re.fullmatch("[0-9a-f]{16}", rows_name(rows))
+    assert rows_id(rows) == rows_id(rows.where(np.array([2, 1, 0])))
+    assert rows_id(rows) != rows_id(rows_named(["a", "b", "c"], ["one", "two", "three"]))
+    assert re.fullmatch("[0-9a-f]{16}", rows_id(rows))
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +376,7 @@ def test_an_evaluation_counts_as_a_use_of_its_test_rows(store):
     assert uses == [1, 2]
     tags = [run_of(store, name).data.tags["test_rows"] for name in ("weak", "strong")]
     test = Examples.read_parquet(store / "weak" / "data" / "examples.parquet").of_split("test")
-    assert tags == [rows_name(test)] * 2
+    assert tags == [rows_id(test)] * 2
 
 
 def test_a_challenger_that_passes_becomes_champion(gate, store):
@@ -463,7 +463,7 @@ def test_rows_that_the_champion_learned_from_are_left_out(store):
     rows = rows_to_judge_on(challenger, champion, 20)
     assert set(rows.examples.id) == set(test.id) - set(learned.id)
     assert rows.counts()["left_out"] == len(learned)
-    assert rows.name == rows_name(test)
+    assert rows.name == rows_id(test)
     with pytest.raises(UsageError, match=r"23 of the 47 test rows .* learned from 24; at least 24"):
         rows_to_judge_on(challenger, champion, 24)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from querytier.cli.log_options import say
-from querytier.data.ingest.data_summary import counted
+from querytier.data.ingest.log_batches import counts_text
 from querytier.eval.off_policy.page import (
     PolicyCells,
     PolicyRow,
@@ -82,8 +82,8 @@ def _say_what_is_missing(record: Mapping[str, Any]) -> None:
     }
     found = {name: count for name, count in missing.items() if count}
     if found:
-        say(f"of {n['rows']} rows left out: {counted(found)}")
+        say(f"of {n['rows']} rows left out: {counts_text(found)}")
     if n["quarantined"]:
-        say(f"in quarantine.jsonl: {counted(record['quarantined'])}")
+        say(f"in quarantine.jsonl: {counts_text(record['quarantined'])}")
     if n["outcome_from_feedback"]:
         say(f"outcomes that are feedback: {n['outcome_from_feedback']}")

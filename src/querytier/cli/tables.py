@@ -5,8 +5,9 @@ from typing import Any
 
 from querytier.cli.log_options import say
 from querytier.data.formats.recognise import Format
-from querytier.data.ingest.data_summary import FEWEST_ROWS, DataSummary, OneSided, counted
+from querytier.data.ingest.data_summary import FEWEST_ROWS, DataSummary, OneSided
 from querytier.data.ingest.inspecting import Inspection
+from querytier.data.ingest.log_batches import counts_text
 from querytier.eval.rankings import KEYWORD_THRESHOLD, keyword_score, keyword_tier
 from querytier.eval.report.table import COLUMNS, columns_with_values, table_cells
 from querytier.serve import Router
@@ -45,7 +46,7 @@ def _one_sided(answered: OneSided) -> list[str]:
     if not count:
         return []
     lines = [
-        f"one-sided: {counted(answered.tiers)}; outcomes known of {answered.outcomes}",
+        f"one-sided: {counts_text(answered.tiers)}; outcomes known of {answered.outcomes}",
         _titled("policies", answered.policies),
     ]
     if answered.propensities < count:
@@ -66,7 +67,7 @@ def _titled_shares(title: str, shares: Mapping[str, float]) -> str:
 
 
 def _titled(title: str, counts: Mapping[str, int]) -> str:
-    return f"{title}: {counted(counts)}" if counts else ""
+    return f"{title}: {counts_text(counts)}" if counts else ""
 
 
 def print_table(metrics: Mapping[str, Any]) -> None:
@@ -150,7 +151,7 @@ def print_inspection(inspection: Inspection, logs: str, options: str) -> None:
     answered = sum(inspection.tiers.values())
     if answered:
         console.print(
-            f"one-sided: {counted(inspection.tiers)}; propensities known of "
+            f"one-sided: {counts_text(inspection.tiers)}; propensities known of "
             f"{inspection.propensities:,} of {answered:,} (off-policy evaluation needs them)",
             markup=False,
         )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from querytier.classifier.artifact import MANIFEST
 from querytier.classifier.manifest import Manifest
 from querytier.data.examples import Examples
-from querytier.data.held_out import met_before, rows_name
 from querytier.data.ingest.preparing import SUMMARY, read_prepared
+from querytier.data.leakage import rows_id, seen_in_training
 from querytier.data.splits import SPLITS
 from querytier.errors import UsageError
 from querytier.pipeline.scoring import data_fingerprint, load_to_judge, load_trained_on
@@ -184,12 +184,12 @@ def rows_to_judge_on(challenger: Challenger, champion: Champion | None, fewest: 
     UsageError
         If fewer than `fewest` rows are left for a comparison.
     """
-    test, name = challenger.test, rows_name(challenger.test)
+    test, name = challenger.test, rows_id(challenger.test)
     if champion is None:
         return JudgedRows(test, 0, name)
     met = np.zeros(len(test), dtype=np.bool_)
     if champion.learned is not None:
-        met = met_before(test, champion.learned)
+        met = seen_in_training(test, champion.learned)
     left_out, left = int(met.sum()), int((~met).sum())
     if left < fewest:
         raise UsageError(

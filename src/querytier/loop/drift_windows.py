@@ -140,7 +140,7 @@ def logged_window(
         # log with feedback alarmed against a run without any, before anything had shifted.
         automatic = automatic.behind(set(reference.label_source.tolist()))
     reading = Reading(
-        rules or automatic, section.max_bad_share, section.redaction, labels_asked=False
+        rules or automatic, section.max_bad_share, section.redaction, needs_labels=False
     )
     examples, data = read_all(sources, reading, quarantine)
     return span.of_window(examples, data.source)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from querytier.data.examples import Examples
-from querytier.data.held_out import met_before
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import EXAMPLES, SUMMARY, read_unsplit
 from querytier.data.ingest.sources import LogSource
-from querytier.data.splits import SPLITS, splits_of
+from querytier.data.leakage import seen_in_training
+from querytier.data.splits import splits_of
 from querytier.errors import LogError
 from querytier.files import atomic_folder
 from querytier.pipeline.param_sections import RecalibrateParams
@@ -65,7 +65,7 @@ def prepare_new_pair(
     learned = _learned(run)
     met = np.zeros(len(examples), dtype=np.bool_)
     if learned is not None:
-        met = met_before(examples, learned)
+        met = seen_in_training(examples, learned)
     fresh = examples.where(~met)
     if len(fresh) < FEWEST_LABELS:
         raise LogError(
@@ -77,11 +77,11 @@ def prepare_new_pair(
     groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
     splits = splits_of(groups, {"certification": share}, seed, fresh.needs_frontier)
     fresh = replace(fresh, split=np.where(splits == "train", "calibration", splits).astype(object))
-    data = _summary(data, fresh)
+    data = replace(DataSummary.of(fresh, data), unlabelled=data.unlabelled)
     with atomic_folder(out / "data") as folder:
-        _write_parquet(fresh, folder / EXAMPLES)
+        fresh.write_parquet(folder / EXAMPLES)
         if learned is not None:
-            _write_parquet(learned, folder / LEARNED)
+            learned.write_parquet(folder / LEARNED)
         data.write(folder / SUMMARY)
     return NewPair(fresh, data, int(met.sum()))
 
@@ -94,27 +94,3 @@ def _learned(run: Path) -> Examples | None:
     if examples.is_file() and (run / "train").is_dir():
         return Examples.read_parquet(examples).of_split("train")
     return None
-
-
-def _write_parquet(examples: Examples, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    pq.write_table(examples.table(), path)
-
-
-def _summary(data: DataSummary, examples: Examples) -> DataSummary:
-    labels = {split: examples.of_split(split).needs_frontier for split in SPLITS}
-    needy = examples.needs_frontier
-    return replace(
-        data,
-        usable=len(examples),
-        positive=int((needy > 0.5).sum()),
-        negative=int((needy < 0.5).sum()),
-        groups=len(np.unique(examples.group.astype(str))),
-        splits={split: len(found) for split, found in labels.items()},
-        needs_frontier={
-            split: float(found.mean()) for split, found in labels.items() if len(found)
-        },
-        shares={**data.shares, "needs_frontier": float(needy.mean())},
-        fingerprint=examples.fingerprint(),
-    )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.data.held_out import met_before, rows_name
+from querytier.data.leakage import rows_id, seen_in_training
 from querytier.eval.gate.absolute import Gate, taken_back
 from querytier.eval.gate.comparisons import Contender
 from querytier.eval.gate.non_inferiority import Margins, compare
@@ -66,9 +66,9 @@ def judge(round_: Round, champion_round: Round, params: Params, tracker: Tracker
     champion = load_champion(champion_round.folder, challenger)
     test = challenger.test
     learned = champion.learned
-    met = np.zeros(len(test), np.bool_) if learned is None else met_before(test, learned)
+    met = np.zeros(len(test), np.bool_) if learned is None else seen_in_training(test, learned)
     with tracker.start("retrain gate", params.gate.model_dump()):
-        tracker.set_tags({"test_rows": rows_name(test)})
+        tracker.set_tags({"test_rows": rows_id(test)})
         bout = _bout(test.where(~met), champion, challenger, params.gate)
         old = np.isin(bout.examples.id.astype(str), record_of(champion_round).id.astype(str))
         again = tracker.registry().was_rolled_back(round_.model_version)
@@ -76,7 +76,7 @@ def judge(round_: Round, champion_round: Round, params: Params, tracker: Tracker
         frozen = _part(bout.where(old), params.gate, params.retrain.frozen_margin)
         passed = bool(fresh["passed"] and frozen["passed"])
         tracker.set_tags({"gate": "passed" if passed else "failed"})
-        uses = tracker.count_runs("test_rows", rows_name(test))
+        uses = tracker.count_runs("test_rows", rows_id(test))
     record = {"passed": passed, "reason": _reason(fresh, frozen), "met_before": int(met.sum())}
     parts = {"fresh": fresh, "frozen": frozen, "test_uses": uses}
     write_json(round_.folder / GATE, {**record, **parts})

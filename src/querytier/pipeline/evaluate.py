@@ -7,8 +7,8 @@ import numpy as np
 
 from querytier.classifier.artifact import MANIFEST, MODEL, file_sha256
 from querytier.classifier.manifest import Manifest
-from querytier.data.held_out import rows_name
 from querytier.data.ingest.preparing import read_prepared
+from querytier.data.leakage import rows_id
 from querytier.eval.gate.absolute import absolute_gate, taken_back
 from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
@@ -54,7 +54,7 @@ def evaluate_stage(
         router = load_to_judge(out / "model")
         manifest = router.classifier.manifest
         known, held_out = examples.of_split("train", "calibration"), examples.of_split("test")
-        test_rows = rows_name(held_out)
+        test_rows = rows_id(held_out)
         # Tagged before it is counted: this evaluation is a use of the test rows, even if it fails.
         tracker.set_tags({"test_rows": test_rows})
         train = Labelled(known, {fitted.recipe.encoder: np.load(out / "train" / EMBEDDINGS)})

@@ -230,7 +230,7 @@ def score_logs(
         tqdm(desc="decide", unit="query", disable=None) as bar,
     ):
         for batch in (engine or LocalEngine()).batches(_decision_batches, logs):
-            if account.take(batch):
+            if account.add(batch):
                 write(batch.select(_COLUMNS))
                 tiers.update(batch.column("tier").to_pylist())
                 reasons.update(batch.column("reason").to_pylist())

@@ -198,7 +198,7 @@ def test_decisions_without_a_text_are_passed_over_and_their_outcomes_are_not_unk
         log.append_outcome(log.append(CHEAP, "Hi"), outcome=1)
     made = source(tmp_path)
     assert made.recognised() is Format.QUERYTIER
-    with pytest.raises(LogError, match=r"no usable row among its 0 \(query kept as a hash only: 1"):
+    with pytest.raises(LogError, match=r"none of the 0 records is usable \(query kept as a hash"):
         examples_in(made, quarantine=tmp_path / "bad.jsonl")
     with DecisionLog(tmp_path) as log:
         log.append(replace(CHEAP, reason="fallback:empty"), " \u200b")

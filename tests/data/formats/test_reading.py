@@ -165,8 +165,8 @@ def test_a_gzip_cut_short_is_an_error_that_says_so(tmp_path):
     [
         ("log.xlsx", b"", UsageError, "names no known log format"),
         ("log.parquet", b"not parquet", LogError, "not a readable Parquet file"),
-        ("log.jsonl", b"", LogError, "no usable row among its 0 .the file is empty"),
-        ("log.jsonl", b"{\n[\n", LogError, "no usable row among its 2 .not JSON: 2"),
+        ("log.jsonl", b"", LogError, "none of the 0 records is usable .the file is empty"),
+        ("log.jsonl", b"{\n[\n", LogError, "none of the 2 records is usable .not JSON: 2"),
         ("log.jsonl", b'{"prompt": "a"}\n', UsageError, "column query=q, .*its columns: prompt"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_missing_file_is_a_usage_error(tmp_path):
 def test_too_large_a_share_of_bad_records_stops_with_the_counts(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text('{"query": "a", "needs_frontier": 1}\n' * 3 + "{\n" * 2)
-    with pytest.raises(LogError, match=r"2 of the 5 records.*max_bad_share 0.3 \(not JSON: 2\)"):
+    with pytest.raises(LogError, match=r"2 of 5 records .* \(not JSON: 2\).*max_bad_share 0.3"):
         read_examples(log, max_bad_share=0.3)
 
 

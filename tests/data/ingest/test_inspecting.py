@@ -35,7 +35,7 @@ MAP = "query=q,cheap_score=s.small,frontier_score=s.large"
 def test_fields_rules_and_shares_are_counted(log):
     found = inspect_log(LogSource(log, paths=parse_paths(MAP)), LabelRules())
     assert found.rows == 7
-    assert found.bad == {"not JSON": 1, "cheap_score is not a number": 1}
+    assert found.bad == {"not JSON": 1, "cheap_score is not a finite number": 1}
     assert {count.field: count.present for count in found.fields} == {
         "query": 6,
         "cheap_score": 5,
