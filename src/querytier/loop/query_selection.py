@@ -131,7 +131,7 @@ def select_from_logs(
         raise UsageError(f"--budget {budget:g}: give dollars above 0")
     section, router = params.select_queries, load_to_judge(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
-    reading = Reading(max_bad_share=params.prepare.max_bad_share, labels_asked=False)
+    reading = Reading(max_bad_share=params.prepare.max_bad_share, needs_labels=False)
     read, _ = read_all(sources, reading, out.with_name(f"{out.name}.quarantine.jsonl"))
     labelled = Examples.concatenated([*_labelled_before(artifact), read.where(read.labelled)])
     unlabelled = _sampled(read.where(~read.labelled), section.most_queries, section.seed)
