@@ -1,4 +1,4 @@
-"""The artifact: one directory, loaded only when every byte is what it was at export."""
+"""The artifact: one folder, loaded only if every byte is as it was at export."""
 
 import hashlib
 from pathlib import Path
@@ -23,22 +23,23 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
+# A manifest has some kilobytes. What is named so and is larger is not one, and is not read whole.
 _MOST_MANIFEST_BYTES = 1 << 20
 
 
 def artifact_files(reads: str) -> tuple[str, ...]:
-    """Return the files beside the manifest of a graph that reads "token_ids" or "text"."""
+    """Return the files of an artifact besides its manifest, if its graph reads `reads`."""
     return (MODEL, *([TOKENIZER] if reads == "token_ids" else []), GOLDEN, CARD)
 
 
 def verified_manifest(folder: Path) -> Manifest:
-    """Return the manifest of an artifact of which every file is as it was exported.
+    """Return the manifest of an artifact after checking every file against it.
 
     Raises
     ------
     ArtifactError
-        If the folder is no artifact, a file is missing or changed, or the graph is more than
-        `querytier.classifier.graph_file` allow.
+        If the folder is not an artifact, a file is missing or was changed, or the graph contains
+        what `querytier.classifier.graph_file.check_graph` refuses.
     """
     try:
         with (folder / MANIFEST).open("rb") as file:
@@ -62,13 +63,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_file(folder: Path, name: str, stated: str | None) -> None:
+def _check_file(folder: Path, name: str, expected: str | None) -> None:
     path = folder / name
     if not path.is_file():
         raise ArtifactError(f"{folder} lacks {name}; copy the artifact again from its source")
-    found = file_sha256(path)
-    if found != stated:
+    actual = file_sha256(path)
+    if actual != expected:
         raise ArtifactError(
-            f"{path} has sha256 {found[:12]}..., its manifest says {str(stated)[:12]}...: it was "
-            "changed or damaged after the export; copy the artifact again from its source"
+            f"{path} has sha256 {actual[:12]}..., its manifest says {str(expected)[:12]}...: it "
+            "was changed or damaged after the export; copy the artifact again from its source"
         )

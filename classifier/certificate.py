@@ -1,4 +1,4 @@
-"""Whether a certificate speaks of the artifact that it came with, and until when."""
+"""Whether a certificate is about the artifact it came with, for which domains, and until when."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from querytier.classifier.artifact import MODEL
-from querytier.classifier.graph_metadata import graph_sha256, read_metadata
+from querytier.classifier.graph_file import graph_sha256, read_metadata
 from querytier.classifier.manifest import Certificate, Manifest
 
 __all__ = [
@@ -24,18 +24,19 @@ CERTIFICATE_KEY = "querytier.certificate"
 
 
 def certified_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Return the hashes of all that a promise depends on.
+    """Return the hashes of everything that the certificate depends on.
 
     Parameters
     ----------
     folder : Path
-        Of the artifact.
+        The artifact.
     manifest : Manifest
 
     Returns
     -------
     dict of str to str
-        `data`, the fingerprint; `label_rule`, `view` and `graph` (without its metadata), sha256.
+        `data` is the fingerprint of the data; `label_rule`, `view` and `graph` (without its
+        metadata) are sha256.
     """
     rule = json.dumps(manifest.label_rule, sort_keys=True)
     return {
@@ -47,14 +48,14 @@ def certified_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def certificate_text(certificate: Certificate) -> str:
-    """Return the certificate as the graph's metadata has it: JSON, keys in order."""
+    """Return the certificate as it is written into the graph's metadata: JSON, sorted keys."""
     return json.dumps(asdict(certificate), sort_keys=True)
 
 
 def mismatch(folder: Path, manifest: Manifest) -> str | None:
-    """Return why a granted certificate does not speak of its artifact; None where it does.
+    """Return why a granted certificate is not about this artifact; None if it is.
 
-    A refused one promises nothing, and one of before hashes were written is taken at its word.
+    A refused certificate promises nothing; one from before hashes were recorded is accepted as is.
 
     Parameters
     ----------
@@ -62,24 +63,24 @@ def mismatch(folder: Path, manifest: Manifest) -> str | None:
     manifest : Manifest
     """
     certificate = manifest.certificate
-    stated = certificate.details.get("hashes")
-    if certificate.status != "granted" or stated is None:
+    expected = certificate.details.get("hashes")
+    if certificate.status != "granted" or expected is None:
         return None
-    found = certified_hashes(folder, manifest)
-    other = [name for name, value in found.items() if stated.get(name) != value]
+    actual = certified_hashes(folder, manifest)
+    changed = [name for name, value in actual.items() if expected.get(name) != value]
     if certificate.details.get("threshold") != manifest.threshold:
-        other.append("threshold")
+        changed.append("threshold")
+    # The graph may be served by another runtime, without the manifest: both carry the certificate,
+    # and must carry the same one.
     if read_metadata(folder / MODEL).get(CERTIFICATE_KEY) != certificate_text(certificate):
-        other.append("certificate in the graph's metadata")
-    if not other:
-        return None
-    return f"it was granted for another {', '.join(other)}"
+        changed.append("certificate in the graph's metadata")
+    return f"it was granted for another {', '.join(changed)}" if changed else None
 
 
 def expiry(certificate: Certificate) -> float:
-    """Return when a certificate lapses, in seconds since 1970; infinity for one that never does.
+    """Return when a certificate expires, in seconds since 1970; infinity if it never does.
 
-    A refused one promises nothing that could lapse.
+    A refused certificate promises nothing that could expire.
 
     Examples
     --------
@@ -92,11 +93,12 @@ def expiry(certificate: Certificate) -> float:
     try:
         return datetime.fromisoformat(str(expires)).replace(tzinfo=UTC).timestamp()
     except ValueError:
+        # A date that cannot be read must not make a promise eternal.
         return -math.inf
 
 
 def covered_domains(certificate: Certificate) -> frozenset[str] | None:
-    """Return the domains that a granted certificate covers; None where it names none."""
+    """Return the domains that a granted certificate covers; None if it covers all traffic."""
     slices = list(certificate.details.get("slices") or ())
     if certificate.status != "granted" or not slices:
         return None

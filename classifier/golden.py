@@ -1,12 +1,13 @@
-"""Golden vectors: queries with which an artifact, or a port to another language, proves itself.
+"""Golden vectors: queries and their scores, to check an artifact or a port to another language.
 
-They are written for this purpose. No text of a user's log goes into an artifact.
+The queries are written for this purpose: an artifact contains no text of a user's log.
 """
 
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
+from querytier.parallel import map_threads
 
 __all__ = ["Replay", "golden_queries", "replay_golden", "write_golden"]
 
@@ -79,31 +81,31 @@ def golden_queries() -> Iterator[str]:
 
 
 def write_golden(classifier: Classifier, path: Path) -> None:
-    """Write `golden.jsonl`, one vector a line.
+    """Write `golden.jsonl`, one vector per line.
 
     Parameters
     ----------
     classifier : Classifier
     path : Path
-        Gets objects with `query`, `view`, `token_ids`, `p_frontier`, `decision_score` and `tier`; of
-        a query that is empty to the classifier, the last four are `[]`, null twice and the fallback
+        Each line is an object with `query`, `view`, `token_ids`, `p_frontier`, `decision_score` and
+        `tier`. For a query whose view is empty, the last four are `[]`, null, null and the fallback
         tier.
     """
-    lines = (json.dumps(_vector(classifier, query)) for query in golden_queries())
-    path.write_text("\n".join(lines) + "\n")
+    vectors = map_threads(partial(_vector, classifier), list(golden_queries()))
+    path.write_text("".join(json.dumps(vector) + "\n" for vector in vectors))
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """How an artifact answered its golden vectors.
+    """How an artifact reproduced its golden vectors.
 
     Attributes
     ----------
     vectors : int
     max_difference : float
-        Of p_frontier and the decision score, from those in the file.
+        Largest difference in p_frontier and decision score from those in the file.
     beyond : int
-        Vectors that differ by more than `Tolerance.difference`.
+        Number of vectors that differ by more than `Tolerance.difference`.
     """
 
     vectors: int
@@ -112,57 +114,58 @@ class Replay:
 
 
 def replay_golden(classifier: Classifier, path: Path) -> Replay:
-    """Ask the golden queries again.
+    """Compute the golden vectors again and compare them with the file.
 
     Views and token ids must be the same, scores within the manifest's tolerance, and tiers the same
-    wherever the score lies further from the threshold than that.
+    unless the score is closer to the threshold than that.
 
     Raises
     ------
     ArtifactError
-        If they are not, with the first query that shows it; or if `path` holds no golden vectors.
+        If they are not, with the first query that shows it; or if `path` has no golden vectors.
     """
     tolerance = classifier.manifest.tolerance
-    vectors = _read_vectors(path)
-    differences = [_difference(classifier, vector) for vector in vectors]
+    golden = _read_vectors(path)
+    differences = map_threads(partial(_difference, classifier), golden)
     if not tolerance.allows(differences):
-        worst = max(range(len(vectors)), key=differences.__getitem__)
+        worst = max(range(len(golden)), key=differences.__getitem__)
         raise ArtifactError(
-            f"{path}: scores lie up to {max(differences):.2g} from the golden ones, more than "
-            f"{tolerance} allows, at {vectors[worst]['query'][:100]!r}; ONNX Runtime or the "
-            "processor compute another thing here: export the artifact on this machine, or with "
+            f"{path}: scores differ from the golden ones by up to {max(differences):.2g}, more "
+            f"than {tolerance} allows, at {golden[worst]['query'][:100]!r}; ONNX Runtime or the "
+            "processor computes something else here: export the artifact on this machine, or with "
             "export.precision fp32"
         )
     beyond = sum(difference > tolerance.difference for difference in differences)
-    return Replay(len(vectors), max(differences), beyond)
+    return Replay(len(golden), max(differences), beyond)
 
 
 def _read_vectors(path: Path) -> list[dict[str, Any]]:
     try:
         vectors = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} holds no golden vectors: {error}") from error
+        raise ArtifactError(f"{path} has no golden vectors: {error}") from error
     if not vectors:
-        raise ArtifactError(f"{path} holds no golden vectors; copy the artifact from its source")
+        raise ArtifactError(f"{path} has no golden vectors; copy the artifact from its source")
     return vectors
 
 
 def _difference(classifier: Classifier, golden: Mapping[str, Any]) -> float:
-    """Return how far an answer's scores lie from a golden vector; 0 where there are none."""
-    found = _vector(classifier, golden["query"])
-    apart = [0.0]
-    if golden["p_frontier"] is not None and found["p_frontier"] is not None:
-        apart = [abs(found[name] - golden[name]) for name in ("p_frontier", "decision_score")]
+    """Return how far the scores of a golden query are from those in the file."""
+    actual = _vector(classifier, golden["query"])
     exact = ["view", "token_ids"]
     if golden["decision_score"] is None or not _near_threshold(classifier, golden):
         exact.append("tier")
     for name in exact:
-        if found[name] != golden[name]:
+        if actual[name] != golden[name]:
             raise ArtifactError(
-                f"the query {golden['query'][:100]!r} has {name} {str(found[name])[:100]!r}, its "
-                f"golden vector {str(golden[name])[:100]!r}: this querytier, or a library under "
-                "it, reads queries in another way than the one that exported the artifact"
+                f"the query {golden['query'][:100]!r} has {name} {str(actual[name])[:100]!r}, but "
+                f"{str(golden[name])[:100]!r} in its golden vector: this querytier, or a library "
+                "that it uses, reads queries differently from the one that exported the artifact"
             )
+    if golden["p_frontier"] is None or actual["p_frontier"] is None:
+        return 0.0
+    apart = [abs(actual[name] - golden[name]) for name in ("p_frontier", "decision_score")]
+    # Python's max() passes over a NaN that does not come first.
     return max(apart) if all(map(math.isfinite, apart)) else math.inf
 
 
@@ -174,20 +177,17 @@ def _near_threshold(classifier: Classifier, golden: Mapping[str, Any]) -> bool:
 
 def _vector(classifier: Classifier, query: str) -> dict[str, Any]:
     manifest, view = classifier.manifest, text_view(query)
-    vector: dict[str, Any] = {"query": query, "view": view}
-    if not view:
-        return {
-            **vector,
-            "token_ids": [],
-            "p_frontier": None,
-            "decision_score": None,
-            "tier": manifest.fallback_tier,
-        }
-    scores = classifier.scores(view)
-    return {
-        **vector,
-        "token_ids": classifier.token_ids(view),
-        "p_frontier": scores.p_frontier,
-        "decision_score": scores.decision_score,
-        "tier": tier_of(scores.decision_score, manifest.threshold),
+    vector: dict[str, Any] = {
+        "query": query,
+        "view": view,
+        "token_ids": [],
+        "p_frontier": None,
+        "decision_score": None,
+        "tier": manifest.fallback_tier,
     }
+    if view:
+        scores = classifier.scores(view)
+        vector["token_ids"] = classifier.token_ids(view)
+        vector["p_frontier"], vector["decision_score"] = scores.p_frontier, scores.decision_score
+        vector["tier"] = tier_of(scores.decision_score, manifest.threshold)
+    return vector

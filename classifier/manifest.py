@@ -28,7 +28,7 @@ Precision = Literal["fp32", "int8", "int8-weights"]
 
 @dataclass(frozen=True, slots=True)
 class TextView:
-    """Which text view the classifier was trained on: its version, and the hash of its outputs."""
+    """The text view that the classifier was trained on: version, and hash of its outputs."""
 
     version: int
     sha256: str
@@ -36,14 +36,14 @@ class TextView:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is promised about the threshold, or why nothing is.
+    """The promise about the threshold, or the reason why there is none.
 
     Attributes
     ----------
     status : {"granted", "refused"}
     reason : str
     details : mapping
-        Risk, alpha, delta, rows, bound and coverage; `hashes` of what the promise was proved for,
+        Risk, alpha, delta, number of rows, bound and coverage; `hashes` of what it was proved for;
         `date` and `expires`, days in UTC.
     """
 
@@ -54,19 +54,18 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far scores may lie apart that stand for one another.
-
-    Trees turn a difference of rounding into a step where a feature lies on a split, and kernels for
-    int8 differ between processors: such texts are few, and their steps small.
+    """How far two computations of the same scores may differ.
 
     Attributes
     ----------
     difference : float
-        What rounding does to a score.
+        The most that rounding changes a score.
     exceptions : float
-        Share of the texts, in [0, 1], that may differ by more; rounded up to whole texts.
+        Share of the texts, in [0, 1], that may differ by more; rounded up to whole texts. If a
+        feature is exactly on a tree's split, rounding becomes a step; kernels for int8 differ
+        between processors.
     largest : float
-        What none may exceed.
+        The limit for these exceptions.
     """
 
     difference: float
@@ -74,7 +73,7 @@ class Tolerance:
     largest: float
 
     def allows(self, differences: Sequence[float]) -> bool:
-        """Return whether differences are within it; a NaN never is.
+        """Return whether differences are within the tolerance; NaN never is.
 
         Examples
         --------
@@ -89,7 +88,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an artifact holds and promises.
+    """What an artifact contains and promises.
 
     Attributes
     ----------
@@ -98,19 +97,19 @@ class Manifest:
     input : {"token_ids", "text"}
         Name of the graph's input; a graph that reads text needs no tokenizer beside it.
     precision : {"fp32", "int8", "int8-weights"}
-        Of the encoder: 32-bit floats, 8-bit integers, or floats times 8-bit weights.
+        The encoder's: 32-bit floats, 8-bit integers, or floats times 8-bit weights.
     tolerance : Tolerance
-        How far another machine's scores of the golden vectors may lie from those in the file.
+        How far another machine's scores of the golden queries may differ from those in the file.
     max_tokens : int
-        Most token ids of one query; beyond, head and tail are kept.
+        Largest number of token ids of one query; of more, the first and last ones are kept.
     decision_score : {"p_frontier", "gain"}
-        Which output is compared with the threshold.
+        The output that is compared with the threshold.
     threshold : float
-        Frontier where the decision score is at least this much.
+        A query goes to the frontier tier if its decision score is at least this.
     fallback_tier : {"frontier", "cheap"}
-        The tier where the classifier cannot answer.
+        The tier of a query that the classifier cannot decide.
     label_rule, encoder, metrics, parity, quantisation, data, code : dict
-        Where the classifier comes from, for people and for lineage.
+        Where the classifier comes from, for people and for lineage. No code acts upon them.
     text_view : TextView
     certificate : Certificate
     created : str
@@ -147,7 +146,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 
 def load_manifest(text: str) -> Manifest:
-    """Read manifest text, of this format version or of an older one.
+    """Read the text of a manifest of this format version or of an older one.
 
     Raises
     ------
@@ -162,9 +161,10 @@ def load_manifest(text: str) -> Manifest:
             f"{', '.join(map(str, _READERS))}; export the artifact again, or install the querytier "
             "that wrote it"
         )
-    stated = content.pop("sha256", None)
+    expected = content.pop("sha256", None)
     signed = {"format_version": version, **content}
-    if stated != _sha256(signed) or text != _json({**signed, "sha256": stated}):
+    # Comparing the text as well catches duplicate keys and white space, which parsing drops.
+    if expected != _sha256(signed) or text != _json({**signed, "sha256": expected}):
         raise ArtifactError(
             "manifest.json does not match its own sha256: it was changed after the export; "
             "export the artifact again, or copy it again from its source"
@@ -172,21 +172,18 @@ def load_manifest(text: str) -> Manifest:
     return _manifest(_READERS[version](content))
 
 
-def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Return what format 2 would have said; all of format 1 was fp32, with or without trees."""
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content as format 2 would have it: in format 1 all encoders were fp32."""
+    # The loosest tolerance that an fp32 graph of that time had, which is the one with trees.
     tolerance = {"difference": 1e-5, "exceptions": 0.01, "largest": 0.01}
     return {**content, "precision": "fp32", "tolerance": tolerance, "quantisation": {}}
 
 
-def _of_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    return content
-
-
 _READERS: Mapping[object, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    1: _of_format_1,
-    2: _of_format_2,
+    1: _from_format_1,
+    2: dict,
 }
-# What code acts upon; the rest is for people.
+# Code branches on these values, so a wrong one must not load; the other fields are for people.
 _ALLOWED = {
     "input": {"token_ids", "text"},
     "decision_score": {"p_frontier", "gain"},
@@ -197,7 +194,9 @@ _ALLOWED = {
 def _manifest(content: dict[str, Any]) -> Manifest:
     wrong = set(content) ^ {field.name for field in fields(Manifest)}
     if wrong:
-        raise ArtifactError(f"manifest.json lacks, or has in excess: {', '.join(sorted(wrong))}")
+        raise ArtifactError(
+            f"manifest.json has missing or unknown fields: {', '.join(sorted(wrong))}"
+        )
     for name, allowed in _ALLOWED.items():
         if content[name] not in allowed:
             raise ArtifactError(
@@ -212,7 +211,7 @@ def _manifest(content: dict[str, Any]) -> Manifest:
         files = {str(name): str(digest) for name, digest in content["files"].items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
-            f"manifest.json holds values of another kind ({error}); export the artifact again"
+            f"manifest.json has a value of the wrong type ({error}); export the artifact again"
         ) from error
     checked = {"threshold": threshold, "max_tokens": max_tokens, "files": files, **made}
     return Manifest(**{**content, **checked})

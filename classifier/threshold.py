@@ -1,4 +1,4 @@
-"""The inequality between a decision score and the threshold, for one score and for many."""
+"""The inequality between decision score and threshold: written here, and nowhere else."""
 
 from typing import Literal, overload
 
@@ -19,7 +19,7 @@ def goes_to_frontier(
 def goes_to_frontier(
     decision_score: float | NDArray[np.float64], threshold: float
 ) -> bool | NDArray[np.bool_]:
-    """Tell whether a decision score, or each of many, sends its query to the frontier tier."""
+    """Return whether a decision score, or each one of an array, goes to the frontier tier."""
     return decision_score >= threshold
 
 

@@ -1,26 +1,14 @@
-"""An artifact with another threshold, and what is promised about it."""
+"""Write a certificate, and the threshold that it is about, into an artifact."""
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from querytier.classifier.artifact import (
-    CARD,
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    artifact_files,
-    file_sha256,
-)
-from querytier.classifier.certificate import (
-    CERTIFICATE_KEY,
-    certificate_text,
-    certified_hashes,
-)
-from querytier.classifier.export.model_card import model_card
-from querytier.classifier.golden import write_golden
-from querytier.classifier.graph_metadata import write_metadata
-from querytier.classifier.manifest import Certificate, Manifest, dump_manifest
+from querytier.classifier.artifact import MODEL, artifact_files
+from querytier.classifier.certificate import CERTIFICATE_KEY, certificate_text, certified_hashes
+from querytier.classifier.export.sealing import seal
+from querytier.classifier.graph_file import write_metadata
+from querytier.classifier.manifest import Certificate, Manifest
 from querytier.classifier.runtime import Classifier
 from querytier.files import atomic_folder
 
@@ -33,42 +21,38 @@ def write_certificate(
     threshold: float | None = None,
     classifier: Classifier | None = None,
 ) -> Manifest:
-    """Write a certificate into manifest and graph of an artifact; what the graph computes stays.
+    """Write a certificate into manifest and graph of an artifact; the computation stays as it is.
 
-    The certificate gets the hashes of what it depends on and, where it is granted, the threshold.
+    The certificate is completed with the hashes of everything that it depends on and, if it is
+    granted, with the threshold.
 
     Parameters
     ----------
     folder : Path
-        An artifact; it is replaced in one step, or stays as it was.
+        An artifact. It is replaced in one step, or stays as it was.
     certificate : Certificate
     threshold : float, optional
-        The one that the certificate speaks of. Without, the artifact's own stays.
+        The threshold that the certificate is about; by default that of the artifact.
     classifier : Classifier, optional
-        The artifact as it is loaded already; loading takes as long as writing.
+        The artifact, if it is loaded already: loading takes as long as writing.
 
     Raises
     ------
     ArtifactError
-        If the folder is no artifact, or was changed.
+        If the folder is not an artifact, or was changed.
     """
     classifier = classifier or Classifier.load(folder)
-    if threshold is None:
-        threshold = classifier.manifest.threshold
-    hashes = certified_hashes(folder, classifier.manifest)
-    details = {**certificate.details, "hashes": hashes}
+    manifest = classifier.manifest
+    threshold = manifest.threshold if threshold is None else threshold
+    details = {**certificate.details, "hashes": certified_hashes(folder, manifest)}
     if certificate.status == "granted":
         details["threshold"] = threshold
     certificate = replace(certificate, details=details)
-    manifest = replace(classifier.manifest, certificate=certificate, threshold=threshold)
+    manifest = replace(manifest, certificate=certificate, threshold=threshold)
     with atomic_folder(folder) as new:
         for name in artifact_files(manifest.input):
             shutil.copy2(folder / name, new / name)
+        # Model registries copy the graph alone, so it carries its certificate. Metadata does not
+        # change `graph_sha256`, which the certificate states.
         write_metadata(new / MODEL, CERTIFICATE_KEY, certificate_text(certificate))
-        write_golden(replace(classifier, manifest=manifest), new / GOLDEN)
-        (new / CARD).write_text(model_card(manifest), "utf-8")
-        files = {name: file_sha256(new / name) for name in artifact_files(manifest.input)}
-        manifest = replace(manifest, files=files)
-        (new / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
-        Classifier.load(new)
-    return manifest
+        return seal(new, replace(classifier, manifest=manifest))

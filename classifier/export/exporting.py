@@ -1,4 +1,4 @@
-"""Export: from encoder and heads to an artifact, past the gates."""
+"""Export: from fitted features and heads to an artifact, through the gates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,16 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.artifact import (
-    CARD,
-    GOLDEN,
-    MANIFEST,
-    MODEL,
-    TOKENIZER,
-    artifact_files,
-    file_sha256,
-)
-from querytier.classifier.export.model_card import model_card
+from querytier.classifier.artifact import MODEL, TOKENIZER
 from querytier.classifier.export.onnx_graph import OPSET, trace, write_graph
 from querytier.classifier.export.parity import check_parity, check_typicality, tolerance_for
 from querytier.classifier.export.precision import (
@@ -28,15 +19,9 @@ from querytier.classifier.export.precision import (
     choose_precision,
     traced_embeddings,
 )
-from querytier.classifier.golden import replay_golden, write_golden
-from querytier.classifier.graph_metadata import graph_sha256
-from querytier.classifier.manifest import (
-    Certificate,
-    Manifest,
-    TextView,
-    Tolerance,
-    dump_manifest,
-)
+from querytier.classifier.export.sealing import seal
+from querytier.classifier.graph_file import graph_sha256
+from querytier.classifier.manifest import Certificate, Manifest, TextView, Tolerance
 from querytier.classifier.model.features import Features
 from querytier.classifier.model.head import Calibrated
 from querytier.classifier.model.typicality import FEWEST_TYPICAL, Typicality
@@ -48,7 +33,8 @@ from querytier.files import atomic_folder
 
 __all__ = ["Lineage", "TypicalQueries", "export_artifact"]
 
-# Where a processor's floats differ in the last bit, some rounds to another whole number.
+# Processors differ in the last bit of a float, and the quantiser rounds some of these to another
+# whole number; without VNNI or in another kernel that moves a few scores visibly.
 _QUANTISED_TOLERANCE = Tolerance(difference=0.005, exceptions=0.02, largest=0.05)
 
 
@@ -96,7 +82,7 @@ def export_artifact(
     quantising: Quantising | None = None,
     typical: TypicalQueries | None = None,
 ) -> Manifest:
-    """Write an artifact; nothing is left, and what stood there before stays, if a gate fails.
+    """Write an artifact. If a gate fails, nothing is written and a previous artifact stays.
 
     Parameters
     ----------
@@ -107,97 +93,77 @@ def export_artifact(
     views : sequence of str
         Text views for the parity gate.
     tolerance : float
-        Largest difference, in the embedding, p_frontier and the decision score, that the gate lets
-        through, but for what `querytier.classifier.export.parity.tolerance_for` says of trees.
+        Largest difference in embedding, p_frontier and decision score that the parity gate allows;
+        for trees see `querytier.classifier.export.parity.tolerance_for`.
     certificate : Certificate
     lineage : Lineage
     quantising : Quantising, optional
-        Without, the encoder stays as it is. An encoder that cuts words always does: it has nothing
-        to quantise that takes time.
+        By default the encoder stays float32. A static encoder always does: its word vectors have
+        8 bits already, and it has no matrices.
     typical : TypicalQueries, optional
-        Without, the graph cannot tell how typical a query is.
+        By default the graph cannot tell how typical a query is.
 
     Raises
     ------
     ExportError
-        If the graph strays further than the tolerance, or a precision that is required further than
-        its budget.
+        If the graph differs from the fitted classifier by more than the tolerance, or a required
+        precision exceeds its budget.
     """
     encoder = features.encoder
-    cut = cuts_words(encoder.tokenizer_json)
+    reads_text = cuts_words(encoder.tokenizer_json)
     with atomic_folder(folder) as new, TemporaryDirectory(dir=new.parent) as scratch:
         traced = Path(scratch, "traced.onnx")
         trace(features, traced)
-        encoded = choose_precision(traced, features, fitted, None if cut else quantising)
+        encoded = choose_precision(traced, features, fitted, None if reads_text else quantising)
         heads = encoded.calibrated.heads
         typicality = _typicality(encoded.traced, features, typical)
         write_graph(encoded.traced, features, heads, new / MODEL, typicality)
-        if not cut:
+        if not reads_text:
             (new / TOKENIZER).write_text(encoder.tokenizer.json, "utf-8")
-        manifest = _unproved(
-            features,
-            encoded,
-            lineage,
+        manifest = Manifest(
             model_version=graph_sha256(new / MODEL)[:12],
             fallback_tier=fallback_tier,
             certificate=certificate,
             tolerance=_replay_tolerance(encoded, tolerance),
+            **_described(features, encoded, lineage, reads_text=reads_text),
         )
-        tokenizer = None if cut else encoder.tokenizer
+        tokenizer = None if reads_text else encoder.tokenizer
         classifier = Classifier(manifest, tokenizer, open_session(new / MODEL))
         parity = check_parity(classifier, features, heads, views, tolerance)
         if typicality is not None:
             check_typicality(classifier, typicality, views)
-        write_golden(classifier, new / GOLDEN)
-        (new / CARD).write_text(model_card(manifest), "utf-8")
-        files = {name: file_sha256(new / name) for name in artifact_files(manifest.input)}
-        # The worst text may stem from a user's log, which an artifact never carries.
-        numbers = {key: value for key, value in asdict(parity).items() if key != "worst_text"}
-        manifest = replace(manifest, parity=numbers, files=files)
-        (new / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
-        replay_golden(Classifier.load(new), new / GOLDEN)
-    return manifest
+        manifest = replace(manifest, parity=asdict(parity))
+        return seal(new, replace(classifier, manifest=manifest))
 
 
-def _unproved(
-    features: Features,
-    encoded: Encoded,
-    lineage: Lineage,
-    *,
-    model_version: str,
-    fallback_tier: Tier,
-    certificate: Certificate,
-    tolerance: Tolerance,
-) -> Manifest:
-    """Return the manifest of a graph that has met no gate yet, and has no files."""
+def _described(
+    features: Features, encoded: Encoded, lineage: Lineage, *, reads_text: bool
+) -> dict[str, Any]:
+    """Return the fields of the manifest that follow from what was fitted."""
     encoder, heads = features.encoder, encoded.calibrated.heads
+    threshold = encoded.calibrated.threshold
     known = asdict(lineage)
-    # What a certificate that is refused later leaves in force.
-    metrics = {**known.pop("metrics"), "target_threshold": encoded.calibrated.threshold}
-    return Manifest(
-        model_version=model_version,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        input="text" if cuts_words(encoder.tokenizer_json) else "token_ids",
-        precision=encoded.precision,
-        tolerance=tolerance,
-        max_tokens=encoder.max_tokens,
-        text_view=TextView(VIEW_VERSION, view_fingerprint()),
-        decision_score=heads.ranks_by,
-        threshold=encoded.calibrated.threshold,
-        fallback_tier=fallback_tier,
-        certificate=certificate,
-        encoder={
+    # A certificate replaces the threshold. If a later one is refused, this one comes back.
+    known["metrics"] = {**known["metrics"], "target_threshold": threshold}
+    return {
+        **known,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input": "text" if reads_text else "token_ids",
+        "precision": encoded.precision,
+        "max_tokens": encoder.max_tokens,
+        "text_view": TextView(VIEW_VERSION, view_fingerprint()),
+        "decision_score": heads.ranks_by,
+        "threshold": threshold,
+        "encoder": {
             "name": encoder.name,
             "weights_sha256": encoder.weights_sha256,
             "opset": OPSET,
             "blocks": sorted(heads.blocks),
         },
-        parity={},
-        quantisation=encoded.report,
-        files={},
-        metrics=metrics,
-        **known,
-    )
+        "parity": {},
+        "quantisation": encoded.report,
+        "files": {},
+    }
 
 
 def _typicality(
@@ -205,6 +171,7 @@ def _typicality(
 ) -> Typicality | None:
     if typical is None or len(typical.views) < FEWEST_TYPICAL:
         return None
+    # By the graph in its final precision: a distance is compared with those of these queries.
     served = traced_embeddings(traced, features, typical.views)
     return Typicality.fitted_to(typical.training, served)
 

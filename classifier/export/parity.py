@@ -1,4 +1,4 @@
-"""Parity: the graph says what was fitted, or it is not exported."""
+"""Parity: the graph computes what was fitted, or it is not exported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,54 +19,55 @@ __all__ = ["Parity", "check_parity", "check_typicality", "parity_views", "tolera
 
 Floats = NDArray[np.floating]
 
-_ON_A_SPLIT = 0.01
+# scikit-learn puts splits on values that rows share, where rounding decides: 3 of 300 texts
+# differed, by up to 0.0016. Splits are moved midway since, but a text may still hit one.
+_SHARE_ON_A_SPLIT = 0.01
 _LARGEST_STEP = 0.01
-# A typicality is a share of some hundred distances: rounding takes it past a few of them.
-_TYPICALITY_APART = 0.02
+# A typicality is a rank among some hundred distances: rounding moves it past a few of them.
+_TYPICALITY_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far the graph strays from the classifier as it was fitted.
+    """How far the graph differs from the classifier as it was fitted; part of the manifest.
+
+    It names no text: a text may stem from a user's log, of which an artifact contains nothing.
 
     Attributes
     ----------
     texts : int
     max_difference, mean_difference : float
-        Of the sentence embedding, unless it is quantised, and given it of p_frontier and the
-        decision score.
+        Absolute difference in p_frontier and decision score, given the graph's own embedding, and
+        in the embedding, unless it is quantised.
     tolerance : float
-    worst_text : str
-        The view at which they differ most, at most 200 characters of it.
     """
 
     texts: int
     max_difference: float
     mean_difference: float
     tolerance: float
-    worst_text: str
 
 
 def tolerance_for(heads: Heads, difference: float) -> Tolerance:
-    """Return what rounding by at most `difference` can do to the scores of heads.
+    """Return how far rounding by at most `difference` can move the scores of heads.
 
-    Where there are trees, one text in a hundred may differ by up to 0.01, which is what rounding
-    does to a feature on a split.
+    With trees, one text in a hundred may differ by up to 0.01: rounding can put a feature on the
+    other side of a split.
     """
     if heads.smooth:
         return Tolerance(difference, 0.0, difference)
-    return Tolerance(difference, _ON_A_SPLIT, _LARGEST_STEP)
+    return Tolerance(difference, _SHARE_ON_A_SPLIT, _LARGEST_STEP)
 
 
 def parity_views(queries: Sequence[str], count: int) -> list[str]:
-    """Return distinct views for the parity gate: of all golden queries, then of the log's queries.
+    """Return distinct views for the parity gate: of the golden queries, then of the log's.
 
     Parameters
     ----------
     queries : sequence of str
-        Of the training split.
+        Queries of the training split.
     count : int
-        How many views at the most.
+        Largest number of views.
     """
     views = dict.fromkeys(text_view(query) for query in [*golden_queries(), *queries[:count]])
     return [view for view in views if view][:count]
@@ -79,66 +80,60 @@ def check_parity(
     views: Sequence[str],
     tolerance: float,
 ) -> Parity:
-    """Compare the graph, asked row by row as it serves, with what was fitted.
+    """Compare the graph, run on one text at a time as it serves, with what was fitted.
 
-    Its sentence embeddings are compared with the encoder's, and what it makes of them with what the
-    heads make of them: rounding in the encoder can put a feature on the other side of a tree's
-    split, which no tolerance would tell from an error of the heads. Embeddings of a quantised
-    encoder are not compared; `querytier.classifier.export.flips` judges those.
+    Embeddings are compared with the encoder's; scores are compared with those that the heads
+    compute from the graph's own embeddings.
 
     Raises
     ------
     ExportError
-        If they differ by more than the tolerance, with the worst text.
+        If they differ by more than the tolerance; names the text with the largest difference.
     """
     embeddings = np.array([classifier.embedding(view) for view in views])
+    # Not from the encoder's embeddings: rounding there can put a feature on the other side of a
+    # tree's split, which no tolerance could tell from a mistake in the heads.
     read = features.beside(embeddings, views)
-    said = [classifier.scores(view) for view in views]
+    scores = [classifier.scores(view) for view in views]
     references: dict[str, Floats] = {
         "p_frontier": heads.p_frontier(read),
         "decision_score": heads.decision_scores(read),
     }
     served: dict[str, Floats] = {
-        name: np.array([getattr(one, name) for one in said]) for name in references
+        name: np.array([getattr(one, name) for one in scores]) for name in references
     }
+    # Quantised embeddings differ on purpose; the flip budget judges those.
     if classifier.manifest.precision == "fp32":
         encoded = features.encoder.encode(views, progress=False)
         served["sentence_embedding"] = np.abs(embeddings - encoded).max(axis=1)
         references["sentence_embedding"] = np.zeros(len(views))
-    apart = {name: np.abs(served[name] - references[name]) for name in references}
-    differences = np.max(list(apart.values()), axis=0)
-    worst = int(differences.argmax())
-    name = max(apart, key=lambda key: float(apart[key][worst]))
-    parity = Parity(
-        texts=len(views),
-        max_difference=float(differences[worst]),
-        mean_difference=float(differences.mean()),
-        tolerance=tolerance,
-        worst_text=views[worst][:200],
-    )
+    by_output = {name: np.abs(served[name] - references[name]) for name in references}
+    differences = np.max(list(by_output.values()), axis=0)
     if not tolerance_for(heads, tolerance).allows(differences.tolist()):
+        worst = int(differences.argmax())
+        name = max(by_output, key=lambda key: float(by_output[key][worst]))
         raise ExportError(
-            f"the graph strays from the fitted classifier: {name} {served[name][worst]:.8f} "
-            f"against {references[name][worst]:.8f}, more than export.parity_tolerance "
-            f"{tolerance:g} apart, on {parity.worst_text!r}; no artifact was written"
+            f"the graph differs from the fitted classifier: {name} is {served[name][worst]:.8f} "
+            f"instead of {references[name][worst]:.8f}, more than export.parity_tolerance "
+            f"{tolerance:g} apart, on {views[worst][:200]!r}; no artifact was written"
         )
-    return parity
+    return Parity(len(views), float(differences.max()), float(differences.mean()), tolerance)
 
 
 def check_typicality(classifier: Classifier, typicality: Typicality, views: Sequence[str]) -> None:
-    """Compare the graph's typicality of its own embeddings with what was fitted.
+    """Compare the graph's typicality of its own embeddings with the fitted one.
 
     Raises
     ------
     ExportError
-        If they are further apart than rounding takes them, with the worst text.
+        If they differ by more than rounding explains; names the text with the largest difference.
     """
     fitted = typicality.of(np.array([classifier.embedding(view) for view in views]))
     served = np.array([classifier.scores(view, typicality=True).typicality for view in views])
-    apart = np.abs(served - fitted)
-    worst = int(apart.argmax())
-    if not apart[worst] <= _TYPICALITY_APART:
+    differences = np.abs(served - fitted)
+    worst = int(differences.argmax())
+    if not differences[worst] <= _TYPICALITY_TOLERANCE:
         raise ExportError(
-            f"the graph's typicality strays from the fitted one: {served[worst]:.4f} against "
+            f"the graph's typicality differs from the fitted one: {served[worst]:.4f} instead of "
             f"{fitted[worst]:.4f} on {views[worst][:200]!r}; no artifact was written"
         )

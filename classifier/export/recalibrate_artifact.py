@@ -26,7 +26,7 @@ from querytier.classifier.artifact import (
 from querytier.classifier.export.model_card import model_card
 from querytier.classifier.export.parity import Parity
 from querytier.classifier.golden import golden_queries, replay_golden, write_golden
-from querytier.classifier.graph_metadata import graph_sha256
+from querytier.classifier.graph_file import graph_sha256
 from querytier.classifier.manifest import Certificate, Manifest, dump_manifest
 from querytier.classifier.model.calibrator import Calibrator
 from querytier.classifier.model.onnx_nodes import Nodes
@@ -240,5 +240,4 @@ def _check_parity(classifier: Classifier, source: Path, calibrator: Calibrator) 
         max_difference=float(apart[worst]),
         mean_difference=float(apart.mean()),
         tolerance=_ROUNDING,
-        worst_text=views[worst][:200],
     )

@@ -1,4 +1,4 @@
-"""Golden vectors, and artifacts of every format version: what was exported still answers so."""
+"""Golden vectors, and artifacts of every format version: they still give the exported scores."""
 
 import json
 import shutil
@@ -31,14 +31,14 @@ def portable(tmp_path):
 
 
 def exported_again(folder, **changes):
-    """Let the manifest state what the folder holds, as whoever tampers with it would."""
+    """Write the hashes of the folder into the manifest, as a person who tampers with it would."""
     manifest = Classifier.load(folder).manifest if not changes else changes.pop("manifest")
     files = {name: file_sha256(folder / name) for name in manifest.files}
     (folder / "manifest.json").write_text(dump_manifest(replace(manifest, files=files, **changes)))
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_an_artifact_of_every_format_version_loads_and_answers_as_it_did(name, call):
+def test_artifacts_of_every_format_version_load_and_decide_as_before(name, call):
     router = Router.load(ARTIFACTS / name)
     replay = replay_golden(router.classifier, ARTIFACTS / name / "golden.jsonl")
     assert replay.vectors >= 200
@@ -61,11 +61,11 @@ def test_golden_queries_are_of_all_kinds():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("p_frontier", 0.123, r"up to 0\.\d+ from the golden ones"),
-        ("decision_score", float("nan"), "up to inf from the golden ones"),
-        ("view", "another", "has view 'Hi', its golden vector 'another'"),
-        ("token_ids", [7], r"has token_ids '\[.*\]', its golden vector '\[7\]'"),
-        ("tier", "nobody", "has tier '(cheap|frontier)', its golden vector 'nobody'"),
+        ("p_frontier", 0.123, r"from the golden ones by up to 0\.\d+"),
+        ("decision_score", float("nan"), "from the golden ones by up to inf"),
+        ("view", "another", "has view 'Hi', but 'another' in its golden vector"),
+        ("token_ids", [7], r"has token_ids '\[.*\]', but '\[7\]' in its golden vector"),
+        ("tier", "nobody", "has tier '(cheap|frontier)', but 'nobody' in its golden vector"),
     ],
 )
 def test_a_golden_vector_that_is_not_reproduced_is_an_error(portable, name, value, message):
@@ -97,7 +97,7 @@ def test_a_tier_may_differ_only_within_the_tolerance_of_the_threshold(portable):
 def test_a_file_without_golden_vectors_is_refused(portable, content):
     (portable / "golden.jsonl").write_text(content)
     exported_again(portable, manifest=Classifier.load(ARTIFACTS / "format-2").manifest)
-    with pytest.raises(ArtifactError, match="holds no golden vectors"):
+    with pytest.raises(ArtifactError, match="has no golden vectors"):
         replay_golden(Classifier.load(portable), portable / "golden.jsonl")
 
 
@@ -105,12 +105,12 @@ def test_a_file_without_golden_vectors_is_refused(portable, content):
     ("changes", "message"),
     [
         ({"input": "pictures"}, "has input 'pictures', not one of"),
-        ({"threshold": "high"}, "values of another kind"),
-        ({"tolerance": Tolerance("much", 0, 0)}, "values of another kind"),
-        ({"files": ["model.onnx"]}, "values of another kind"),
+        ({"threshold": "high"}, "value of the wrong type"),
+        ({"tolerance": Tolerance("much", 0, 0)}, "value of the wrong type"),
+        ({"files": ["model.onnx"]}, "value of the wrong type"),
     ],
 )
-def test_a_manifest_that_says_what_none_can_say_is_refused(portable, changes, message):
+def test_a_manifest_with_an_impossible_value_is_refused(portable, changes, message):
     manifest = Classifier.load(portable).manifest
     text = dump_manifest(replace(manifest, **changes))
     (portable / "manifest.json").write_text(text)
@@ -137,7 +137,7 @@ def test_a_portable_artifact_decides_anything_within_the_view(portable_router, q
         assert (decision.reason, text_view(query)) == ("fallback:empty", "")
 
 
-def test_two_threads_that_share_a_router_get_what_one_gets(portable_router):
+def test_two_threads_that_share_a_router_get_the_same_scores(portable_router):
     queries = [query for query in golden_queries() if len(query) < 5_000] * 3
     alone = [portable_router.decide(query).p_frontier for query in queries]
     with ThreadPoolExecutor(2) as threads:
@@ -145,8 +145,8 @@ def test_two_threads_that_share_a_router_get_what_one_gets(portable_router):
     assert [decision.p_frontier for decision in together] == alone
 
 
-def test_bytes_that_are_no_text_reach_the_command_line(call):
-    """A shell hands over what is not UTF-8 as surrogates."""
+def test_the_command_line_accepts_bytes_that_are_not_text(call):
+    """A shell passes bytes that are not UTF-8 as surrogates."""
     query = b"Why \xff\xfe?".decode("utf-8", "surrogateescape")
     code, out, _ = call("decide", query, "--artifact", ARTIFACTS / "format-2")
     assert code == 0

@@ -194,7 +194,7 @@ def test_an_export_that_fails_leaves_the_artifact_and_marks_the_run(finished):
     assert not list(finished.glob(".*"))
     status, reason = ending_of(finished)
     assert status == "FAILED"
-    assert reason.startswith("the graph strays")
+    assert reason.startswith("the graph differs")
 
 
 def test_an_evaluation_that_fails_leaves_the_report_and_marks_the_run(finished):

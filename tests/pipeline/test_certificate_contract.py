@@ -18,9 +18,13 @@ from hypothesis import strategies as st
 from querytier.classifier.artifact import MODEL, file_sha256
 from querytier.classifier.certificate import CERTIFICATE_KEY, expiry, mismatch
 from querytier.classifier.export.certify_artifact import write_certificate
-from querytier.classifier.graph_metadata import graph_sha256, read_metadata, write_metadata
+from querytier.classifier.graph_file import (
+    graph_sha256,
+    length_prefixed,
+    read_metadata,
+    write_metadata,
+)
 from querytier.classifier.manifest import Certificate, dump_manifest
-from querytier.classifier.protobuf import length_prefixed
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError
 from querytier.pipeline.certification import Attempt, Attempts
