@@ -189,7 +189,7 @@ def test_verify_says_what_is_promised_until_when_and_ignores_that_it_has_passed(
     granted(artifact_copy, expires="2020-02-02")
     code, out, _ = call("artifact", "verify", artifact_copy)
     assert code == 0
-    assert "certificate granted, expired since 2020-02-02" in out
+    assert "certificate granted, but expired on 2020-02-02" in out
     granted(artifact_copy, expires="2999-02-02")
     assert (
         "certificate granted, valid until 2999-02-02"

@@ -1,36 +1,20 @@
 """The verbs `certify` and `sample-size`: a promise about a threshold, and the labels it takes."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from querytier.cli.log_options import say
+from querytier.cli.options import Alpha, AsJson, Delta, Folder, ParamsFile, say
 
-__all__ = ["Alpha", "Delta", "certify", "sample_size"]
-
-Run = Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")]
-Alpha = Annotated[
-    float | None,
-    typer.Option("--alpha", help="Largest risk to promise among queries sent to the cheap tier."),
-]
-Delta = Annotated[
-    float | None,
-    typer.Option("--delta", help="Largest probability that the promise is wrong."),
-]
-Params = Annotated[
-    Path | None,
-    typer.Option("--params", metavar="FILE", help="A params.yaml; its section certify is used."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+__all__ = ["certify", "sample_size"]
 
 
 def certify(
-    out: Run,
+    out: Folder,
     alpha: Alpha = None,
     delta: Delta = None,
-    params: Params = None,
+    params: ParamsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Certify the risk of a run's threshold. Exit code 1 if it is refused.
@@ -55,7 +39,7 @@ def certify(
 
 
 def sample_size(
-    out: Run,
+    out: Folder,
     target_cheap_share: Annotated[
         float,
         typer.Option(
@@ -68,7 +52,7 @@ def sample_size(
         float | None,
         typer.Option("--price-per-label", help="Cost of one label: both answers and judging them."),
     ] = None,
-    params: Params = None,
+    params: ParamsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate how many more labels a certificate needs."""

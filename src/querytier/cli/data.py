@@ -1,4 +1,4 @@
-"""The verbs `querytier data ...`: look at logs before anything is made of them, and fetch some."""
+"""The verbs `querytier data ...`: look at logs before training on them, and fetch public ones."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from querytier.cli.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.cli.log_options import LogOptions, takes_log_options
+from querytier.cli.options import AsJson, Logs, say
 
 __all__ = ["data_app"]
 
 data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at logs before anything is made of them.",
+    help="Look at logs before training on them.",
 )
 
 
@@ -25,11 +26,12 @@ data_app = typer.Typer(
 def inspect(
     logs: Annotated[Path, typer.Argument(metavar="LOG", help="One router log.")],
     reading: LogOptions,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of tables.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what a log holds: fields, label rules and what they miss, shares, ten rows, what next."""
+    """Show the fields, possible labels and first rows of a log.
+
+    The last line printed is the command to run next.
+    """
     from querytier.cli.tables import print_inspection
     from querytier.data.ingest.inspecting import inspect_log
     from querytier.pipeline.prepare import reading_of
@@ -50,10 +52,13 @@ def inspect(
 @takes_log_options
 def audit(
     logs: Logs,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table, a .csv file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .csv file to write.")],
     reading: LogOptions,
 ) -> None:
-    """Write a table of doubtful labels for a person to review; `run --corrections` applies it."""
+    """Write a table of doubtful labels for a person to review.
+
+    `querytier run --corrections` applies the corrected labels.
+    """
     from collections import Counter
 
     from querytier.pipeline.external_logs import audit_logs
@@ -64,7 +69,7 @@ def audit(
     suspects = audit_logs(sources, out, reading_of(settings.prepare), settings)
     for reason, count in Counter(suspect.reason for suspect in suspects).items():
         say(f"{reason}: {count}")
-    say(f"{len(suspects)} doubtful labels in {out}; fill in corrected_label where one is wrong")
+    say(f"{len(suspects)} doubtful labels in {out}; fill in corrected_label if one is wrong")
     say(f"next: querytier run {' '.join(map(str, logs))} ... --corrections {out}")
 
 
@@ -76,19 +81,21 @@ def fetch(
     name: Annotated[str, typer.Argument(help="routerbench, arena_preferences or llmrouterbench.")],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", help="A .parquet, .jsonl or .jsonl.gz file."),
+        typer.Option(
+            "--out", metavar="FILE", help="The .parquet, .jsonl or .jsonl.gz file to write."
+        ),
     ],
     downloaded: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE", help="A file of the set, already downloaded."),
     ] = None,
 ) -> None:
-    """Write a public set as a log file, from the hub or from a file of it."""
+    """Write a public data set as a log file."""
     import shlex
 
-    from querytier.data.public.fetch import fetch as fetched_of
+    from querytier.data.public.fetch import fetch as fetch_set
 
-    fetched = fetched_of(name, out, downloaded)
+    fetched = fetch_set(name, out, downloaded)
     say(f"{fetched.rows} rows in {out}; licence: {fetched.public.licence}")
     say(f"models: {', '.join(fetched.models)}")
     say(f"next: {shlex.join(fetched.next_command)}")

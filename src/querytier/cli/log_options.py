@@ -1,4 +1,4 @@
-"""The options by which the command line is told how to read a log: one set for every verb."""
+"""The options for reading logs, the same for every verb that reads any."""
 
 import inspect
 import shlex
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from querytier.cli.options import Logs, say
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "EngineName", "LogOptions", "Logs", "say", "takes_log_options"]
 
-Logs = Annotated[
-    list[Path],
-    typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet."),
-]
 EngineName = Annotated[
     str,
-    typer.Option("--engine", help="local reads one file after the other; daft reads many at once."),
+    typer.Option(
+        "--engine", help="local reads one file after the other; daft reads several at once."
+    ),
 ]
 Cluster = Annotated[
     str | None,
@@ -34,15 +33,15 @@ Cluster = Annotated[
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What the command line says of how logs are to be read; None where it says nothing."""
+    """How to read logs, as typed on the command line; None for an option that was not given."""
 
     map_text: Annotated[
         str | None,
         typer.Option(
             "--map",
             metavar="FIELD=COLUMN,...",
-            help="Where the log has each field; dotted paths reach into nested fields. The README "
-            "lists the fields. Without it, columns of the fields' own names are taken.",
+            help="The column of each field; dotted paths reach into nested fields. docs/LOGS.md lists "
+            "the fields. By default, each field is read from the column of its own name.",
         ),
     ] = None
     format_name: Annotated[
@@ -50,23 +49,24 @@ class LogOptions:
         typer.Option(
             "--format",
             help="plain, querytier (our own decision log), otel (OpenInference too), litellm, "
-            "litellm_spend, langfuse, helicone, arena, routellm, routerbench, llmrouter; "
-            "auto tells it by the first record, and takes logs that come with --map as plain.",
+            "litellm_spend, langfuse, helicone, arena, routellm, routerbench or llmrouter. auto "
+            "recognises the format from the first record; a log with --map is plain.",
         ),
     ] = "auto"
     cheap: Annotated[
         str | None,
-        typer.Option("--cheap", metavar="MODEL", help="The cheap model's name in the log."),
+        typer.Option("--cheap", metavar="MODEL", help="Name of the cheap model in the log."),
     ] = None
     frontier: Annotated[
-        str | None, typer.Option("--frontier", metavar="MODEL", help="The frontier model's name.")
+        str | None,
+        typer.Option("--frontier", metavar="MODEL", help="Name of the frontier model in the log."),
     ] = None
     scores: Annotated[
         Path | None,
         typer.Option(
             "--scores",
             metavar="FILE",
-            help="Judgements in a file of their own: Langfuse's scores, OpenTelemetry's logs, the "
+            help="Judgements in a separate file: Langfuse's scores, OpenTelemetry's logs, or the "
             "outcomes.jsonl of our own decision log.",
         ),
     ] = None
@@ -75,8 +75,8 @@ class LogOptions:
         typer.Option(
             "--ok-threshold",
             metavar="SCORE",
-            help="A score of at least this much counts as success; SOURCE=SCORE sets it for the "
-            "records of one source, and may be given again.",
+            help="Lowest score that counts as success. SOURCE=SCORE sets it for the records of one "
+            "source and may be repeated.",
         ),
     ] = None
     label_rules: Annotated[
@@ -84,14 +84,14 @@ class LogOptions:
         typer.Option(
             "--label-rules",
             metavar="RULE,...",
-            help="Which rules make labels, the first that can: explicit, graded_samples, "
-            "cheap_fails_frontier_succeeds, quality_gap, preference, feedback. Without it all that "
-            "the mapped columns serve, but for quality_gap.",
+            help="Rules that make labels; the first that applies wins: explicit, graded_samples, "
+            "cheap_fails_frontier_succeeds, quality_gap, preference, feedback. Default: all that "
+            "the mapped columns allow, except quality_gap.",
         ),
     ] = None
     margin: Annotated[
         float | None,
-        typer.Option("--margin", help="The gap in score that quality_gap finds worth paying for."),
+        typer.Option("--margin", help="Smallest gap in score that quality_gap labels as 1."),
     ] = None
     params_file: Annotated[
         Path | None,
@@ -99,40 +99,37 @@ class LogOptions:
     ] = None
 
     def params(self, default_file: Path | None = None, logs: Sequence[Path] = ()) -> "Params":
-        """Return the parameters of the file, with what the command line says put in their place.
+        """Return the parameters of the file, overridden by the command line.
 
         Raises
         ------
         UsageError
             If there is no such file, or a value is out of range.
         """
-        from querytier.pipeline.params import PrepareParams, read_params, validated
+        from querytier.pipeline.params import read_params, with_section
 
         params = read_params(self.params_file or default_file)
-        said: dict[str, Any] = {
+        given: dict[str, Any] = {
             "logs": [str(path) for path in logs] or None,
             "map": self._paths(),
             "label_rules": self.label_rules and _listed(self.label_rules),
             "margin": self.margin,
             **_thresholds(self.ok_thresholds or []),
         }
-        said = {name: value for name, value in said.items() if value is not None}
-        section = {**params.prepare.model_dump(), **said}
-        prepare = validated(PrepareParams, section, "the command line")
-        return params.model_copy(update={"prepare": prepare})
+        return with_section(params, "prepare", **given)
 
     @property
     def names_rules(self) -> bool:
-        """Whether the command line says anything of labels."""
+        """Whether the command line changes how labels are made."""
         return any((self.ok_thresholds, self.label_rules, self.margin))
 
     def sources(self, logs: Sequence[Path], params: "Params") -> "list[LogSource]":
-        """Return the log files; those of the params file where none is named.
+        """Return the log files; if none is named, those of the params file.
 
         Raises
         ------
         UsageError
-            If the format is none known, or only one model of the pair is named.
+            If the format is unknown, or only one model of the pair is named.
         """
         from querytier.data.formats.recognise import Format
         from querytier.data.ingest.sources import LogSource
@@ -142,7 +139,7 @@ class LogOptions:
         if self.format_name not in ("auto", *known):
             raise UsageError(f"--format {self.format_name!r}: known are auto, {', '.join(known)}")
         if bool(self.cheap) != bool(self.frontier):
-            raise UsageError("--cheap and --frontier go together: name both models of the pair")
+            raise UsageError("--cheap and --frontier go together: give both models of the pair")
         paths = list(logs) or [Path(path) for path in params.prepare.log_files]
         return [
             LogSource(
@@ -158,14 +155,14 @@ class LogOptions:
         ]
 
     def as_typed(self) -> str:
-        """Return what the command line says, as it is typed, with a blank before each option."""
+        """Return the options as typed, with a blank before each, to suggest a next command."""
         words: list[str] = []
         for field in fields(self):
-            said, (_, option) = getattr(self, field.name), get_args(field.type)
-            # typer keeps the first name of an annotated option where its default would be.
+            given, (_, option) = getattr(self, field.name), get_args(field.type)
+            # In an annotation, typer keeps the first name of an option as its default.
             name = str(option.default)
-            if said not in (None, [], field.default):
-                for value in said if isinstance(said, list) else [said]:
+            if given not in (None, [], field.default):
+                for value in given if isinstance(given, list) else [given]:
                     words += [name, str(value)]
         return "".join(f" {shlex.quote(word)}" for word in words)
 
@@ -176,15 +173,19 @@ class LogOptions:
 
 
 def takes_log_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `LogOptions` in place of its parameter `reading`."""
+    """Replace a command's parameter `reading` by the options of `LogOptions`.
+
+    Typer reads a function's signature. Nine options in the signature of each of ten verbs would be
+    ninety places to keep equal, so the signature is made here.
+    """
     options = get_type_hints(LogOptions, include_extras=True)
     own = get_type_hints(command, include_extras=True)
     del own["reading"]
 
     @wraps(command)
     def with_options(**values: Any) -> None:
-        said = {field.name: values.pop(field.name) for field in fields(LogOptions)}
-        command(**values, reading=LogOptions(**said))
+        given = {field.name: values.pop(field.name) for field in fields(LogOptions)}
+        command(**values, reading=LogOptions(**given))
 
     kept = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own[name])
@@ -209,10 +210,10 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _thresholds(said: Iterable[str]) -> dict[str, Any]:
-    """Return the threshold for all sources, and those of single ones, where they are said."""
+def _thresholds(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the values of `--ok-threshold` as parameters of the section prepare."""
     thresholds: dict[str, Any] = {}
-    for text in said:
+    for text in texts:
         source, equals, score = text.rpartition("=")
         try:
             number = float(score)
@@ -225,8 +226,3 @@ def _thresholds(said: Iterable[str]) -> dict[str, Any]:
         else:
             thresholds["ok_threshold"] = number
     return thresholds
-
-
-def say(text: str) -> None:
-    """Tell what was done, as all verbs tell it."""
-    typer.echo(f"[querytier] {text}")

@@ -7,10 +7,9 @@ import typer
 from typer.core import TyperGroup
 
 from querytier import __version__
-from querytier.cli.artifact import artifact_app
+from querytier.cli.artifact import artifact_app, decide, score
 from querytier.cli.certify import certify, sample_size
 from querytier.cli.data import data_app
-from querytier.cli.decide import decide, score
 from querytier.cli.drift import drift
 from querytier.cli.gate import gate
 from querytier.cli.off_policy_verb import off_policy

@@ -1,4 +1,4 @@
-"""The verbs that run the stages on logs, one by one or all, and show what they left."""
+"""The verbs that run the pipeline on logs, all stages or one by one, and show the results."""
 
 import json
 import os
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from querytier.cli.certify import Alpha, Delta
-from querytier.cli.log_options import Cluster, EngineName, LogOptions, Logs, say, takes_log_options
+from querytier.cli.log_options import Cluster, EngineName, LogOptions, takes_log_options
+from querytier.cli.options import Alpha, Delta, Folder, Logs, OutFolder, say
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,17 +24,21 @@ Corrections = Annotated[
     typer.Option(
         "--corrections",
         metavar="FILE",
-        help="The table of `data audit`, corrected labels filled in.",
+        help="The table of `data audit` with corrected labels filled in.",
     ),
 ]
 Champion = Annotated[
     Path | None,
-    typer.Option("--champion", metavar="DIR", help="A classifier to stand beside in the report."),
+    typer.Option(
+        "--champion", metavar="DIR", help="Artifact to compare with; it gets a row in the report."
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for all results.")]
 BudgetName = Annotated[
     str | None,
-    typer.Option("--budget", help="quick, or standard: also smaller and faster encoders."),
+    typer.Option(
+        "--budget",
+        help="quick; standard also tries a static encoder; thorough also fine-tunes (hours).",
+    ),
 ]
 StageParams = Annotated[
     Path, typer.Option("--params", metavar="FILE", help="The params.yaml of the pipeline.")
@@ -44,7 +48,7 @@ StageParams = Annotated[
 @takes_log_options
 def run(
     logs: Logs,
-    out: Out,
+    out: OutFolder,
     reading: LogOptions,
     corrections: Corrections = None,
     budget: BudgetName = None,
@@ -54,7 +58,7 @@ def run(
     alpha: Alpha = None,
     delta: Delta = None,
 ) -> None:
-    """Run the whole pipeline on logs: prepare, train, export, evaluate."""
+    """Train, export and evaluate a classifier on router logs."""
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
     from querytier.pipeline.evaluate import evaluate_stage
@@ -69,7 +73,7 @@ def run(
     settings = with_section(settings, "certify", alpha=alpha, delta=delta)
     sources = reading.sources(logs, settings)
     if champion is not None:
-        Router.load(champion)  # what is no artifact is to be heard of before the training
+        Router.load(champion)  # fail on a bad artifact before training starts
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
     print_data(prepare_stage(sources, out, settings, corrections, reader))
@@ -84,28 +88,33 @@ def run(
 
 @takes_log_options
 def prepare(
-    out: Out,
+    out: OutFolder,
     reading: LogOptions,
     logs: OptionalLogs = None,
     corrections: Corrections = None,
     engine: EngineName = "local",
     cluster: Cluster = None,
 ) -> None:
-    """Stage 1: read, label and split logs; by default those that the params file names."""
+    """Stage 1: read, label and split logs.
+
+    By default, the logs are those of the params file.
+    """
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
     from querytier.pipeline.prepare import prepare_stage
 
     default = Path("params.yaml")
-    # Who names logs need have no project around them.
+    # With logs named, no params.yaml is needed.
     settings = reading.params(default if default.is_file() or not logs else None)
     sources = reading.sources(logs or [], settings)
     reader = engine_named(engine, cluster)
     print_data(prepare_stage(sources, out, settings, corrections, reader))
 
 
-def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetName = None) -> None:
-    """Stage 2: encode, choose, fit and calibrate on the prepared data."""
+def train(
+    out: OutFolder, params: StageParams = Path("params.yaml"), budget: BudgetName = None
+) -> None:
+    """Stage 2: encode, choose, fit and calibrate a classifier."""
     from querytier.pipeline.params import read_params, with_section
     from querytier.pipeline.train import train_stage
     from querytier.tracking.tracker import Tracker
@@ -118,12 +127,17 @@ def train(out: Out, params: StageParams = Path("params.yaml"), budget: BudgetNam
 @takes_log_options
 def crossval(
     logs: Logs,
-    out: Out,
+    out: OutFolder,
     reading: LogOptions,
-    folds: Annotated[int | None, typer.Option("--folds", min=2, max=20)] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, max=20, help="Number of folds, inner and outer.")
+    ] = None,
     budget: BudgetName = None,
 ) -> None:
-    """Judge the whole procedure out of fold, where logs are too few to set rows aside."""
+    """Evaluate by nested cross-validation, for small logs.
+
+    Every row is used for training and, out of fold, for testing. No artifact is written.
+    """
     from querytier.cli.tables import print_table
     from querytier.pipeline.cross_validation import cross_validate_logs
     from querytier.pipeline.params import with_section
@@ -137,8 +151,11 @@ def crossval(
     say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
 
 
-def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
-    """Stage 3: build the artifact, past the parity gate, and certify it where alpha is given."""
+def export(out: OutFolder, params: StageParams = Path("params.yaml")) -> None:
+    """Stage 3: build the artifact, and certify it if asked to.
+
+    It is certified if the parameters have certify.alpha.
+    """
     from querytier.pipeline.export import export_stage
     from querytier.pipeline.params import read_params
     from querytier.tracking.tracker import Tracker
@@ -146,8 +163,8 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
     exported = export_stage(out, read_params(params), Tracker(_project(params)))
     manifest = exported.manifest
     say(
-        f"model {manifest.model_version} in {out / 'model'}, encoder {manifest.precision}; graph "
-        f"and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
+        f"model {manifest.model_version} in {out / 'model'}, encoder in {manifest.precision}; "
+        f"graph and fitted classifier differ by at most {manifest.parity['max_difference']:.1e} on "
         f"{manifest.parity['texts']} texts"
     )
     for trial in manifest.quantisation["trials"]:
@@ -161,22 +178,27 @@ def export(out: Out, params: StageParams = Path("params.yaml")) -> None:
 
 @takes_log_options
 def evaluate(
-    out: Out,
+    out: OutFolder,
     reading: LogOptions,
     logs: OptionalLogs = None,
     artifact: Annotated[
-        Path | None, typer.Option("--artifact", metavar="DIR", help="An exported classifier.")
+        Path | None,
+        typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier."),
     ] = None,
     champion: Champion = None,
 ) -> None:
-    """Judge an artifact on labelled logs; without LOGS, stage 4 of the pipeline in --out."""
+    """Stage 4: test and register; or test on other logs.
+
+    Without LOGS, tests the artifact of the pipeline in --out on its test split. With LOGS, tests
+    the artifact in --artifact on these labelled logs.
+    """
     if logs is None:
         if artifact or reading.map_text:
             raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
         _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
         return
     if artifact is None:
-        raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to be judged")
+        raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to evaluate")
     from querytier.pipeline.external_logs import evaluate_artifact
     from querytier.pipeline.prepare import reading_of
 
@@ -193,19 +215,25 @@ def evaluate(
 
 
 def show(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="What --out of a run was.")],
+    out: Folder,
     query: Annotated[
-        list[str] | None, typer.Option("--query", help="Decide this too; may be given again.")
+        list[str] | None, typer.Option("--query", help="A query to decide; may be repeated.")
     ] = None,
     project: Annotated[
         Path | None,
-        typer.Option("--project", metavar="DIR", help="Where mlflow.db is, if not in DIR."),
+        typer.Option("--project", metavar="DIR", help="Folder with mlflow.db, if it is not DIR."),
     ] = None,
 ) -> None:
-    """Print the table of a run, where its report is, and decisions beside the heuristic's."""
+    """Print the results of a run, and decide queries.
+
+    Each decision is printed with that of the keyword heuristic.
+    """
+    from querytier.cli.tables import print_decisions
+    from querytier.serve import Router
+
     _show(out, project or out)
     if query:
-        _compare(query, out / "model")
+        print_decisions(query, Router.load(out / "model"))
 
 
 def _say_certified(exported: "Exported") -> None:
@@ -223,7 +251,7 @@ def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
 
 
 def _project(params: Path) -> Path:
-    """Return the folder whose MLflow store the stages of a project share."""
+    """Return the folder of the MLflow store that all stages of a project share."""
     root = os.environ.get("DVC_ROOT")
     return Path(root) if root else params.resolve().parent
 
@@ -246,10 +274,3 @@ def _show(out: Path, project: Path) -> None:
     if (out / "model").is_dir():
         typer.echo(f"artifact: {out / 'model'}")
     typer.echo(f"MLflow:   {ui_command(project)}")
-
-
-def _compare(queries: list[str], artifact: Path) -> None:
-    from querytier.cli.tables import print_decisions
-    from querytier.serve import Router
-
-    print_decisions(queries, Router.load(artifact))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from querytier.cli.certify import Alpha, Delta
 from querytier.cli.log_options import LogOptions, say, takes_log_options
+from querytier.cli.options import Alpha, Delta
 
 __all__ = ["recalibrate"]
 

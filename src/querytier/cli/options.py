@@ -1,0 +1,73 @@
+"""Options that several verbs share, and how verbs talk to a terminal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = [
+    "Alpha",
+    "Artifact",
+    "AsJson",
+    "Delta",
+    "Folder",
+    "Logs",
+    "OutFolder",
+    "ParamsFile",
+    "console",
+    "plain_table",
+    "say",
+]
+
+Logs = Annotated[
+    list[Path],
+    typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet files."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")]
+Artifact = Annotated[
+    Path, typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier.")
+]
+OutFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder to write all results to.")
+]
+ParamsFile = Annotated[
+    Path | None, typer.Option("--params", metavar="FILE", help="A params.yaml with other defaults.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Alpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="Largest risk to promise for queries sent to the cheap tier."),
+]
+Delta = Annotated[
+    float | None, typer.Option("--delta", help="Largest probability that the promise is wrong.")
+]
+
+# Narrower terminals, and files, get this width: a table that wraps cannot be read or compared.
+_NARROWEST = 120
+
+
+def say(text: str) -> None:
+    """Print a line about what was done, in the form that all verbs use."""
+    typer.echo(f"[querytier] {text}")
+
+
+def console() -> "Console":
+    """Return a console that is wide enough for a table."""
+    from rich.console import Console
+
+    return Console(width=max(_NARROWEST, Console().width), highlight=False)
+
+
+def plain_table(title: str | None = None, *columns: str) -> "Table":
+    """Return an empty table with a line under its head only."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
