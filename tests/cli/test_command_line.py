@@ -90,6 +90,13 @@ def test_a_run_ends_with_table_report_artifact_and_mlflow_command(run_dir):
     assert "…" not in printed
 
 
+def test_show_prints_a_query_as_it_is(call, run_dir):
+    """Brackets in a query are no markup of the terminal."""
+    code, out, _ = call("show", run_dir, "--query", "Is [/b] a tag?")
+    assert code == 0
+    assert "Is [/b] a tag?" in out
+
+
 def test_metrics_have_their_stable_keys_and_intervals(metrics):
     assert [row["name"] for row in metrics["rows"]] == ROWS
     for row in metrics["rows"]:

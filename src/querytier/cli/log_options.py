@@ -40,8 +40,8 @@ class LogOptions:
         typer.Option(
             "--map",
             metavar="FIELD=COLUMN,...",
-            help="The column of each field; dotted paths reach into nested fields. docs/LOGS.md lists "
-            "the fields. By default, each field is read from the column of its own name.",
+            help="The column of each field; dotted paths reach into nested fields. By default, "
+            "each field is read from the column of its own name. docs/LOGS.md lists the fields.",
         ),
     ] = None
     format_name: Annotated[

@@ -47,7 +47,7 @@ Delta = Annotated[
 ]
 
 # Narrower terminals, and files, get this width: a table that wraps cannot be read or compared.
-_NARROWEST = 120
+_NARROWEST = 130
 
 
 def say(text: str) -> None:

@@ -1,9 +1,9 @@
-"""What a run says in a terminal: the table, and decisions beside those of the keyword heuristic."""
+"""The output of several verbs in a terminal: data, results, decisions, inspections."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from querytier.cli.log_options import say
+from querytier.cli.options import console, plain_table, say
 from querytier.data.formats.recognise import Format
 from querytier.data.ingest.data_summary import FEWEST_ROWS, DataSummary, OneSided
 from querytier.data.ingest.inspecting import Inspection
@@ -15,12 +15,11 @@ from querytier.serve import Router
 __all__ = ["print_data", "print_decisions", "print_inspection", "print_table"]
 
 _SHOWN = ("auroc", "apgr", "cpt50", "recall", "quality_retained", "cost_saved")
-_NARROWEST = 130
 _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins")
 
 
 def print_data(data: DataSummary) -> None:
-    """Print what became of logs."""
+    """Print the number of rows of logs by their fate."""
     lines = [
         f"{data.source}: {data.usable} usable of {data.rows} rows ({_in_order(data.splits)})",
         _titled_shares("shares", data.shares),
@@ -29,7 +28,7 @@ def print_data(data: DataSummary) -> None:
         _titled("without a label, in unlabelled.parquet", data.unlabelled),
         *_one_sided(data.one_sided),
         _titled("redacted", data.redacted),
-        _titled("passed over", data.passed_over),
+        _titled("skipped", data.passed_over),
         _titled("in quarantine.jsonl", data.quarantined),
     ]
     if data.near_duplicates is None:
@@ -41,12 +40,12 @@ def print_data(data: DataSummary) -> None:
 
 
 def _one_sided(answered: OneSided) -> list[str]:
-    """Say what is known of answers by one tier, and what off-policy evaluation would miss."""
+    """Return lines about rows that one tier answered, which off-policy evaluation can use."""
     count = sum(answered.tiers.values())
     if not count:
         return []
     lines = [
-        f"one-sided: {counts_text(answered.tiers)}; outcomes known of {answered.outcomes}",
+        f"one-sided: {counts_text(answered.tiers)}; {answered.outcomes} with an outcome",
         _titled("policies", answered.policies),
     ]
     if answered.propensities < count:
@@ -71,20 +70,13 @@ def _titled(title: str, counts: Mapping[str, int]) -> str:
 
 
 def print_table(metrics: Mapping[str, Any]) -> None:
-    """Print the rows of `metrics.json`, columns without any value left out."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+    """Print the rows of `metrics.json`; columns without any value are left out."""
     rows = metrics["rows"]
     columns = columns_with_values(metrics, [column for column in COLUMNS if column.key in _SHOWN])
     rate = metrics["operating_point"]["frontier_rate"]
-    table = Table(
-        title=f"{metrics['source']}: {metrics['n']['evaluated']} held-out rows, "
-        f"all at frontier rate {rate:.1%}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+    table = plain_table(
+        f"{metrics['source']}: {metrics['n']['evaluated']} held-out rows, "
+        f"all at frontier rate {rate:.1%}"
     )
     table.add_column("row", no_wrap=True)
     for column in columns:
@@ -92,84 +84,76 @@ def print_table(metrics: Mapping[str, Any]) -> None:
     for row in rows:
         texts = [cell.replace(" (", "\n(") for cell in table_cells(row, columns)]
         table.add_row(row["name"], *texts, style="bold" if row is rows[0] else None)
-    Console(width=max(_NARROWEST, Console().width)).print(table)
+    console().print(table)
 
 
 def print_decisions(queries: Sequence[str], router: Router) -> None:
-    """Print for each query what the keyword heuristic and the classifier decide."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print the decisions of the keyword heuristic and of the classifier."""
+    from rich.markup import escape
 
-    table = Table(title="Two decisions, heuristic beside classifier", title_justify="left")
-    for title in ("query", "keyword heuristic", "classifier"):
-        table.add_column(title)
+    title = "Decisions of the keyword heuristic and of the classifier"
+    table = plain_table(title, "query", "keyword heuristic", "classifier")
     for query in queries:
         decision = router.decide(query)
         score = "no score" if decision.p_frontier is None else f"{decision.p_frontier:.3f}"
         table.add_row(
-            query,
+            escape(query),
             f"{keyword_tier(query)}\nscore {keyword_score(query):.4f}, above {KEYWORD_THRESHOLD}?",
             f"{decision.tier}\np_frontier {score}, threshold {decision.threshold:.3f}",
         )
-    Console(width=max(_NARROWEST, Console().width)).print(table)
+    console().print(table)
 
 
 def print_inspection(inspection: Inspection, logs: str, options: str) -> None:
-    """Print what a log holds, and what to do next."""
-    from rich import box
-    from rich.console import Console
+    """Print the fields, label rules and first rows of a log, and the next command."""
     from rich.markup import escape
-    from rich.table import Table
 
-    console = Console(width=max(_NARROWEST, Console().width), highlight=False)
+    terminal = console()
     bad = sum(inspection.bad.values())
-    console.print(
+    terminal.print(
         f"{inspection.source}: {inspection.format}, {inspection.rows:,} records, {bad:,} bad",
         markup=False,
     )
     for reason, count in {**inspection.bad, **inspection.passed_over}.items():
-        console.print(f"  {reason}: {count:,}", markup=False)
-    fields = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Fields", title_justify="left")
-    for title in ("field", "column", "present", "values"):
-        fields.add_column(title)
-    for found in inspection.fields:
-        share = f"{found.present / max(inspection.rows, 1):.1%}"
-        fields.add_row(found.field, found.column, share, escape(" | ".join(found.values)))
-    console.print(fields)
+        terminal.print(f"  {reason}: {count:,}", markup=False)
+    fields = plain_table("Fields", "field", "column", "present", "values")
+    for field in inspection.fields:
+        share = f"{field.present / max(inspection.rows, 1):.1%}"
+        fields.add_row(field.field, field.column, share, escape(" | ".join(field.values)))
+    terminal.print(fields)
     if inspection.unmapped:
-        console.print(f"columns without a field: {', '.join(inspection.unmapped)}\n", markup=False)
-    rules = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Label rules", title_justify="left")
-    for title in ("rule", "would label", "missing in the map"):
-        rules.add_column(title)
+        terminal.print(f"columns without a field: {', '.join(inspection.unmapped)}\n", markup=False)
+    rules = plain_table("Label rules", "rule", "would label", "missing in the map")
     for rule in inspection.rules:
         rules.add_row(rule.rule, f"{rule.usable:,}", ", ".join(rule.missing) or "nothing")
-    console.print(rules)
-    console.print(f"labelled by the first rule that can: {inspection.labelled:,}")
+    terminal.print(rules)
+    terminal.print(f"labelled by the first rule that applies: {inspection.labelled:,}")
     shares = {name: getattr(inspection, name) for name in _STRATA}
     known = [f"{name} {share:.1%}" for name, share in shares.items() if share is not None]
-    console.print(f"shares: {', '.join(known) or 'none without labels or scores'}", markup=False)
+    terminal.print(f"shares: {', '.join(known) or 'none without labels or scores'}", markup=False)
     answered = sum(inspection.tiers.values())
     if answered:
-        console.print(
-            f"one-sided: {counts_text(inspection.tiers)}; propensities known of "
-            f"{inspection.propensities:,} of {answered:,} (off-policy evaluation needs them)",
+        terminal.print(
+            f"one-sided: {counts_text(inspection.tiers)}; "
+            f"{inspection.propensities:,} of {answered:,} have a propensity (off-policy evaluation "
+            "needs it)",
             markup=False,
         )
-    console.print()
+    terminal.print()
     for number, values in enumerate(inspection.first, start=1):
         line = "  ".join(f"{name}={value}" for name, value in values.items())
-        console.print(f"{number:>2}  {line}", markup=False, soft_wrap=True)
-    console.print(f"\nnext: {_next_step(inspection, logs, options)}", markup=False, soft_wrap=True)
+        terminal.print(f"{number:>2}  {line}", markup=False, soft_wrap=True)
+    terminal.print(f"\nnext: {_next_step(inspection, logs, options)}", markup=False, soft_wrap=True)
 
 
 def _next_step(inspection: Inspection, logs: str, options: str) -> str:
-    """Return the one thing to do after an inspection."""
+    """Return the next step after an inspection."""
     if not inspection.fields:
         return f"querytier data inspect {logs} --map query=COLUMN, with one of the columns above"
     if inspection.labelled == 0 and inspection.format == Format.QUERYTIER:
         return (
-            "add --scores outcomes.jsonl, with outcomes of these decisions; without any this log "
-            "can be scored, not learned from"
+            "add --scores outcomes.jsonl, with outcomes of these decisions; without any, this "
+            "log can be scored but not trained on"
         )
     if inspection.labelled == 0:
         ways = ", or ".join(
@@ -177,7 +161,7 @@ def _next_step(inspection: Inspection, logs: str, options: str) -> str:
             for rule in inspection.rules
             if rule.missing
         )
-        return f"add {ways} to --map; without them this log can be scored, not learned from"
+        return f"add {ways} to --map; without them, this log can be scored but not trained on"
     if inspection.labelled < FEWEST_ROWS:
         return f"label more records: {inspection.labelled} are usable, {FEWEST_ROWS} are needed"
     return f"querytier run {logs}{options} --out runs/first"

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from querytier.eval.gate.non_inferiority import SuperiorOn
+
 __all__ = [
     "AuditFreshParams",
     "DriftParams",
@@ -39,8 +41,7 @@ class GateParams(ParamSection):
     calibration_margin: Share = 0.01
     slice_margin: Share = 0.05
     latency_margin: Annotated[float, Field(gt=0)] = 0.5
-    # As SuperiorOn in eval, which the stage prepare would depend on if it were imported here.
-    superior_on: Literal["quality", "calibration", "worst_slice", "latency", "auroc"] = "quality"
+    superior_on: SuperiorOn = "quality"
     fewest_rows: Annotated[int, Field(ge=2)] = 200
     fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
     latency_queries: Annotated[int, Field(ge=1)] = 200
