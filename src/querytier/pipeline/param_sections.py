@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from querytier.eval.gate.non_inferiority import SuperiorOn
-
 __all__ = [
     "AuditFreshParams",
     "DriftParams",
@@ -41,7 +39,8 @@ class GateParams(ParamSection):
     calibration_margin: Share = 0.01
     slice_margin: Share = 0.05
     latency_margin: Annotated[float, Field(gt=0)] = 0.5
-    superior_on: SuperiorOn = "quality"
+    # As SuperiorOn of the gate, whose import would make the stage prepare depend on the classifier.
+    superior_on: Literal["quality", "calibration", "worst_slice", "latency", "auroc"] = "quality"
     fewest_rows: Annotated[int, Field(ge=2)] = 200
     fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
     latency_queries: Annotated[int, Field(ge=1)] = 200
