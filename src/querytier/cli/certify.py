@@ -43,7 +43,7 @@ def sample_size(
     target_cheap_share: Annotated[
         float,
         typer.Option(
-            "--target-cheap-share", help="Share of the queries that the cheap tier is to get."
+            "--target-cheap-share", help="Share of the queries to send to the cheap tier."
         ),
     ],
     alpha: Alpha = None,

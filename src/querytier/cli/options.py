@@ -25,7 +25,7 @@ __all__ = [
 
 Logs = Annotated[
     list[Path],
-    typer.Argument(metavar="LOGS...", help="JSONL, CSV, TSV (each also .gz) or Parquet files."),
+    typer.Argument(metavar="LOG", help="JSONL, CSV, TSV (each also .gz) or Parquet files."),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")]
 Artifact = Annotated[

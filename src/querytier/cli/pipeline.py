@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["crossval", "evaluate", "export", "prepare", "run", "show", "train"]
 
-OptionalLogs = Annotated[
-    list[Path] | None, typer.Argument(metavar="[LOGS...]", help="Router logs.")
-]
+OptionalLogs = Annotated[list[Path] | None, typer.Argument(metavar="LOG", help="Router logs.")]
 Corrections = Annotated[
     Path | None,
     typer.Option(
@@ -32,6 +30,9 @@ Champion = Annotated[
     typer.Option(
         "--champion", metavar="DIR", help="Artifact to compare with; it gets a row in the report."
     ),
+]
+StageOut = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Folder that all stages of a run share.")
 ]
 BudgetName = Annotated[
     str | None,
@@ -112,7 +113,7 @@ def prepare(
 
 
 def train(
-    out: OutFolder, params: StageParams = Path("params.yaml"), budget: BudgetName = None
+    out: StageOut, params: StageParams = Path("params.yaml"), budget: BudgetName = None
 ) -> None:
     """Stage 2: encode, choose, fit and calibrate a classifier."""
     from querytier.pipeline.params import read_params, with_section
@@ -151,7 +152,7 @@ def crossval(
     say(f"metrics: {out / 'metrics.json'}; scores: {out / 'out_of_fold.parquet'}")
 
 
-def export(out: OutFolder, params: StageParams = Path("params.yaml")) -> None:
+def export(out: StageOut, params: StageParams = Path("params.yaml")) -> None:
     """Stage 3: build the artifact, and certify it if asked to.
 
     It is certified if the parameters have certify.alpha.
@@ -189,12 +190,12 @@ def evaluate(
 ) -> None:
     """Stage 4: test and register; or test on other logs.
 
-    Without LOGS, tests the artifact of the pipeline in --out on its test split. With LOGS, tests
-    the artifact in --artifact on these labelled logs.
+    Without logs, tests the artifact of the pipeline in --out on its test split. With logs, which
+    have to be labelled, tests the artifact in --artifact on all their rows.
     """
     if logs is None:
         if artifact or reading.map_text:
-            raise UsageError("evaluate takes --artifact and --map with LOGS; name the log file")
+            raise UsageError("evaluate takes --artifact and --map with logs; name a log file")
         _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
         return
     if artifact is None:
