@@ -22,8 +22,9 @@ from querytier.data.ingest.sources import LogSource
 from querytier.eval.curves import gain_curve
 from querytier.eval.intervals import Estimate, Resampling, difference, undefined
 from querytier.eval.metrics import auroc
-from querytier.training.baselines import Labelled, cross_fitted, group_folds, tfidf_lr
+from querytier.training.baselines import LabelledFeatures, tfidf_lr
 from querytier.training.embedding_cache import EmbeddingCache
+from querytier.training.folds import group_folds, out_of_fold_scores
 from querytier.training.learners import LinearLearner
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -59,7 +60,7 @@ def main() -> int:
     return 0
 
 
-def read_set(name: str) -> tuple[Labelled, str]:
+def read_set(name: str) -> tuple[LabelledFeatures, str]:
     """Return a set, the scores of models that differ from the pair's as a block, and its facts."""
     import pandas as pd
 
@@ -77,7 +78,7 @@ def read_set(name: str) -> tuple[Labelled, str]:
     about = (
         f"{' against '.join(pair)}; {(~copies).sum()} other models, {copies.sum()} copies left out"
     )
-    return Labelled(examples, {**blocks, "others": scores[:, ~copies]}), about
+    return LabelledFeatures(examples, {**blocks, "others": scores[:, ~copies]}), about
 
 
 def gains_of(examples: Examples) -> Floats:
@@ -95,7 +96,7 @@ def difficulty(others: NDArray[np.float32], train: Mask) -> Floats:
     return np.stack([np.nanmean(others, axis=1), lead, np.nanstd(others, axis=1)], axis=1)
 
 
-def predicted(labelled: Labelled, embeddings: Floats, known: Floats, train: Mask) -> Floats:
+def predicted(labelled: LabelledFeatures, embeddings: Floats, known: Floats, train: Mask) -> Floats:
     """Return difficulty by ridge from embeddings; no row's from what is known of its group."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -110,34 +111,38 @@ def predicted(labelled: Labelled, embeddings: Floats, known: Floats, train: Mask
     return guesses
 
 
-def features_of(labelled: Labelled, train: Mask) -> Labelled:
+def features_of(labelled: LabelledFeatures, train: Mask) -> LabelledFeatures:
     """Return the rows with what the training rows say of difficulty, guessed and true."""
     true = difficulty(labelled.blocks["others"], train)
     guessed = predicted(labelled, labelled.embeddings.astype(np.float64), true, train)
     blocks = {"embedding": labelled.embeddings, "guessed": guessed, "true": true}
-    return Labelled(
+    return LabelledFeatures(
         labelled.examples, {name: block.astype(np.float32) for name, block in blocks.items()}
     )
 
 
-def expected_gains(learner: LinearLearner, train: Labelled, asked: Labelled) -> Floats:
+def expected_gains(
+    learner: LinearLearner, train: LabelledFeatures, asked: LabelledFeatures
+) -> Floats:
     """Return the expected gains of the asked rows, by a head fitted on others."""
     return learner.member(train).gains(asked.blocks)
 
 
-def tuned_gains(blocks: tuple[str, ...], train: Labelled, asked: Labelled) -> Floats:
+def tuned_gains(
+    blocks: tuple[str, ...], train: LabelledFeatures, asked: LabelledFeatures
+) -> Floats:
     """Return the expected gains by the regularisation of least squared error in inner folds."""
     folds, gains = group_folds(train.examples, INNER_FOLDS, 0), gains_of(train.examples)
 
     def error(learner: LinearLearner) -> float:
-        found = cross_fitted(partial(expected_gains, learner), train, folds)
+        found = out_of_fold_scores(partial(expected_gains, learner), train, folds)
         return float(((found - gains / np.abs(gains).max()) ** 2).mean())
 
     learners = [LinearLearner(blocks, c) for c in REGULARISATION]
     return expected_gains(min(learners, key=error), train, asked)
 
 
-def pooled_ranks(labelled: Labelled, folds: list[Mask]) -> dict[tuple[int, str], Floats]:
+def pooled_ranks(labelled: LabelledFeatures, folds: list[Mask]) -> dict[tuple[int, str], Floats]:
     """Return ranks within the fold, by labels (0: all) and variant; shape (draws, n).
 
     Heads of different folds need not agree on a scale: their ranks may be pooled, not their gains.
@@ -159,7 +164,7 @@ def pooled_ranks(labelled: Labelled, folds: list[Mask]) -> dict[tuple[int, str],
                 )
                 bar.update()
     bar.close()
-    ranks[0, "TF-IDF + LR"] = cross_fitted(tfidf_lr, labelled, folds)[np.newaxis]
+    ranks[0, "TF-IDF + LR"] = out_of_fold_scores(tfidf_lr, labelled, folds)[np.newaxis]
     for scores in ranks.values():
         for held_out in folds:
             scores[:, held_out] = rankdata(scores[:, held_out], axis=1) / held_out.sum()
@@ -178,7 +183,7 @@ def estimated(statistic: Statistic, resampling: Resampling, ranks: Floats) -> Es
     return Estimate(float(values[0].mean()), float(low), float(high), None, replicates)
 
 
-def section(name: str, labelled: Labelled, about: str) -> Iterator[str]:
+def section(name: str, labelled: LabelledFeatures, about: str) -> Iterator[str]:
     """Yield facts, table and reading of one set."""
     examples, gains = labelled.examples, gains_of(labelled.examples)
     ranks = pooled_ranks(labelled, group_folds(examples, FOLDS, 0))

@@ -21,8 +21,12 @@ from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.eval.metrics import auroc
-from querytier.training.baselines import Labelled, Learner
-from querytier.training.label_audit.label_errors import AUDITORS, audit_labels, out_of_fold
+from querytier.training.baselines import LabelledFeatures, Learner
+from querytier.training.label_audit.label_errors import (
+    AUDITORS,
+    audit_labels,
+    out_of_fold_probabilities,
+)
 
 ROOT = Path(__file__).parents[1]
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))
@@ -76,7 +80,7 @@ def main() -> int:
     return 0
 
 
-def read_labelled(path: Path, columns: str, cache: Path | None) -> Labelled:
+def read_labelled(path: Path, columns: str, cache: Path | None) -> LabelledFeatures:
     """Return a set with embeddings: all of it, or `LARGEST` rows picked at random."""
     with tempfile.TemporaryDirectory() as folder:
         quarantine = Path(folder, "quarantine.jsonl")
@@ -87,18 +91,20 @@ def read_labelled(path: Path, columns: str, cache: Path | None) -> Labelled:
         examples = examples.where(np.isin(np.arange(len(examples)), picked))
     kept = cache / f"{examples.fingerprint()}.npy" if cache else None
     if kept and kept.is_file():
-        return Labelled(examples, {"minilm": np.load(kept)})
+        return LabelledFeatures(examples, {"minilm": np.load(kept)})
     embeddings = load_encoder().encode(examples.views())
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         np.save(kept, embeddings)
-    return Labelled(examples, {"minilm": embeddings})
+    return LabelledFeatures(examples, {"minilm": embeddings})
 
 
-def section(labelled: Labelled) -> Iterator[str]:
+def section(labelled: LabelledFeatures) -> Iterator[str]:
     """Yield facts and tables of one set."""
     labels = labelled.examples.needs_frontier
-    known = auroc(out_of_fold(labelled, FOLDS, 0), labels, np.ones((1, len(labels))))[0]
+    known = auroc(out_of_fold_probabilities(labelled, FOLDS, 0), labels, np.ones((1, len(labels))))[
+        0
+    ]
     untouched = audit_labels(labelled, folds=FOLDS, seed=0)
     errors = sum(suspect.reason == "label_error" for suspect in untouched)
     yield (
@@ -126,17 +132,17 @@ def section(labelled: Labelled) -> Iterator[str]:
     yield ""
 
 
-def planted(labelled: Labelled, share: float, seed: int) -> tuple[Labelled, Truths]:
+def planted(labelled: LabelledFeatures, share: float, seed: int) -> tuple[LabelledFeatures, Truths]:
     """Return the set with a share of its labels turned round, and which these are."""
     labels = labelled.examples.needs_frontier.copy()
     sided = np.flatnonzero(labels != 0.5)
     rows = np.random.default_rng(seed).choice(sided, round(share * len(sided)), replace=False)
     labels[rows] = 1 - labels[rows]
     examples = replace(labelled.examples, needs_frontier=labels)
-    return Labelled(examples, labelled.blocks), np.isin(np.arange(len(labels)), rows)
+    return LabelledFeatures(examples, labelled.blocks), np.isin(np.arange(len(labels)), rows)
 
 
-def audited(labelled: Labelled, share: float, seed: int) -> Found:
+def audited(labelled: LabelledFeatures, share: float, seed: int) -> Found:
     """Plant, audit, and compare with picks of as many rows at random."""
     spoilt, wrong = planted(labelled, share, seed)
     row_of = {example_id: row for row, example_id in enumerate(spoilt.examples.id)}
@@ -166,10 +172,12 @@ def share_of(truths: Truths) -> float:
     return float(truths.mean()) if len(truths) else float("nan")
 
 
-def found_first(labelled: Labelled, share: float, seed: int, learners: Sequence[Learner]) -> float:
+def found_first(
+    labelled: LabelledFeatures, share: float, seed: int, learners: Sequence[Learner]
+) -> float:
     """Return the share of N planted errors among the N rows of lowest quality."""
     spoilt, wrong = planted(labelled, share, seed)
-    p_frontier = out_of_fold(spoilt, FOLDS, seed, learners)
+    p_frontier = out_of_fold_probabilities(spoilt, FOLDS, seed, learners)
     labels = spoilt.examples.needs_frontier
     quality = np.where(labels > 0.5, p_frontier, 1 - p_frontier)
     quality[labels == 0.5] = 1.0

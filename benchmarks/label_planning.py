@@ -22,8 +22,8 @@ from querytier.data.text_view import text_view
 from querytier.eval.active_learning import Queries, choose_queries
 from querytier.eval.curves import gain_curve
 from querytier.eval.metrics import auroc, brier
+from querytier.training.calibration import fit_platt
 from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.platt import fit_platt
 
 SETS = ("routellm_mmlu", "routellm_gsm8k", "llmrouter_mix", "llmdrift")
 SHIFTED = ("routellm_mmlu", "llmrouter_mix")

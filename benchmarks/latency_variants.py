@@ -17,8 +17,8 @@ from querytier.pipeline.params import EncoderDriftParams, ExportParams, Params, 
 from querytier.pipeline.prepare import prepare_stage
 from querytier.pipeline.train import train_stage
 from querytier.tracking.tracker import Tracker
-from querytier.training.baselines import Labelled
-from querytier.training.fit import Fitted, fit_classifier
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.fit import FitSettings, FittedClassifier, fit_classifier
 from querytier.training.recipes import Recipe
 
 __all__ = ["BASELINES", "VARIANTS", "Variant", "make_artifacts", "make_baselines"]
@@ -111,16 +111,15 @@ def make_baselines(out: Path) -> Path:
     return folder
 
 
-def fitted_to(labelled: Labelled, recipes: list[Recipe], name: str, section: TrainParams) -> Fitted:
+def fitted_to(
+    labelled: LabelledFeatures, recipes: list[Recipe], name: str, section: TrainParams
+) -> FittedClassifier:
     """Return the classifier of one recipe, or of the stack of the best of all."""
     return fit_classifier(
         labelled,
-        recipes=recipes if "_stack_" in name else [one for one in recipes if one.name == name],
-        folds=section.folds,
-        target_frontier_rate=section.target_frontier_rate,
-        seed=section.seed,
+        recipes if "_stack_" in name else [one for one in recipes if one.name == name],
+        FitSettings(section.folds, section.target_frontier_rate, section.seed, name),
         baselines={},
-        named=name,
     )
 
 

@@ -30,10 +30,9 @@ from querytier.eval.certificates.certify import certify
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.metrics import auroc, brier, ece
 from querytier.pipeline.scoring import load_to_judge
-from querytier.training.calibration import fit_calibrator
+from querytier.training.calibration import fit_calibrator, fit_platt
 from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fit import threshold_for
-from querytier.training.platt import fit_platt
 
 DEALS, SEED, LABELS, MOST_ROWS = 40, 17, (100, 200, 300), 1200
 ALPHAS, DELTA, FRONTIER_RATE, REGULARISATION = (0.1, 0.2, 0.3), 0.1, 0.3, 0.3

@@ -39,8 +39,8 @@ from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.params import Budget, Params, TrainParams
 from querytier.pipeline.router_evaluation import unfitted_rankings
 from querytier.training.baselines import LEARNED_BASELINES
-from querytier.training.fit import fit_classifier
-from querytier.training.nested import OutOfFold
+from querytier.training.fit import FitSettings, fit_classifier
+from querytier.training.nested import OutOfFoldPredictions
 
 BY_GROUP = "nested cross-validation, five outer and five inner folds by group"
 BY_DOMAIN = (
@@ -54,7 +54,7 @@ ZERO_SHOT = (
 JUDGED_SUCCESS = 0.8
 
 Masks = list[NDArray[np.bool_]]
-Judged = tuple[Examples, Evaluation, OutOfFold]
+Judged = tuple[Examples, Evaluation, OutOfFoldPredictions]
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,8 @@ def zero_shot(known: Sequence[OutcomeFile], asked: OutcomeFile, params: Params) 
     learned_from, judged_by = blocks.labelled(rows), blocks.labelled(examples)
     fitted = fit_classifier(
         learned_from,
-        recipes=blocks.recipes(rows, section),
-        folds=section.folds,
-        target_frontier_rate=section.target_frontier_rate,
-        seed=section.seed,
+        blocks.recipes(rows, section),
+        FitSettings(section.folds, section.target_frontier_rate, section.seed),
         baselines={},
     )
     scores = fitted.heads.decision_scores(judged_by.blocks)
@@ -214,7 +212,11 @@ def zero_shot(known: Sequence[OutcomeFile], asked: OutcomeFile, params: Params) 
     )
     to_frontier = goes_to_frontier(scores, fitted.threshold)
     one_fold, chosen = [np.ones(len(examples), dtype=bool)], Counter([fitted.chosen])
-    return examples, evaluation, OutOfFold(scores, p_frontier, to_frontier, chosen, one_fold)
+    return (
+        examples,
+        evaluation,
+        OutOfFoldPredictions(scores, p_frontier, to_frontier, chosen, one_fold),
+    )
 
 
 def examples_of(files: Sequence[OutcomeFile], ok_threshold: float = 0.5) -> Examples:
@@ -234,7 +236,7 @@ def not_contaminated(examples: Examples, file: OutcomeFile) -> Examples:
     return examples.where(np.array([one not in dropped for one in examples.id]))
 
 
-def keep_scores(path: Path, examples: Examples, found: OutOfFold) -> None:
+def keep_scores(path: Path, examples: Examples, found: OutOfFoldPredictions) -> None:
     """Write what was said of each row, with its fold and its outcomes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(

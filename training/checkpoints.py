@@ -1,15 +1,13 @@
-"""What an unfinished run has computed, so that after an interruption the rest is computed only.
+"""Checkpoints: an interrupted run resumes with the arrays that it has computed already.
 
-Results lie in a folder of their run, each in a file that appears complete or not at all::
+Each array is a file of `querytier.training.checked_files`::
 
     FOLDER/run-RUN/PART/NAME.scores
 
-    13 bytes   what the file is
-    32 bytes   sha256 of all that follows
-    one line   JSON: what tells the run from others, parts, name
+    one line   JSON: the description of the run, the parts, the name
     the rest   the array, as NumPy writes it without pickle
 
-RUN, PART and NAME are hashes; what a file holds is told by the line inside it alone.
+RUN, PART and NAME are hashes; only the line inside the file says what it holds.
 """
 
 import hashlib
@@ -17,17 +15,18 @@ import io
 import json
 import logging
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["JSON", "NOTHING_KEPT", "Kept", "Unfinished"]
+from querytier.training.checked_files import read_checked, write_checked
+
+__all__ = ["JSON", "NO_CHECKPOINTS", "Checkpoints"]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -37,77 +36,74 @@ _ENDING = ".scores"
 _log = logging.getLogger(__name__)
 
 
-class Kept:
-    """Results that are kept; of this class itself none: all is computed."""
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints of one run, or of a part of it; `open` makes them.
 
-    def scores(
-        self,
-        name: str,  # noqa: ARG002 (kept under no name)
-        compute: Callable[[], NDArray[Scalar]],
-    ) -> NDArray[Scalar]:
-        """Return the array kept under a name; without one compute it."""
-        return compute()
+    An array is found by the run, the part and the name that it was saved under, and by nothing
+    else, so these have to determine it. Processes may share a folder; if two compute the same array
+    at once, the later file replaces the earlier one.
 
-    def under(self, part: str) -> "Kept":  # noqa: ARG002 (all parts are alike)
-        """Return the results of a part of the run, such as an outer fold; names are its own."""
-        return self
-
-    def done(self) -> None:
-        """Remove what is kept."""
-
-
-NOTHING_KEPT = Kept()
-
-
-class Unfinished(Kept):
-    """Results of one run, kept until it is done.
-
-    A result is found again by the run, the part and the name it was kept under, and by nothing
-    else: whatever it depends on has to be among these. Results of other runs in the folder are
-    removed when it is opened, and files of others left alone. Processes may share a folder; of a
-    result that two compute at once the later one stays.
-
-    Parameters
+    Attributes
     ----------
-    folder : Path
-        Made when the first result is kept.
-    run : mapping of str to JSON
-        All that the results depend on: data, seed, folds, encoders, version. No secrets.
+    folder : Path or None
+        None saves nothing: every array is computed.
+    scope : tuple of str
+        The description of the run, and the parts down to this one.
 
     Examples
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "unfinished"
-    >>> Unfinished(folder, {"seed": 17}).scores("minilm", lambda: np.array([0.25, 0.5])).tolist()
+    >>> run = Checkpoints.open(folder, {"seed": 17})
+    >>> run.load_or_compute("minilm", lambda: np.array([0.25, 0.5])).tolist()
     [0.25, 0.5]
-    >>> again = Unfinished(folder, {"seed": 17})
-    >>> again.scores("minilm", lambda: np.array([])).tolist()
+    >>> resumed = Checkpoints.open(folder, {"seed": 17})
+    >>> resumed.load_or_compute("minilm", lambda: np.array([])).tolist()
     [0.25, 0.5]
-    >>> again.done()
+    >>> resumed.remove()
     >>> folder.exists()
     False
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, JSON]) -> None:
+    folder: Path | None = None
+    scope: tuple[str, ...] = ()
+    # Shared by all parts of a run, so that a full disk is reported once and not for every array.
+    _errors: list[OSError] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path, run: Mapping[str, JSON]) -> "Checkpoints":
+        """Return the checkpoints of a run; remove those of other runs from the folder.
+
+        Parameters
+        ----------
+        folder : Path
+            Created when the first array is saved. Files of other programs in it stay.
+        run : mapping of str to JSON
+            Everything that the arrays depend on: data, seed, folds, encoders, version. No secrets.
+        """
         description = json.dumps(run, sort_keys=True)
-        own = folder / f"run-{_hashed(description)}"
-        _remove_other_runs(folder, own)
-        kept = len(list(own.rglob(f"*{_ENDING}")))
-        if kept:
-            _log.info("%d results of an interrupted run are kept in %s; going on", kept, folder)
-        self._files = _Files(own, (description,))
+        own = folder / f"run-{_hash(description)}"
+        for other in folder.glob("run-" + 32 * "[0-9a-f]"):
+            if other != own:
+                _log.info("removing %s: these checkpoints belong to another run", other)
+                shutil.rmtree(other, ignore_errors=True)
+        count = len(list(own.rglob(f"*{_ENDING}")))
+        if count:
+            _log.info("resuming an interrupted run: %d checkpoints in %s", count, folder)
+        return cls(own, (description,))
 
-    def scores(self, name: str, compute: Callable[[], NDArray[Scalar]]) -> NDArray[Scalar]:
-        """Return the array kept under a name; without one compute it, and keep it.
+    def load_or_compute(self, name: str, compute: Callable[[], NDArray[Scalar]]) -> NDArray[Scalar]:
+        """Return the array saved under a name; if there is none, compute and save it.
 
-        Where the disk does not take it, a warning says so once, and the run goes on.
+        If the array cannot be saved, one warning says so and the run continues.
 
         Parameters
         ----------
         name : str
-            Within the run and part.
+            Unique within the part.
         compute : callable
-            Returns an array of numbers, truth values, times or text of fixed length.
+            Returns an array of numbers, booleans, times or text of fixed length.
 
         Returns
         -------
@@ -119,115 +115,66 @@ class Unfinished(Kept):
         ValueError
             If the array holds Python objects.
         """
-        kept = self._files.read(name)
-        if kept is not None:
-            return cast("NDArray[Scalar]", kept)
+        if self.folder is None:
+            return compute()
+        path = self.folder / f"{_hash(name)}{_ENDING}"
+        identity = json.dumps([*self.scope, name]).encode()
+        saved = _read(path, identity)
+        if saved is not None:
+            return cast("NDArray[Scalar]", saved)
         computed = compute()
-        self._files.keep(name, computed)
-        return computed
-
-    def under(self, part: str) -> "Unfinished":
-        """Return the results of a part of the run, such as an outer fold; names are its own."""
-        inner = object.__new__(Unfinished)
-        inner._files = self._files.under(part)
-        return inner
-
-    def done(self) -> None:
-        """Remove what is kept: of a part this part, of a run all of it, and the folder."""
-        self._files.remove()
-
-
-@dataclass(slots=True)
-class _Disk:
-    """Whether the disk has refused a result before."""
-
-    refused: bool = False
-
-    def refuse(self, folder: Path, error: OSError) -> None:
-        if not self.refused:
-            _log.warning(
-                "results are not kept in %s: %s; the run goes on, but after an interruption it "
-                "would begin anew",
-                folder,
-                error,
-            )
-        self.refused = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The files of a run, or of a part of it."""
-
-    folder: Path
-    scope: tuple[str, ...]
-    disk: _Disk = field(default_factory=_Disk)
-
-    def under(self, part: str) -> "_Files":
-        return _Files(self.folder / _hashed(part), (*self.scope, part), self.disk)
-
-    def read(self, name: str) -> NDArray[np.generic] | None:
-        path = self._path(name)
-        try:
-            content = _checked(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            _log.warning("%s cannot be read: %s; its result is computed again", path, error)
-            return None
-        if content is None:
-            _log.warning("%s is damaged; its result is computed again", path)
-            return None
-        identity, _, array = content.partition(b"\n")
-        if identity != self._identity(name):
-            return None
-        return cast("NDArray[np.generic]", np.load(io.BytesIO(array), allow_pickle=False))
-
-    def keep(self, name: str, computed: NDArray[Scalar]) -> None:
-        array = io.BytesIO()
-        np.save(array, computed, allow_pickle=False)
-        content = self._identity(name) + b"\n" + array.getvalue()
+        content = io.BytesIO()
+        np.save(content, computed, allow_pickle=False)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self._path(name), _MAGIC + hashlib.sha256(content).digest() + content)
+            write_checked(path, _MAGIC, identity + b"\n" + content.getvalue())
         except OSError as error:
-            self.disk.refuse(self.folder, error)
+            self._warn(error)
+        return computed
+
+    def part(self, name: str) -> "Checkpoints":
+        """Return the checkpoints of a part of the run, such as an outer fold; names are its own."""
+        folder = self.folder and self.folder / _hash(name)
+        return replace(self, folder=folder, scope=(*self.scope, name))
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):
-            self.folder.parent.rmdir()
+        """Remove all checkpoints of the run or part, and the folder if it is empty then."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                self.folder.parent.rmdir()
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{_hashed(name)}{_ENDING}"
-
-    def _identity(self, name: str) -> bytes:
-        return json.dumps([*self.scope, name]).encode()
-
-
-def _remove_other_runs(folder: Path, own: Path) -> None:
-    for other in folder.glob("run-" + 32 * "[0-9a-f]"):
-        if other != own:
-            _log.info("the results in %s are of another run, and are removed", other)
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _checked(content: bytes) -> bytes | None:
-    """Return what a file holds; None where it is not what was written."""
-    start = len(_MAGIC) + hashlib.sha256().digest_size
-    digest, rest = content[len(_MAGIC) : start], content[start:]
-    whole = content.startswith(_MAGIC) and hashlib.sha256(rest).digest() == digest
-    return rest if whole else None
+    def _warn(self, error: OSError) -> None:
+        if not self._errors:
+            _log.warning(
+                "cannot save checkpoints in %s: %s; the run continues, but would start from the "
+                "beginning after an interruption",
+                self.folder,
+                error,
+            )
+        self._errors.append(error)
 
 
-def _write(target: Path, content: bytes) -> None:
-    # Unlike atomic_file's, the name is its own: another process may be keeping the same result.
-    scratch = target.with_name(f".{uuid.uuid4().hex}.partial")
+NO_CHECKPOINTS = Checkpoints()
+
+
+def _read(path: Path, identity: bytes) -> NDArray[np.generic] | None:
     try:
-        scratch.write_bytes(content)
-        scratch.replace(target)
-    finally:
-        scratch.unlink(missing_ok=True)
+        content = read_checked(path, _MAGIC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        _log.warning("cannot read %s: %s; its array is computed again", path, error)
+        return None
+    if content is None:
+        _log.warning("%s is damaged; its array is computed again", path)
+        return None
+    found, _, array = content.partition(b"\n")
+    # A file may have been copied under the name of another: its own line decides.
+    if found != identity:
+        return None
+    return cast("NDArray[np.generic]", np.load(io.BytesIO(array), allow_pickle=False))
 
 
-def _hashed(text: str) -> str:
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,8 +1,7 @@
-"""Judging: what cross-validation inside the training split says of one way to rank queries."""
+"""Cross-validation of candidates inside the training split, all on the same folds."""
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +12,13 @@ from querytier.data.examples import Examples
 from querytier.eval.curves import gain_curve
 from querytier.eval.intervals import Estimate, Resampling, undefined
 from querytier.eval.metrics import auroc
-from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, ranks_within
-from querytier.training.checkpoints import Kept
+from querytier.training.baselines import LabelledFeatures, Learner
+from querytier.training.checkpoints import Checkpoints
+from querytier.training.folds import group_folds, out_of_fold_scores, rank_within_folds
 from querytier.training.learners import MemberLearner
 from querytier.training.recipes import Recipe, ranking_of
 
-__all__ = ["FRONTIER_RATES", "Candidate", "Judge", "Metric", "metric_for"]
+__all__ = ["FRONTIER_RATES", "Candidate", "CrossValidation", "Metric", "metric_for"]
 
 Floats = NDArray[np.float64]
 Metric = Literal["apgr", "auroc"]
@@ -31,7 +31,7 @@ _NO_SCORES = "not all rows of the training split have both scores, or there is n
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What cross-validation inside the training split says of one way to rank queries.
+    """The cross-validated performance of one way to rank queries.
 
     Attributes
     ----------
@@ -39,18 +39,18 @@ class Candidate:
     recipe : Recipe or None
         None for baselines, which are not exported.
     auroc, apgr : Estimate
-        Of the out-of-fold scores, as ranks within their folds, with intervals over groups.
+        Of out-of-fold scores, ranked within their folds, with intervals over groups.
     fold_values : ndarray of float64, shape (folds,)
-        The metric that chooses, by fold; NaN where a fold has none.
+        The metric that decides, by fold; NaN if a fold has none.
     scores : ndarray of float64, shape (n,)
-        What ranks queries, out of fold.
+        The scores that rank queries, out of fold.
     seconds : float
         Wall time of all folds.
     curve : tuple of float
-        The share of the gap recovered, or without a gap of needs_frontier caught, at frontier rates
-        of 0, 0.05 and so on up to 1.
+        The share of the gap recovered (of needs_frontier caught, if there is no gap) at frontier
+        rates of 0, 0.05 and so on up to 1.
     log_odds : ndarray of float64, shape (n,), optional
-        Of needs_frontier, out of fold; None for baselines.
+        Log-odds of needs_frontier, out of fold; None for baselines.
     """
 
     name: str
@@ -89,27 +89,29 @@ class Candidate:
 
 
 def metric_for(examples: Examples) -> Metric:
-    """Return what chooses among candidates: APGR where there is a gap to recover, else AUROC."""
+    """Return the metric that chooses a candidate: APGR if there is a gap to recover, else AUROC."""
     return "apgr" if ranking_of(examples) == "gain" else "auroc"
 
 
-class Judge:
-    """Judges candidates of one training split on the same folds; learners are fitted once."""
+class CrossValidation:
+    """Evaluates candidates on the same folds of a training split; fits each learner once."""
 
     def __init__(
-        self, labelled: Labelled, metric: Metric, folds: int, seed: int, kept: Kept
+        self, labelled: LabelledFeatures, folds: int, seed: int, checkpoints: Checkpoints
     ) -> None:
+        examples = labelled.examples
         self._labelled = labelled
-        self._metric = metric
-        self._masks = group_folds(labelled.examples, folds, seed)
-        groups = labelled.examples.group.tolist()
-        self._resampling = Resampling(groups, _REPLICATES, seed)
-        self._kept = kept
+        self._metric = metric_for(examples)
+        self._gains = examples.frontier_score - examples.cheap_score
+        self._masks = group_folds(examples, folds, seed)
+        self._resampling = Resampling(examples.group.tolist(), _REPLICATES, seed)
+        self._checkpoints = checkpoints
+        # Stacks share the learners of single candidates, so what is fitted once serves them all.
         self._members: dict[MemberLearner, tuple[Floats, float]] = {}
 
     @property
     def rows(self) -> str:
-        """What tells these rows and folds from others."""
+        """Identifies the rows and their folds."""
         digest = hashlib.sha256(np.packbits(np.array(self._masks)).tobytes()).hexdigest()
         return f"{self._labelled.examples.fingerprint()} {digest}"
 
@@ -119,33 +121,36 @@ class Judge:
         log_odds, gains = np.mean([scores for scores, _ in members], axis=0)
         scores = gains if recipe.ranks_by == "gain" else log_odds
         seconds = sum(seconds for _, seconds in members)
-        return self._judged(recipe.name, scores, seconds, recipe, log_odds)
+        return self._evaluate(recipe.name, scores, seconds, recipe, log_odds)
 
     def baseline(self, name: str, learner: Learner) -> Candidate:
         """Return the candidate of a baseline, which cannot be chosen."""
         started = time.perf_counter()
-        scores = self._kept.scores(name, lambda: cross_fitted(learner, self._labelled, self._masks))
-        return self._judged(name, scores, time.perf_counter() - started)
+        scores = self._checkpoints.load_or_compute(
+            name, lambda: out_of_fold_scores(learner, self._labelled, self._masks)
+        )
+        return self._evaluate(name, scores, time.perf_counter() - started)
 
     def _member(self, learner: MemberLearner) -> tuple[Floats, float]:
         """Return out-of-fold log-odds and gains, shape (2, n), and the seconds that they took."""
         if learner not in self._members:
             started = time.perf_counter()
-            scores = self._kept.scores(learner.name, lambda: self._cross_fitted(learner))
+            # Not by name: boosted trees of one name differ in settings that a search draws.
+            scores = self._checkpoints.load_or_compute(repr(learner), lambda: self._fit(learner))
             self._members[learner] = scores, time.perf_counter() - started
         return self._members[learner]
 
-    def _cross_fitted(self, learner: MemberLearner) -> Floats:
+    def _fit(self, learner: MemberLearner) -> Floats:
         scores = np.full((2, len(self._labelled.examples)), np.nan)
         for held_out in self._masks:
-            member = learner.member(self._labelled.where(~held_out))
-            asked = self._labelled.where(held_out).blocks
-            scores[0, held_out] = member.log_odds(asked)
+            member = learner.fit(self._labelled.where(~held_out))
+            blocks = self._labelled.where(held_out).blocks
+            scores[0, held_out] = member.log_odds(blocks)
             if member.gain is not None:
-                scores[1, held_out] = member.gains(asked)
+                scores[1, held_out] = member.gains(blocks)
         return scores
 
-    def _judged(
+    def _evaluate(
         self,
         name: str,
         scores: Floats,
@@ -153,38 +158,31 @@ class Judge:
         recipe: Recipe | None = None,
         log_odds: Floats | None = None,
     ) -> Candidate:
-        ranks = ranks_within(self._masks, scores)
-        statistics = {metric: self._statistic(metric, ranks) for metric in ("apgr", "auroc")}
-        weights = np.array(self._masks, dtype=np.float64)
+        labels, ranks = (
+            self._labelled.examples.needs_frontier,
+            rank_within_folds(self._masks, scores),
+        )
+
+        def auroc_of(weights: Floats) -> Floats:
+            return auroc(ranks, labels, weights)
+
+        def apgr_of(weights: Floats) -> Floats:
+            return gain_curve(ranks, self._gains, weights).apgr()
+
+        has_gap = self._metric == "apgr"
+        by_fold = apgr_of if has_gap else auroc_of
+        curve = gain_curve(ranks, self._gains if has_gap else labels, np.ones((1, len(ranks))))
+        recovered = curve.on(FRONTIER_RATES[np.newaxis]) / curve.gap
         return Candidate(
             name=name,
             recipe=recipe,
-            auroc=self._resampling.estimate(statistics["auroc"], _ONE_CLASS),
-            apgr=self._apgr(statistics["apgr"]),
-            fold_values=statistics[self._metric](weights),
+            auroc=self._resampling.estimate(auroc_of, _ONE_CLASS),
+            apgr=self._resampling.estimate(apgr_of, _NO_SCORES)
+            if has_gap
+            else undefined(_NO_SCORES),
+            fold_values=by_fold(np.array(self._masks, dtype=np.float64)),
             scores=scores,
             seconds=seconds,
-            curve=self._curve(ranks),
+            curve=tuple(recovered[0].round(6).tolist()),
             log_odds=log_odds,
         )
-
-    def _statistic(self, metric: str, scores: Floats) -> Callable[[Floats], Floats]:
-        examples = self._labelled.examples
-        if metric == "auroc":
-            return lambda weights: auroc(scores, examples.needs_frontier, weights)
-        gains = examples.frontier_score - examples.cheap_score
-        return lambda weights: gain_curve(scores, gains, weights).apgr()
-
-    def _curve(self, scores: Floats) -> tuple[float, ...]:
-        examples = self._labelled.examples
-        gains = examples.needs_frontier
-        if metric_for(examples) == "apgr":
-            gains = examples.frontier_score - examples.cheap_score
-        curve = gain_curve(scores, gains, np.ones((1, len(examples))))
-        recovered = curve.on(FRONTIER_RATES[np.newaxis]) / curve.gap
-        return tuple(recovered[0].round(6).tolist())
-
-    def _apgr(self, statistic: Callable[[Floats], Floats]) -> Estimate:
-        if metric_for(self._labelled.examples) != "apgr":
-            return undefined(_NO_SCORES)
-        return self._resampling.estimate(statistic, _NO_SCORES)

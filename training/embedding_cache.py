@@ -1,15 +1,13 @@
-"""Embeddings kept between runs: of a log that grew, only the new text views are encoded.
+"""The embedding cache: when a log has grown, only its new text views are encoded.
 
-They lie in chunks, each a file that appears complete and is never written again::
+Embeddings are saved in chunks, files of `querytier.training.checked_files` that never change::
 
     CACHE/embeddings/ENCODER/NAME.embeddings
 
-    12 bytes   what the file is
-    32 bytes   sha256 of all that follows
     rows       key (32 bytes), embedding (dimension times a little-endian float32)
 
-A key is the sha256 of encoder and view: no text is kept. As an embedding still tells something of
-its text, only the owner may enter the folder.
+A key is the SHA-256 of encoder and view, so no text is saved. An embedding still reveals something
+of its text, so only the owner may enter the folder.
 """
 
 import hashlib
@@ -24,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.encoder import Encoder
-from querytier.files import atomic_file, default_cache_folder
+from querytier.files import default_cache_folder
+from querytier.training.checked_files import read_checked, write_checked
 
 __all__ = ["EmbeddingCache"]
 
@@ -37,16 +36,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingCache:
-    """Embeddings by content: by what the encoder is and what the view says.
+    """Embeddings by encoder and text view, saved between runs.
 
-    Processes may share a folder. Two that encode the same views at once both keep them; that costs
-    space only.
+    Processes may share a folder. If two encode the same views at once, both save them, which costs
+    disk space only.
 
     Parameters
     ----------
     folder : Path
     rows_per_chunk : int
-        Views that are encoded, then kept; the most that an interruption loses.
+        Number of views that are encoded and then saved, and the most that an interruption loses.
     """
 
     folder: Path = field(default_factory=default_cache_folder)
@@ -55,18 +54,17 @@ class EmbeddingCache:
     def encode(
         self, encoder: Encoder, views: Sequence[str], *, progress: bool = True
     ) -> Embeddings:
-        """Return the embeddings of text views; those not kept yet are encoded, chunk by chunk.
+        """Return the embeddings of text views; encode those that are not saved yet.
 
-        Views are encoded in the order of their keys: the order and the number in which they come
-        do not change a bit of the result. An embedding differs from `Encoder.encode`'s by rounding
-        (about 1e-7) where that put the view into a batch of another size.
+        An embedding may differ from `Encoder.encode`'s by rounding (about 1e-7), as the view may be
+        in a batch of another size here.
 
         Parameters
         ----------
         encoder : Encoder
         views : sequence of str, length n
         progress : bool
-            Whether to show a progress bar over what has to be encoded.
+            Whether to show a progress bar while encoding.
 
         Returns
         -------
@@ -74,19 +72,21 @@ class EmbeddingCache:
         """
         identity = _identity(encoder)
         keys = [_key(identity, view) for view in views]
+        # In the order of the keys: batches are then the same whatever the order and number of the
+        # views, and so is every bit of the result.
         view_of = dict(sorted(zip(keys, views, strict=True)))
         row_of = {key: row for row, key in enumerate(view_of)}
         chunks = _Chunks(self.folder / "embeddings" / identity.hex()[:16], encoder.dimension)
         embeddings = np.empty((len(row_of), encoder.dimension), dtype=np.float32)
-        for key, embedding in chunks.kept():
+        for key, embedding in chunks.rows():
             if view_of.pop(key, None) is not None:
                 embeddings[row_of[key]] = embedding
-        for new_keys, new in self._encoded(encoder, view_of, progress):
-            chunks.keep(new_keys, new)
+        for new_keys, new in self._encode_chunks(encoder, view_of, progress):
+            chunks.write(new_keys, new)
             embeddings[[row_of[key] for key in new_keys]] = new
         return embeddings[[row_of[key] for key in keys]]
 
-    def _encoded(
+    def _encode_chunks(
         self, encoder: Encoder, view_of: dict[bytes, str], progress: bool
     ) -> Iterator[tuple[list[bytes], Embeddings]]:
         from tqdm import tqdm
@@ -107,48 +107,42 @@ class _Chunks:
     folder: Path
     dimension: int
 
-    def kept(self) -> Iterator[tuple[bytes, Embeddings]]:
-        """Yield key and embedding of every row, one chunk in memory at a time."""
+    def rows(self) -> Iterator[tuple[bytes, Embeddings]]:
+        """Yield key and embedding of every row, with one chunk in memory at a time."""
         for path in sorted(self.folder.glob("*.embeddings")):
             rows = self._read(path)
             if rows is None:
                 _log.warning(
-                    "%s holds no embeddings, or was damaged; its views are encoded again: "
-                    "delete the file",
+                    "%s is damaged or holds no embeddings; its views are encoded again: delete the "
+                    "file",
                     path,
                 )
                 continue
             for key, embedding in zip(rows["key"], rows["embedding"], strict=True):
                 yield key.tobytes(), embedding
 
-    def keep(self, keys: Sequence[bytes], embeddings: Embeddings) -> None:
-        """Write a chunk; where the disk does not take it, say so and go on without."""
+    def write(self, keys: Sequence[bytes], embeddings: Embeddings) -> None:
+        """Write a chunk; if that fails, log a warning and continue without it."""
         rows = np.empty(len(keys), self._row)
         rows["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
         rows["embedding"] = embeddings
-        content = rows.tobytes()
-        path = self.folder / f"{uuid.uuid4().hex}.embeddings"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with atomic_file(path) as scratch:
-                scratch.write_bytes(_MAGIC + hashlib.sha256(content).digest() + content)
+            path = self.folder / f"{uuid.uuid4().hex}.embeddings"
+            write_checked(path, _MAGIC, rows.tobytes())
         except OSError as error:
             _log.warning(
-                "embeddings are not kept for the next run: %s; set QUERYTIER_CACHE to a folder "
-                "that can be written",
+                "cannot save embeddings for the next run: %s; set QUERYTIER_CACHE to a folder that "
+                "can be written",
                 error,
             )
 
     def _read(self, path: Path) -> NDArray[np.void] | None:
         try:
-            with path.open("rb") as file:
-                if file.read(len(_MAGIC)) != _MAGIC:
-                    return None
-                digest, content = file.read(hashlib.sha256().digest_size), file.read()
+            content = read_checked(path, _MAGIC)
         except OSError:
             return None
-        whole = len(content) % self._row.itemsize == 0
-        if not whole or hashlib.sha256(content).digest() != digest:
+        if content is None or len(content) % self._row.itemsize:
             return None
         return np.frombuffer(content, self._row)
 
@@ -158,7 +152,7 @@ class _Chunks:
 
 
 def _identity(encoder: Encoder) -> bytes:
-    """Return the hash of all that an embedding depends on, but the view."""
+    """Return the hash of everything but the view that an embedding depends on."""
     tokenizer = encoder.tokenizer
     parts = [
         encoder.name,

@@ -1,4 +1,4 @@
-"""The fitted classifier: chosen, calibrated, with its threshold, and kept between stages."""
+"""Fit a classifier: choose a candidate, fit it, calibrate it, and set its threshold."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from querytier.classifier.model.head import Blocks, Calibrated, Heads
 from querytier.data.examples import Examples
-from querytier.training.baselines import LEARNED_BASELINES, Labelled, Learner
+from querytier.files import write_json
+from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures, Learner
 from querytier.training.calibration import FittedCalibration, Method, fit_calibrator
-from querytier.training.checkpoints import NOTHING_KEPT, Kept
+from querytier.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from querytier.training.cross_validation import Candidate, metric_for
 from querytier.training.hyperparameters import Search
 from querytier.training.linear_models import check_both_classes
@@ -21,11 +22,43 @@ from querytier.training.model_selection import choose, cross_validate
 from querytier.training.recipes import Recipe, recipe_from
 from querytier.training.venn_abers import venn_abers_check
 
-__all__ = ["Calibration", "Fitted", "fit_classifier", "recalibrated", "threshold_for"]
+__all__ = [
+    "Calibration",
+    "FitSettings",
+    "FittedClassifier",
+    "fit_classifier",
+    "recalibrate_classifier",
+    "threshold_for",
+]
 
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """Settings of `fit_classifier`.
+
+    Attributes
+    ----------
+    folds : int
+    target_frontier_rate : float
+        Share of the queries, in (0, 1), that the threshold sends to the frontier tier.
+    seed : int
+    candidate : str, optional
+        Name of the candidate to choose, whatever its performance.
+    calibration : {"auto", "platt", "temperature", "beta"}
+    search : Search, optional
+        Tunes learners.
+    """
+
+    folds: int
+    target_frontier_rate: float
+    seed: int
+    candidate: str | None = None
+    calibration: Literal["auto"] | Method = "auto"
+    search: Search | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +69,16 @@ class Calibration:
     ----------
     method : str
     reason : str
-        Why this one.
+        Why this method.
     rows : str
-        Which rows it was fitted on.
+        The rows that it was fitted on.
     n : int
+        Their number.
     log_losses : mapping of str to float
         Of the methods that were compared, in nats.
     venn_abers : mapping of str to float, or None
-        `VennAbersCheck` of the calibration rows by the out-of-fold log-odds of the training rows,
-        two sets of rows of which neither saw the other; None without a calibration split.
+        `VennAbersCheck` of the calibration rows, based on the out-of-fold log-odds of the training
+        rows: neither set of rows was fitted on the other. None without a calibration split.
     """
 
     method: Method
@@ -56,22 +90,22 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedClassifier:
     """A classifier ready for export.
 
     Attributes
     ----------
     heads : Heads
-        Calibration included.
+        Calibrated.
     recipe : Recipe
-        What was chosen.
+        Of the chosen candidate.
     metric : {"apgr", "auroc"}
-        By which it was chosen.
+        The metric that chose it.
     threshold : float
     target_frontier_rate : float
     calibration : Calibration
     candidates : sequence of dict
-        `Candidate.record` of each.
+        `Candidate.to_dict` of each.
     """
 
     heads: Heads
@@ -100,11 +134,11 @@ class Fitted:
             "calibration": asdict(self.calibration),
             "candidates": list(self.candidates),
         }
-        (folder / "fitted.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_json(folder / "fitted.json", content)
 
     @classmethod
-    def read(cls, folder: Path) -> "Fitted":
-        """Read what `write` wrote."""
+    def read(cls, folder: Path) -> "FittedClassifier":
+        """Return the classifier that `write` wrote."""
         content = json.loads((folder / "fitted.json").read_text())
         with np.load(folder / "heads.npz") as arrays:
             heads = Heads.from_state(content.pop("heads"), dict(arrays))
@@ -114,162 +148,91 @@ class Fitted:
 
 
 def fit_classifier(
-    labelled: Labelled,
-    *,
+    labelled: LabelledFeatures,
     recipes: Sequence[Recipe],
-    folds: int,
-    target_frontier_rate: float,
-    seed: int,
+    settings: FitSettings,
+    *,
     baselines: Mapping[str, Learner] = LEARNED_BASELINES,
-    named: str | None = None,
-    calibration: Literal["auto"] | Method = "auto",
-    search: Search | None = None,
-    kept: Kept = NOTHING_KEPT,
-) -> Fitted:
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> FittedClassifier:
     """Choose, fit and calibrate a classifier.
 
-    Where the examples have a calibration split, calibration and the threshold come from it;
-    otherwise (few rows) both come from out-of-fold scores of the training split.
+    Calibration and threshold come from the calibration split. If the examples have none (small
+    logs), both come from out-of-fold scores of the training split.
 
     Parameters
     ----------
-    labelled : Labelled
-        Rows of the training and calibration splits; others are not looked at.
+    labelled : LabelledFeatures
+        Rows of the training and calibration splits; rows of other splits are ignored.
     recipes : sequence of Recipe
-        The one that one would rather have first.
-    folds : int
-    target_frontier_rate : float
-        Share of the queries, in (0, 1), that the threshold sends to the frontier tier.
-    seed : int
+        In order of preference.
+    settings : FitSettings
     baselines : mapping of str to callable
-        What is cross-validated beside the recipes, and never chosen.
-    named : str, optional
-        The candidate that is taken whatever its rank.
-    calibration : {"auto", "platt", "temperature", "beta"}
-    search : Search, optional
-        How learners are refined.
-    kept : Kept
-        Where what is computed outlives an interruption.
+        Cross-validated with the recipes, and never chosen.
+    checkpoints : Checkpoints
 
     Raises
     ------
     TrainingError
-        If a split holds one class only, or the training split fewer groups than folds.
+        If a split holds one class only, or the training split has fewer groups than folds.
     """
     split = labelled.examples.split.astype(str)
-    train, held_out = labelled.where(split == "train"), labelled.where(split == "calibration")
+    train, calibration = labelled.where(split == "train"), labelled.where(split == "calibration")
     check_both_classes(train.examples.needs_frontier, "train")
-    metric = metric_for(train.examples)
     candidates = cross_validate(
         train,
         recipes,
-        metric,
-        folds=folds,
-        seed=seed,
+        folds=settings.folds,
+        seed=settings.seed,
         baselines=baselines,
-        search=search,
-        kept=kept,
+        search=settings.search,
+        checkpoints=checkpoints,
     )
-    chosen = choose(candidates, named)
+    chosen = choose(candidates, settings.candidate)
     assert chosen.recipe is not None
-    asked = _asked(chosen, chosen.recipe.fitted(train), train, held_out)
-    heads, found = _calibrated(asked, calibration, seed)
-    return Fitted(
+    rows = _unseen_rows(chosen, chosen.recipe.fit(train), train, calibration)
+    check_both_classes(rows.examples.needs_frontier, rows.source)
+    fitted = _fit_calibration(rows.log_odds, rows.examples, settings.calibration, settings.seed)
+    heads = rows.heads.calibrated(fitted.calibrator)
+    return FittedClassifier(
         heads=heads,
         recipe=chosen.recipe,
-        metric=metric,
-        threshold=threshold_for(asked.decision_scores(heads), target_frontier_rate),
-        target_frontier_rate=target_frontier_rate,
+        metric=metric_for(train.examples),
+        threshold=threshold_for(rows.decision_scores(heads), settings.target_frontier_rate),
+        target_frontier_rate=settings.target_frontier_rate,
         calibration=Calibration(
-            found.method,
-            found.reason,
-            asked.source,
-            found.n,
-            dict(found.log_losses),
-            _venn_abers(heads, chosen, train.examples, asked) if len(held_out.examples) else None,
+            fitted.method,
+            fitted.reason,
+            rows.source,
+            fitted.n,
+            dict(fitted.log_losses),
+            rows.venn_abers(heads, chosen, train.examples) if len(calibration.examples) else None,
         ),
         candidates=[candidate.to_dict() for candidate in candidates],
     )
 
 
-def recalibrated(fitted: Fitted, blocks: Blocks, examples: Examples, seed: int) -> Calibrated:
-    """Return a classifier's heads and threshold, calibrated again on features computed otherwise.
+def recalibrate_classifier(
+    fitted: FittedClassifier, blocks: Blocks, examples: Examples, seed: int
+) -> Calibrated:
+    """Return heads and threshold, calibrated again on features from a quantised encoder.
 
     Parameters
     ----------
-    fitted : Fitted
+    fitted : FittedClassifier
     blocks : mapping of str to ndarray
-        The features of the examples, as an encoder that was quantised computes them.
+        The features of the examples, computed by a quantised encoder.
     examples : Examples
         Of the calibration split.
     seed : int
     """
-    scores = fitted.heads.log_odds(blocks)
-    found = fit_calibrator(
-        scores,
-        examples.needs_frontier,
-        examples.weight,
-        examples.group,
-        method=fitted.calibration.method,
-        seed=seed,
-    )
-    heads = fitted.heads.calibrated(found.calibrator)
+    # The method stays the same: when it was chosen again, beta calibration became temperature
+    # scaling, which by itself changed the mean probability by 0.017.
+    method = fitted.calibration.method
+    again = _fit_calibration(fitted.heads.log_odds(blocks), examples, method, seed)
+    heads = fitted.heads.calibrated(again.calibrator)
     threshold = threshold_for(heads.decision_scores(blocks), fitted.target_frontier_rate)
     return Calibrated(heads, threshold)
-
-
-def _venn_abers(
-    heads: Heads, chosen: Candidate, train: Examples, asked: "_Asked"
-) -> dict[str, float]:
-    assert chosen.log_odds is not None
-    p_frontier = heads.calibrator.probabilities(asked.log_odds)
-    check = venn_abers_check(chosen.log_odds, train.needs_frontier, asked.log_odds, p_frontier)
-    return asdict(check)
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """Rows that the heads never saw, with what heads say of them."""
-
-    heads: Heads
-    examples: Examples
-    log_odds: Floats
-    ranking: Floats
-    source: str
-
-    def decision_scores(self, calibrated: Heads) -> Floats:
-        """Return what is compared with the threshold, once calibrated."""
-        if calibrated.ranks_by == "gain":
-            return self.ranking
-        return calibrated.calibrator.probabilities(self.log_odds)
-
-
-def _asked(chosen: Candidate, heads: Heads, train: Labelled, held_out: Labelled) -> _Asked:
-    """Return the calibration split or, where there is none, the training split out of fold."""
-    if len(held_out.examples):
-        log_odds, scores = heads.log_odds(held_out.blocks), heads.decision_scores(held_out.blocks)
-        return _Asked(heads, held_out.examples, log_odds, scores, "calibration")
-    assert chosen.log_odds is not None
-    # Rates among rows that were picked for their scores are not those of the traffic.
-    fair = ~train.examples.planned
-    return _Asked(
-        heads,
-        train.examples.where(fair),
-        chosen.log_odds[fair],
-        chosen.scores[fair],
-        "train (out of fold)",
-    )
-
-
-def _calibrated(
-    asked: _Asked, method: Literal["auto"] | Method, seed: int
-) -> tuple[Heads, FittedCalibration]:
-    rows = asked.examples
-    check_both_classes(rows.needs_frontier, asked.source)
-    found = fit_calibrator(
-        asked.log_odds, rows.needs_frontier, rows.weight, rows.group, method=method, seed=seed
-    )
-    return asked.heads.calibrated(found.calibrator), found
 
 
 def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float:
@@ -284,7 +247,7 @@ def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float
     Returns
     -------
     float
-        A little below the quantile: what differs by rounding only goes to the frontier tier.
+        Slightly below the quantile.
 
     Examples
     --------
@@ -293,4 +256,53 @@ def threshold_for(decision_scores: Floats, target_frontier_rate: float) -> float
     [False, False, True, True]
     """
     quantile = np.quantile(decision_scores, 1 - target_frontier_rate, method="higher")
+    # If all rows have one score (no signal), rounding in the graph would otherwise send every query
+    # to the cheap tier. Scores that differ by rounding only go to the frontier tier instead.
     return float(quantile) - _ROUNDING
+
+
+@dataclass(frozen=True, eq=False)
+class _UnseenRows:
+    """Rows that the heads were not fitted on, with their scores."""
+
+    heads: Heads
+    examples: Examples
+    log_odds: Floats
+    scores: Floats
+    source: str
+
+    def decision_scores(self, calibrated: Heads) -> Floats:
+        """Return the scores that are compared with the threshold, once calibrated."""
+        if calibrated.ranks_by == "gain":
+            return self.scores
+        return calibrated.calibrator.probabilities(self.log_odds)
+
+    def venn_abers(self, calibrated: Heads, chosen: Candidate, train: Examples) -> dict[str, float]:
+        assert chosen.log_odds is not None
+        p_frontier = calibrated.calibrator.probabilities(self.log_odds)
+        return asdict(
+            venn_abers_check(chosen.log_odds, train.needs_frontier, self.log_odds, p_frontier)
+        )
+
+
+def _unseen_rows(
+    chosen: Candidate, heads: Heads, train: LabelledFeatures, calibration: LabelledFeatures
+) -> _UnseenRows:
+    """Return the calibration split or, if it is empty, the training split out of fold."""
+    if len(calibration.examples):
+        blocks = calibration.blocks
+        log_odds, scores = heads.log_odds(blocks), heads.decision_scores(blocks)
+        return _UnseenRows(heads, calibration.examples, log_odds, scores, "calibration")
+    assert chosen.log_odds is not None
+    # Rows that were selected for labelling by their scores do not have the rates of the traffic.
+    fair = ~train.examples.planned
+    rows, log_odds = train.examples.where(fair), chosen.log_odds[fair]
+    return _UnseenRows(heads, rows, log_odds, chosen.scores[fair], "train (out of fold)")
+
+
+def _fit_calibration(
+    log_odds: Floats, rows: Examples, method: Literal["auto"] | Method, seed: int
+) -> FittedCalibration:
+    return fit_calibrator(
+        log_odds, rows.needs_frontier, rows.weight, rows.group, method=method, seed=seed
+    )

@@ -1,53 +1,32 @@
 """Learners: how one member of a classifier is fitted."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from querytier.classifier.model.head import Member, side_by_side
 from querytier.classifier.model.nets import Linear, Net
-from querytier.training.baselines import Labelled
+from querytier.training.baselines import LabelledFeatures
 from querytier.training.boosted_trees import fit_trees
 from querytier.training.linear_models import HardRows, fit_linear, fit_mlp, gain_rows, soft_rows
 
 __all__ = ["BoostedTrees", "LinearLearner", "MemberLearner", "MlpLearner", "encoder_of"]
 
 
-class MemberLearner(Protocol):
-    """A learner; what is equal fits the same member on the same rows."""
-
-    @property
-    def name(self) -> str:
-        """What the learner is called in tables and in MLflow."""
-
-    @property
-    def blocks(self) -> tuple[str, ...]:
-        """The blocks of features that it reads."""
-
-    @property
-    def family(self) -> str:
-        """What it has in common with learners of other settings; a stack takes one of each."""
-
-    def settings(self) -> dict[str, Any]:
-        """Return what makes it, for JSON."""
-
-    def member(self, train: Labelled) -> Member:
-        """Fit it; a member that knows gains comes of rows that have all scores."""
-
-
 @dataclass(frozen=True, slots=True)
 class LinearLearner:
-    """Logistic regression; multinomial on the gain.
+    """Logistic regression, multinomial on the gain.
 
     Attributes
     ----------
     blocks : tuple of str
+        The blocks of features that it reads.
     regularisation : float
-        scikit-learn's `C`, on blocks of standardised features, each of norm 1 (terms stay as they
-        are): the smaller, the stronger.
+        scikit-learn's `C`, on blocks of standardised features, each of norm 1 (terms are not
+        scaled): the smaller, the stronger.
     """
 
     blocks: tuple[str, ...]
@@ -55,7 +34,7 @@ class LinearLearner:
 
     @property
     def name(self) -> str:
-        """What the learner is called.
+        """Name in tables and in MLflow.
 
         Examples
         --------
@@ -66,35 +45,34 @@ class LinearLearner:
 
     @property
     def family(self) -> str:
-        """Terms are a family of their own: they see words, embeddings see meaning."""
+        """A stack takes one learner of each family."""
+        # Terms are a family of their own: they capture words, embeddings capture meaning.
         return "terms" if self.blocks[0].endswith("-terms") else "linear"
 
-    def settings(self) -> dict[str, Any]:
-        """Return its attributes."""
-        return asdict(self)
-
-    def member(self, train: Labelled) -> Member:
-        """Fit the member."""
+    def fit(self, train: LabelledFeatures) -> Member:
+        """Return the fitted member; it predicts gains if all rows have both scores."""
         widths = [train.blocks[name].shape[1] for name in self.blocks]
 
         def fit(features: Any, labels: HardRows, outcomes: int) -> Linear:
             return fit_linear(features, labels, outcomes, self.regularisation, widths)
 
-        return _member(self.blocks, train, fit)
+        return _fit_member(self.blocks, train, fit)
 
 
 @dataclass(frozen=True, slots=True)
 class MlpLearner:
-    """A small net of one hidden layer.
+    """A small net with one hidden layer.
 
     Attributes
     ----------
     blocks : tuple of str
     hidden : int
-        Units of the hidden layer.
+        Number of units of the hidden layer.
     decay : float
         Strength of the L2 penalty.
     """
+
+    family: ClassVar[str] = "mlp"
 
     blocks: tuple[str, ...]
     hidden: int = 32
@@ -102,27 +80,18 @@ class MlpLearner:
 
     @property
     def name(self) -> str:
-        """What the learner is called."""
+        """Name in tables and in MLflow."""
         return f"{_short(self.blocks)}_mlp{self.hidden}_decay{self.decay:g}"
 
-    @property
-    def family(self) -> str:
-        """Its family."""
-        return "mlp"
-
-    def settings(self) -> dict[str, Any]:
-        """Return its attributes."""
-        return asdict(self)
-
-    def member(self, train: Labelled) -> Member:
-        """Fit the member; the seed is fixed."""
+    def fit(self, train: LabelledFeatures) -> Member:
+        """Return the fitted member; the seed is fixed."""
         fit = partial(fit_mlp, hidden=self.hidden, decay=self.decay, seed=0)
-        return _member(self.blocks, train, fit)
+        return _fit_member(self.blocks, train, fit)
 
 
 @dataclass(frozen=True, slots=True)
 class BoostedTrees:
-    """Gradient-boosted trees (Friedman 2001); on the gain itself, by squared error.
+    """Gradient-boosted trees (Friedman 2001); the gain is fitted by squared error.
 
     Attributes
     ----------
@@ -130,8 +99,10 @@ class BoostedTrees:
     iterations, leaves, rows_per_leaf : int
     learning_rate, l2 : float
     feature_share : float
-        In (0, 1]: how many features each split may look at.
+        Share of the features that each split may use, in (0, 1].
     """
+
+    family: ClassVar[str] = "trees"
 
     blocks: tuple[str, ...]
     iterations: int = 250
@@ -143,20 +114,11 @@ class BoostedTrees:
 
     @property
     def name(self) -> str:
-        """What the learner is called."""
+        """Name in tables and in MLflow."""
         return f"{_short(self.blocks)}_trees{self.iterations}"
 
-    @property
-    def family(self) -> str:
-        """Its family."""
-        return "trees"
-
-    def settings(self) -> dict[str, Any]:
-        """Return its attributes."""
-        return asdict(self)
-
-    def member(self, train: Labelled) -> Member:
-        """Fit the member; the seed is fixed."""
+    def fit(self, train: LabelledFeatures) -> Member:
+        """Return the fitted member; the seed is fixed."""
         features, need, gain = _rows(self.blocks, train)
         examples = train.examples
         settings: dict[str, Any] = {
@@ -176,35 +138,38 @@ class BoostedTrees:
         return Member(self.blocks, fitted, fit_trees(features, gains, examples.weight, **settings))
 
 
+MemberLearner: TypeAlias = LinearLearner | MlpLearner | BoostedTrees
+
+
 def encoder_of(learner: MemberLearner) -> str:
     """Return the name of the encoder whose blocks a learner reads."""
-    return learner.blocks[0].split("-")[0]
+    return _encoder(learner.blocks)
 
 
-def _member(
-    blocks: tuple[str, ...], train: Labelled, fit: Callable[[Any, HardRows, int], Net]
+def _fit_member(
+    blocks: tuple[str, ...], train: LabelledFeatures, fit: Callable[[Any, HardRows, int], Net]
 ) -> Member:
-    """Fit the need on two outcomes and, where there are scores, the gain on three."""
+    """Fit the need on two outcomes and, if there are scores, the gain on three."""
     features, need, gain = _rows(blocks, train)
     return Member(blocks, fit(features, need, 2), None if gain is None else fit(features, gain, 3))
 
 
-def _rows(blocks: tuple[str, ...], train: Labelled) -> tuple[Any, Any, Any]:
-    """Return the features, and the labels as hard rows; no gains without both scores."""
+def _rows(blocks: tuple[str, ...], train: LabelledFeatures) -> tuple[Any, Any, Any]:
+    """Return features, needs and gains as hard rows; the gains are None without both scores."""
     examples = train.examples
     features = side_by_side(train.blocks, blocks)
     need = soft_rows(examples.needs_frontier, examples.weight)
     if not examples.scored:
         return features, need, None
-    return (
-        features,
-        need,
-        gain_rows(examples.frontier_score - examples.cheap_score, examples.weight),
-    )
+    gains = examples.frontier_score - examples.cheap_score
+    return features, need, gain_rows(gains, examples.weight)
+
+
+def _encoder(blocks: tuple[str, ...]) -> str:
+    return blocks[0].split("-")[0]
 
 
 def _short(blocks: tuple[str, ...]) -> str:
-    """Return the blocks' names, that of their encoder once."""
-    first, *others = blocks
-    encoder = first.split("-")[0]
-    return "+".join([first, *(name.removeprefix(f"{encoder}-") for name in others)])
+    """Return the names of the blocks, with the name of their encoder once."""
+    prefix = f"{_encoder(blocks)}-"
+    return "+".join([blocks[0], *(name.removeprefix(prefix) for name in blocks[1:])])

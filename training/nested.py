@@ -1,29 +1,27 @@
-"""Nested cross-validation: every choice is made without the rows that judge it."""
+"""Nested cross-validation: every choice is made without the rows that evaluate it."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
-from querytier.training.baselines import Labelled, group_folds
-from querytier.training.calibration import Method
-from querytier.training.checkpoints import NOTHING_KEPT, Kept
-from querytier.training.fit import fit_classifier
-from querytier.training.hyperparameters import Search
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.checkpoints import NO_CHECKPOINTS, Checkpoints
+from querytier.training.fit import FitSettings, fit_classifier
+from querytier.training.folds import group_folds
 from querytier.training.recipes import Recipe
 
-__all__ = ["OutOfFold", "nested_cross_validation"]
+__all__ = ["OutOfFoldPredictions", "nested_cross_validation"]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class OutOfFold:
-    """What classifiers say of rows that they never saw.
+class OutOfFoldPredictions:
+    """Predictions for rows by classifiers that never saw them.
 
     Attributes
     ----------
@@ -31,7 +29,7 @@ class OutOfFold:
     to_frontier : ndarray of bool, shape (n,)
         By the threshold of the row's own fold.
     chosen : Counter
-        How often each recipe was chosen.
+        Number of folds in which each recipe was chosen.
     masks : sequence of ndarray of bool, shape (n,)
         The held-out rows of each fold.
     """
@@ -44,43 +42,29 @@ class OutOfFold:
 
 
 def nested_cross_validation(
-    labelled: Labelled,
+    labelled: LabelledFeatures,
     recipes: Sequence[Recipe],
+    settings: FitSettings,
     *,
     masks: Sequence[NDArray[np.bool_]] | None = None,
-    folds: int,
-    target_frontier_rate: float,
-    seed: int,
-    named: str | None = None,
-    calibration: Literal["auto"] | Method = "auto",
-    search: Search | None = None,
-    kept: Kept = NOTHING_KEPT,
-) -> OutOfFold:
-    """Choose, fit and calibrate a classifier on all folds but one, and ask it about that one.
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> OutOfFoldPredictions:
+    """Choose, fit and calibrate a classifier on all folds but one, and apply it to that one.
 
-    The recipe, its calibration and the threshold come from folds within the training folds
-    (Stone 1974, J. R. Statist. Soc. B 36:111), so what comes out is an honest estimate for the
-    whole procedure, and not for one classifier.
+    Recipe, calibration and threshold come from folds inside the training folds (Stone 1974,
+    J. R. Statist. Soc. B 36:111), so the result is an honest estimate of the whole procedure, not
+    of one classifier.
 
     Parameters
     ----------
-    labelled : Labelled, length n
+    labelled : LabelledFeatures, length n
     recipes : sequence of Recipe
-        The one that one would rather have first.
+        In order of preference.
+    settings : FitSettings
+        Its folds are the outer and the inner ones.
     masks : sequence of ndarray of bool, shape (n,), optional
-        Held-out rows of each fold; without them `folds` folds by group.
-    folds : int
-        Outer and inner folds.
-    target_frontier_rate : float
-        As in `fit_classifier`.
-    seed : int
-    named : str, optional
-        The candidate that is taken in every fold.
-    calibration : {"auto", "platt", "temperature", "beta"}
-    search : Search, optional
-        How learners are refined.
-    kept : Kept
-        Where what is computed outlives an interruption.
+        Held-out rows of each outer fold; by default folds by group.
+    checkpoints : Checkpoints
 
     Raises
     ------
@@ -88,30 +72,27 @@ def nested_cross_validation(
         If a fold holds one class only, or there are fewer groups than folds.
     """
     size = len(labelled.examples)
-    masks = masks or group_folds(labelled.examples, folds, seed)
+    masks = masks or group_folds(labelled.examples, settings.folds, settings.seed)
     scores, p_frontier = np.full(size, np.nan), np.full(size, np.nan)
     to_frontier, chosen = np.zeros(size, dtype=bool), Counter[str]()
     for fold, held_out in enumerate(masks):
         fitted = fit_classifier(
             _all_to_train(labelled.where(~held_out)),
-            recipes=recipes,
-            folds=folds,
-            target_frontier_rate=target_frontier_rate,
-            seed=seed,
+            recipes,
+            settings,
             baselines={},
-            named=named,
-            calibration=calibration,
-            search=search,
-            kept=kept.under(f"fold {fold}"),
+            checkpoints=checkpoints.part(f"fold {fold}"),
         )
-        asked = labelled.where(held_out).blocks
-        scores[held_out] = fitted.heads.decision_scores(asked)
-        p_frontier[held_out] = fitted.heads.p_frontier(asked)
+        blocks = labelled.where(held_out).blocks
+        scores[held_out] = fitted.heads.decision_scores(blocks)
+        p_frontier[held_out] = fitted.heads.p_frontier(blocks)
         to_frontier[held_out] = goes_to_frontier(scores[held_out], fitted.threshold)
         chosen[fitted.chosen] += 1
-    return OutOfFold(scores, p_frontier, to_frontier, chosen, masks)
+    return OutOfFoldPredictions(scores, p_frontier, to_frontier, chosen, masks)
 
 
-def _all_to_train(labelled: Labelled) -> Labelled:
+def _all_to_train(labelled: LabelledFeatures) -> LabelledFeatures:
+    # Without a calibration split, calibration and threshold come from inner out-of-fold scores, so
+    # the few rows of a small log serve both purposes.
     split = np.full(len(labelled.examples), "train", dtype=object)
-    return Labelled(replace(labelled.examples, split=split), labelled.blocks)
+    return LabelledFeatures(replace(labelled.examples, split=split), labelled.blocks)

@@ -1,4 +1,4 @@
-"""Search for a setting that maximises a value inside the training split; Optuna proposes."""
+"""Search for the setting with the highest value inside the training split; Optuna proposes."""
 
 import copy
 import json
@@ -39,55 +39,54 @@ def search(
     seed: int,
     first: Sequence[Mapping[str, bool | float | str | None]] = (),
 ) -> T:
-    """Return the setting with the largest value, of those in `first` and those that TPE proposes.
+    """Return the setting with the highest value, of those in `first` and those proposed by TPE.
 
-    The tree-structured Parzen estimator (Bergstra et al. 2011, NIPS 24:2546) in Optuna's form
+    TPE is the tree-structured Parzen estimator (Bergstra et al. 2011, NIPS 24:2546) of Optuna
     (Akiba et al. 2019, KDD:2623).
 
-    Every trial draws from a random state of its own, made of `seed` and of how many trials were
-    done before it, and looks at no trial but those. So a search that was interrupted, or is given
-    more trials, proposes what one that was not interrupted would have proposed, as long as `value`
-    always says the same of a setting, and NumPy and Optuna stay at their versions. A trial that
-    was interrupted is begun again, and not counted. With another `seed`, the trials that are
-    done stay, and those to come differ.
+    An interrupted search resumes, and a longer search extends a shorter one: both propose what one
+    uninterrupted search would have proposed, if `value` is deterministic and the versions of NumPy
+    and Optuna do not change. An interrupted trial is run again and does not count. With another
+    `seed`, finished trials stay, and later ones differ.
 
-    One process at a time may search a study; others in the same storage do not matter.
+    Only one process may search a study at a time. Other studies in the storage are independent.
 
     Parameters
     ----------
     suggest : callable
-        Makes a setting of a trial. It is called once more for the best one, whose parameters are
-        given and no longer drawn.
+        Makes a setting from a trial. It is called once more for the best trial, whose parameters
+        are then fixed.
     value : callable
-        What is to be maximised. A trial fails where this or `suggest` raises TrainingError, or the
-        value is not finite; the search goes on without it.
+        Returns the value to maximise. A trial fails if this or `suggest` raises TrainingError, or
+        if the value is not finite; the search continues without it.
     study : str
-        Names all that the values depend on: data, folds, what is suggested. A study of this name
-        in the storage is resumed.
+        Identifies everything that the values depend on: data, folds, the suggested parameters. A
+        study of this name in the storage is resumed.
     storage : str or Path
-        The file of an Optuna journal, made if missing, or the URL of a database (with "://").
+        The file of an Optuna journal, created if missing, or the URL of a database (with "://").
     trials : int
-        At least 1; in total, those of earlier runs and those that failed included.
+        Total number of trials, at least 1, including failed ones and those of earlier runs.
     seed : int
         At least 0.
     first : sequence of mapping
-        Parameters to be tried before all others, and even where `trials` are done; those that a
-        mapping leaves out are drawn. With the defaults here, no search ends worse than them. Of
-        equal values the earliest wins.
+        Parameters to try before all others, even if `trials` are done. Missing parameters are
+        drawn. With the defaults here, the result is never worse than the defaults. Of equal values
+        the earliest wins.
 
     Raises
     ------
     ValueError
-        If `trials` is below 1, or `first` has a parameter that is not suggested or out of range.
+        If `trials` is below 1, or a parameter in `first` is not suggested or is out of range.
     UsageError
         If the storage cannot be opened.
     TrainingError
         If all trials failed.
     """
     if trials < 1:
-        raise ValueError(f"trials is {trials}; a search takes at least 1")
+        raise ValueError(f"trials is {trials}; a search needs at least 1")
+    texts = [json.dumps(dict(parameters), sort_keys=True) for parameters in first]
     with _quiet(), _opened(study, storage) as opened:
-        _Search(opened, suggest, value, seed).run(trials, [_text(given) for given in first])
+        _Search(opened, suggest, value, seed).run(trials, texts)
         best = cast("Any", copy.deepcopy(_best(opened)))
         return suggest(best)
 
@@ -100,13 +99,13 @@ class _Search(Generic[T]):
     seed: int
 
     def run(self, trials: int, first: Sequence[str]) -> None:
-        """Run trials until so many are done, and all of `first` among them."""
+        """Run trials until this number is done, including all of `first`."""
         from tqdm import tqdm
 
         done = _done(self.study)
         name = self.study.study_name
         if done:
-            _log.info("the search %s goes on after %d trials", name, len(done))
+            _log.info("resuming the search %s after %d trials", name, len(done))
         with tqdm(total=trials, initial=len(done), desc=f"search {name}", disable=None) as bar:
             while (untried := _untried(first, done)) or len(done) < trials:
                 self._run_trial(len(done), untried)
@@ -116,43 +115,46 @@ class _Search(Generic[T]):
     def _run_trial(self, number: int, untried: Sequence[str]) -> None:
         from optuna.trial import TrialState
 
-        trial = self._asked(number, untried)
+        trial = self._ask(number, untried)
         try:
-            found, failure = self._judged(trial)
+            value, failure = self._evaluate(trial)
         except BaseException:
             self.study.tell(trial, state=TrialState.FAIL)
             raise
         if failure is None:
-            self.study.tell(trial, found)
+            self.study.tell(trial, value)
             return
         _log.warning("a trial of %s failed: %s; %s", self.study.study_name, failure, trial.params)
         trial.set_user_attr(_FAILURE, failure)
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def _asked(self, number: int, untried: Sequence[str]) -> "optuna.Trial":
+    def _ask(self, number: int, untried: Sequence[str]) -> "optuna.Trial":
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
+        # Every trial has a random state of its own, from the seed and the number of trials done, so
+        # that an interruption does not shift the random numbers of later trials. The constant liar
+        # would use trials that a killed process has left running.
         state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        # The liar would look at trials that a killed process left running.
         self.study.sampler = TPESampler(seed=state, constant_liar=False)
         if untried and not self.study.get_trials(states=[TrialState.WAITING]):
             self.study.enqueue_trial(json.loads(untried[0]), {_FIRST: untried[0]})
         return self.study.ask()
 
-    def _judged(self, trial: "optuna.Trial") -> tuple[float, str | None]:
+    def _evaluate(self, trial: "optuna.Trial") -> tuple[float, str | None]:
+        """Return the value of a trial, and why it failed if it did."""
         try:
             setting = self.suggest(trial)
-            _check_given(trial)
-            found = float(self.value(setting))
+            _check_first(trial)
+            value = float(self.value(setting))
         except TrainingError as error:
             return math.nan, str(error)
-        return found, None if math.isfinite(found) else f"the value is {found}"
+        return value, None if math.isfinite(value) else f"the value is {value}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna from telling of every trial."""
+    """Keep Optuna from logging every trial."""
     from optuna import logging as optuna_logging
 
     before = optuna_logging.get_verbosity()
@@ -164,76 +166,72 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(name: str, storage: str | Path) -> Iterator["optuna.Study"]:
-    opened: Any = None
+def _opened(name: str, location: str | Path) -> Iterator["optuna.Study"]:
+    import optuna
+
+    storage: Any = None
     try:
         try:
-            opened = _storage(str(storage))
-            study = _study(name, opened)
+            storage = _storage(str(location))
+            study = optuna.create_study(
+                study_name=name, storage=storage, direction="maximize", load_if_exists=True
+            )
         except Exception as error:
-            # What Optuna raises of a damaged journal is of all kinds, AssertionError among them.
-            raise UsageError(_unopened(str(storage), error)) from error
+            # A damaged journal makes Optuna raise errors of all kinds, AssertionError among them.
+            raise UsageError(_cannot_open(str(location), error)) from error
         yield study
     finally:
-        if hasattr(opened, "engine"):
-            opened.remove_session()
-            opened.engine.dispose()
+        if hasattr(storage, "engine"):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
-def _storage(storage: str) -> Any:
+def _storage(location: str) -> Any:
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-    if "://" in storage:
-        return RDBStorage(storage)
-    path = Path(storage)
+    if "://" in location:
+        return RDBStorage(location)
+    path = Path(location)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    # Optuna's default lock, a link, needs a right on Windows; and beside a relative path nobody
-    # breaks the one that a killed process left: the link leads nowhere, so it has no age.
-    lock = JournalFileOpenLock(storage)
-    _mend(path, lock)
-    return JournalStorage(JournalFileBackend(storage, lock))
+    # Optuna's default lock is a symbolic link, which needs a privilege on Windows. For a relative
+    # path, the link that a killed process leaves is never broken: it points nowhere, so it has no
+    # age.
+    lock = JournalFileOpenLock(location)
+    _cut_last_line(path, lock)
+    return JournalStorage(JournalFileBackend(location, lock))
 
 
-def _mend(journal: Path, lock: "JournalFileOpenLock") -> None:
-    """Cut off a last line that was half written; Optuna would append to it, and then refuse it.
-
-    A process leaves one that is killed while it writes, or whose disk is full.
-    """
+def _cut_last_line(journal: Path, lock: "JournalFileOpenLock") -> None:
+    """Remove a last line that was only half written."""
+    # A process that is killed while it writes leaves such a line, and so does a full disk. Optuna
+    # would append to it, and refuse the journal from then on.
     lock.acquire()
     try:
         content = journal.read_bytes()
         if content and not content.startswith(_JOURNAL_START):
             raise ValueError("it is no journal of a search")
-        lines, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
-        if last:
-            _log.warning("%s ends in a line half written, which is cut off: %r", journal, last)
-            os.truncate(journal, len(lines))
+        end = content.rfind(b"\n") + 1
+        if content[end:]:
+            _log.warning("%s: removing a half-written last line: %r", journal, content[end:])
+            os.truncate(journal, end)
     finally:
         lock.release()
 
 
-def _study(name: str, storage: Any) -> "optuna.Study":
-    import optuna
-
-    return optuna.create_study(
-        study_name=name, storage=storage, direction="maximize", load_if_exists=True
-    )
-
-
-def _unopened(storage: str, error: Exception) -> str:
-    shown = re.sub(r"//.*@", "//...@", storage)
+def _cannot_open(location: str, error: Exception) -> str:
+    shown = re.sub(r"//.*@", "//...@", location)
     cure = (
         "give the URL of a database that SQLAlchemy can open"
-        if "://" in storage
-        else "give the path of a file that can be written, or delete it to search anew"
+        if "://" in location
+        else "give the path of a writable file, or delete the file to start the search again"
     )
     return f"the search cannot use {shown}: {type(error).__name__}: {error}; {cure}"
 
 
 def _done(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """Return the trials with a value, and those that failed; none that was interrupted."""
+    """Return the trials with a value and those that failed, but not those that were interrupted."""
     from optuna.trial import TrialState
 
     return [
@@ -259,22 +257,19 @@ def _best(study: "optuna.Study") -> "optuna.trial.FrozenTrial":
 
 def _untried(first: Sequence[str], done: Sequence["optuna.trial.FrozenTrial"]) -> list[str]:
     tried = {trial.user_attrs.get(_FIRST) for trial in done}
-    return [given for given in first if given not in tried]
+    return [parameters for parameters in first if parameters not in tried]
 
 
-def _check_given(trial: "optuna.Trial") -> None:
-    """Raise ValueError where a trial did not take what `first` gives it."""
+def _check_first(trial: "optuna.Trial") -> None:
+    """Raise ValueError if a trial cannot use the parameters that `first` gives it."""
     from optuna.trial import create_trial
 
-    given = json.loads(trial.user_attrs.get(_FIRST, "{}"))
-    unknown = sorted(given.keys() - trial.params.keys())
+    parameters = json.loads(trial.user_attrs.get(_FIRST, "{}"))
+    unknown = sorted(parameters.keys() - trial.params.keys())
     if unknown:
         raise ValueError(
             f"first gives {unknown[0]!r}, which is not suggested; suggested are "
             f"{', '.join(trial.params)}"
         )
+    # Optuna only warns of a fixed parameter that is out of range; this raises.
     create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
-
-
-def _text(given: Mapping[str, bool | float | str | None]) -> str:
-    return json.dumps(dict(given), sort_keys=True)

@@ -1,27 +1,21 @@
-"""Recipes: which learners make a classifier together, and what ranks queries."""
+"""Recipes: which learners make up a classifier, and which score ranks queries."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from querytier.classifier.model.head import Heads
 from querytier.data.examples import Examples
-from querytier.training.baselines import Labelled
-from querytier.training.learners import (
-    BoostedTrees,
-    LinearLearner,
-    MemberLearner,
-    MlpLearner,
-    encoder_of,
-)
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.learners import MemberLearner, encoder_of
 
 __all__ = ["RanksBy", "Recipe", "ranking_of", "recipe_from", "recipes_of"]
 
 RanksBy = Literal["gain", "p_frontier"]
 _SUFFIX = {"gain": "by_gain", "p_frontier": "by_need"}
-_LEARNERS = {learner.__name__: learner for learner in (LinearLearner, BoostedTrees, MlpLearner)}
+_LEARNERS = {learner.__name__: learner for learner in get_args(MemberLearner)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +25,9 @@ class Recipe:
     Attributes
     ----------
     learners : tuple of MemberLearner
-        Several are a stack, which takes their mean. They share an encoder.
+        A stack has several, and takes the mean of their scores. All read the same encoder.
     ranks_by : {"p_frontier", "gain"}
-        What is compared with the threshold. The gain needs both scores of every row.
+        The score that is compared with the threshold. The gain needs both scores of every row.
     """
 
     learners: tuple[MemberLearner, ...]
@@ -41,10 +35,11 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """What the recipe is called in tables, in MLflow and in `params.yaml`.
+        """Name in tables, in MLflow and in `params.yaml`.
 
         Examples
         --------
+        >>> from querytier.training.learners import BoostedTrees, LinearLearner
         >>> linear = LinearLearner(("minilm3",), 0.001)
         >>> Recipe((linear,), "gain").name
         'minilm3_C0.001_by_gain'
@@ -63,22 +58,21 @@ class Recipe:
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The blocks of features that any learner reads."""
+        """The blocks of features that the learners read."""
         return tuple(dict.fromkeys(name for one in self.learners for name in one.blocks))
 
-    def fitted(self, train: Labelled) -> Heads:
-        """Fit the heads; P(needs_frontier) is yet to be calibrated."""
-        members = tuple(learner.member(train) for learner in self.learners)
-        return Heads(members, self.ranks_by)
+    def fit(self, train: LabelledFeatures) -> Heads:
+        """Return the fitted heads, whose P(needs_frontier) is not calibrated yet."""
+        return Heads(tuple(learner.fit(train) for learner in self.learners), self.ranks_by)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe for JSON."""
-        learners = [{"learner": type(one).__name__, **one.settings()} for one in self.learners]
+        learners = [{"learner": type(one).__name__, **asdict(one)} for one in self.learners]
         return {"learners": learners, "ranks_by": self.ranks_by}
 
 
 def recipe_from(record: Mapping[str, Any]) -> Recipe:
-    """Return the recipe whose `record` this is."""
+    """Return the recipe that `Recipe.to_dict` described."""
     learners = []
     for one in record["learners"]:
         settings = {**one, "blocks": tuple(one["blocks"])}
@@ -87,19 +81,17 @@ def recipe_from(record: Mapping[str, Any]) -> Recipe:
 
 
 def ranking_of(examples: Examples) -> RanksBy:
-    """Return what should rank queries: the gain where there is a gap to recover, else the need.
-
-    What a router gains is the area under the cost-quality curve; without the scores of both
-    answers, or without a gap between them, only the labels can be ranked.
-    """
+    """Return the score that should rank queries: the gain if there is a gap, else the need."""
     if not examples.scored:
         return "p_frontier"
+    # The area under the cost-quality curve is what a router gains, and ranking by the expected gain
+    # maximises it. If the gap between the tiers may be chance, the curve has nothing to recover.
     gains = examples.frontier_score - examples.cheap_score
     error = gains.std() / np.sqrt(len(gains))
     return "gain" if gains.mean() > 2 * error else "p_frontier"
 
 
 def recipes_of(examples: Examples, learners: Sequence[MemberLearner]) -> list[Recipe]:
-    """Return a recipe for each learner, ranking as the examples, of the training split, allow."""
+    """Return a recipe for each learner; the examples of the training split decide the ranking."""
     ranks_by = ranking_of(examples)
     return [Recipe((learner,), ranks_by) for learner in learners]

@@ -1,4 +1,4 @@
-"""A check on calibration that assumes nothing but a ranking: inductive Venn-Abers prediction."""
+"""A check of the calibration that assumes only a ranking: inductive Venn-Abers prediction."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class VennAbersCheck:
-    """How calibrated probabilities lie to the pairs p0 <= p1 of Venn-Abers.
+    """Calibrated probabilities compared with the intervals [p0, p1] of Venn-Abers.
 
     Attributes
     ----------
     n : int
-        Asked rows.
+        Number of rows checked.
     mean_width : float
-        Of p1 - p0, in [0, 1]: how little the calibration rows know.
+        Mean of p1 - p0, in [0, 1]: the uncertainty that the calibration rows leave.
     mean_distance : float
-        Of |p - p1 / (1 - p0 + p1)|, in [0, 1].
+        Mean of |p - p1 / (1 - p0 + p1)|, in [0, 1].
     share_inside : float
-        Share of asked rows with p0 <= p <= p1, in [0, 1].
+        Share of the rows with p0 <= p <= p1, in [0, 1].
     """
 
     n: int
@@ -36,22 +36,22 @@ class VennAbersCheck:
 
 
 def venn_abers_check(
-    calibration_logits: Floats, labels: Floats, asked_logits: Floats, p: Floats
+    calibration_logits: Floats, labels: Floats, logits: Floats, p: Floats
 ) -> VennAbersCheck:
     """Compare calibrated probabilities with inductive Venn-Abers (Vovk & Petej 2014, UAI).
 
-    p0 and p1 are isotonic regressions on the calibration rows and the asked one, labelled 0 and
-    labelled 1; one of them is perfectly calibrated. A p outside most of the pairs says that the
-    calibrator's form does not fit. The method knows neither soft labels nor weights: labels are cut
-    at 0.5, those of exactly 0.5 are dropped, and every row counts once; where many labels are soft,
-    p may rightly lie elsewhere.
+    p0 and p1 are isotonic regressions on the calibration rows and the row to check, labelled 0 and
+    labelled 1; one of the two is perfectly calibrated. If p is outside most intervals, the form of
+    the calibrator does not fit. If many labels are soft, p may be right outside the interval: the
+    method takes no soft labels and no weights. Labels become 0 or 1 at 0.5, labels of exactly 0.5
+    are dropped, and every row counts once.
 
     Parameters
     ----------
     calibration_logits, labels : ndarray of float64, shape (n,)
         Log-odds before calibration, and labels in [0, 1].
-    asked_logits, p : ndarray of float64, shape (m,)
-        Log-odds before calibration, and calibrated probabilities.
+    logits, p : ndarray of float64, shape (m,)
+        Log-odds before calibration and calibrated probabilities of the rows to check.
 
     Raises
     ------
@@ -60,12 +60,12 @@ def venn_abers_check(
     MissingExtraError
         If venn-abers is not installed.
     """
-    cut = labels != 0.5
-    if not cut.any():
+    clear = labels != 0.5
+    if not clear.any():
         raise TrainingError(
             f"all {len(labels)} calibration labels are 0.5, on neither side; add labelled rows"
         )
-    low, high = _pairs(calibration_logits[cut], labels[cut] > 0.5, asked_logits)
+    low, high = _intervals(calibration_logits[clear], labels[clear] > 0.5, logits)
     return VennAbersCheck(
         n=len(p),
         mean_width=float(np.mean(high - low)),
@@ -74,22 +74,22 @@ def venn_abers_check(
     )
 
 
-def _pairs(
-    calibration_logits: Floats, labels: NDArray[np.bool_], asked_logits: Floats
+def _intervals(
+    calibration_logits: Floats, labels: NDArray[np.bool_], logits: Floats
 ) -> tuple[Floats, Floats]:
-    # The package mutes numpy's errors for the whole process when imported, divides by zero, and
-    # warns of slices that are all NaN.
+    # When imported, the package silences NumPy's errors for the whole process; it also divides by
+    # zero, and warns of slices that are all NaN.
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             from venn_abers import VennAbers  # type: ignore[import-untyped]
         except ImportError as error:
             raise MissingExtraError("venn_abers", "train") from error
-        # Only the order of the scores counts: log-odds do as well as probabilities, and keep apart
-        # what would be 1.0 twice.
+        # Only the order of the scores counts. Log-odds serve as well as probabilities, and tell
+        # apart scores that would both be 1.0.
         model = VennAbers().fit(_two_columns(calibration_logits), labels.astype(np.float64))
-        _, pairs = model.predict_proba(_two_columns(asked_logits))
-    return pairs[:, 0], pairs[:, 1]
+        _, intervals = model.predict_proba(_two_columns(logits))
+    return intervals[:, 0], intervals[:, 1]
 
 
 def _two_columns(scores: Floats) -> Floats:

@@ -35,7 +35,7 @@ from querytier.pipeline.export import export_stage
 from querytier.pipeline.params import EvaluateParams, Params
 from querytier.serve import Router
 from querytier.tracking.tracker import REGISTERED_NAME, RunReference, Tracker
-from querytier.training.fit import Fitted
+from querytier.training.fit import FittedClassifier
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -305,7 +305,7 @@ def evaluated(run_dir, tmp_path_factory):
             shutil.copytree(run_dir / part, root / name / part)
         with tracker.start(name, {}) as reference:
             reference.write(root / name / "train" / "run.json")
-    fitted = Fitted.read(root / "weak" / "train")
+    fitted = FittedClassifier.read(root / "weak" / "train")
     heads = replace(fitted.heads, calibrator=Calibrator(0.1, 0.1, 0.0))
     replace(fitted, heads=heads).write(root / "weak" / "train")
     export_stage(root / "weak", settings_, tracker)

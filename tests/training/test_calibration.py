@@ -10,8 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from querytier.classifier.model.calibrator import Calibrator
 from querytier.errors import MissingExtraError, TrainingError
-from querytier.training.calibration import fit_calibrator
-from querytier.training.platt import smoothed_targets
+from querytier.training.calibration import fit_calibrator, smoothed_targets
 from querytier.training.venn_abers import venn_abers_check
 
 METHODS = ["platt", "temperature", "beta"]
@@ -58,7 +57,7 @@ def test_each_method_recovers_what_made_the_soft_labels(method, truth):
     wanted = sigmoid(truth.logits(asked))
     np.testing.assert_allclose(sigmoid(found.calibrator.logits(asked)), wanted, atol=2e-3)
     assert (found.method, found.n, found.log_losses) == (method, 8001, {})
-    assert found.reason == f"{method}: asked for"
+    assert found.reason == f"{method}: requested"
 
 
 ROWS = st.lists(
@@ -209,7 +208,7 @@ def test_too_little_to_choose_by_is_platt_and_said(count, group_count, needy, wh
     labels = (np.arange(count) < needy).astype(float)
     groups = (np.arange(count) % group_count).astype(object)
     found = fitted(logits, labels, groups=groups)
-    assert found.reason == f"platt: {what} are too few to choose by"
+    assert found.reason == f"platt: {what} are too few to compare methods"
     assert found.calibrator == fitted(logits, labels, "platt").calibrator
 
 

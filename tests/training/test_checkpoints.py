@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from querytier.training.checkpoints import NOTHING_KEPT, Unfinished
+from querytier.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 
 RUN = {"fingerprint": "5f2e", "seed": 17, "folds": 3, "encoders": ["minilm"]}
 
@@ -20,7 +20,7 @@ PROGRAM = """
 import os, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from querytier.training.checkpoints import Unfinished
+from querytier.training.checkpoints import Checkpoints
 
 folder, said, result, killed_after, largest_file = sys.argv[1:]
 if largest_file:
@@ -31,11 +31,11 @@ def compute(seed):
         file.write(f"{seed}\\n")
     return np.random.default_rng(seed).normal(size=500)
 
-unfinished = Unfinished(Path(folder), {"seed": 17})
+checkpoints = Checkpoints.open(Path(folder), {"seed": 17})
 found = []
 for part in range(3):
     for name in range(2):
-        scores = unfinished.under(f"fold {part}").scores(
+        scores = checkpoints.part(f"fold {part}").load_or_compute(
             f"way {name}", lambda: compute(10 * part + name)
         )
         found.append(scores)
@@ -43,7 +43,7 @@ for part in range(3):
             os.kill(os.getpid(), signal.SIGKILL)
 sys.stdout.buffer.write(np.array(found).tobytes())
 if result == "done":
-    unfinished.done()
+    checkpoints.remove()
 """
 
 
@@ -61,6 +61,10 @@ def run(*arguments, **others):
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "unfinished"
+
+
+def opened(folder):
+    return Checkpoints.open(folder, RUN)
 
 
 def computed(value=0.5):
@@ -89,11 +93,11 @@ def test_a_run_that_was_killed_computes_the_rest_only(folder, tmp_path, killed_a
 
 
 def test_a_scratch_file_that_a_killed_process_left_is_not_read(folder):
-    Unfinished(folder, RUN).scores("a", computed())
+    opened(folder).load_or_compute("a", computed())
     (path,) = files(folder)
     path.with_name(".0123.partial").write_bytes(path.read_bytes()[:50])
     path.unlink()
-    np.testing.assert_array_equal(Unfinished(folder, RUN).scores("a", computed(2)), 2)
+    np.testing.assert_array_equal(opened(folder).load_or_compute("a", computed(2)), 2)
 
 
 def test_processes_that_share_a_folder_find_whole_results(folder, tmp_path):
@@ -121,8 +125,8 @@ def test_processes_that_share_a_folder_find_whole_results(folder, tmp_path):
 )
 def test_every_bit_is_kept(tmp_path_factory, array):
     folder = tmp_path_factory.mktemp("unfinished")
-    Unfinished(folder, RUN).scores("a", lambda: array.T)
-    kept = Unfinished(folder, RUN).scores("a", forbidden)
+    opened(folder).load_or_compute("a", lambda: array.T)
+    kept = opened(folder).load_or_compute("a", forbidden)
     assert (kept.dtype, kept.shape) == (array.T.dtype, array.T.shape)
     assert kept.tobytes() == array.T.tobytes()
     kept[...] = kept
@@ -130,13 +134,13 @@ def test_every_bit_is_kept(tmp_path_factory, array):
 
 @given(st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=3), unique_by=tuple, max_size=9))
 def test_every_part_and_name_has_a_result_of_its_own(tmp_path_factory, places):
-    unfinished = Unfinished(tmp_path_factory.mktemp("unfinished"), RUN)
+    checkpoints = Checkpoints.open(tmp_path_factory.mktemp("unfinished"), RUN)
 
     def asked(place, compute):
-        scope = unfinished
+        scope = checkpoints
         for part in place[:-1]:
-            scope = scope.under(part)
-        return scope.scores(place[-1], compute).item()
+            scope = scope.part(part)
+        return scope.load_or_compute(place[-1], compute).item()
 
     for number, place in enumerate(places):
         assert asked(place, lambda number=number: np.array(number)) == number
@@ -147,42 +151,42 @@ def test_every_part_and_name_has_a_result_of_its_own(tmp_path_factory, places):
 @pytest.mark.parametrize("other", [{"seed": 18}, {"folds": 3.5}, {"version": "0.2"}])
 def test_results_of_another_run_are_removed_not_used(folder, caplog, other):
     caplog.set_level(logging.INFO)
-    Unfinished(folder, RUN).scores("a", computed(1))
+    opened(folder).load_or_compute("a", computed(1))
     assert caplog.text == ""
-    unfinished = Unfinished(folder, {**RUN, **other})
+    checkpoints = Checkpoints.open(folder, {**RUN, **other})
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert "of another run" in caplog.text
+    assert "belong to another run" in caplog.text
     assert files(folder) == []
-    np.testing.assert_array_equal(unfinished.scores("a", computed(2)), 2)
+    np.testing.assert_array_equal(checkpoints.load_or_compute("a", computed(2)), 2)
 
 
 def test_the_order_of_a_description_says_nothing(folder):
-    Unfinished(folder, RUN).scores("a", computed())
-    Unfinished(folder, dict(reversed(RUN.items()))).scores("a", forbidden)
+    opened(folder).load_or_compute("a", computed())
+    Checkpoints.open(folder, dict(reversed(RUN.items()))).load_or_compute("a", forbidden)
 
 
 def test_going_on_is_told(folder, caplog):
     caplog.set_level(logging.INFO)
-    Unfinished(folder, RUN).under("fold 1").scores("a", computed())
-    Unfinished(folder, RUN)
-    assert "1 results of an interrupted run" in caplog.text
+    opened(folder).part("fold 1").load_or_compute("a", computed())
+    opened(folder)
+    assert "resuming an interrupted run: 1 checkpoints" in caplog.text
 
 
 def test_a_file_put_under_the_name_of_another_is_not_used(folder):
-    unfinished = Unfinished(folder, RUN)
-    unfinished.scores("a", computed(1))
+    checkpoints = opened(folder)
+    checkpoints.load_or_compute("a", computed(1))
     (first,) = files(folder)
-    unfinished.scores("b", computed(2))
+    checkpoints.load_or_compute("b", computed(2))
     (second,) = set(files(folder)) - {first}
     second.write_bytes(first.read_bytes())
-    np.testing.assert_array_equal(unfinished.scores("b", computed(3)), 3)
-    unfinished.scores("b", forbidden)
+    np.testing.assert_array_equal(checkpoints.load_or_compute("b", computed(3)), 3)
+    checkpoints.load_or_compute("b", forbidden)
 
 
 @given(st.data())
 def test_a_damaged_file_is_computed_again(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("unfinished")
-    Unfinished(folder, RUN).scores("a", computed(1))
+    opened(folder).load_or_compute("a", computed(1))
     (path,) = files(folder)
     content = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -191,75 +195,75 @@ def test_a_damaged_file_is_computed_again(tmp_path_factory, data):
     else:
         del content[place:]
     path.write_bytes(content)
-    np.testing.assert_array_equal(Unfinished(folder, RUN).scores("a", computed(2)), 2)
-    np.testing.assert_array_equal(Unfinished(folder, RUN).scores("a", forbidden), 2)
+    np.testing.assert_array_equal(opened(folder).load_or_compute("a", computed(2)), 2)
+    np.testing.assert_array_equal(opened(folder).load_or_compute("a", forbidden), 2)
 
 
 def test_damage_is_told_with_the_file(folder, caplog):
-    Unfinished(folder, RUN).scores("a", computed(1))
+    opened(folder).load_or_compute("a", computed(1))
     (path,) = files(folder)
     path.write_bytes(b"")
-    Unfinished(folder, RUN).scores("a", computed(2))
+    opened(folder).load_or_compute("a", computed(2))
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert record.getMessage() == f"{path} is damaged; its result is computed again"
+    assert record.getMessage() == f"{path} is damaged; its array is computed again"
 
 
 def test_a_folder_that_cannot_be_made_is_told_once_and_costs_time_only(tmp_path, caplog):
     (tmp_path / "file").touch()
-    unfinished = Unfinished(tmp_path / "file" / "unfinished", RUN)
+    checkpoints = Checkpoints.open(tmp_path / "file" / "unfinished", RUN)
     for part in "xy":
         for name in "ab":
-            unfinished.under(part).scores(name, computed())
+            checkpoints.part(part).load_or_compute(name, computed())
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "results are not kept in" in caplog.text
-    unfinished.done()
+    assert "cannot save checkpoints in" in caplog.text
+    checkpoints.remove()
     assert (tmp_path / "file").is_file()
 
 
 def test_a_disk_that_is_full_is_told_once_and_costs_time_only(folder, tmp_path):
     limited = run(folder, tmp_path / "said", largest_file=1000)
-    assert limited.stderr.count(b"results are not kept in") == 1
+    assert limited.stderr.count(b"cannot save checkpoints in") == 1
     assert files(folder) == []
     assert limited.stdout == run(folder, tmp_path / "said whole").stdout
 
 
 def test_a_file_that_cannot_be_read_is_computed_again(folder, caplog):
-    unfinished = Unfinished(folder, RUN)
-    unfinished.scores("a", computed(1))
+    checkpoints = opened(folder)
+    checkpoints.load_or_compute("a", computed(1))
     (path,) = files(folder)
     path.unlink()
     path.mkdir()
-    np.testing.assert_array_equal(unfinished.scores("a", computed(2)), 2)
-    assert "cannot be read" in caplog.text
+    np.testing.assert_array_equal(checkpoints.load_or_compute("a", computed(2)), 2)
+    assert "cannot read" in caplog.text
 
 
 def test_what_is_done_leaves_nothing_of_its_own_and_all_of_others(folder):
-    unfinished = Unfinished(folder, RUN)
-    unfinished.under("x").scores("a", computed())
-    unfinished.under("y").scores("a", computed())
-    unfinished.under("x").done()
+    checkpoints = opened(folder)
+    checkpoints.part("x").load_or_compute("a", computed())
+    checkpoints.part("y").load_or_compute("a", computed())
+    checkpoints.part("x").remove()
     assert len(files(folder)) == 1
-    unfinished.under("y").scores("a", forbidden)
+    checkpoints.part("y").load_or_compute("a", forbidden)
     (folder / "notes.txt").touch()
     (folder / "run-notes").mkdir()
-    Unfinished(folder, {})
-    unfinished.done()
+    Checkpoints.open(folder, {})
+    checkpoints.remove()
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "run-notes"]
 
 
 def test_what_was_never_begun_can_be_done(folder):
-    Unfinished(folder, RUN).done()
+    opened(folder).remove()
     assert not folder.parent.joinpath("unfinished").exists()
 
 
 def test_python_objects_are_refused(folder):
     with pytest.raises(ValueError, match="allow_pickle"):
-        Unfinished(folder, RUN).scores("a", lambda: np.array([object()]))
+        opened(folder).load_or_compute("a", lambda: np.array([object()]))
 
 
 def test_where_nothing_is_kept_all_is_computed():
     for value in (1, 2):
-        found = NOTHING_KEPT.under("x").scores("a", computed(value))
+        found = NO_CHECKPOINTS.part("x").load_or_compute("a", computed(value))
         np.testing.assert_array_equal(found, value)
-    NOTHING_KEPT.done()
+    NO_CHECKPOINTS.remove()

@@ -9,8 +9,8 @@ from querytier.classifier.model.encoder import load_encoder
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.training.baselines import Labelled
-from querytier.training.checkpoints import Unfinished
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.checkpoints import Checkpoints
 from querytier.training.hyperparameters import Search
 from querytier.training.learners import BoostedTrees, LinearLearner
 from querytier.training.model_selection import cross_validate
@@ -43,7 +43,7 @@ def rows():
         )
         for n, ok in enumerate(better)
     ]
-    return Labelled(Examples.of(examples), {"minilm": embeddings})
+    return LabelledFeatures(Examples.of(examples), {"minilm": embeddings})
 
 
 def test_a_search_adds_what_it_found_and_stacks_it(rows, tmp_path):
@@ -69,7 +69,7 @@ def test_an_interrupted_cross_validation_goes_on_and_says_the_same(rows, tmp_pat
     recipes = [Recipe((one,), "gain") for one in (LINEAR, TREES)]
     whole = judged(rows, recipes)
     fits = []
-    fitted = BoostedTrees.member
+    fitted = BoostedTrees.fit
 
     def interrupted(learner, train):
         fits.append(learner)
@@ -77,11 +77,11 @@ def test_an_interrupted_cross_validation_goes_on_and_says_the_same(rows, tmp_pat
             raise KeyboardInterrupt
         return fitted(learner, train)
 
-    monkeypatch.setattr(BoostedTrees, "member", interrupted)
+    monkeypatch.setattr(BoostedTrees, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        judged(rows, recipes, kept=Unfinished(tmp_path, {}))
-    monkeypatch.setattr(LinearLearner, "member", lambda *_: pytest.fail("fitted again"))
-    again = judged(rows, recipes, kept=Unfinished(tmp_path, {}))
+        judged(rows, recipes, checkpoints=Checkpoints.open(tmp_path, {}))
+    monkeypatch.setattr(LinearLearner, "fit", lambda *_: pytest.fail("fitted again"))
+    again = judged(rows, recipes, checkpoints=Checkpoints.open(tmp_path, {}))
     for one, other in zip(again, whole, strict=True):
         np.testing.assert_array_equal(one.scores, other.scores)
 
@@ -115,4 +115,4 @@ TREES = BoostedTrees(("minilm",), iterations=50, rows_per_leaf=10)
 
 
 def judged(rows, recipes, **others):
-    return cross_validate(rows, recipes, "apgr", folds=3, seed=0, baselines={}, **others)
+    return cross_validate(rows, recipes, folds=3, seed=0, baselines={}, **others)

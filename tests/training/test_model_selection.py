@@ -15,9 +15,11 @@ from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
 from querytier.eval.intervals import undefined
-from querytier.training.baselines import LEARNED_BASELINES, Labelled, cross_fitted, group_folds
+from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures
+from querytier.training.calibration import fit_platt
 from querytier.training.cross_validation import Candidate, metric_for
-from querytier.training.fit import Fitted, fit_classifier, threshold_for
+from querytier.training.fit import FitSettings, FittedClassifier, fit_classifier, threshold_for
+from querytier.training.folds import group_folds, out_of_fold_scores
 from querytier.training.learners import BoostedTrees, LinearLearner, MlpLearner
 from querytier.training.linear_models import (
     check_both_classes,
@@ -26,7 +28,6 @@ from querytier.training.linear_models import (
     soft_rows,
 )
 from querytier.training.model_selection import choose, cross_validate
-from querytier.training.platt import fit_platt
 from querytier.training.recipes import Recipe, recipe_from, recipes_of
 
 
@@ -52,7 +53,7 @@ def labelled_rows(count, seed=0, split="train"):
         )
         for n in range(count)
     ]
-    return Labelled(Examples.of(rows), {"minilm": embeddings})
+    return LabelledFeatures(Examples.of(rows), {"minilm": embeddings})
 
 
 def linear(regularisation, ranks_by="gain", block="minilm"):
@@ -75,7 +76,7 @@ def scored_rows(count, seed=0):
         frontier_score=frontier,
         needs_frontier=((cheap < 0.5) & (frontier >= 0.5)).astype(float),
     )
-    return Labelled(examples, rows.blocks)
+    return LabelledFeatures(examples, rows.blocks)
 
 
 def test_the_gain_head_ranks_by_expected_gain_and_knows_where_the_cheap_answer_is_better():
@@ -228,16 +229,16 @@ def test_stacks_are_the_mean_of_the_best_learner_of_each_family():
     rows = scored_rows(120)
     random = np.random.default_rng(1)
     terms = random.normal(size=(120, 3)).astype(np.float32)
-    rows = Labelled(rows.examples, {**rows.blocks, "minilm-terms": terms})
+    rows = LabelledFeatures(rows.examples, {**rows.blocks, "minilm-terms": terms})
     singles = [linear(0.1), linear(1.0), linear(0.5, block="minilm-terms")]
-    found = cross_validate(rows, singles, "apgr", folds=3, seed=0, baselines={})
+    found = cross_validate(rows, singles, folds=3, seed=0, baselines={})
     stack = found[-1]
     assert [one.name for one in found[:3]] == [recipe.name for recipe in singles]
     assert stack.name == "minilm_stack_linear+terms_by_gain"
     best = max(found[:2], key=lambda one: one.mean)
     assert stack.recipe.learners == (best.recipe.learners[0], singles[2].learners[0])
     np.testing.assert_allclose(stack.scores, (best.scores + found[2].scores) / 2)
-    heads = stack.recipe.fitted(rows)
+    heads = stack.recipe.fit(rows)
     parts = [Heads((member,), "gain").decision_scores(rows.blocks) for member in heads.members]
     np.testing.assert_allclose(heads.decision_scores(rows.blocks), np.mean(parts, axis=0))
 
@@ -251,7 +252,7 @@ def test_folds_hold_out_every_row_once_and_groups_whole():
 
 
 def test_fewer_groups_than_folds_is_a_training_error():
-    with pytest.raises(TrainingError, match="2 groups do not make 5 folds"):
+    with pytest.raises(TrainingError, match="2 groups are too few for 5 folds"):
         group_folds(labelled_rows(4).examples, 5, seed=0)
 
 
@@ -259,16 +260,16 @@ def test_fewer_groups_than_folds_is_a_training_error():
 def test_a_baseline_gives_every_row_a_probability_and_never_sees_its_label(name):
     rows = labelled_rows(60)
     masks = group_folds(rows.examples, 3, seed=0)
-    scores = cross_fitted(LEARNED_BASELINES[name], rows, masks)
+    scores = out_of_fold_scores(LEARNED_BASELINES[name], rows, masks)
     assert ((scores >= 0) & (scores <= 1)).all()
     rows.examples.needs_frontier[masks[0]] = 1 - rows.examples.needs_frontier[masks[0]]
-    again = cross_fitted(LEARNED_BASELINES[name], rows, masks)
+    again = out_of_fold_scores(LEARNED_BASELINES[name], rows, masks)
     np.testing.assert_array_equal(again[masks[0]], scores[masks[0]])
 
 
 def test_few_rows_are_calibrated_on_out_of_fold_log_odds():
     rows = labelled_rows(200)
-    fitted = fit_classifier(rows, recipes=BY_LABEL, folds=4, target_frontier_rate=0.3, seed=0)
+    fitted = fit_classifier(rows, BY_LABEL, FitSettings(4, 0.3, 0))
     assert fitted.calibration.rows == "train (out of fold)"
     probabilities = fitted.heads.p_frontier(rows.blocks)
     assert probabilities.mean() == pytest.approx(rows.examples.needs_frontier.mean(), abs=0.03)
@@ -279,13 +280,12 @@ def test_few_rows_are_calibrated_on_out_of_fold_log_odds():
 def test_many_rows_are_calibrated_on_their_own_split_and_no_other_rows_are_looked_at():
     splits = ["train", "train", "calibration", "test", "certification"] * 80
     rows = labelled_rows(400, split=splits)
-    settings = {"recipes": BY_LABEL[:1], "folds": 4, "target_frontier_rate": 0.3, "seed": 0}
-    fitted = fit_classifier(rows, **settings)
+    fitted = fit_classifier(rows, BY_LABEL[:1], FitSettings(4, 0.3, 0))
     assert fitted.calibration.rows == "calibration"
     assert fitted.calibration.n == 80
     hidden = np.isin(rows.examples.split.astype(str), ["test", "certification"])
     rows.examples.needs_frontier[hidden] = 1 - rows.examples.needs_frontier[hidden]
-    again = fit_classifier(rows, **settings)
+    again = fit_classifier(rows, BY_LABEL[:1], FitSettings(4, 0.3, 0))
     one, other = (it.heads.p_frontier(rows.blocks) for it in (again, fitted))
     np.testing.assert_array_equal(one, other)
     assert again.threshold == fitted.threshold
@@ -301,9 +301,9 @@ def test_many_rows_are_calibrated_on_their_own_split_and_no_other_rows_are_looke
 )
 def test_a_fitted_classifier_comes_back_from_its_folder_as_it_was(tmp_path, recipe):
     rows = scored_rows(120)
-    fitted = fit_classifier(rows, recipes=[recipe], folds=3, target_frontier_rate=0.2, seed=0)
+    fitted = fit_classifier(rows, [recipe], FitSettings(3, 0.2, 0))
     fitted.write(tmp_path)
-    again = Fitted.read(tmp_path)
+    again = FittedClassifier.read(tmp_path)
     for say in ("p_frontier", "decision_scores"):
         one, other = (getattr(it.heads, say)(rows.blocks) for it in (again, fitted))
         np.testing.assert_array_equal(one, other)
@@ -313,10 +313,10 @@ def test_a_fitted_classifier_comes_back_from_its_folder_as_it_was(tmp_path, reci
 
 def test_where_nothing_tells_queries_apart_all_get_one_score_and_go_to_the_frontier_tier():
     rows = scored_rows(200)
-    blank = Labelled(rows.examples, {"minilm": np.zeros_like(rows.embeddings)})
+    blank = LabelledFeatures(rows.examples, {"minilm": np.zeros_like(rows.embeddings)})
     learners = (LinearLearner(("minilm",), 0.1), BoostedTrees(("minilm",), iterations=5))
     recipes = recipes_of(rows.examples, learners)
-    fitted = fit_classifier(blank, recipes=recipes, folds=3, target_frontier_rate=0.3, seed=0)
+    fitted = fit_classifier(blank, recipes, FitSettings(3, 0.3, 0))
     assert np.ptp(fitted.heads.p_frontier(blank.blocks)) < 1e-9
     rate = rows.examples.needs_frontier.mean()
     assert fitted.heads.p_frontier(blank.blocks)[0] == pytest.approx(rate, abs=0.05)

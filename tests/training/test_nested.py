@@ -12,7 +12,8 @@ from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
 from querytier.pipeline.cross_validation import nested_evaluation
 from querytier.pipeline.params import EvaluateParams, Params, TrainParams
-from querytier.training.baselines import Labelled
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.fit import FitSettings
 from querytier.training.learners import LinearLearner
 from querytier.training.nested import nested_cross_validation
 from querytier.training.recipes import Recipe
@@ -34,12 +35,11 @@ def labelled():
         )
         for n, ok in enumerate(frontier)
     ]
-    return Labelled(Examples.of(rows), {"minilm": embeddings})
+    return LabelledFeatures(Examples.of(rows), {"minilm": embeddings})
 
 
 def judged(labelled, **others):
-    settings = {"folds": 3, "target_frontier_rate": 0.3, "seed": 0, **others}
-    return nested_cross_validation(labelled, RECIPES, **settings)
+    return nested_cross_validation(labelled, RECIPES, FitSettings(3, 0.3, 0), **others)
 
 
 def test_every_row_is_scored_once_and_every_fold_chooses(labelled):
@@ -60,7 +60,7 @@ def test_the_outcomes_of_a_fold_change_nothing_that_is_said_of_it(labelled):
         needs_frontier=np.where(held_out, 1 - examples.needs_frontier, examples.needs_frontier),
         frontier_score=np.where(held_out, 1 - examples.frontier_score, examples.frontier_score),
     )
-    again = judged(Labelled(other, labelled.blocks), masks=found.masks)
+    again = judged(LabelledFeatures(other, labelled.blocks), masks=found.masks)
     for name in ("decision_scores", "p_frontier", "to_frontier"):
         before, after = getattr(found, name), getattr(again, name)
         np.testing.assert_array_equal(after[held_out], before[held_out])

@@ -266,7 +266,7 @@ def test_a_database_that_cannot_be_opened_is_told_without_secrets(storage, said)
 
 def test_a_journal_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="path of a file that can be written"):
+    with pytest.raises(UsageError, match="path of a writable file"):
         searched(tmp_path / "file" / "journal.log")
 
 
@@ -278,14 +278,14 @@ def test_a_line_half_written_is_cut_off(journal, whole, caplog):
     resumed = Watched()
     searched(journal, resumed)
     assert resumed.asked == whole[5:]
-    assert "ends in a line half written, which is cut off" in caplog.text
+    assert "removing a half-written last line" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"notes", b"notes\n", b'{"op_code": 0}\n'])
 def test_a_file_that_is_no_journal_is_refused(journal, content):
     journal.parent.mkdir()
     journal.write_bytes(content)
-    with pytest.raises(UsageError, match="delete it to search anew"):
+    with pytest.raises(UsageError, match="delete the file to start"):
         searched(journal)
     assert journal.read_bytes().startswith(content)
     assert list(journal.parent.iterdir()) == [journal]

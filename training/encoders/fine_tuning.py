@@ -1,11 +1,11 @@
-"""Fine-tuning: the encoder learns from the labels too, through sentence-transformers' trainer."""
+"""Fine-tuning: the encoder learns from the labels too, with the sentence-transformers trainer."""
 
 import copy
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -18,14 +18,9 @@ from querytier.classifier.model.encoder import Encoder, open_encoder, weights_sh
 from querytier.classifier.tokens import ViewTokenizer
 from querytier.data.examples import Examples
 from querytier.errors import MissingExtraError, TrainingError, UsageError
-from querytier.files import atomic_file, atomic_folder
-from querytier.training.baselines import group_folds
-from querytier.training.encoders.trainer import (
-    HEAD_OUTPUTS,
-    Objective,
-    TrainerSettings,
-    routing_trainer,
-)
+from querytier.files import atomic_folder, write_json
+from querytier.training.encoders.trainer import HEAD_OUTPUTS, FineTuneSettings, routing_trainer
+from querytier.training.folds import group_folds
 from querytier.training.linear_models import check_both_classes
 
 if TYPE_CHECKING:
@@ -33,98 +28,81 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["FEWEST_ROWS_TO_FINE_TUNE", "fine_tuned", "read_fine_tuned", "write_fine_tuned"]
+__all__ = ["FEWEST_ROWS_TO_FINE_TUNE", "fine_tune", "read_fine_tuned", "write_fine_tuned"]
 
 FEWEST_ROWS_TO_FINE_TUNE = 50
 _VALIDATION_PARTS = 10
 _RECORD = "fine_tuned.json"
 
 
-def fine_tuned(
+def fine_tune(
     encoder: Encoder,
     examples: Examples,
+    settings: FineTuneSettings,
     *,
-    objective: Objective = "need",
-    epochs: int = 3,
-    batch_size: int = 32,
-    learning_rate: float = 5e-5,
-    keep_layers: Sequence[int] | None = None,
-    patience: int = 3,
-    seed: int = 0,
     checkpoint: Path | None = None,
 ) -> Encoder:
-    """Return an encoder whose embeddings have learnt the labels; the one given stays as it is.
+    """Return a copy of an encoder whose embeddings have learnt the labels.
 
-    It reads the same token ids in training as in serving, and trains on the GPU where there is one;
-    what is returned is on the CPU. A tenth of the training split's groups validates: training ends
-    early where their loss no longer falls, and the best weights are kept.
-    On the CPU the same seed gives the same weights.
+    A tenth of the training split's groups validates: training ends early when their loss no longer
+    falls, and the best weights are kept. Training uses the GPU if there is one; the returned
+    encoder is on the CPU. On the CPU the same seed gives the same weights.
 
     Parameters
     ----------
     encoder : Encoder
     examples : Examples
-        Labelled rows of the training split; others are not looked at.
-    objective : {"need", "gain", "contrastive"}
-        What is learnt. "need": a linear head predicts `needs_frontier` (cross-entropy, weighted).
-        "gain": it predicts which of the two scores is higher, or a tie (cross-entropy, weighted);
-        a row without both scores tells by its label only whether the frontier answer is better.
-        "contrastive": queries of like labels come to lie closer than others, without a head
-        (CoSENT, Huang et al. 2024, over all pairs of a batch); weights do not count.
-    epochs : int
-    batch_size : int
-        Rows of a step, in each process.
-    learning_rate : float
-        Highest rate of the encoder, after a warm-up; it falls to 0 at the end.
-    keep_layers : sequence of int, optional
-        The transformer layers that stay, from 0, dropped before training; all by default.
-    patience : int
-        Training ends after so many checks without a better loss, four checks an epoch.
-    seed : int
+        Labelled rows of the training split; other rows are ignored.
+    settings : FineTuneSettings
     checkpoint : Path, optional
-        Folder that keeps the state of training: called again, an interrupted run goes on from
-        there. Under torchrun or accelerate every process must name the same one.
+        Folder for the state of training, from which an interrupted run resumes. Under torchrun or
+        accelerate, every process must name the same folder.
 
     Raises
     ------
     TrainingError
         If the encoder is no sentence-transformers model, the rows are too few or of one class, the
-        loss is not finite, or the checkpoint is that of another run.
+        loss is not finite, or the checkpoint belongs to another run.
     UsageError
-        If a parameter is out of range.
+        If a setting is out of range.
     MissingExtraError
     """
     _check_installed()
-    layers = None if keep_layers is None else tuple(keep_layers)
-    settings = TrainerSettings(objective, epochs, batch_size, learning_rate, layers, patience, seed)
     _check(settings)
     rows = _training_rows(examples)
     model = copy.deepcopy(_sentence_transformer(encoder))
-    if layers is not None:
-        _keep_layers(model, layers)
+    if settings.keep_layers is not None:
+        _keep_layers(model, settings.keep_layers)
     with _run_folder(checkpoint) as folder:
-        _claim(folder, settings, encoder, rows)
-        _train(model, rows, encoder.tokenizer, settings, folder)
+        _check_same_run(folder, settings, encoder, rows)
+        validation = _validation_rows(rows, settings.seed)
+        trainer = routing_trainer(
+            model,
+            settings,
+            _dataset(rows.where(~validation), encoder.tokenizer),
+            _dataset(rows.where(validation), encoder.tokenizer),
+            folder,
+        )
+        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     model.to("cpu").eval()
-    name = f"{encoder.name}-fine-tuned-{objective}"
+    name = f"{encoder.name}-fine-tuned-{settings.objective}"
     return replace(encoder, name=name, weights_sha256=weights_sha256(model), model=model)
 
 
 def write_fine_tuned(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder as sentence-transformers does (safetensors), complete or not at all."""
+    """Write an encoder in the format of sentence-transformers, complete or not at all."""
     with atomic_folder(folder) as new:
         _sentence_transformer(encoder).save_pretrained(str(new), create_model_card=False)
-        record = json.dumps(_identity(encoder), indent=2)
-        (new / _RECORD).write_text(record + "\n", "utf-8")
+        write_json(new / _RECORD, _identity(encoder))
 
 
 def read_fine_tuned(folder: Path) -> Encoder:
-    """Read what `write_fine_tuned` wrote.
+    """Return the encoder that `write_fine_tuned` wrote.
 
     Raises
     ------
     TrainingError
-        If the folder holds no such encoder, or another than was written.
+        If the folder holds no such encoder, or the encoder has changed.
     MissingExtraError
     """
     try:
@@ -132,15 +110,13 @@ def read_fine_tuned(folder: Path) -> Encoder:
         name, max_tokens = record["encoder"], record["max_tokens"]
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"{folder} holds no fine-tuned encoder ({error}); fine-tune one, or name the folder of "
-            "one"
+            f"{folder} holds no fine-tuned encoder ({error}); fine-tune one, or name another folder"
         ) from error
     encoder = replace(open_encoder(str(folder)), name=name, max_tokens=max_tokens)
     changes = _changes(record, _identity(encoder))
     if changes:
         raise TrainingError(
-            f"the encoder in {folder} was changed since it was written, by its {changes}; "
-            "fine-tune again"
+            f"the encoder in {folder} has changed since it was written: {changes}; fine-tune again"
         )
     return encoder
 
@@ -150,8 +126,8 @@ def _sentence_transformer(encoder: Encoder) -> "SentenceTransformer":
 
     if not isinstance(encoder.model, SentenceTransformer):
         raise TrainingError(
-            f"{encoder.name} is no sentence-transformers model, so it is not fine-tuned; fine-tune "
-            "an encoder such as the one it was distilled from, and distil that"
+            f"{encoder.name} is no sentence-transformers model, so it cannot be fine-tuned; "
+            "fine-tune an encoder such as its teacher, and distil that"
         )
     return encoder.model
 
@@ -162,7 +138,7 @@ def _check_installed() -> None:
             raise MissingExtraError(package, "train")
 
 
-def _check(settings: TrainerSettings) -> None:
+def _check(settings: FineTuneSettings) -> None:
     if settings.objective not in HEAD_OUTPUTS:
         known = ", ".join(HEAD_OUTPUTS)
         raise UsageError(f"objective is {settings.objective!r}; it is one of {known}")
@@ -176,32 +152,33 @@ def _training_rows(examples: Examples) -> Examples:
     rows = rows.where(rows.labelled)
     if len(rows) < FEWEST_ROWS_TO_FINE_TUNE:
         raise TrainingError(
-            f"{len(rows)} labelled rows of the train split cannot fine-tune an encoder; add rows "
-            f"(at least {FEWEST_ROWS_TO_FINE_TUNE}, better thousands), or keep it frozen"
+            f"{len(rows)} labelled rows of the train split are too few to fine-tune on; add rows "
+            f"(at least {FEWEST_ROWS_TO_FINE_TUNE}, better thousands), or use it unchanged"
         )
     check_both_classes(rows.needs_frontier, "train")
     return rows
 
 
-def _keep_layers(model: "SentenceTransformer", kept: tuple[int, ...]) -> None:
+def _keep_layers(model: "SentenceTransformer", layers: tuple[int, ...]) -> None:
     """Drop all other layers of the transformer, in place."""
     from torch.nn import ModuleList
 
     transformer = model.transformers_model
     count = 0 if transformer is None else transformer.config.num_hidden_layers
-    if transformer is None or not kept or list(kept) != sorted(set(kept) & set(range(count))):
+    if transformer is None or not layers or list(layers) != sorted(set(layers) & {*range(count)}):
         raise UsageError(
-            f"keep_layers is {list(kept)}; it names layers of the encoder's {count}, counted "
-            "from 0, in their order"
+            f"keep_layers is {list(layers)}; name layers of the encoder's {count}, from 0, in "
+            "ascending order"
         )
+    # Architectures name their list of layers differently; its length tells it from others.
     for parent in list(transformer.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ModuleList) and len(child) == count:
-                setattr(parent, name, ModuleList(child[layer] for layer in kept))
+                setattr(parent, name, ModuleList(child[layer] for layer in layers))
     config = transformer.config
-    config.num_hidden_layers = len(kept)
+    config.num_hidden_layers = len(layers)
     if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in kept]
+        config.layer_types = [config.layer_types[layer] for layer in layers]
 
 
 @contextmanager
@@ -210,31 +187,32 @@ def _run_folder(checkpoint: Path | None) -> Iterator[Path]:
         checkpoint.mkdir(parents=True, exist_ok=True)
         yield checkpoint
     elif int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("several processes train one encoder: name a checkpoint folder they share")
+        raise UsageError("several processes train one encoder; name a shared checkpoint folder")
     else:
         with tempfile.TemporaryDirectory(prefix="querytier-fine-tuning-") as folder:
             yield Path(folder)
 
 
-def _claim(folder: Path, settings: TrainerSettings, encoder: Encoder, rows: Examples) -> None:
-    """Note what is trained in a folder; refuse to go on with anything else."""
+def _check_same_run(
+    folder: Path, settings: FineTuneSettings, encoder: Encoder, rows: Examples
+) -> None:
+    """Record which run uses a folder; raise TrainingError if it is another one."""
     run = json.loads(json.dumps(asdict(settings) | _identity(encoder)))
     run["examples"] = rows.fingerprint()
     path = folder / "run.json"
     if not path.is_file():
         if os.environ.get("RANK", "0") == "0":
-            with atomic_file(path) as new:
-                new.write_text(json.dumps(run, indent=2) + "\n", "utf-8")
+            write_json(path, run)
         return
     changes = _changes(json.loads(path.read_text("utf-8")), run)
     if changes:
         raise TrainingError(
-            f"the checkpoint {folder} is that of another run, with {changes}; name another folder"
+            f"the checkpoint {folder} belongs to another run, with {changes}; name another folder"
         )
 
 
 def _identity(encoder: Encoder) -> dict[str, Any]:
-    """Return what tells an encoder from others."""
+    """Return what distinguishes an encoder from others."""
     return {
         "encoder": encoder.name,
         "weights_sha256": encoder.weights_sha256,
@@ -248,31 +226,12 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{name} {before.get(name)} (now {now[name]})" for name in changed)
 
 
-def _train(
-    model: "SentenceTransformer",
-    rows: Examples,
-    tokenizer: ViewTokenizer,
-    settings: TrainerSettings,
-    folder: Path,
-) -> None:
-    """Train a model in place."""
-    validating = _validation_rows(rows, settings.seed)
-    trainer = routing_trainer(
-        model,
-        settings,
-        _dataset(rows.where(~validating), tokenizer),
-        _dataset(rows.where(validating), tokenizer),
-        folder,
-    )
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
-
-
 def _validation_rows(rows: Examples, seed: int) -> "NDArray[np.bool_]":
     groups = len(set(rows.group.tolist()))
     if groups < 2:
         raise TrainingError(
-            f"all {len(rows)} rows of the train split are one group, so none can validate; map a "
-            "finer group"
+            f"all {len(rows)} rows of the train split are one group, so no rows can validate; map "
+            "a finer group"
         )
     return group_folds(rows, min(_VALIDATION_PARTS, groups), seed)[0]
 
@@ -283,12 +242,15 @@ def _dataset(rows: Examples, tokenizer: ViewTokenizer) -> "datasets.Dataset":
 
     gain = rows.frontier_score - rows.cheap_score
     targets = np.stack([rows.needs_frontier, gain, rows.weight / rows.weight.mean()], axis=1)
+    # Token ids as in serving: sentence-transformers would cut off the end of a long query, which
+    # often holds the request.
     token_ids = [tokenizer.token_ids(view) for view in rows.views()]
     return datasets.Dataset.from_dict({"query": token_ids, "label": targets.astype(np.float32)})
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that is complete: its state is written last."""
+    """Return the latest complete checkpoint."""
+    # The trainer writes this file last.
     complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
     if not complete:
         return None

@@ -1,9 +1,8 @@
-"""Fine-tuning that can be judged: out of fold, each row is seen by an encoder that never saw it."""
+"""Fine-tuning out of fold: the outputs for each row come from an encoder that never saw it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +10,31 @@ from numpy.typing import NDArray
 from querytier.classifier.model.encoder import Encoder
 from querytier.classifier.model.nets import Linear
 from querytier.data.examples import Examples
-from querytier.training.baselines import group_folds
-from querytier.training.checkpoints import NOTHING_KEPT, Kept
-from querytier.training.encoders.fine_tuning import fine_tuned
+from querytier.training.checkpoints import NO_CHECKPOINTS, Checkpoints
+from querytier.training.encoders.fine_tuning import fine_tune
+from querytier.training.encoders.trainer import FineTuneSettings
+from querytier.training.folds import group_folds
 from querytier.training.linear_models import fit_linear, gain_rows, soft_rows
 from querytier.training.recipes import ranking_of
 
-__all__ = ["Tuned", "cross_tuned"]
+__all__ = ["FineTunedEncoder", "fine_tune_out_of_fold"]
 
 _REGULARISATION = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
-    """A fine-tuned encoder, and what it would say of the very rows that it was tuned on.
+class FineTunedEncoder:
+    """A fine-tuned encoder, with outputs for the rows that it was fine-tuned on.
 
     Attributes
     ----------
     encoder : Encoder
         Fine-tuned on all rows.
     outputs : Linear
-        Of its embeddings, the log-odds of needs_frontier and, where there is a gap to recover, of
+        Maps its embeddings to the log-odds of needs_frontier and, if there is a gap to recover, of
         cheap better, tie and frontier better.
     out_of_fold : mapping of str to ndarray of float32, shape (k,)
-        The outputs of each training row, by its id, of an encoder that was tuned without its fold.
+        By id of a training row: its outputs, of an encoder that was fine-tuned without its fold.
     """
 
     encoder: Encoder
@@ -42,65 +42,62 @@ class Tuned:
     out_of_fold: Mapping[str, NDArray[np.float32]]
 
 
-def cross_tuned(
-    base: Encoder,
+def fine_tune_out_of_fold(
+    encoder: Encoder,
     train: Examples,
+    settings: FineTuneSettings,
     *,
     folds: int,
-    seed: int,
     masks: Sequence[NDArray[np.bool_]] | None = None,
-    kept: Kept = NOTHING_KEPT,
-    checkpoints: Path | None = None,
-    **settings: Any,
-) -> Tuned:
-    """Fine-tune an encoder on all rows, and for each fold on the other ones.
-
-    The embeddings of two fine-tunings lie in spaces of their own, so what later learners read are
-    their outputs, which mean the same (stacked generalisation; Wolpert 1992).
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    trainer_folder: Path | None = None,
+) -> FineTunedEncoder:
+    """Fine-tune an encoder on all rows, and once for each fold on the other folds.
 
     Parameters
     ----------
-    base : Encoder
+    encoder : Encoder
     train : Examples
-        Of the training split.
-    folds, seed : int
-        The folds are those on which candidates are compared.
+        The training split. Its ranking decides the objective: "gain" or "need".
+    settings : FineTuneSettings
+        With its seed, the folds are those of the candidates.
+    folds : int
     masks : sequence of ndarray of bool, shape (n,), optional
-        Held-out rows of each fold, where they are others.
-    kept : Kept
-        Where the outputs of a fold outlive an interruption.
-    checkpoints : Path, optional
-        Gets the state of each fine-tuning, from which an interrupted one goes on.
-    **settings
-        Of `fine_tuned`.
+        Held-out rows of each fold; by default folds by group.
+    checkpoints : Checkpoints
+        Save the outputs of a fold.
+    trainer_folder : Path, optional
+        Gets the state of each fine-tuning, from which an interrupted one resumes.
 
     Raises
     ------
     TrainingError
-        As in `fine_tuned`.
+        As in `fine_tune`.
     """
-    settings = {"objective": "gain" if ranking_of(train) == "gain" else "need", **settings}
+    settings = replace(settings, objective="gain" if ranking_of(train) == "gain" else "need")
 
-    def tuned_on(rows: Examples, name: str) -> tuple[Encoder, Linear]:
-        checkpoint = checkpoints and checkpoints / name
-        encoder = fine_tuned(base, rows, seed=seed, checkpoint=checkpoint, **settings)
-        return encoder, _outputs(encoder, rows)
+    def fit(rows: Examples, name: str) -> tuple[Encoder, Linear]:
+        checkpoint = trainer_folder and trainer_folder / name
+        tuned = fine_tune(encoder, rows, settings, checkpoint=checkpoint)
+        return tuned, _fit_outputs(tuned, rows)
 
     def held_out_outputs(fold: int, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-        encoder, outputs = tuned_on(train.where(~mask), f"fold-{fold}")
-        return outputs.outputs(_embeddings(encoder, train.where(mask))).astype(np.float32)
+        tuned, outputs = fit(train.where(~mask), f"fold-{fold}")
+        return outputs.outputs(_embeddings(tuned, train.where(mask))).astype(np.float32)
 
+    # Later learners read outputs and not embeddings (stacked generalisation, Wolpert 1992): the
+    # embeddings of two fine-tunings are in spaces of their own, but their outputs mean the same.
     out_of_fold: dict[str, NDArray[np.float32]] = {}
-    for fold, mask in enumerate(masks or group_folds(train, folds, seed)):
-        said = kept.scores(
+    for fold, mask in enumerate(masks or group_folds(train, folds, settings.seed)):
+        outputs = checkpoints.load_or_compute(
             f"fine-tuned, fold {fold}",
             lambda fold=fold, mask=mask: held_out_outputs(fold, mask),  # type: ignore[misc]
         )
-        out_of_fold |= dict(zip(train.id[mask].tolist(), said, strict=True))
-    return Tuned(*tuned_on(train, "all"), out_of_fold)
+        out_of_fold |= dict(zip(train.id[mask].tolist(), outputs, strict=True))
+    return FineTunedEncoder(*fit(train, "all"), out_of_fold)
 
 
-def _outputs(encoder: Encoder, rows: Examples) -> Linear:
+def _fit_outputs(encoder: Encoder, rows: Examples) -> Linear:
     embeddings = _embeddings(encoder, rows)
     nets = [fit_linear(embeddings, soft_rows(rows.needs_frontier, rows.weight), 2, _REGULARISATION)]
     if ranking_of(rows) == "gain":

@@ -1,11 +1,11 @@
-"""The static encoder: one vector a word, distilled from a sentence encoder, the teacher.
+"""The static encoder: one vector for each word, distilled from a sentence encoder, the teacher.
 
-A query is the direction of the sum of its words' vectors: no attention, so a decision takes
-microseconds. The teacher encodes every word of the vocabulary alone (as Model2Vec does); PCA
-shortens the vectors; smooth inverse frequency weighs them (Arora et al. 2017); then they are
-refined until queries of the log come out as the teacher would have them.
+The embedding of a query is the direction of the sum of its words' vectors. There is no attention,
+so a decision takes microseconds. The teacher encodes every word of the vocabulary on its own (as in
+Model2Vec); PCA shortens the vectors; smooth inverse frequency weights them (Arora et al. 2017);
+then they are refined until embeddings of the log's queries point where the teacher's do.
 
-The tokenisation is that of `querytier.classifier.model.words`, which the graph does by itself.
+The tokenisation is that of `querytier.classifier.model.words`, which is part of the graph.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from querytier.classifier.tokens import ViewTokenizer
 from querytier.data.text_view import CUT_MARK, MAX_CHARACTERS
 from querytier.errors import TrainingError
 from querytier.files import atomic_folder
-from querytier.training.encoders.word_vectors import refined, word_projection
+from querytier.training.encoders.word_vectors import refine, word_projection
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +40,12 @@ __all__ = [
 
 Vectors = NDArray[np.float32]
 
-# As many as a text view can have: none has to be left out where a token costs nothing.
+# The largest number that a text view can have: tokens cost almost nothing here, so none is cut.
 STATIC_MAX_TOKENS = MAX_CHARACTERS + len(CUT_MARK)
 _SMOOTHING = 1e-3
 _SMALLEST_LENGTH = 1e-12
 _LARGEST = 127
-# 127 * 2**5, summed over the most words of a view, stays below 2**24: exact in float32.
+# 127 * 2**5, summed over the words of the longest view, stays below 2**24: exact in float32.
 _MOST_DOUBLINGS = 5
 _TABLE, _TOKENIZER = "table.npz", "tokenizer.json"
 
@@ -60,26 +60,26 @@ def distil(
     embeddings: Vectors | None = None,
     epochs: int = 30,
 ) -> Encoder:
-    """Distil a static encoder from a teacher, on the text views of the training split.
+    """Distil a static encoder from a teacher on the text views of the training split.
 
-    The same seed gives the same encoder, on one machine and one thread.
+    The same seed gives the same encoder on one machine and one thread.
 
     Parameters
     ----------
     teacher : Encoder
     views : sequence of str, length n
-        Text views of queries; no label is looked at.
+        Text views of queries; labels are not used.
     words : int
-        Most words of the vocabulary: those that occur twice or more in the views, the most frequent
-        first, then whole words of the teacher's own vocabulary.
+        Largest size of the vocabulary: words that occur at least twice in the views, the most
+        frequent first, then whole words of the teacher's own vocabulary.
     dimension : int
         Length of a vector, at most the teacher's.
     seed : int
-        Draws the views that stop the refinement, and its batches.
+        Draws the held-out views and the batches of the refinement.
     embeddings : ndarray of float32, shape (n, teacher.dimension), optional
-        The teacher's embeddings of the views, where they are known already.
+        The teacher's embeddings of the views, if they are known already.
     epochs : int
-        Most passes over the views; with 0 the vectors are not refined.
+        Largest number of passes over the views; with 0 the vectors are not refined.
 
     Returns
     -------
@@ -88,7 +88,8 @@ def distil(
     Raises
     ------
     ValueError
-        If the teacher's embeddings are shorter than `dimension`, or not one a view.
+        If the teacher's embeddings are shorter than `dimension`, or their number is not that of the
+        views.
     TrainingError
         If there are fewer than 10 views.
     """
@@ -96,7 +97,7 @@ def distil(
         raise ValueError(f"dimension {dimension} is more than the teacher's {teacher.dimension}")
     if len(views) < 10:
         raise TrainingError(
-            f"{len(views)} text views are too few to distil on; give 10 or, better, thousands"
+            f"{len(views)} text views are too few to distil on; give at least 10, better thousands"
         )
     if embeddings is None:
         embeddings = teacher.encode(views)
@@ -107,21 +108,21 @@ def distil(
         )
     counts = Counter(word for view in views for word in words_of(view))
     vocabulary = _vocabulary(counts, teacher.tokenizer_json, words)
-    of_words = teacher.encode(vocabulary)
-    projection = word_projection(of_words, embeddings, dimension)
-    table = np.zeros((len(RESERVED) + len(vocabulary), dimension), dtype=np.float32)
-    table[len(RESERVED) :] = projection.words(of_words) * _smooth_inverse_frequency(
-        vocabulary, counts
-    )
+    word_embeddings = teacher.encode(vocabulary)
+    projection = word_projection(word_embeddings, embeddings, dimension)
+    vectors = projection.words(word_embeddings) * _smooth_inverse_frequency(vocabulary, counts)
+    table = np.pad(vectors, ((len(RESERVED), 0), (0, 0)))
     if epochs:
+        # Raises the correlation with the teacher's similarities from 0.33 to 0.63, but not a
+        # classifier's AUROC (0.615 on 5,000 rows of MMLU; 0.620 with the teacher).
         tokenizer = ViewTokenizer(word_tokenizer(vocabulary), STATIC_MAX_TOKENS)
         token_ids = [tokenizer.token_ids(view) for view in views]
-        table = refined(table, token_ids, projection.views(embeddings), epochs=epochs, seed=seed)
+        table = refine(table, token_ids, projection.views(embeddings), epochs=epochs, seed=seed)
     return static_encoder(f"static-{teacher.name}", table, vocabulary)
 
 
 def static_encoder(name: str, table: Vectors, vocabulary: Sequence[str]) -> Encoder:
-    """Make an encoder of word vectors, each kept in 8 bits and a power of two.
+    """Make an encoder from word vectors, stored in 8 bits with a power of two for each word.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def static_encoder(name: str, table: Vectors, vocabulary: Sequence[str]) -> Enco
 
 
 def write_static(encoder: Encoder, folder: Path) -> None:
-    """Write a static encoder into a folder, so that a later stage can read it."""
+    """Write a static encoder into a folder, complete or not at all."""
     model = encoder.model
     with atomic_folder(folder) as new:
         (new / _TOKENIZER).write_text(encoder.tokenizer_json, "utf-8")
@@ -148,12 +149,12 @@ def write_static(encoder: Encoder, folder: Path) -> None:
 
 
 def read_static(folder: Path) -> Encoder:
-    """Read what `write_static` wrote.
+    """Return the encoder that `write_static` wrote.
 
     Raises
     ------
     TrainingError
-        If there is none, or it is not what was written.
+        If the folder holds no static encoder, or the encoder has changed.
     """
     try:
         tokenizer_json = (folder / _TOKENIZER).read_text("utf-8")
@@ -167,8 +168,8 @@ def read_static(folder: Path) -> Encoder:
     encoder = _encoder(name, table, powers, tokenizer_json)
     if encoder.weights_sha256 != stated:
         raise TrainingError(
-            f"the static encoder in {folder} has sha256 {encoder.weights_sha256}, not the {stated} "
-            "it was written with; distil it again"
+            f"the static encoder in {folder} has sha256 {encoder.weights_sha256}, but was written "
+            f"with {stated}; distil it again"
         )
     return encoder
 
@@ -193,8 +194,8 @@ def _model(table: NDArray[np.int8], powers: Vectors) -> "torch.nn.Module":
 
         def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             ids = features["input_ids"]
-            # As a product, which ONNX Runtime computes several times faster than a sum. The vector
-            # of padding is zero. Its direction is that of the mean; without one it stays zero.
+            # A product, as ONNX Runtime sums 130 vectors in 13 us by MatMul and in 57 us by
+            # ReduceSum. The vector of padding is zero. A sum of zero stays zero.
             total = (self.powers[ids].unsqueeze(1) @ self.table[ids].float()).squeeze(1)
             length = total.norm(dim=1, keepdim=True).clamp(min=_SMALLEST_LENGTH)
             return {"sentence_embedding": total / length}
@@ -204,14 +205,14 @@ def _model(table: NDArray[np.int8], powers: Vectors) -> "torch.nn.Module":
 
 def _vocabulary(counts: Counter[str], teacher_tokenizer: str, words: int) -> list[str]:
     frequent = sorted((word for word in counts if counts[word] > 1), key=lambda w: (-counts[w], w))
-    # BERT's vocabulary opens with a thousand letters and signs of many scripts.
+    # BERT's vocabulary starts with a thousand letters and signs of many scripts: these come last.
     whole = sorted(_whole_words(teacher_tokenizer), key=lambda w: len(w) == 1 and not w.isascii())
     known = dict.fromkeys([*frequent, *whole])
     return list(known)[:words]
 
 
 def _whole_words(tokenizer_json: str) -> list[str]:
-    """Return the words that a tokenizer holds in one piece, in the order of their ids."""
+    """Return the words that are one token of a tokenizer, in the order of their ids."""
     model = json.loads(tokenizer_json)["model"]
     if isinstance(model["vocab"], list):
         pieces = [piece for piece, _ in model["vocab"]]
@@ -219,16 +220,14 @@ def _whole_words(tokenizer_json: str) -> list[str]:
         pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
     if model.get("type") in {"BPE", "Unigram"}:
         pieces = [piece[1:] for piece in pieces if piece.startswith(("\u0120", "\u2581"))]
-    # A piece that continues a word ("##ing"), and a special token, are cut into several words.
+    # `words_of` splits special tokens and pieces inside a word ("##ing") into several words.
     return [words[0] for words in map(words_of, pieces) if len(words) == 1]
 
 
 def _in_8_bits(table: Vectors) -> tuple[NDArray[np.int8], Vectors]:
-    """Return vectors in the same proportions as whole numbers, and the power of two of each word.
-
-    The sum of a view's words is a whole number that float32 holds exactly, so it is the same in
-    whatever order a processor or a library adds them up.
-    """
+    """Return the vectors as integers of 8 bits, up to a common factor, and powers of two."""
+    # Sums over a view are then integers that float32 represents exactly, so they do not depend on
+    # the order in which a processor or a library adds.
     largest = np.abs(table).max(axis=1)
     steps = table * (_LARGEST * 2.0**_MOST_DOUBLINGS / max(largest.max(), _SMALLEST_LENGTH))
     needed = np.abs(steps).max(axis=1, initial=0) / _LARGEST

@@ -1,4 +1,4 @@
-"""The trainer of an encoder on routing labels: sentence-transformers', with losses of our own."""
+"""The trainer of an encoder on routing labels: that of sentence-transformers, with our losses."""
 
 import os
 import sys
@@ -14,35 +14,56 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 
-__all__ = ["HEAD_OUTPUTS", "Objective", "TrainerSettings", "routing_trainer"]
+__all__ = ["HEAD_OUTPUTS", "FineTuneSettings", "Objective", "routing_trainer"]
 
 Objective = Literal["need", "gain", "contrastive"]
 
 HEAD_OUTPUTS: dict[Objective, int] = {"need": 1, "gain": 3, "contrastive": 0}
 _CHECKS_PER_EPOCH = 4
-# The head starts from nothing, on embeddings of unit length: at the encoder's rate it would stay
-# too small to pass on any gradient.
+# The head starts at zero, on embeddings of unit length. At the encoder's learning rate it would
+# stay too small to pass any gradient on.
 _HEAD_LEARNING_RATE = 1e-2
 
 _Features = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True, slots=True)
-class TrainerSettings:
-    """What a fine-tuning run is told; as the parameters of `fine_tuned`."""
+class FineTuneSettings:
+    """Settings of a fine-tuning run.
 
-    objective: Objective
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    keep_layers: tuple[int, ...] | None
-    patience: int
-    seed: int
+    Attributes
+    ----------
+    objective : {"need", "gain", "contrastive"}
+        What the encoder learns. "need": a linear head predicts `needs_frontier` (weighted
+        cross-entropy). "gain": it predicts which of the two scores is higher, or a tie (weighted
+        cross-entropy); for a row without both scores the label says only whether the frontier
+        answer is better. "contrastive": queries with equal labels move closer together than others,
+        without a head (CoSENT, Huang et al. 2024, over all pairs of a batch); weights do not count.
+    epochs : int
+    batch_size : int
+        Rows of a step, in each process.
+    learning_rate : float
+        Highest rate of the encoder, after a warm-up; it falls to 0 at the end.
+    keep_layers : tuple of int, optional
+        The transformer layers to keep, from 0; the others are dropped before training.
+    patience : int
+        Training ends after this number of checks without a lower loss; there are four checks an
+        epoch.
+    seed : int
+    """
+
+    objective: Objective = "need"
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    keep_layers: tuple[int, ...] | None = None
+    patience: int = 3
+    seed: int = 0
 
 
 def routing_trainer(
     model: "SentenceTransformer",
-    settings: TrainerSettings,
+    settings: FineTuneSettings,
     train: "datasets.Dataset",
     validation: "datasets.Dataset",
     folder: Path,
@@ -52,12 +73,12 @@ def routing_trainer(
     Parameters
     ----------
     model : SentenceTransformer
-    settings : TrainerSettings
+    settings : FineTuneSettings
     train, validation : datasets.Dataset
         Columns `query`, the token ids, and `label`, three floats: the label in [0, 1], the gain
-        (NaN where unknown), and the weight.
+        (NaN if unknown), and the weight.
     folder : Path
-        Where it keeps its checkpoints.
+        Folder of the trainer's checkpoints.
     """
     from sentence_transformers.sentence_transformer.data_collator import (
         SentenceTransformerDataCollator,
@@ -78,11 +99,9 @@ def routing_trainer(
     return trainer
 
 
-def _with_head(model: "SentenceTransformer", settings: TrainerSettings) -> "SentenceTransformer":
-    """Return a model that shares the weights and ends with the objective's head, if it has one.
-
-    Inside the model the head is in checkpoints, and several processes keep it in step.
-    """
+def _with_head(model: "SentenceTransformer", settings: FineTuneSettings) -> "SentenceTransformer":
+    """Return a model that shares the weights and ends with the objective's head, if it has one."""
+    # A head inside the model is part of checkpoints, and is synchronised between processes.
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Dense
@@ -106,10 +125,10 @@ def _trainer_class() -> "type[SentenceTransformerTrainer]":
     from sentence_transformers import SentenceTransformerTrainer
 
     class CardlessTrainer(SentenceTransformerTrainer):
-        """Writes no model card, which would quote queries of the log."""
+        """Writes no model card, as a card would quote queries of the log."""
 
         def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-            """Gather nothing for a card."""
+            """Add no callback, which would collect queries for a card."""
 
         def _save(self, output_dir: str | None = None, state_dict: object = None) -> None:
             del state_dict
@@ -120,9 +139,9 @@ def _trainer_class() -> "type[SentenceTransformerTrainer]":
 
 
 def _arguments(
-    settings: TrainerSettings, folder: Path, rows: int, validation_rows: int, head: int
+    settings: FineTuneSettings, folder: Path, rows: int, validation_rows: int, head: int
 ) -> Any:
-    """Return the trainer's arguments; `head` is the number of the module that is one, if any."""
+    """Return the trainer's arguments; `head` is the index of the head's module, if there is one."""
     import torch
     from sentence_transformers import SentenceTransformerTrainingArguments
 
@@ -151,20 +170,21 @@ def _arguments(
         data_seed=settings.seed,
         report_to="none",
         disable_tqdm=not sys.stderr.isatty(),
-        # Said in so many words, or processes without a GPU would each train alone.
+        # Set explicitly: otherwise each process without a GPU would train on its own.
         use_cpu=not torch.accelerator.is_available(),
         dataloader_pin_memory=torch.accelerator.is_available(),
     )
 
 
-def _batch_size(settings: TrainerSettings, rows: int) -> int:
-    """Return how many rows a process takes at once; several processes leave out what fills none."""
+def _batch_size(settings: FineTuneSettings, rows: int) -> int:
+    """Return the number of rows of a batch, at most a process's share of the rows."""
+    # Several processes drop an incomplete batch, so a larger one could leave none.
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     return max(1, min(settings.batch_size, rows // processes))
 
 
 def _padded(token_ids: list[list[int]], **_: object) -> _Features:
-    """Pad token ids with 0, as the graph expects them; texts would be tokenised another way."""
+    """Return token ids padded with 0, as in the graph."""
     import torch
 
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in token_ids], True)
@@ -172,9 +192,9 @@ def _padded(token_ids: list[list[int]], **_: object) -> _Features:
 
 
 def _routing_loss(objective: Objective, model: "SentenceTransformer") -> "torch.nn.Module":
-    """Return the loss of a model; it has no weights of its own.
+    """Return the loss of a model, which has no weights of its own.
 
-    Its targets, of shape (n, 3), are the label, the gain (NaN where unknown), and the weight.
+    Its targets, of shape (n, 3), are the label, the gain (NaN if unknown), and the weight.
     """
     import torch
 
@@ -210,13 +230,14 @@ def _need_loss(
 def _gain_loss(
     model: "SentenceTransformer", features: _Features, targets: "torch.Tensor"
 ) -> "torch.Tensor":
-    """Cross-entropy over cheap better, tie, frontier better; of the last alone without a gain."""
+    """Return the cross-entropy over cheap better, tie, frontier better."""
     import torch
 
     need, gain, weight = targets.unbind(1)
     log_p = model(features)["logits"].log_softmax(dim=1)
     outcome = gain.nan_to_num().sign().long() + 1
     of_three = log_p.gather(1, outcome.unsqueeze(1)).squeeze(1)
+    # Without a gain, a row says only whether the frontier answer is better.
     of_two = need * log_p[:, 2] + (1 - need) * log_p[:, :2].logsumexp(dim=1)
     return -(weight * torch.where(gain.isnan(), of_two, of_three)).mean()
 
@@ -224,15 +245,15 @@ def _gain_loss(
 def _contrastive_loss(
     model: "SentenceTransformer", features: _Features, targets: "torch.Tensor"
 ) -> "torch.Tensor":
-    """CoSENT over all pairs of the batch, alike by as much as their labels are."""
+    """Return the CoSENT loss over all pairs of the batch; equal labels make a pair similar."""
     import torch
     from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 
     embeddings, need = model(features)["sentence_embedding"], targets[:, 0]
     one, other = torch.triu_indices(len(need), len(need), offset=1, device=need.device)
-    likeness = 1 - (need[one] - need[other]).abs()
+    similarity = 1 - (need[one] - need[other]).abs()
     pairs = [embeddings[one], embeddings[other]]
-    loss: torch.Tensor = CoSENTLoss(model).compute_loss_from_embeddings(pairs, likeness)
+    loss: torch.Tensor = CoSENTLoss(model).compute_loss_from_embeddings(pairs, similarity)
     return loss
 
 

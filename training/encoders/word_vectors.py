@@ -1,4 +1,4 @@
-"""Word vectors from a teacher's embeddings: their projection, and their refinement."""
+"""Word vectors from a teacher's embeddings: projection and refinement."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Projection", "refined", "word_projection"]
+__all__ = ["Projection", "refine", "word_projection"]
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -26,10 +26,7 @@ _PATIENCE = 3
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Where the teacher's embeddings of words and of views go.
-
-    Words and views are centred apart: what a word alone has in common with all words, such as being
-    short, is nothing that a query says.
+    """A projection of the teacher's embeddings of words and of views to fewer dimensions.
 
     Attributes
     ----------
@@ -43,11 +40,11 @@ class Projection:
     axes: Vectors
 
     def words(self, embeddings: Vectors) -> Vectors:
-        """Return the vectors of words, of shape (n, dimension)."""
+        """Return the vectors of words; shape (n, dimension)."""
         return np.asarray((embeddings - self.word_mean) @ self.axes)
 
     def views(self, embeddings: Vectors) -> Vectors:
-        """Return what the words of a view should add up to in direction; (n, dimension)."""
+        """Return the directions in which sums of words should point; shape (n, dimension)."""
         return np.asarray((embeddings - self.view_mean) @ self.axes)
 
 
@@ -59,15 +56,17 @@ def word_projection(words: Vectors, views: Vectors, dimension: int) -> Projectio
     words, views : ndarray of float32, shape (n, teacher's dimension)
         The teacher's embeddings.
     dimension : int
-        How many axes to keep.
+        Number of axes.
     """
+    # Words and views have separate means: what all words on their own have in common, such as being
+    # short, says nothing about a query.
     means = words.mean(axis=0), views.mean(axis=0)
     covariance = np.cov(words.T.astype(np.float64)) + np.cov(views.T.astype(np.float64))
     _, axes = np.linalg.eigh(covariance)
     return Projection(*means, np.ascontiguousarray(axes[:, ::-1][:, :dimension], dtype=np.float32))
 
 
-def refined(
+def refine(
     table: Vectors,
     token_ids: Sequence[Sequence[int]],
     targets: Vectors,
@@ -75,11 +74,11 @@ def refined(
     epochs: int,
     seed: int,
 ) -> Vectors:
-    """Refine word vectors so that the sums over rows of words point where the targets do.
+    """Refine word vectors so that sums over the words of a row point where its target does.
 
-    First one linear map for all words, by ridge regression, which serves the words that no row
-    holds too; then a weight and a vector for each word that occurs, by Adam on the cosine. A tenth
-    of the rows is held out: it chooses the penalty of the ridge and stops Adam.
+    First comes one linear map for all words, by ridge regression, which also improves words that
+    occur in no row; then a weight and a vector for each word that occurs, by Adam on the cosine. A
+    tenth of the rows is held out: they choose the ridge penalty and stop Adam.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def refined(
     Returns
     -------
     ndarray of float32, shape (words, dimension)
-        The weights multiplied in.
+        Multiplied by the weights.
     """
     import torch
 
@@ -100,7 +99,7 @@ def refined(
     held_out, fitted = np.split(rows, [max(1, round(_HELD_OUT * len(rows)))])
     ids = [torch.tensor(of_row, dtype=torch.int64) for of_row in token_ids]
     task = _Task(ids, _units(targets), fitted, held_out)
-    return _descended(_mapped(table, task), task, epochs, seed)
+    return _descend(_map(table, task), task, epochs, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +132,8 @@ class _Task:
             return float(self.cosine(table, weights, self.held_out))
 
 
-def _mapped(table: Vectors, task: _Task) -> Vectors:
-    """Return the table under the best of the ridge maps, or as it is where none helps."""
+def _map(table: Vectors, task: _Task) -> Vectors:
+    """Return the table mapped by the best ridge map, or unchanged if none improves it."""
     import torch
 
     weights, targets = torch.ones(len(table)), task.targets[task.fitted]
@@ -144,19 +143,20 @@ def _mapped(table: Vectors, task: _Task) -> Vectors:
 
 
 def _ridge_map(sums: Vectors, targets: Vectors, penalty: float) -> Vectors:
-    """Return the map that takes sums to targets, drawn towards the identity by the penalty."""
+    """Return the map from sums to targets, shrunk towards the identity by the penalty."""
     identity = np.eye(sums.shape[1]) * penalty * len(sums) / sums.shape[1]
     inputs, outputs = sums.astype(np.float64), targets.astype(np.float64)
     solved = np.linalg.solve(inputs.T @ inputs + identity, inputs.T @ outputs + identity)
     return np.asarray(solved, dtype=np.float32)
 
 
-def _descended(table: Vectors, task: _Task, epochs: int, seed: int) -> Vectors:
-    """Return the table of the epoch whose cosine on held-out rows is best."""
+def _descend(table: Vectors, task: _Task, epochs: int, seed: int) -> Vectors:
+    """Return the table of the epoch with the highest cosine on held-out rows."""
     import torch
 
     vectors = torch.tensor(table, requires_grad=True)
     logs = torch.zeros(len(table), requires_grad=True)
+    # Steps in units of the mean length: the scale of the table depends on the teacher.
     length = float(np.linalg.norm(table, axis=1).mean())
     optimizer = torch.optim.Adam(
         [{"params": [vectors], "lr": _STEP * length}, {"params": [logs], "lr": _WEIGHT_STEP}]

@@ -1,4 +1,4 @@
-"""The label audit: which labels a person should look at, and the table to do it in."""
+"""The label audit: which labels a person should review, and the table for the review."""
 
 import csv
 from collections import defaultdict
@@ -19,16 +19,23 @@ from querytier.data.ingest.corrections import (
     review_query,
     review_text,
 )
-from querytier.data.text_view import text_view
 from querytier.errors import MissingExtraError, TrainingError, UsageError
 from querytier.eval.intervals import Resampling
 from querytier.eval.metrics import auroc
 from querytier.files import atomic_file
-from querytier.training.baselines import Labelled, Learner, cross_fitted, group_folds, tfidf_lr
-from querytier.training.linear_models import soft_rows
-from querytier.training.platt import fit_platt
+from querytier.training.baselines import LabelledFeatures, Learner, tfidf_lr
+from querytier.training.calibration import fit_platt
+from querytier.training.folds import group_folds, out_of_fold_scores
+from querytier.training.linear_models import logistic_regression
 
-__all__ = ["AUDITORS", "Suspect", "audit_labels", "out_of_fold", "write_suspects"]
+__all__ = [
+    "AUDITORS",
+    "Suspect",
+    "audit_labels",
+    "ensemble_log_odds",
+    "out_of_fold_probabilities",
+    "write_suspects",
+]
 
 Floats = NDArray[np.float64]
 Reason = Literal["label_error", "contradictory_duplicate", "judges_disagree"]
@@ -51,24 +58,23 @@ _REPLICATES = 300
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An example whose label a person should look at.
+    """An example whose label a person should review.
 
     Attributes
     ----------
     id, query : str
-        Of the example.
     needs_frontier : float
-        The label that it has.
+        The label of the example.
     p_frontier : float
         Calibrated P(needs_frontier) by learners that never saw the example's group.
     quality : float
-        P(the label's side of 0.5 is right) by the same learners: cleanlab's self-confidence. The
-        lower, the more suspicious.
+        P(the label is on the right side of 0.5) by the same learners: cleanlab's self-confidence. A
+        low quality is suspicious.
     reason : {"label_error", "contradictory_duplicate", "judges_disagree"}
-        The first is a suspicion of statistics; the other two are facts: the same text view has
-        labels on both sides of 0.5, from one source, or from sources each true to itself.
+        The first is a statistical suspicion. The other two are facts: the same text view has labels
+        on both sides of 0.5, from one source, or from sources that each agree with themselves.
     note : str
-        What speaks against the label.
+        The evidence against the label.
     """
 
     id: str
@@ -80,44 +86,46 @@ class Suspect:
     note: str
 
 
-def audit_labels(labelled: Labelled, *, folds: int, seed: int) -> list[Suspect]:
-    """Return the examples whose labels are doubtful, the contradictions first.
+def audit_labels(labelled: LabelledFeatures, *, folds: int, seed: int) -> list[Suspect]:
+    """Return the examples with doubtful labels, contradictions first.
 
     Label errors are found by confident learning (Northcutt et al. 2021, JAIR 70:1373, as in
-    cleanlab) on the probabilities of `out_of_fold`. Soft labels are cut at 0.5; those of 0.5 say
-    nothing that could be wrong. Labels that a person has corrected or confirmed are not suspected
-    of errors again, but still of contradicting others.
+    cleanlab) with the probabilities of `out_of_fold_probabilities`. Soft labels become 0 or 1 at
+    0.5; labels of exactly 0.5 are not checked. Labels that a person has corrected or confirmed are
+    no suspected errors, but may still contradict others.
 
     Parameters
     ----------
-    labelled : Labelled, length n
-        With the groups that `prepare` gives; splits play no part.
+    labelled : LabelledFeatures, length n
+        With the groups of `prepare`; splits are ignored.
     folds, seed : int
         Of the cross-validation.
 
     Returns
     -------
     list of Suspect
-        Each example once at most: contradictions, those of one text view together, then label
-        errors by rising quality. There are none of these where the learners show no signal: the 95%
-        interval of their out-of-fold AUROC does not lie above 0.5.
+        Each example at most once: contradictions, by text view, then label errors, the lowest
+        quality first. There are no label errors if the learners show no signal (the 95% interval of
+        their out-of-fold AUROC is not above 0.5).
 
     Raises
     ------
     TrainingError
-        If the labels are too few, or too much of one class, for so many folds.
+        If the labels are too few, or too one-sided, for this number of folds.
     MissingExtraError
         If cleanlab is not installed.
     """
-    p_frontier = out_of_fold(labelled, folds, seed)
+    p_frontier = out_of_fold_probabilities(labelled, folds, seed)
     labels = labelled.examples.needs_frontier
     quality = np.where(labels > 0.5, p_frontier, 1 - p_frontier)
     contradictions = _contradictions(labelled.examples)
     errors = _label_errors(labelled.examples, p_frontier, seed)
     rows = [int(row) for row in np.argsort(quality, kind="stable") if errors[row]]
-    findings: list[tuple[int, Reason, str]] = [
-        *contradictions,
-        *_findings(rows, {row for row, _, _ in contradictions}, labels, p_frontier),
+    known = {row for row, _, _ in contradictions}
+    findings: list[tuple[int, Reason, str]] = contradictions + [
+        (row, "label_error", f"labelled {labels[row]:g}, p_frontier {p_frontier[row]:.2f}")
+        for row in rows
+        if row not in known
     ]
     return [
         Suspect(
@@ -133,17 +141,14 @@ def audit_labels(labelled: Labelled, *, folds: int, seed: int) -> list[Suspect]:
     ]
 
 
-def _embedding_log_odds(train: Labelled, asked: Labelled) -> Floats:
-    from sklearn.linear_model import LogisticRegression
-
-    hard = soft_rows(train.examples.needs_frontier, train.examples.weight)
-    model = LogisticRegression(max_iter=2000)
-    model.fit(train.embeddings[hard.rows], hard.outcomes, sample_weight=hard.parts)
-    return np.asarray(model.decision_function(asked.embeddings), dtype=np.float64)
+def _embedding_log_odds(train: LabelledFeatures, held_out: LabelledFeatures) -> Floats:
+    labels, weights = train.examples.needs_frontier, train.examples.weight
+    model = logistic_regression(train.embeddings, labels, weights)
+    return np.asarray(model.decision_function(held_out.embeddings), dtype=np.float64)
 
 
-def _tfidf_log_odds(train: Labelled, asked: Labelled) -> Floats:
-    p = np.clip(tfidf_lr(train, asked), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
+def _tfidf_log_odds(train: LabelledFeatures, held_out: LabelledFeatures) -> Floats:
+    p = np.clip(tfidf_lr(train, held_out), _SMALLEST_PROBABILITY, 1 - _SMALLEST_PROBABILITY)
     return np.asarray(np.log(p / (1 - p)))
 
 
@@ -153,25 +158,66 @@ AUDITORS: dict[str, Learner] = {
 }
 
 
-def out_of_fold(
-    labelled: Labelled,
+def ensemble_log_odds(
+    labelled: LabelledFeatures,
+    masks: Sequence[NDArray[np.bool_]],
+    *,
+    learners: Iterable[Learner] = tuple(AUDITORS.values()),
+    fresh: LabelledFeatures | None = None,
+) -> tuple[Floats, Floats]:
+    """Return calibrated log-odds of labelled rows, out of fold, and of fresh rows by all of them.
+
+    Parameters
+    ----------
+    labelled : LabelledFeatures, length n
+    masks : sequence of ndarray of bool, shape (n,)
+        The held-out rows of each fold.
+    learners : iterable of callable
+        Each returns log-odds of held-out rows.
+    fresh : LabelledFeatures, length m, optional
+
+    Returns
+    -------
+    out_of_fold : ndarray of float64, shape (n,)
+    fresh : ndarray of float64, shape (m,)
+        Empty without fresh rows.
+    """
+    labels, weights = labelled.examples.needs_frontier, labelled.examples.weight
+
+    def scaled(known: Floats, new: Floats) -> tuple[Floats, Floats]:
+        slope, offset = fit_platt(known, labels, weights)
+        return slope * known + offset, slope * new + offset
+
+    # Scaled before the mean, so that learners count alike, and after it, as a mean of calibrated
+    # log-odds is not calibrated.
+    pairs = [
+        scaled(
+            out_of_fold_scores(learner, labelled, masks),
+            np.empty(0) if fresh is None else learner(labelled, fresh),
+        )
+        for learner in learners
+    ]
+    known, new = zip(*pairs, strict=True)
+    return scaled(np.mean(known, axis=0), np.mean(new, axis=0))
+
+
+def out_of_fold_probabilities(
+    labelled: LabelledFeatures,
     folds: int,
     seed: int,
     learners: Iterable[Learner] = tuple(AUDITORS.values()),
 ) -> Floats:
     """Return calibrated probabilities by learners that never saw a row's group.
 
-    The log-odds of learners that err differently, the classifier's head on embeddings and TF-IDF,
-    are Platt-scaled, averaged, and Platt-scaled again: confident learning takes its thresholds from
-    the probabilities, so they have to be calibrated. What each finds alone, and both together,
-    stands in benchmarks/LABEL_AUDIT.md.
+    Two learners that err differently are averaged: logistic regression on embeddings, as in the
+    classifier, and on TF-IDF. benchmarks/LABEL_AUDIT.md shows what each finds alone.
 
     Parameters
     ----------
-    labelled : Labelled, length n
+    labelled : LabelledFeatures, length n
     folds, seed : int
     learners : iterable of callable
-        Each returns log-odds of the asked rows.
+        Each returns log-odds of held-out rows.
 
     Returns
     -------
@@ -180,38 +226,35 @@ def out_of_fold(
     Raises
     ------
     TrainingError
-        If the labels are too few, or too much of one class, for so many folds.
+        If the labels are too few, or too one-sided, for this number of folds.
     """
-    labels, weights = labelled.examples.needs_frontier, labelled.examples.weight
     masks = _folds(labelled.examples, folds, seed)
-    scores = [cross_fitted(learner, labelled, masks) for learner in learners]
-    together = np.mean([_platt_scaled(score, labels, weights) for score in scores], axis=0)
-    return sigmoid(_platt_scaled(together, labels, weights))
+    return sigmoid(ensemble_log_odds(labelled, masks, learners=learners)[0])
 
 
 def write_suspects(suspects: Sequence[Suspect], path: Path) -> None:
-    """Write the table that a person reviews in a spreadsheet.
+    """Write the table for a review in a spreadsheet.
 
-    Who finds a label wrong, or confirms it, writes the right one into `corrected_label`;
-    `querytier.data.ingest.corrections.read_corrections` reads the file back, and says there
-    how queries are kept from becoming formulas.
+    Reviewers write the right label into `corrected_label`, also to confirm one.
+    `querytier.data.ingest.corrections.read_corrections` reads the file, and explains how queries
+    are kept from becoming formulas.
 
     Parameters
     ----------
     suspects : sequence of Suspect
     path : Path
-        CSV in UTF-8, with the byte order mark by which spreadsheets know it.
+        CSV in UTF-8 with a byte order mark, from which spreadsheets recognise the encoding.
 
     Raises
     ------
     UsageError
-        If the file at `path` holds corrections already: they are somebody's work.
+        If the file at `path` holds corrections already.
     """
     corrected = len(read_corrections(path).rows) if path.is_file() else 0
     if corrected:
         raise UsageError(
             f"{path} holds {corrected} corrections, which a new table would overwrite; move the "
-            "file to where the next run reads its corrections, or write to another one"
+            "file to where the next run reads its corrections, or write to another file"
         )
     with atomic_file(path) as scratch, scratch.open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
@@ -233,13 +276,8 @@ def _cells(suspect: Suspect) -> tuple[str, ...]:
     )
 
 
-def _platt_scaled(log_odds: Floats, labels: Floats, weights: Floats) -> Floats:
-    slope, offset = fit_platt(log_odds, labels, weights)
-    return slope * log_odds + offset
-
-
 def _folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bool_]]:
-    """Return masks of held-out rows outside which both classes remain."""
+    """Return the held-out rows of folds, each of which leaves both classes to train on."""
     needy = examples.needs_frontier > 0.5
     fewest = int(min(needy.sum(), (~needy).sum()))
     masks = group_folds(examples, folds, seed) if fewest >= folds else []
@@ -252,7 +290,7 @@ def _folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bool_]]
 
 
 def _label_errors(examples: Examples, p_frontier: Floats, seed: int) -> NDArray[np.bool_]:
-    """Return which labels confident learning takes for wrong, no person having set them."""
+    """Return which labels confident learning finds wrong, except those that a person has set."""
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
@@ -260,49 +298,37 @@ def _label_errors(examples: Examples, p_frontier: Floats, seed: int) -> NDArray[
     suspected = np.zeros(len(examples), dtype=bool)
     confirmed: NDArray[np.bool_] = examples.label_source == CORRECTION
     if _shows_signal(examples, p_frontier, seed):
-        cut = examples.needs_frontier != 0.5
-        given = (examples.needs_frontier[cut] > 0.5).astype(int)
-        probabilities = np.stack([1 - p_frontier, p_frontier], axis=1)[cut]
-        suspected[cut] = find_label_issues(given, probabilities, n_jobs=1)
+        clear = examples.needs_frontier != 0.5
+        labels = (examples.needs_frontier[clear] > 0.5).astype(int)
+        probabilities = np.stack([1 - p_frontier, p_frontier], axis=1)[clear]
+        suspected[clear] = find_label_issues(labels, probabilities, n_jobs=1)
     return suspected & ~confirmed
 
 
 def _shows_signal(examples: Examples, p_frontier: Floats, seed: int) -> bool:
-    """Tell chance from knowledge: on chance, confident learning would flag the rarer class."""
+    """Return whether the interval of the AUROC is above chance."""
+    # Without signal, confident learning would flag the rarer class.
     resampling = Resampling(examples.group.tolist(), _REPLICATES, seed)
     labels = examples.needs_frontier
     area = resampling.estimate(lambda weights: auroc(p_frontier, labels, weights), "one class only")
     return area.low is not None and area.low > 0.5
 
 
-def _findings(
-    rows: Sequence[int], known: set[int], labels: Floats, p_frontier: Floats
-) -> list[tuple[int, Reason, str]]:
-    return [
-        (row, "label_error", f"labelled {labels[row]:g}, p_frontier {p_frontier[row]:.2f}")
-        for row in rows
-        if row not in known
-    ]
-
-
 def _contradictions(examples: Examples) -> list[tuple[int, Reason, str]]:
-    """Return row, reason and note of the labels that an equal text view contradicts."""
+    """Return row, reason and note of labels that contradict another label of their text view."""
     rows_of_view: dict[str, list[int]] = defaultdict(list)
-    for row in np.flatnonzero(examples.needs_frontier != 0.5).tolist():
-        rows_of_view[text_view(examples.query[row])].append(row)
+    views, labels = examples.views(), examples.needs_frontier
+    for row in np.flatnonzero(labels != 0.5).tolist():
+        rows_of_view[views[row]].append(row)
     found: list[tuple[int, Reason, str]] = []
     for rows in rows_of_view.values():
-        needy, others = _sides(examples, rows)
+        needy = [row for row in rows if labels[row] > 0.5]
+        others = [row for row in rows if labels[row] < 0.5]
         if needy and others:
             reason = _reason(examples, needy, others)
-            found += [(row, reason, _against(examples, others)) for row in needy]
-            found += [(row, reason, _against(examples, needy)) for row in others]
+            found += [(row, reason, _evidence(examples, others)) for row in needy]
+            found += [(row, reason, _evidence(examples, needy)) for row in others]
     return found
-
-
-def _sides(examples: Examples, rows: Sequence[int]) -> tuple[list[int], list[int]]:
-    needy = [row for row in rows if examples.needs_frontier[row] > 0.5]
-    return needy, [row for row in rows if examples.needs_frontier[row] < 0.5]
 
 
 def _reason(examples: Examples, needy: Sequence[int], others: Sequence[int]) -> Reason:
@@ -310,7 +336,7 @@ def _reason(examples: Examples, needy: Sequence[int], others: Sequence[int]) -> 
     return "contradictory_duplicate" if on_both_sides else "judges_disagree"
 
 
-def _against(examples: Examples, rows: Sequence[int]) -> str:
+def _evidence(examples: Examples, rows: Sequence[int]) -> str:
     shown = [
         f"{examples.id[row]} is labelled {examples.needs_frontier[row]:g} by "
         f"{examples.label_source[row]}"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from querytier.data.examples import Examples
 from querytier.pipeline.params import TrainParams
-from querytier.training.checkpoints import JSON, Unfinished
+from querytier.training.checkpoints import JSON, Checkpoints
+from querytier.training.fit import FitSettings
 from querytier.training.hyperparameters import Search
 
-__all__ = ["FINE_TUNING", "checkpoints_of", "search_of"]
+__all__ = ["FINE_TUNING", "checkpoints_of", "fit_settings", "search_of"]
 
 # Below a run's folder. The weights of a fine-tuning are files of its own library, hence apart.
 FINE_TUNING = "checkpoints"
@@ -20,7 +21,7 @@ _UNFINISHED = "unfinished"
 
 def checkpoints_of(
     out: Path, examples: Examples, section: TrainParams, weights: Mapping[str, str]
-) -> Unfinished:
+) -> Checkpoints:
     """Return the checkpoints of an earlier run on the same examples with the same parameters.
 
     Parameters
@@ -41,7 +42,19 @@ def checkpoints_of(
         "train": section.model_dump(mode="json"),
         "querytier": version("querytier"),
     }
-    return Unfinished(out / _UNFINISHED, run)
+    return Checkpoints.open(out / _UNFINISHED, run)
+
+
+def fit_settings(section: TrainParams, search: Search | None = None) -> FitSettings:
+    """Return the settings with which a classifier is fitted."""
+    return FitSettings(
+        section.folds,
+        section.target_frontier_rate,
+        section.seed,
+        section.candidate,
+        section.calibration,
+        search,
+    )
 
 
 def search_of(section: TrainParams, out: Path) -> Search | None:

@@ -15,22 +15,18 @@ from querytier.data.ingest.sources import LogSource
 from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.rankings import Ranking, oracle
 from querytier.files import atomic_file, write_json
-from querytier.pipeline.checkpoints import checkpoints_of, search_of
+from querytier.pipeline.checkpoints import checkpoints_of, fit_settings, search_of
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.metrics_file import row_counts
 from querytier.pipeline.params import Params
 from querytier.pipeline.router_evaluation import log_rows, unfitted_rankings
 from querytier.tracking.tracker import Tracker
-from querytier.training.baselines import (
-    LEARNED_BASELINES,
-    Labelled,
-    cross_fitted,
-    ranks_within,
-)
-from querytier.training.checkpoints import NOTHING_KEPT, Kept
+from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures
+from querytier.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from querytier.training.fit import threshold_for
+from querytier.training.folds import out_of_fold_scores, rank_within_folds
 from querytier.training.hyperparameters import Search
-from querytier.training.nested import OutOfFold, nested_cross_validation
+from querytier.training.nested import OutOfFoldPredictions, nested_cross_validation
 from querytier.training.recipes import Recipe
 
 __all__ = ["cross_validate_logs", "nested_evaluation"]
@@ -76,26 +72,26 @@ def cross_validate_logs(
             recipes,
             params,
             search=search_of(params.train, out),
-            kept=checkpoints,
+            checkpoints=checkpoints,
         )
         metrics = _metrics(examples, evaluation, found, data, params)
         write_json(out / "metrics.json", metrics)
         _write_scores(examples, found, out / "out_of_fold.parquet")
         log_rows(tracker, evaluation.rows)
         tracker.log_files([out / "metrics.json"])
-    checkpoints.done()
+    checkpoints.remove()
     return metrics
 
 
 def nested_evaluation(
-    labelled: Labelled,
+    labelled: LabelledFeatures,
     recipes: Sequence[Recipe],
     params: Params,
     *,
     masks: Sequence[NDArray[np.bool_]] | None = None,
     search: Search | None = None,
-    kept: Kept = NOTHING_KEPT,
-) -> tuple[Evaluation, OutOfFold]:
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> tuple[Evaluation, OutOfFoldPredictions]:
     """Return the out-of-fold evaluation, with baselines on the same folds.
 
     Features are fitted to all rows, without their labels. Scores are compared as ranks within their
@@ -103,37 +99,34 @@ def nested_evaluation(
 
     Parameters
     ----------
-    labelled : Labelled, length n
+    labelled : LabelledFeatures, length n
     recipes : sequence of Recipe
         As in `nested_cross_validation`.
     params : Params
     masks : sequence of ndarray of bool, shape (n,), optional
         Held-out rows of each outer fold; by default, folds by group.
     search : Search, optional
-    kept : Kept
+    checkpoints : Checkpoints
         As in `nested_cross_validation`.
     """
     section, examples = params.train, labelled.examples
     found = nested_cross_validation(
         labelled,
         recipes,
+        fit_settings(section, search),
         masks=masks,
-        folds=section.folds,
-        target_frontier_rate=section.target_frontier_rate,
-        seed=section.seed,
-        named=section.candidate,
-        calibration=section.calibration,
-        search=search,
-        kept=kept,
+        checkpoints=checkpoints,
     )
     source = f"{section.folds} folds by group" if masks is None else f"{len(masks)} given folds"
-    scores = ranks_within(found.masks, found.decision_scores)
+    scores = rank_within_folds(found.masks, found.decision_scores)
     classifier = Ranking("classifier", scores, found.p_frontier, source)
     mean = float(examples.needs_frontier.mean())
     baselines = [
         *unfitted_rankings(examples, classifier, mean, params.evaluate.seed),
         *(
-            _out_of_fold(name, cross_fitted(learner, labelled, found.masks), found.masks, source)
+            _out_of_fold(
+                name, out_of_fold_scores(learner, labelled, found.masks), found.masks, source
+            )
             for name, learner in LEARNED_BASELINES.items()
         ),
         oracle(examples),
@@ -154,13 +147,13 @@ def nested_evaluation(
 def _out_of_fold(
     name: str, probabilities: Floats, masks: Sequence[NDArray[np.bool_]], source: str
 ) -> Ranking:
-    return Ranking(name, ranks_within(masks, probabilities), probabilities, source)
+    return Ranking(name, rank_within_folds(masks, probabilities), probabilities, source)
 
 
 def _metrics(
     examples: Examples,
     evaluation: Evaluation,
-    found: OutOfFold,
+    found: OutOfFoldPredictions,
     data: DataSummary,
     params: Params,
 ) -> dict[str, Any]:
@@ -184,7 +177,7 @@ def _metrics(
     }
 
 
-def _write_scores(examples: Examples, found: OutOfFold, path: Path) -> None:
+def _write_scores(examples: Examples, found: OutOfFoldPredictions, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

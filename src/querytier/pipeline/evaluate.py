@@ -22,7 +22,7 @@ from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.pipeline.train import EMBEDDINGS, read_trained
 from querytier.tracking.registry import RegisteredVersion
 from querytier.tracking.tracker import Tracker
-from querytier.training.baselines import LEARNED_BASELINES, Labelled
+from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures
 
 __all__ = ["evaluate_stage", "version_tags"]
 
@@ -57,7 +57,9 @@ def evaluate_stage(
         test_rows = rows_id(held_out)
         # Tagged before it is counted: this evaluation is a use of the test rows, even if it fails.
         tracker.set_tags({"test_rows": test_rows})
-        train = Labelled(known, {fitted.recipe.encoder: np.load(out / "train" / EMBEDDINGS)})
+        train = LabelledFeatures(
+            known, {fitted.recipe.encoder: np.load(out / "train" / EMBEDDINGS)}
+        )
         train = train.where(known.split == "train")
         test = embedded(router, held_out)
         evaluation = evaluate_router(
@@ -87,7 +89,7 @@ def evaluate_stage(
     return evaluation
 
 
-def _baselines(train: Labelled, test: Labelled) -> list[Ranking]:
+def _baselines(train: LabelledFeatures, test: LabelledFeatures) -> list[Ranking]:
     return [
         probability_ranking(name, learner(train, test), "training split")
         for name, learner in LEARNED_BASELINES.items()

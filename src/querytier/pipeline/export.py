@@ -26,7 +26,7 @@ from querytier.pipeline.params import Params
 from querytier.pipeline.train import EMBEDDINGS, read_trained
 from querytier.tracking.tracker import Tracker
 from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.fit import Fitted, recalibrated
+from querytier.training.fit import FittedClassifier, recalibrate_classifier
 
 if TYPE_CHECKING:
     from querytier.classifier.manifest import Precision
@@ -97,7 +97,7 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
 
 
 def _quantising(
-    features: Features, fitted: Fitted, examples: Examples, params: Params
+    features: Features, fitted: FittedClassifier, examples: Examples, params: Params
 ) -> Quantising | None:
     """Return how to quantise the encoder; None if it stays fp32, or no row can judge the result."""
     wanted = params.export.precision
@@ -111,7 +111,7 @@ def _quantising(
 
     def recalibrate(blocks: Blocks) -> Calibrated:
         known = {name: block[: len(calibration)] for name, block in blocks.items()}
-        return recalibrated(fitted, known, calibration, params.train.seed)
+        return recalibrate_classifier(fitted, known, calibration, params.train.seed)
 
     return Quantising(
         precisions,
@@ -131,7 +131,7 @@ def _typical_queries(out: Path, examples: Examples) -> TypicalQueries:
     return TypicalQueries(embeddings[known.split == "train"], views)
 
 
-def _lineage(fitted: Fitted, data: DataSummary) -> Lineage:
+def _lineage(fitted: FittedClassifier, data: DataSummary) -> Lineage:
     """Return the data, code and cross-validation behind a fitted classifier, for the manifest."""
     chosen = next(item for item in fitted.candidates if item["name"] == fitted.chosen)
     return Lineage(

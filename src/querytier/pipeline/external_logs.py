@@ -19,12 +19,8 @@ from querytier.pipeline.router_evaluation import (
 )
 from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.tracking.tracker import Tracker
-from querytier.training.baselines import (
-    LEARNED_BASELINES,
-    Labelled,
-    cross_fitted,
-    group_folds,
-)
+from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures
+from querytier.training.folds import group_folds, out_of_fold_scores
 from querytier.training.label_audit.label_errors import Suspect, audit_labels, write_suspects
 
 __all__ = ["audit_logs", "evaluate_artifact"]
@@ -95,13 +91,15 @@ def audit_logs(
     quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
     examples, _ = read_unsplit(sources, reading, quarantine, planned=True)
     embeddings = load_encoder().encode(examples.views())
-    labelled = Labelled(examples, {"minilm": embeddings})
+    labelled = LabelledFeatures(examples, {"minilm": embeddings})
     suspects = audit_labels(labelled, folds=params.train.folds, seed=params.train.seed)
     write_suspects(suspects, out)
     return suspects
 
 
-def _cross_fitted_baselines(rows: Labelled, params: Params) -> tuple[list[Ranking], dict[str, str]]:
+def _cross_fitted_baselines(
+    rows: LabelledFeatures, params: Params
+) -> tuple[list[Ranking], dict[str, str]]:
     """Fit the baselines to these rows out of fold, an advantage that the artifact does not have."""
     labels, folds = rows.examples.needs_frontier, params.train.folds
     if min((labels > 0.5).sum(), (labels < 0.5).sum(), len(set(rows.examples.group))) < 2 * folds:
@@ -115,7 +113,7 @@ def _cross_fitted_baselines(rows: Labelled, params: Params) -> tuple[list[Rankin
         del learners["domain_prior"]
         left_out["domain_prior"] = "the log has no domains"
     rankings = [
-        probability_ranking(name, cross_fitted(learner, rows, masks), source)
+        probability_ranking(name, out_of_fold_scores(learner, rows, masks), source)
         for name, learner in learners.items()
     ]
     return rankings, left_out

@@ -19,12 +19,13 @@ from querytier.classifier.model.terms import TermTable
 from querytier.data.examples import Examples
 from querytier.files import write_json
 from querytier.pipeline.params import TrainParams
-from querytier.training.baselines import Labelled
-from querytier.training.checkpoints import Kept
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.checkpoints import Checkpoints
 from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.encoders.fine_tuning import read_fine_tuned, write_fine_tuned
-from querytier.training.encoders.out_of_fold import cross_tuned
+from querytier.training.encoders.out_of_fold import fine_tune_out_of_fold
 from querytier.training.encoders.static import distil, read_static, write_static
+from querytier.training.encoders.trainer import FineTuneSettings
 from querytier.training.learners import BoostedTrees, LinearLearner, MemberLearner, MlpLearner
 from querytier.training.recipes import Recipe, recipes_of
 
@@ -75,7 +76,7 @@ class FeatureBlocks:
         return cls(features, section.encoder)
 
     def with_tuned(
-        self, train: Examples, section: TrainParams, kept: Kept, checkpoints: Path
+        self, train: Examples, section: TrainParams, checkpoints: Checkpoints, trainer_folder: Path
     ) -> "FeatureBlocks":
         """Return these encoders and one that is fine-tuned on the labels of `train`.
 
@@ -87,21 +88,21 @@ class FeatureBlocks:
         train : Examples
             Of the training split.
         section : TrainParams
-        kept : Kept
-        checkpoints : Path
+        checkpoints : Checkpoints
+        trainer_folder : Path
             Folder for the state of each fine-tuning.
         """
         named = section.encoder is not None
         base = self.features[NAMED if named else MINILM].encoder
-        tuned = cross_tuned(
+        layers = None if named else tuple(range(_TUNED_LAYERS))
+        settings = FineTuneSettings(epochs=_TUNED_EPOCHS, keep_layers=layers, seed=section.seed)
+        tuned = fine_tune_out_of_fold(
             base,
             train,
+            settings,
             folds=section.folds,
-            seed=section.seed,
-            kept=kept,
             checkpoints=checkpoints,
-            epochs=_TUNED_EPOCHS,
-            keep_layers=None if named else range(_TUNED_LAYERS),
+            trainer_folder=trainer_folder,
         )
         views = train.views()
         features = replace(_fitted(TUNED, tuned.encoder, views), outputs=tuned.outputs)
@@ -134,7 +135,7 @@ class FeatureBlocks:
             write_fine_tuned(self.features[TUNED].encoder, folder / TUNED)
         write_json(folder / "encoders.json", {"encoders": list(self.features), "named": self.named})
 
-    def labelled(self, examples: Examples) -> Labelled:
+    def labelled(self, examples: Examples) -> LabelledFeatures:
         """Return examples with their blocks of features; embeddings are cached between runs."""
         views = examples.views()
         blocks: dict[str, Any] = {}
@@ -146,7 +147,7 @@ class FeatureBlocks:
             outputs = blocks[f"{TUNED}-outputs"]
             for row, name in enumerate(examples.id):
                 outputs[row] = self.out_of_fold.get(name, outputs[row])
-        return Labelled(examples, blocks)
+        return LabelledFeatures(examples, blocks)
 
     def recipes(self, examples: Examples, section: TrainParams) -> list[Recipe]:
         """Return the recipes of one learner, the fastest encoder in a request's path first."""

@@ -28,7 +28,7 @@ from querytier.pipeline.params import EvaluateParams
 from querytier.pipeline.scoring import decide_all, ranking_by, ranking_of
 from querytier.serve import Decision, Router
 from querytier.tracking.tracker import Tracker
-from querytier.training.baselines import Labelled
+from querytier.training.baselines import LabelledFeatures
 
 __all__ = [
     "RouterEvaluation",
@@ -125,8 +125,8 @@ class RouterEvaluation:
 
 def evaluate_router(
     router: Router,
-    rows: Labelled,
-    known: Labelled,
+    rows: LabelledFeatures,
+    known: LabelledFeatures,
     learned: Sequence[Ranking],
     rows_left_out: Mapping[str, str],
     *,
@@ -139,9 +139,9 @@ def evaluate_router(
     Parameters
     ----------
     router : Router
-    rows : Labelled, length n
+    rows : LabelledFeatures, length n
         With embeddings.
-    known : Labelled
+    known : LabelledFeatures
         Rows among which the neighbours of the worst mistakes are searched; embedded by the same
         encoder.
     learned : sequence of Ranking

@@ -28,7 +28,7 @@ from querytier.serve import Decision, Router
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from querytier.training.baselines import Labelled
+    from querytier.training.baselines import LabelledFeatures
 
 __all__ = [
     "Scored",
@@ -132,11 +132,11 @@ def embed_all(router: Router, views: Sequence[str]) -> NDArray[np.float32]:
     return np.array(map_threads(router.classifier.embedding, views, "embed"))
 
 
-def embedded(router: Router, examples: Examples) -> "Labelled":
+def embedded(router: Router, examples: Examples) -> "LabelledFeatures":
     """Return examples with the embeddings of their text views, from the graph."""
-    from querytier.training.baselines import Labelled
+    from querytier.training.baselines import LabelledFeatures
 
-    return Labelled(examples, {"graph": embed_all(router, examples.views())})
+    return LabelledFeatures(examples, {"graph": embed_all(router, examples.views())})
 
 
 def ranking_by(router: Router, examples: Examples, name: str) -> Ranking:

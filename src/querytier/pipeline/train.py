@@ -12,12 +12,12 @@ import numpy as np
 from querytier.data.ingest.preparing import read_prepared
 from querytier.errors import UsageError
 from querytier.files import atomic_folder
-from querytier.pipeline.checkpoints import FINE_TUNING, checkpoints_of, search_of
+from querytier.pipeline.checkpoints import FINE_TUNING, checkpoints_of, fit_settings, search_of
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.params import Params
 from querytier.tracking.tracker import RunReference, Tracker
 from querytier.training.cross_validation import FRONTIER_RATES
-from querytier.training.fit import Fitted, fit_classifier
+from querytier.training.fit import FittedClassifier, fit_classifier
 from querytier.training.recipes import recipe_from
 
 __all__ = ["EMBEDDINGS", "read_trained", "train_stage"]
@@ -29,7 +29,7 @@ _TIMED_QUERIES = 20
 _PERCENT = [round(100 * rate) for rate in FRONTIER_RATES]
 
 
-def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
+def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier:
     """Encode, choose, fit and calibrate on the data that `prepare_stage` wrote.
 
     Raises
@@ -60,14 +60,9 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         labelled = blocks.labelled(examples)
         fitted = fit_classifier(
             labelled,
-            recipes=blocks.recipes(train, section),
-            folds=section.folds,
-            target_frontier_rate=section.target_frontier_rate,
-            seed=section.seed,
-            named=section.candidate,
-            calibration=section.calibration,
-            search=search_of(section, out),
-            kept=checkpoints,
+            blocks.recipes(train, section),
+            fit_settings(section, search_of(section, out)),
+            checkpoints=checkpoints,
         )
         fitted.write(new)
         np.save(new / EMBEDDINGS, labelled.blocks[fitted.recipe.encoder])
@@ -77,12 +72,12 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> Fitted:
         why = by_rule if section.candidate is None else "named by train.candidate"
         tracker.set_tags({"chosen_because": why})
     # Only now: until the folder is in place, a run that fails has to resume from these.
-    checkpoints.done()
+    checkpoints.remove()
     shutil.rmtree(out / FINE_TUNING, ignore_errors=True)
     return fitted
 
 
-def read_trained(out: Path) -> tuple[Fitted, RunReference]:
+def read_trained(out: Path) -> tuple[FittedClassifier, RunReference]:
     """Return what `train_stage` wrote, and the MLflow run that it was logged in.
 
     Raises
@@ -93,10 +88,12 @@ def read_trained(out: Path) -> tuple[Fitted, RunReference]:
     folder = out / "train"
     if not (folder / _RUN).is_file():
         raise UsageError(f"{folder} holds no trained classifier; run `querytier train` first")
-    return Fitted.read(folder), RunReference.read(folder / _RUN)
+    return FittedClassifier.read(folder), RunReference.read(folder / _RUN)
 
 
-def _log_candidates(tracker: Tracker, fitted: Fitted, encoder_ms: Mapping[str, float]) -> None:
+def _log_candidates(
+    tracker: Tracker, fitted: FittedClassifier, encoder_ms: Mapping[str, float]
+) -> None:
     """Log each candidate as a child run with its curve, and the choice in the parent run."""
     for candidate in fitted.candidates:
         measured = {

@@ -8,18 +8,20 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from blank import blank_example
 from querytier.classifier.export.onnx_graph import trace, write_graph
 from querytier.classifier.model.encoder import open_encoder
 from querytier.classifier.model.features import Features
 from querytier.classifier.model.head import Heads, Member
 from querytier.classifier.model.nets import Linear
-from querytier.data.examples import Example, Examples
+from querytier.data.examples import Examples
 from querytier.errors import TrainingError, UsageError
-from querytier.training.baselines import group_folds
-from querytier.training.checkpoints import Unfinished
-from querytier.training.encoders.fine_tuning import fine_tuned, read_fine_tuned, write_fine_tuned
-from querytier.training.encoders.out_of_fold import cross_tuned
+from querytier.training.checkpoints import Checkpoints
+from querytier.training.encoders.fine_tuning import fine_tune, read_fine_tuned, write_fine_tuned
+from querytier.training.encoders.out_of_fold import fine_tune_out_of_fold
 from querytier.training.encoders.static import static_encoder
+from querytier.training.encoders.trainer import FineTuneSettings
+from querytier.training.folds import group_folds
 
 HARD = ["prove", "derive", "optimise", "theorem", "integral", "refute"]
 EASY = ["hello", "thanks", "hours", "price", "colour", "open"]
@@ -65,10 +67,12 @@ def encoder_around(transformer_class, config, folder):
     return replace(open_encoder(str(folder)), name="tiny", max_tokens=8)
 
 
-def example(**values):
-    given = {"query": "hello", "needs_frontier": 0.0, "weight": 1.0, "split": "train"} | values
-    texts = [name for name, kind in Example.__annotations__.items() if kind is str]
-    return Example(**{name: "" if name in texts else NAN for name in Example.__slots__} | given)
+def settings_of(**others):
+    return FineTuneSettings(**QUICK | others)
+
+
+def tune(encoder, rows, *, checkpoint=None, **others):
+    return fine_tune(encoder, rows, settings_of(**others), checkpoint=checkpoint)
 
 
 def queries(count, seed=0, split="train", **values):
@@ -88,7 +92,7 @@ def queries(count, seed=0, split="train", **values):
             "frontier_score": 1.0,
             "split": split,
         }
-        rows.append(example(**given | values))
+        rows.append(blank_example(**given | values))
     return Examples.of(rows)
 
 
@@ -113,7 +117,7 @@ def layer_weights(encoder):
 def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(tiny, objective):
     asked = queries(60, seed=1, split="test")
     before = separation(tiny, asked)
-    tuned = fine_tuned(tiny, queries(120), objective=objective, **QUICK)
+    tuned = tune(tiny, queries(120), objective=objective)
     assert tuned.name == f"tiny-fine-tuned-{objective}"
     assert separation(tuned, asked) > before + 0.2
     assert separation(tiny, asked) == before
@@ -121,7 +125,7 @@ def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(ti
 
 def test_without_scores_the_gain_is_learnt_from_the_labels(tiny):
     asked = queries(60, seed=1, split="test")
-    tuned = fine_tuned(tiny, queries(120, cheap_score=NAN), objective="gain", **QUICK)
+    tuned = tune(tiny, queries(120, cheap_score=NAN), objective="gain")
     assert separation(tuned, asked) > separation(tiny, asked) + 0.2
 
 
@@ -131,7 +135,7 @@ def test_the_tail_of_a_long_query_is_read_as_in_serving(tiny):
     for n, query in enumerate(rows.query):
         telling = [word for word in query.split() if word not in FILLER]
         rows.query[n] = " ".join(FILLER * 2 + telling)
-    tuned = fine_tuned(tiny, rows, **QUICK)
+    tuned = tune(tiny, rows)
     assert separation(tuned, rows) > separation(tiny, rows) + 0.2
 
 
@@ -139,26 +143,26 @@ def test_a_row_counts_by_its_weight(tiny):
     asked = queries(60, seed=1, split="test")
     right, wrong = queries(120), queries(120, seed=2, weight=1e-6)
     wrong.needs_frontier[:] = 1 - wrong.needs_frontier
-    tuned = fine_tuned(tiny, Examples.concatenated([right, wrong]), **QUICK)
+    tuned = tune(tiny, Examples.concatenated([right, wrong]))
     assert separation(tuned, asked) > separation(tiny, asked) + 0.2
 
 
 def test_the_weights_follow_from_the_training_split_and_the_seed_alone(tiny):
-    once = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
+    once = tune(tiny, queries(60), epochs=1)
     others = [
         queries(60, seed=3, split=split) for split in ("calibration", "certification", "test")
     ]
     unlabelled = queries(5, seed=4, needs_frontier=NAN)
     rows = Examples.concatenated([queries(60), *others, unlabelled])
-    assert fine_tuned(tiny, rows, **QUICK | {"epochs": 1}).weights_sha256 == once.weights_sha256
-    other = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1, "seed": 1})
+    assert tune(tiny, rows, epochs=1).weights_sha256 == once.weights_sha256
+    other = tune(tiny, queries(60), epochs=1, seed=1)
     assert other.weights_sha256 != once.weights_sha256
 
 
 def test_the_named_layers_stay_and_the_others_are_dropped(tmp_path):
     whole = tiny_encoder(tmp_path / "whole", layers=3)
-    hardly = QUICK | {"epochs": 1, "learning_rate": 1e-9}
-    tuned = fine_tuned(whole, queries(60), keep_layers=(0, 2), **hardly)
+    hardly = {"epochs": 1, "learning_rate": 1e-9}
+    tuned = tune(whole, queries(60), keep_layers=(0, 2), **hardly)
     before, after = layer_weights(whole), layer_weights(tuned)
     assert (len(before), len(after)) == (3, 2)
     np.testing.assert_allclose(after[0], before[0], atol=1e-6)
@@ -174,7 +178,7 @@ def test_layers_of_several_kinds_are_dropped_with_their_kinds(tmp_path):
     special |= {"bos_token_id": 2, "eos_token_id": 3}
     config = ModernBertConfig(**SIZES, num_hidden_layers=3, **special)
     whole = encoder_around(ModernBertModel, config, tmp_path / "whole")
-    tuned = fine_tuned(whole, queries(60), keep_layers=(0, 2), **QUICK | {"epochs": 1})
+    tuned = tune(whole, queries(60), keep_layers=(0, 2), epochs=1)
     write_fine_tuned(tuned, tmp_path / "tuned")
     again = read_fine_tuned(tmp_path / "tuned").model.transformers_model.config
     kinds = whole.model.transformers_model.config.layer_types
@@ -183,12 +187,12 @@ def test_layers_of_several_kinds_are_dropped_with_their_kinds(tmp_path):
 
 @pytest.mark.parametrize("objective", ["need", "contrastive"])
 def test_an_interrupted_run_goes_on_to_the_weights_of_one_that_was_not(tiny, tmp_path, objective):
-    call = QUICK | {"objective": objective, "checkpoint": tmp_path}
-    whole = fine_tuned(tiny, queries(120), **call)
+    call = {"objective": objective, "checkpoint": tmp_path}
+    whole = tune(tiny, queries(120), **call)
     before, last = steps(tmp_path)
     assert before < last
     (tmp_path / f"checkpoint-{last}" / "trainer_state.json").unlink()
-    assert fine_tuned(tiny, queries(120), **call).weights_sha256 == whole.weights_sha256
+    assert tune(tiny, queries(120), **call).weights_sha256 == whole.weights_sha256
     assert steps(tmp_path)[-1] == last
     state = json.loads((tmp_path / f"checkpoint-{last}" / "trainer_state.json").read_text())
     assert state["global_step"] == last
@@ -197,13 +201,13 @@ def test_an_interrupted_run_goes_on_to_the_weights_of_one_that_was_not(tiny, tmp
 def test_training_stops_where_the_loss_no_longer_falls(tiny, tmp_path):
     rows = queries(60)
     rows.needs_frontier[:] = np.random.default_rng(5).integers(0, 2, 60)
-    call = QUICK | {"epochs": 20, "batch_size": 27, "patience": 1, "checkpoint": tmp_path}
-    fine_tuned(tiny, rows, **call)
+    call = {"epochs": 20, "batch_size": 27, "patience": 1, "checkpoint": tmp_path}
+    tune(tiny, rows, **call)
     assert steps(tmp_path)[-1] < 20
 
 
 def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_path):
-    tuned = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
+    tuned = tune(tiny, queries(60), epochs=1)
     heads = Heads((Member(("tiny",), Linear(np.linspace(-3, 3, 32)[np.newaxis], np.ones(1))),))
     trace(Features("tiny", tuned), tmp_path / "traced.onnx")
     write_graph(tmp_path / "traced.onnx", Features("tiny", tuned), heads, tmp_path / "model.onnx")
@@ -218,12 +222,12 @@ def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_pat
 
 def test_what_is_said_of_a_row_out_of_fold_does_not_depend_on_its_label(tiny):
     rows = queries(100, cheap_score=NAN, frontier_score=NAN)
-    settings = {"folds": 2, "seed": 0} | QUICK
-    found = cross_tuned(tiny, rows, **settings)
+    found = fine_tune_out_of_fold(tiny, rows, settings_of(), folds=2)
     assert set(found.out_of_fold) == set(rows.id)
     mask = group_folds(rows, 2, 0)[1]
     flipped = np.where(mask, 1 - rows.needs_frontier, rows.needs_frontier)
-    again = cross_tuned(tiny, replace(rows, needs_frontier=flipped), masks=[mask], **settings)
+    other = replace(rows, needs_frontier=flipped)
+    again = fine_tune_out_of_fold(tiny, other, settings_of(), folds=2, masks=[mask])
     for name in rows.id[mask]:
         np.testing.assert_array_equal(again.out_of_fold[name], found.out_of_fold[name])
     said = np.array([found.out_of_fold[name][0] for name in rows.id])
@@ -231,10 +235,13 @@ def test_what_is_said_of_a_row_out_of_fold_does_not_depend_on_its_label(tiny):
 
 
 def test_out_of_fold_outputs_outlive_an_interruption(tiny, tmp_path):
-    rows, settings = queries(100), {"folds": 2, "seed": 0} | QUICK | {"epochs": 1}
-    whole = cross_tuned(tiny, rows, kept=Unfinished(tmp_path, {}), **settings)
-    kept = Unfinished(tmp_path, {})
-    first = kept.scores("fine-tuned, fold 0", lambda: pytest.fail("computed again"))
+    rows, checkpoints = queries(100), Checkpoints.open(tmp_path, {})
+    whole = fine_tune_out_of_fold(
+        tiny, rows, settings_of(epochs=1), folds=2, checkpoints=checkpoints
+    )
+    first = Checkpoints.open(tmp_path, {}).load_or_compute(
+        "fine-tuned, fold 0", lambda: pytest.fail("computed again")
+    )
     mask = group_folds(rows, 2, 0)[0]
     expected = np.array([whole.out_of_fold[name] for name in rows.id[mask]])
     np.testing.assert_array_equal(first, expected)
@@ -243,7 +250,7 @@ def test_out_of_fold_outputs_outlive_an_interruption(tiny, tmp_path):
 def test_an_encoder_comes_back_from_its_folder_as_it_was_and_changed_weights_are_refused(
     tiny, tmp_path
 ):
-    tuned = fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1})
+    tuned = tune(tiny, queries(60), epochs=1)
     write_fine_tuned(tuned, tmp_path / "tuned")
     again = read_fine_tuned(tmp_path / "tuned")
     for attribute in ("name", "weights_sha256", "tokenizer_json", "dimension", "max_tokens"):
@@ -254,7 +261,7 @@ def test_an_encoder_comes_back_from_its_folder_as_it_was_and_changed_weights_are
     )
     write_fine_tuned(tiny, tmp_path / "tiny")
     shutil.copy(tmp_path / "tiny" / "model.safetensors", tmp_path / "tuned")
-    with pytest.raises(TrainingError, match=r"by its weights_sha256 .* \(now .*; fine-tune again"):
+    with pytest.raises(TrainingError, match=r"weights_sha256 .* \(now .*; fine-tune again"):
         read_fine_tuned(tmp_path / "tuned")
 
 
@@ -265,13 +272,13 @@ def test_a_folder_without_an_encoder_is_named(tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_training(tiny):
     with pytest.raises(TrainingError, match="loss of the need objective became nan; lower"):
-        fine_tuned(tiny, queries(60), **QUICK | {"learning_rate": 1e30})
+        tune(tiny, queries(60), learning_rate=1e30)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (queries(49), "49 labelled rows of the train split cannot fine-tune.*at least 50"),
+        (queries(49), "49 labelled rows of the train split are too few.*at least 50"),
         (queries(60, split="test"), "0 labelled rows of the train split"),
         (queries(60, needs_frontier=1.0), "all 60 rows of the train split need the frontier"),
         (queries(60, group="one"), "all 60 rows of the train split are one group"),
@@ -279,13 +286,13 @@ def test_a_loss_that_is_no_number_ends_the_training(tiny):
 )
 def test_rows_that_cannot_train_are_refused(tiny, rows, message):
     with pytest.raises(TrainingError, match=message):
-        fine_tuned(tiny, rows, **QUICK)
+        tune(tiny, rows)
 
 
 def test_an_encoder_of_another_kind_is_refused():
     words = static_encoder("words", np.eye(3, dtype=np.float32), ["hello"])
     with pytest.raises(TrainingError, match="words is no sentence-transformers model"):
-        fine_tuned(words, queries(60))
+        tune(words, queries(60))
 
 
 @pytest.mark.parametrize(
@@ -295,18 +302,18 @@ def test_an_encoder_of_another_kind_is_refused():
         ({"epochs": 0}, "epochs is 0; it must be above 0"),
         (
             {"keep_layers": (0, 5)},
-            r"keep_layers is \[0, 5\]; .* layers of the encoder's 1, counted",
+            r"keep_layers is \[0, 5\]; .* layers of the encoder's 1, from 0",
         ),
         ({"keep_layers": ()}, r"keep_layers is \[\]"),
-        ({"keep_layers": (1, 0)}, "in their order"),
+        ({"keep_layers": (1, 0)}, "in ascending order"),
     ],
 )
 def test_parameters_out_of_range_are_usage_errors(tiny, parameter, message):
     with pytest.raises(UsageError, match=message):
-        fine_tuned(tiny, queries(60), **QUICK | parameter)
+        tune(tiny, queries(60), **parameter)
 
 
 def test_the_checkpoint_of_another_run_is_refused(tiny, tmp_path):
-    fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1, "checkpoint": tmp_path})
+    tune(tiny, queries(60), epochs=1, checkpoint=tmp_path)
     with pytest.raises(TrainingError, match=r"another run, with seed 0 \(now 1\); name another"):
-        fine_tuned(tiny, queries(60), **QUICK | {"epochs": 1, "checkpoint": tmp_path, "seed": 1})
+        tune(tiny, queries(60), epochs=1, checkpoint=tmp_path, seed=1)

@@ -25,7 +25,7 @@ from querytier.training.encoders.static import (
     static_encoder,
     write_static,
 )
-from querytier.training.encoders.word_vectors import refined, word_projection
+from querytier.training.encoders.word_vectors import refine, word_projection
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -154,7 +154,7 @@ def test_refined_vectors_point_nearer_to_their_targets_on_rows_not_seen():
     rows = [generator.integers(1, 50, 6).tolist() for _ in range(400)]
     targets = np.array([truth[row].sum(axis=0) for row in rows])
     start = truth + generator.normal(size=truth.shape).astype(np.float32)
-    better = refined(start, rows[:300], targets[:300], epochs=30, seed=1)
+    better = refine(start, rows[:300], targets[:300], epochs=30, seed=1)
 
     def cosine(table):
         sums = np.array([table[row].sum(axis=0) for row in rows[300:]])

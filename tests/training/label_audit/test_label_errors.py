@@ -11,8 +11,12 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.corrections import CORRECTION, Corrector, read_corrections
 from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
-from querytier.training.baselines import Labelled
-from querytier.training.label_audit.label_errors import audit_labels, out_of_fold, write_suspects
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.label_audit.label_errors import (
+    audit_labels,
+    out_of_fold_probabilities,
+    write_suspects,
+)
 
 WORDS = {0.0: ["where", "is", "my", "order"], 1.0: ["prove", "the", "lemma", "rigorously"]}
 
@@ -33,12 +37,12 @@ def clear_cut(count=200):
     ]
     embeddings = random.normal(size=(count, 4)) * 0.5
     embeddings[:, 0] += 3 * labels
-    return Labelled(Examples.of(rows), {"minilm": embeddings.astype(np.float32)})
+    return LabelledFeatures(Examples.of(rows), {"minilm": embeddings.astype(np.float32)})
 
 
 def relabelled(labelled, labels, **others):
     examples = replace(labelled.examples, needs_frontier=np.array(labels, dtype=float), **others)
-    return Labelled(examples, labelled.blocks)
+    return LabelledFeatures(examples, labelled.blocks)
 
 
 def flipped(labelled, rows):
@@ -73,7 +77,7 @@ def test_planted_errors_are_found_the_least_plausible_first(suspects):
 
 
 def test_planted_errors_are_the_least_plausible_labels(spoilt):
-    p_frontier = out_of_fold(spoilt, 4, 0)
+    p_frontier = out_of_fold_probabilities(spoilt, 4, 0)
     labels = spoilt.examples.needs_frontier
     quality = np.where(labels > 0.5, p_frontier, 1 - p_frontier)
     assert set(np.argsort(quality)[: len(PLANTED)].tolist()) == set(PLANTED)
@@ -135,7 +139,7 @@ def test_soft_labels_are_suspected_by_their_side(spoilt):
 def test_without_signal_no_label_is_suspected():
     labelled = clear_cut()
     rows = [example(n, f"word{n}", label) for n, label in enumerate(labels_of(labelled))]
-    silent = Labelled(Examples.of(rows), {"minilm": np.zeros_like(labelled.embeddings)})
+    silent = LabelledFeatures(Examples.of(rows), {"minilm": np.zeros_like(labelled.embeddings)})
     assert audit_labels(silent, folds=4, seed=0) == []
 
 
@@ -149,7 +153,9 @@ def with_duplicates(*duplicates):
     rows = [example(n, query, label) for n, (query, label) in enumerate(row_values(labelled))]
     rows += [example(f"d{n}", *values) for n, values in enumerate(duplicates)]
     extra = np.full((len(duplicates), 4), 1.5, dtype=np.float32)
-    return Labelled(Examples.of(rows), {"minilm": np.concatenate([labelled.embeddings, extra])})
+    return LabelledFeatures(
+        Examples.of(rows), {"minilm": np.concatenate([labelled.embeddings, extra])}
+    )
 
 
 def row_values(labelled):
