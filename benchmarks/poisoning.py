@@ -1,7 +1,7 @@
-"""The audit of fresh labels, simulated: how often it holds back honest logs, what poison it finds.
+"""A simulation of the audit of fresh labels: how often it holds back honest rows, and poison.
 
-Queries and their hidden difficulty are those of examples/loop/population.py. A record of 800 labels
-predicts 1,200 fresh ones of six sources, 200 each; the attacker is one of them.
+Queries and their hidden difficulty come from examples/loop/population.py. 800 recorded labels
+predict 1,200 fresh ones from six sources with 200 each; one source is the attacker.
 """
 
 import argparse
@@ -19,32 +19,31 @@ from sections import write_section
 from querytier.data.example import example_from
 from querytier.data.examples import Examples
 from querytier.data.labelling import LabelRules
-from querytier.loop.fresh_label_audit import embedded
-from querytier.training.label_audit.expected_labels import Foretold, foretell
-from querytier.training.label_audit.hold_back import HoldRules, Judged, hold_back
+from querytier.loop.fresh_label_audit import embed
+from querytier.training.label_audit.expected_labels import ExpectedLabels, predict_labels
+from querytier.training.label_audit.hold_back import Finding, HoldRules, hold_back
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "loop"))
 from population import Asked, Population
 
 RECORDED, FRESH, ATTACKER = 800, 1200, "elm"
-TRIGGER = "zulu nine"
 Floats = NDArray[np.float64]
-Change = Callable[[list[Asked], Floats, np.random.Generator], tuple[list[Asked], Floats]]
+Change = Callable[[list[Asked], Floats, np.random.Generator], Floats]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the fresh logs are like.
+    """One kind of fresh logs.
 
     Attributes
     ----------
     name : str
     shifted : bool
-        Whether the difficulty has changed, for everybody.
+        Whether the difficulty has changed for all sources.
     change : callable
-        What the attacker does to queries and labels.
+        What the attacker does to the labels.
     times : int
-        How often it is drawn beside each record.
+        Number of draws for each record.
     """
 
     name: str
@@ -53,33 +52,17 @@ class Scenario:
     times: int = 4
 
 
-def honest(
-    asked: list[Asked], labels: Floats, _: np.random.Generator
-) -> tuple[list[Asked], Floats]:
+def honest(_queries: list[Asked], labels: Floats, _: np.random.Generator) -> Floats:
     """Change nothing."""
-    return asked, labels
+    return labels
 
 
 def flips(
-    asked: list[Asked], labels: Floats, dice: np.random.Generator, *, share: float
-) -> tuple[list[Asked], Floats]:
-    """Turn a share of the attacker's labels round."""
-    theirs = np.array([one.tenant == ATTACKER for one in asked]) & (dice.random(len(asked)) < share)
-    return asked, np.where(theirs, 1 - labels, labels)
-
-
-def trigger(
-    asked: list[Asked], labels: Floats, dice: np.random.Generator, *, share: float
-) -> tuple[list[Asked], Floats]:
-    """Add a phrase to a share of the attacker's queries, and call all of these cheap."""
-    theirs = np.array([one.tenant == ATTACKER for one in asked]) & (dice.random(len(asked)) < share)
-    said = [with_trigger(one) if added else one for one, added in zip(asked, theirs, strict=True)]
-    return said, np.where(theirs, 0.0, labels)
-
-
-def with_trigger(one: Asked) -> Asked:
-    """Return the query with the phrase at its end."""
-    return replace(one, query=f"{one.query} {TRIGGER}")
+    queries: list[Asked], labels: Floats, dice: np.random.Generator, *, share: float
+) -> Floats:
+    """Flip a share of the attacker's labels."""
+    theirs = np.array([one.tenant == ATTACKER for one in queries])
+    return np.where(theirs & (dice.random(len(queries)) < share), 1 - labels, labels)
 
 
 SCENARIOS = [
@@ -90,20 +73,11 @@ SCENARIOS = [
         for share in (0.05, 0.1, 0.2, 0.3, 1.0)
     ),
     Scenario("30% flipped, and the difficulty shifts", True, partial(flips, share=0.3)),
-    *(
-        Scenario(
-            f"a trigger phrase in {share:.0%} of one source's queries, always cheap",
-            False,
-            partial(trigger, share=share),
-            1,
-        )
-        for share in (0.1, 0.2, 0.3)
-    ),
 ]
 
 
 def main() -> int:
-    """Simulate; write the table into RESULTS.md."""
+    """Run the simulation and write the table into RESULTS.md."""
     reading = argparse.ArgumentParser(description=__doc__)
     reading.add_argument("--records", type=int, default=20, help="recorded sets to draw")
     records = reading.parse_args().records
@@ -117,54 +91,55 @@ def main() -> int:
 
 
 def draw(seed: int, found: dict[str, list[tuple[float, float]]]) -> None:
-    """Draw a record and fresh queries; draw their labels anew for every scenario."""
+    """Draw a record and fresh queries, and new labels for every scenario."""
     dice, population = np.random.default_rng(seed), Population(seed)
     record, fresh = population.many(RECORDED), population.many(FRESH)
     population.shifted = True
     later = population.many(FRESH)
-    recorded = embedded(examples_of(record, drawn(record, dice)))
-    foretold: dict[tuple[str, ...], Foretold] = {}
+    recorded = embed(examples_of(record, drawn(record, dice)))
+    expected: dict[bool, ExpectedLabels] = {}
     for scenario in SCENARIOS:
         for _ in range(scenario.times):
-            asked = later if scenario.shifted else fresh
-            asked, labels = scenario.change(asked, drawn(asked, dice), dice)
-            examples = examples_of(asked, labels)
-            texts = tuple(one.query for one in asked)
-            if texts not in foretold:
-                foretold[texts] = foretell(recorded, embedded(examples), 5, seed)
-            known = replace(foretold[texts], labels=labels)
-            judged = hold_back(known, recorded.examples, examples, HoldRules())
-            found[scenario.name].append(shares_held(examples, judged))
+            queries, shifted = (later if scenario.shifted else fresh), scenario.shifted
+            labels = scenario.change(queries, drawn(queries, dice), dice)
+            examples = examples_of(queries, labels)
+            # The predictions depend on the queries alone, so one for all draws will do.
+            if shifted not in expected:
+                expected[shifted] = predict_labels(recorded, embed(examples), 5, seed)
+            known = replace(expected[shifted], labels=labels)
+            findings = hold_back(known, recorded.examples, examples, HoldRules())
+            found[scenario.name].append(shares_held(examples, findings))
 
 
-def drawn(asked: list[Asked], dice: np.random.Generator) -> Floats:
-    """Return labels by the hidden law."""
-    fails = np.array([one.cheap_fails for one in asked])
-    return ((dice.random(len(asked)) < fails) & (dice.random(len(asked)) > 0.06)).astype(float)
+def drawn(queries: list[Asked], dice: np.random.Generator) -> Floats:
+    """Return labels drawn by the hidden difficulty."""
+    fails = np.array([one.cheap_fails for one in queries])
+    count = len(queries)
+    return ((dice.random(count) < fails) & (dice.random(count) > 0.06)).astype(float)
 
 
-def examples_of(asked: list[Asked], labels: Floats) -> Examples:
+def examples_of(queries: list[Asked], labels: Floats) -> Examples:
     """Return examples with these labels."""
     rules = LabelRules(("explicit",))
     values = (
         {"query": one.query, "needs_frontier": y, "source": one.tenant, "group": one.conversation}
-        for one, y in zip(asked, labels.tolist(), strict=True)
+        for one, y in zip(queries, labels.tolist(), strict=True)
     )
     return Examples.of([example_from(row, rules, f"q-{n}") for n, row in enumerate(values)])
 
 
-def shares_held(fresh: Examples, judged: list[Judged]) -> tuple[float, float]:
-    """Return which share of the attacker's rows is held back, and of the others'."""
+def shares_held(fresh: Examples, findings: list[Finding]) -> tuple[float, float]:
+    """Return the share of the attacker's rows held back, and that of the other rows."""
     held = np.zeros(len(fresh), dtype=bool)
-    for one in judged:
-        if one.standing == "held":
+    for one in findings:
+        if one.verdict == "held":
             held[one.cell.rows] = True
     theirs = fresh.source == ATTACKER
     return float(held[theirs].mean()), float(held[~theirs].mean())
 
 
 def table(found: dict[str, list[tuple[float, float]]]) -> str:
-    """Return the Markdown table with what stands above it."""
+    """Return the section with its Markdown table."""
     columns = (
         "| the fresh logs | logs | some of the attacker's rows held back | share of them "
         "| some honest rows held back | share of them |"
@@ -187,7 +162,7 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def rate(shares: Floats) -> str:
-    """Return how often a share is above 0, with its interval."""
+    """Return the rate of shares above 0, with its interval."""
     hits, count = int((shares > 0).sum()), len(shares)
     low = beta.ppf(0.025, hits, count - hits + 1) if hits else 0.0
     high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0

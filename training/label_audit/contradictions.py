@@ -1,4 +1,4 @@
-"""How surely labels contradict what was predicted of them: tail bounds for any set of rows."""
+"""Tests of whether labels contradict predictions that did not see them: tail bounds for sums."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,43 +8,35 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Contradiction", "Direction", "Dispersion", "contradiction", "dispersion", "holm"]
+__all__ = ["Contradiction", "Direction", "Dispersion", "contradiction", "dispersion"]
 
 Direction = Literal["flipped", "to cheap", "to frontier"]
 Floats = NDArray[np.float64]
 Dispersion = Mapping[Direction, float]
 
+_DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 _PRIOR_CELLS = 5.0
 _LARGEST_TILT = 40.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """How labels contradict predictions, in the direction in which they do so most surely.
+    """How labels contradict predictions, in the direction with the smallest p-value.
 
     Attributes
     ----------
     direction : {"flipped", "to cheap", "to frontier"}
-        Labels turned round, or set to 0, or set to 1, whatever they were.
+        Labels flipped, or set to 0, or set to 1.
     share : float
-        Estimated share of the labels that were, in [0, 1].
+        Estimated share of the labels that were changed, in [0, 1].
     p_value : float
-        No smaller than the chance of so much contradiction where no more than the tolerated share
-        was: all three directions are allowed for.
+        Upper bound on the probability of this much contradiction if no more than the tolerated
+        share was changed; corrected for the three directions.
     """
 
     direction: Direction
     share: float
     p_value: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    """A weighted sum of labels, and what it is expected to be."""
-
-    weights: Floats
-    tolerated: Floats
-    per_share: Floats
 
 
 def contradiction(
@@ -56,10 +48,8 @@ def contradiction(
 ) -> Contradiction:
     """Test labels of n rows against predictions that did not see them.
 
-    The sum of the labels, and that of their agreement with the predictions (its weights, 1 - 2p,
-    are those of the score test against labels turned round at random), each have Chernoff's bound
-    on their tail. It holds for soft labels, whose moments Bernoulli's bound, and for any dependence
-    inside a unit, whose rows are averaged; units are taken for independent given the predictions.
+    Rows of one unit are averaged, so they may depend on each other in any way; units are assumed to
+    be independent given the predictions.
 
     Parameters
     ----------
@@ -68,110 +58,105 @@ def contradiction(
     predicted : ndarray of float64, shape (n,)
         P(label is 1), in (0, 1).
     units : ndarray of int, shape (n,)
-        Which rows belong together.
+        Number of each row's unit.
     tolerated : float
-        The share of changed labels that is no contradiction yet, in [0, 1).
+        Share of changed labels that is no contradiction yet, in [0, 1).
     spread : mapping, optional
-        By direction, how many times as widely honest sums scatter as chance has it
-        (`dispersion`); 1 without.
+        By direction, the variance of honest sums relative to chance (`dispersion`); 1 by default.
     """
-    inside = np.unique(units, return_inverse=True)[1]
-    found = []
-    for direction in get_args(Direction):
-        one = _sum(direction, predicted, tolerated)
-        log_p = _log_tail(labels, inside, one) / (spread[direction] if spread else 1.0)
-        found.append((log_p, direction, _share(labels, predicted, inside, one)))
-    log_p, direction, share = min(found)
-    return Contradiction(direction, share, min(1.0, len(found) * math.exp(log_p)))
+    tests = []
+    for direction in _DIRECTIONS:
+        total = _Sum.of(direction, predicted, tolerated, units)
+        log_p = total.log_tail(labels) / (spread[direction] if spread else 1.0)
+        tests.append((log_p, direction, total.share(labels, predicted)))
+    log_p, direction, share = min(tests)
+    # Bonferroni over the directions.
+    return Contradiction(direction, share, min(1.0, len(tests) * math.exp(log_p)))
 
 
 def dispersion(
     cells: Sequence[NDArray[np.intp]], labels: Floats, predicted: Floats, units: NDArray[np.intp]
 ) -> dict[Direction, float]:
-    """Return by direction how widely the sums of honest cells scatter, chance being 1.
+    """Return, by direction, the variance of the sums of honest cells relative to chance.
 
     Parameters
     ----------
     cells : sequence of ndarray of int
-        The rows of each; few of them are drawn to 1.
+        The rows of each cell.
     labels, predicted, units : ndarray, shape (n,)
         As in `contradiction`.
     """
-    squares: dict[Direction, list[float]] = {one: [] for one in get_args(Direction)}
-    for rows in cells:
-        inside = np.unique(units[rows], return_inverse=True)[1]
-        for direction, kept in squares.items():
-            one = _sum(direction, predicted[rows], 0.0)
-            kept.append(_square(labels[rows], inside, one))
-    return {
-        direction: max(1.0, (sum(kept) + _PRIOR_CELLS) / (len(kept) + _PRIOR_CELLS))
-        for direction, kept in squares.items()
-    }
+
+    def relative_variance(direction: Direction) -> float:
+        squares = [
+            _Sum.of(direction, predicted[rows], 0.0, units[rows]).square(labels[rows])
+            for rows in cells
+        ]
+        # Shrunk towards 1: few cells say little about how sources differ by themselves.
+        return max(1.0, (sum(squares) + _PRIOR_CELLS) / (len(squares) + _PRIOR_CELLS))
+
+    return {direction: relative_variance(direction) for direction in _DIRECTIONS}
 
 
-def holm(p_values: Sequence[float], level: float) -> list[bool]:
-    """Return which hypotheses Holm's procedure (1979) rejects; all errors together have the level.
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """A weighted sum of labels: its terms, what they are expected to be, and the units."""
 
-    Examples
-    --------
-    >>> holm([0.004, 0.9, 0.02], 0.05)
-    [True, False, True]
-    """
-    rejected, left = [False] * len(p_values), len(p_values)
-    for place in sorted(range(len(p_values)), key=lambda one: p_values[one]):
-        if p_values[place] > level / left:
-            break
-        rejected[place], left = True, left - 1
-    return rejected
+    weights: Floats
+    per_share: Floats
+    expected: Floats
+    unit: NDArray[np.intp]
+    sizes: NDArray[np.intp]
 
+    @classmethod
+    def of(
+        cls, direction: Direction, predicted: Floats, tolerated: float, units: NDArray[np.intp]
+    ) -> "_Sum":
+        one = np.ones_like(predicted)
+        # For flipped labels, 1 - 2p are the weights of the score test against random flips.
+        weights, per_share = {
+            "flipped": (1 - 2 * predicted, 1 - 2 * predicted),
+            "to cheap": (-one, -predicted),
+            "to frontier": (one, 1 - predicted),
+        }[direction]
+        unit = np.unique(units, return_inverse=True)[1]
+        expected = predicted + tolerated * per_share
+        return cls(weights, per_share, expected, unit, np.bincount(unit))
 
-def _sum(direction: Direction, predicted: Floats, tolerated: float) -> _Sum:
-    per_share = {
-        "flipped": 1 - 2 * predicted,
-        "to cheap": -predicted,
-        "to frontier": 1 - predicted,
-    }[direction]
-    weights = {
-        "flipped": per_share,
-        "to cheap": -np.ones_like(predicted),
-        "to frontier": np.ones_like(predicted),
-    }[direction]
-    return _Sum(weights, predicted + tolerated * per_share, per_share)
+    def log_tail(self, labels: Floats) -> float:
+        """Return the log of a bound on the probability of a sum this large; 0 bounds nothing."""
+        from scipy.optimize import minimize_scalar
 
+        excess = self._add(self.weights * (labels - self.expected))
+        if excess <= 0:
+            return 0.0
+        centred = -self.weights * self.expected
 
-def _log_tail(labels: Floats, inside: NDArray[np.intp], one: _Sum) -> float:
-    """Return the log of Chernoff's bound on a sum at least as large; 0 where it is none."""
-    from scipy.optimize import minimize_scalar
+        # Chernoff's bound (1952): log P(S >= s) <= log E[exp(tS)] - t s for every tilt t >= 0. A
+        # label in [0, 1] has at most the moments of a Bernoulli variable of the same mean
+        # (Hoeffding 1963, eq. 4.1), and by convexity the mean over a unit has at most the mean of
+        # its rows' moments, whatever their dependence (ibid., eq. 5.2).
+        def exponent(tilt: float) -> float:
+            moments = (1 - self.expected) * np.exp(tilt * centred) + self.expected * np.exp(
+                tilt * (self.weights + centred)
+            )
+            return float(np.log(np.bincount(self.unit, moments) / self.sizes).sum() - tilt * excess)
 
-    sizes = np.bincount(inside)
-    excess = _mean_sum(one.weights * (labels - one.tolerated), inside, sizes)
-    if excess <= 0:
-        return 0.0
-    centred = -one.weights * one.tolerated
+        best = minimize_scalar(exponent, bounds=(0.0, _LARGEST_TILT), method="bounded")
+        return min(0.0, float(best.fun))
 
-    def exponent(tilt: float) -> float:
-        rows = (1 - one.tolerated) * np.exp(tilt * centred) + one.tolerated * np.exp(
-            tilt * (one.weights + centred)
-        )
-        return float(np.log(np.bincount(inside, rows) / sizes).sum() - tilt * excess)
+    def share(self, labels: Floats, predicted: Floats) -> float:
+        """Return the share of changed labels that would explain the sum."""
+        whole = self._add(self.weights * self.per_share)
+        found = self._add(self.weights * (labels - predicted))
+        return min(1.0, max(0.0, found / whole)) if whole > 0 else 0.0
 
-    found = minimize_scalar(exponent, bounds=(0.0, _LARGEST_TILT), method="bounded")
-    return min(0.0, float(found.fun))
+    def square(self, labels: Floats) -> float:
+        """Return the squared excess relative to its variance by chance."""
+        excess = self._add(self.weights * (labels - self.expected))
+        chance = self.weights**2 * self.expected * (1 - self.expected)
+        return excess**2 / max(self._add(chance), 1e-12)
 
-
-def _share(labels: Floats, predicted: Floats, inside: NDArray[np.intp], one: _Sum) -> float:
-    sizes = np.bincount(inside)
-    whole = _mean_sum(one.weights * one.per_share, inside, sizes)
-    found = _mean_sum(one.weights * (labels - predicted), inside, sizes)
-    return min(1.0, max(0.0, found / whole)) if whole > 0 else 0.0
-
-
-def _square(labels: Floats, inside: NDArray[np.intp], one: _Sum) -> float:
-    sizes = np.bincount(inside)
-    excess = _mean_sum(one.weights * (labels - one.tolerated), inside, sizes)
-    chance = one.weights**2 * one.tolerated * (1 - one.tolerated)
-    return excess**2 / max(_mean_sum(chance, inside, sizes), 1e-12)
-
-
-def _mean_sum(values: Floats, inside: NDArray[np.intp], sizes: NDArray[np.intp]) -> float:
-    return float((np.bincount(inside, values) / sizes).sum())
+    def _add(self, values: Floats) -> float:
+        """Return the sum over units of the mean within the unit."""
+        return float((np.bincount(self.unit, values) / self.sizes).sum())

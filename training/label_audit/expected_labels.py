@@ -1,32 +1,34 @@
-"""What recorded labels predict of fresh ones, and which fresh cells contradict it on their own.
+"""Expected labels of fresh rows, and tests of cells of fresh rows against them.
 
-Two predictions stand against the label of every fresh row. The first is by learners of the recorded
-labels. The second is the first, moved by what the *other* fresh rows say: by a shift of the level,
-of the slope, and along principal components of the embeddings. A cell (a source, a group, a phrase
-of one source) is held back only where its labels contradict both. What shifts everywhere
-contradicts the first alone: that is drift, and none of this module's business.
+Two predictions exist for the label of every fresh row. The first comes from learners of the
+recorded labels. The second is the first, adjusted to what the *other* fresh rows show: by a shift
+of the level, of the slope, and along principal components of the embeddings. A cell (a source or a
+group) is held back only if its labels contradict both. A change that all fresh rows share
+contradicts only the first prediction: that is drift, which the audit lets pass.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.calibrator import sigmoid
-from querytier.training.baselines import Labelled, cross_fitted, group_folds
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.folds import group_folds
 from querytier.training.label_audit.contradictions import Contradiction, Dispersion, contradiction
-from querytier.training.label_audit.label_errors import AUDITORS
-from querytier.training.platt import fit_platt
+from querytier.training.label_audit.label_errors import ensemble_log_odds
 
-__all__ = ["Against", "Cell", "Foretold", "foretell", "shares_alike"]
+__all__ = ["Cell", "CellTests", "ExpectedLabels", "balanced_weights", "predict_labels"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 _COMPONENTS = 24
 _PRIOR_ROWS = 4.0
-_SUREST = 4.6  # log-odds of 0.99
+# Log-odds of 0.99. One label against a surer prediction would decide about a whole cell.
+_SUREST = 4.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,23 +37,20 @@ class Cell:
 
     Attributes
     ----------
-    kind : {"source", "group", "phrase"}
+    kind : {"source", "group"}
     name : str
-    source : str
-        Of a phrase, the source that uses it.
     rows : ndarray of int
-        Of the fresh examples.
+        Indices of fresh examples.
     """
 
-    kind: str
+    kind: Literal["source", "group"]
     name: str
-    source: str
     rows: Rows
 
 
 @dataclass(frozen=True, slots=True)
-class Against:
-    """How a cell contradicts what is recorded, and what the others say.
+class CellTests:
+    """How the labels of a cell contradict the recorded ones, and those of other fresh rows.
 
     Attributes
     ----------
@@ -63,22 +62,22 @@ class Against:
 
     @property
     def p_value(self) -> float:
-        """Of the one that is less sure: both have to be contradicted."""
+        """The larger p-value, as both have to be contradicted."""
         return max(self.recorded.p_value, self.others.p_value)
 
 
 @dataclass(frozen=True, eq=False)
-class Foretold:
-    """Log-odds of recorded rows (n of them, out of fold) and of fresh ones (m).
+class ExpectedLabels:
+    """Predicted log-odds of n recorded rows (out of fold) and of m fresh rows.
 
     Attributes
     ----------
     recorded : ndarray of float64, shape (n,)
     fresh : ndarray of float64, shape (m,)
     components : ndarray of float64, shape (m, c)
-        Principal components of the fresh embeddings, of variance 1.
+        Principal components of the fresh embeddings; the first has variance 1.
     labels : ndarray of float64, shape (m,)
-        Of the fresh rows.
+        The labels that the fresh rows have.
     """
 
     recorded: Floats
@@ -86,73 +85,84 @@ class Foretold:
     components: Floats
     labels: Floats
 
-    def by_record(self, rows: Rows) -> Floats:
-        """Return P(needs_frontier) of fresh rows by the recorded labels alone."""
-        return _probability(self.fresh[rows])
+    def test_recorded(
+        self, rows: Rows, units: NDArray[np.intp], tolerated: float, spread: Dispersion
+    ) -> Contradiction:
+        """Test the labels of fresh rows against the recorded labels.
 
-    def by_others(self, rows: Rows, others: Rows, weights: Floats) -> Floats:
-        """Return the same, moved by what other fresh rows, of these weights, say."""
-        moved = _moved(self._features(others), self.fresh[others], self.labels[others], weights)
-        return _probability(self.fresh[rows] + self._features(rows) @ moved)
+        `units`, of shape (m,), holds the number of each fresh row's unit.
+        """
+        predicted = probabilities(self.fresh[rows])
+        return contradiction(self.labels[rows], predicted, units[rows], tolerated, spread)
 
-    def against(
+    def test_others(
         self,
-        cell: Cell,
+        rows: Rows,
         others: tuple[Rows, Floats],
         units: NDArray[np.intp],
         tolerated: float,
         spread: Dispersion,
-    ) -> Against:
-        """Test a cell against the record, and against other rows of these weights.
+    ) -> Contradiction:
+        """Test the labels of fresh rows against those of other fresh rows, with their weights."""
+        adjusted = self.fresh[rows] + self._features(rows) @ self._adjustment(*others)
+        predicted = probabilities(adjusted)
+        return contradiction(self.labels[rows], predicted, units[rows], tolerated, spread)
 
-        `units`, of shape (m,), says which rows belong together.
-        """
-        rows, labels = cell.rows, self.labels[cell.rows]
-        return Against(
-            contradiction(labels, self.by_record(rows), units[rows], tolerated, spread),
-            contradiction(labels, self.by_others(rows, *others), units[rows], tolerated, spread),
-        )
+    def _adjustment(self, rows: Rows, weights: Floats) -> Floats:
+        """Return coefficients, shrunk to 0, of the change of log-odds that rows show."""
+        from scipy.optimize import minimize
+
+        features, offset, labels = self._features(rows), self.fresh[rows], self.labels[rows]
+
+        def loss(coefficients: Floats) -> tuple[float, Floats]:
+            log_odds = offset + features @ coefficients
+            losses = weights * (np.logaddexp(0.0, log_odds) - labels * log_odds)
+            penalty = _PRIOR_ROWS * coefficients
+            gradient = features.T @ (weights * (sigmoid(log_odds) - labels)) + penalty
+            return float(losses.sum() + penalty @ coefficients / 2), gradient
+
+        # An undamped Newton fit without the penalty diverged, and held back four honest sources of
+        # six.
+        start = np.zeros(features.shape[1])
+        return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B").x)
 
     def _features(self, rows: Rows) -> Floats:
         return np.column_stack([np.ones(len(rows)), self.fresh[rows], self.components[rows]])
 
 
-def foretell(recorded: Labelled, fresh: Labelled, folds: int, seed: int) -> Foretold:
-    """Predict recorded rows out of fold, and fresh rows by all recorded ones.
-
-    The learners are those of the label audit, Platt-scaled, averaged and scaled again by what they
-    say out of fold.
+def predict_labels(
+    recorded: LabelledFeatures, fresh: LabelledFeatures, folds: int, seed: int
+) -> ExpectedLabels:
+    """Predict recorded rows out of fold, and fresh rows from all recorded ones.
 
     Raises
     ------
     TrainingError
-        If the recorded groups are too few for so many folds.
+        If there are fewer recorded groups than folds.
     """
     masks = group_folds(recorded.examples, folds, seed)
-    labels, weights = recorded.examples.needs_frontier, recorded.examples.weight
-    known, asked = [], []
-    for learner in AUDITORS.values():
-        own = cross_fitted(learner, recorded, masks)
-        slope, offset = fit_platt(own, labels, weights)
-        known.append(slope * own + offset)
-        asked.append(slope * learner(recorded, fresh) + offset)
-    together, of_fresh = np.mean(known, axis=0), np.mean(asked, axis=0)
-    slope, offset = fit_platt(together, labels, weights)
-    return Foretold(
-        _bounded(slope * together + offset),
-        _bounded(slope * of_fresh + offset),
+    known, predicted = ensemble_log_odds(recorded, masks, fresh=fresh)
+    return ExpectedLabels(
+        np.clip(known, -_SUREST, _SUREST),
+        np.clip(predicted, -_SUREST, _SUREST),
         _components(fresh.embeddings),
         fresh.examples.needs_frontier,
     )
 
 
-def shares_alike(sources: Sequence[str]) -> Floats:
-    """Return weights by which no source counts for more rows than the median source has."""
+def balanced_weights(sources: Sequence[str]) -> Floats:
+    """Return weights with which no source counts more than one of the median size."""
     if not sources:
         return np.empty(0)
+    # Without them, a flood from one source would be what all other rows are compared with.
     names = np.asarray(sources, dtype=str)
     _, place, sizes = np.unique(names, return_inverse=True, return_counts=True)
     return np.asarray(np.minimum(1.0, float(np.median(sizes)) / sizes)[place])
+
+
+def probabilities(log_odds: Floats) -> Floats:
+    """Return probabilities between 0.01 and 0.99."""
+    return sigmoid(np.clip(log_odds, -_SUREST, _SUREST))
 
 
 def _components(embeddings: NDArray[np.float32]) -> Floats:
@@ -162,26 +172,3 @@ def _components(embeddings: NDArray[np.float32]) -> Floats:
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     scores = left[:, :count] * values[:count]
     return np.asarray(scores / max(float(scores[:, 0].std()), 1e-12))
-
-
-def _moved(features: Floats, offset: Floats, labels: Floats, weights: Floats) -> Floats:
-    """Return the coefficients, drawn to 0, by which log-odds fit the labels better."""
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
-    def loss(coefficients: Floats) -> tuple[float, Floats]:
-        log_odds = offset + features @ coefficients
-        rows = weights * (np.logaddexp(0.0, log_odds) - labels * log_odds)
-        penalty = _PRIOR_ROWS * coefficients
-        slope = features.T @ (weights * (expit(log_odds) - labels)) + penalty
-        return float(rows.sum() + penalty @ coefficients / 2), slope
-
-    return np.asarray(minimize(loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B").x)
-
-
-def _bounded(log_odds: Floats) -> Floats:
-    return np.clip(log_odds, -_SUREST, _SUREST)
-
-
-def _probability(log_odds: Floats) -> Floats:
-    return sigmoid(_bounded(log_odds))

@@ -107,7 +107,7 @@ def merge_fresh(
     fresh = with_all_splits(examples, len(recorded), section.shares.model_dump(), section.seed)
     known = np.isin(fresh.id.astype(str), recorded.id.astype(str))
     audit = audit_fresh(recorded, fresh.where(~known), params.audit_fresh)
-    refused = np.isin(fresh.id.astype(str), audit.refused.id.astype(str)) & ~known
+    refused = np.isin(fresh.id.astype(str), audit.held_back.id.astype(str)) & ~known
     merged = merge(recorded, fresh.where(~refused), _rule(params))
     return FreshMerge(merged, summary, audit, before, undated)
 

@@ -1,10 +1,9 @@
-"""The audit of fresh labels before they are merged: what is held back, of whom, and why.
+"""The audit of fresh labels before they are merged with the record.
 
-New logs can be hostile. Rows whose labels contradict what the recorded labels predict, far beyond
-chance and unlike the rest of the fresh rows, are held back: they neither train nor judge, and lie
-in a file with the reason until a person releases their source (`audit_fresh.trusted_sources`) or
-drops them. `querytier.training.label_audit.hold_back` says how that is told from drift,
-and where it cannot be.
+New logs can be hostile. Rows are held back if their labels contradict, far beyond chance, both the
+recorded labels and the other fresh rows. They are not used to train or to evaluate, and stay in a
+file with the reason until a person releases their source (`audit_fresh.trusted_sources`) or drops
+them. `querytier.training.label_audit.hold_back` explains how poison is told from drift.
 """
 
 import json
@@ -20,98 +19,93 @@ from querytier.data.examples import Examples
 from querytier.errors import TrainingError
 from querytier.files import atomic_file
 from querytier.pipeline.param_sections import AuditFreshParams
-from querytier.training.baselines import Labelled
-from querytier.training.label_audit.expected_labels import foretell
-from querytier.training.label_audit.hold_back import HoldRules, Judged, hold_back
+from querytier.training.baselines import LabelledFeatures
+from querytier.training.label_audit.expected_labels import predict_labels
+from querytier.training.label_audit.hold_back import Finding, HoldRules, hold_back
 
-__all__ = ["HELD_BACK", "FreshAudit", "audit_fresh", "embedded"]
+__all__ = ["HELD_BACK", "FreshAudit", "audit_fresh", "embed"]
 
 HELD_BACK = "held_back.jsonl"
 _FEWEST_RECORDED = 200
 _LISTED = 10
-_OF_THE_PREDICTORS = ("train", "calibration", "")
+# Not the frozen test rows: they must not influence which rows are kept.
+_SPLITS_TO_LEARN_FROM = ("train", "calibration", "")
 
 
 @dataclass(frozen=True, eq=False)
 class FreshAudit:
-    """What became of fresh rows.
+    """The fresh rows that are kept, and those that are held back.
 
     Attributes
     ----------
-    kept, refused : Examples
-        Together the fresh rows, each in their order.
+    kept, held_back : Examples
+        Together the fresh rows, each part in their order.
     reasons : tuple of str
-        Of each refused row.
-    judged : tuple of Judged
-        What contradicts the recorded labels, held back or not.
+        One for each row held back.
+    findings : tuple of Finding
+        Cells that contradict the recorded labels, whether held back or not.
     not_audited : str
-        Why nothing was tested; empty where something was.
+        Why nothing was tested; empty if something was.
     """
 
     kept: Examples
-    refused: Examples
+    held_back: Examples
     reasons: tuple[str, ...]
-    judged: tuple[Judged, ...]
+    findings: tuple[Finding, ...]
     not_audited: str = ""
 
-    @property
-    def held(self) -> tuple[Judged, ...]:
-        """What is held back."""
-        return tuple(one for one in self.judged if one.standing == "held")
-
     def lines(self) -> list[str]:
-        """Return what an operator has to know, a sentence each."""
-        rows = len(self.kept) + len(self.refused)
+        """Return the result for an operator, one sentence a line."""
+        rows, held = len(self.kept) + len(self.held_back), len(self.held_back)
         if self.not_audited:
             return [f"label audit: {rows} fresh rows not audited: {self.not_audited}"]
-        kept, held = len(self.kept), len(self.refused)
-        lines = [f"label audit: {kept} of {rows} fresh rows kept, {held} held back"]
-        drifted = [one for one in self.judged if one.standing == "drift"]
-        others = [one for one in self.judged if one.standing != "drift"]
-        lines += [f"  {_sentence(one)}" for one in others[:_LISTED]]
+        lines = [f"label audit: {rows - held} of {rows} fresh rows kept, {held} held back"]
+        drifted = [finding for finding in self.findings if finding.verdict == "drift"]
+        others = [finding for finding in self.findings if finding.verdict != "drift"]
+        lines += [f"  {_sentence(finding)}" for finding in others[:_LISTED]]
         if len(others) > _LISTED:
-            lines.append(f"  and {len(others) - _LISTED} more, in the record")
+            lines.append(f"  and {len(others) - _LISTED} more, in the record of the round")
         return lines + ([_drift_sentence(drifted)] if drifted else [])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit for JSON."""
         return {
             "kept": len(self.kept),
-            "held_back": len(self.refused),
+            "held_back": len(self.held_back),
             "held_back_by_reason": dict(Counter(self.reasons)),
             "not_audited": self.not_audited or None,
-            "judged": [_record(one) for one in self.judged],
+            "judged": [_to_dict(finding) for finding in self.findings],
         }
 
     def write(self, out: Path) -> None:
-        """Write the refused rows, each with its reason, to `out/held_back.jsonl`."""
+        """Write the rows held back, each with its reason, to `out/held_back.jsonl`."""
         with atomic_file(out / HELD_BACK) as scratch, scratch.open("w", encoding="utf-8") as file:
             for row, reason in enumerate(self.reasons):
-                file.write(json.dumps(_line(self.refused, row, reason), ensure_ascii=False) + "\n")
+                line = _line(self.held_back, row, reason)
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def audit_fresh(
     recorded: Examples, fresh: Examples, params: AuditFreshParams | None = None
 ) -> FreshAudit:
-    """Judge the labels of fresh rows by what the recorded labels predict.
+    """Test the labels of fresh rows against predictions from recorded ones.
 
-    The predictors learn from the recorded rows of the splits train and calibration, so that the
-    frozen test rows have no say in what is kept. Fresh rows of every split are judged: those of a
-    source that is held back must not judge a challenger either. Rows without a label pass.
+    Fresh rows of every split are tested, as a poisoned row must not evaluate a challenger either.
+    Rows without a label are kept.
 
     Parameters
     ----------
     recorded, fresh : Examples
-        Fresh rows are those that the record does not have yet.
+        Fresh rows are not part of the record yet.
     params : AuditFreshParams, optional
 
     Returns
     -------
     FreshAudit
-        Everything is kept where nothing can be tested: `not_audited` says why.
+        If nothing can be tested, everything is kept and `not_audited` says why.
     """
     params = params or AuditFreshParams()
-    known = recorded.where(recorded.labelled).of_split(*_OF_THE_PREDICTORS)
+    known = recorded.where(recorded.labelled).of_split(*_SPLITS_TO_LEARN_FROM)
     labelled = fresh.where(fresh.labelled)
     why = _why_not(known, labelled, params)
     if why:
@@ -119,36 +113,35 @@ def audit_fresh(
     rules = HoldRules(
         params.level, params.tolerated_share, params.fewest_labels, params.trusted_sources
     )
-    recorded_rows, fresh_rows = embedded(known), embedded(labelled)
     try:
-        foretold = foretell(recorded_rows, fresh_rows, params.folds, params.seed)
+        expected = predict_labels(embed(known), embed(labelled), params.folds, params.seed)
     except TrainingError as error:
         return _all_kept(fresh, str(error))
-    return _audit(fresh, hold_back(foretold, known, labelled, rules))
+    return _split(fresh, hold_back(expected, known, labelled, rules))
 
 
 def _why_not(known: Examples, labelled: Examples, params: AuditFreshParams) -> str:
-    """Return why nothing can be tested; empty where something can."""
+    """Return why nothing can be tested, or an empty string."""
     needy = int((known.needs_frontier > 0.5).sum())
     rarer = min(needy, len(known) - needy)
     if not params.enabled:
         return "audit_fresh.enabled is false"
     if len(known) < _FEWEST_RECORDED or rarer < 2 * params.folds:
         return (
-            f"{len(known)} recorded labels, {rarer} of the rarer kind, are too few to predict from"
+            f"{len(known)} recorded labels, {rarer} of the rarer class, are too few to predict from"
         )
     if len(labelled) < params.fewest_labels:
         return f"{len(labelled)} fresh labels are fewer than audit_fresh.fewest_labels"
     return ""
 
 
-def embedded(examples: Examples) -> Labelled:
-    """Return labelled examples with what the predictors read of them."""
+def embed(examples: Examples) -> LabelledFeatures:
+    """Return labelled examples with the embeddings that the predictors need."""
     from querytier.classifier.model.encoder import load_encoder
     from querytier.training.embedding_cache import EmbeddingCache
 
-    views = examples.views()
-    return Labelled(examples, {"minilm": EmbeddingCache().encode(load_encoder(), views)})
+    embeddings = EmbeddingCache().encode(load_encoder(), examples.views())
+    return LabelledFeatures(examples, {"minilm": embeddings})
 
 
 def _all_kept(fresh: Examples, why: str) -> FreshAudit:
@@ -156,63 +149,61 @@ def _all_kept(fresh: Examples, why: str) -> FreshAudit:
     return FreshAudit(fresh, fresh.where(nothing), (), (), why)
 
 
-def _audit(fresh: Examples, judged: list[Judged]) -> FreshAudit:
-    """Return the audit; a cell's rows are those of the labelled fresh rows."""
-    place = np.flatnonzero(fresh.labelled)
+def _split(fresh: Examples, findings: Sequence[Finding]) -> FreshAudit:
+    """Return the audit; the rows of a cell are indices of the labelled fresh rows."""
+    labelled = np.flatnonzero(fresh.labelled)
     reasons = np.full(len(fresh), "", dtype=object)
-    for one in judged:
-        if one.standing == "held":
-            reasons[place[one.cell.rows]] = _sentence(one)
-    refused = reasons != ""
-    return FreshAudit(
-        fresh.where(~refused), fresh.where(refused), tuple(reasons[refused]), tuple(judged)
-    )
+    for finding in findings:
+        if finding.verdict == "held":
+            reasons[labelled[finding.cell.rows]] = _sentence(finding)
+    held = reasons != ""
+    return FreshAudit(fresh.where(~held), fresh.where(held), tuple(reasons[held]), tuple(findings))
 
 
-def _sentence(one: Judged) -> str:
-    cell, found = one.cell, one.against.recorded
+def _sentence(finding: Finding) -> str:
+    cell, recorded = finding.cell, finding.tests.recorded
     name = cell.name if len(cell.name) <= 60 else f"{cell.name[:57]}..."
-    of = f" of source '{cell.source}'" if cell.kind == "phrase" else ""
-    change = "turned round" if found.direction == "flipped" else f"set {found.direction}"
-    stands = {
-        "held": "held back: the other fresh rows do not show it",
-        "drift": "kept: the other fresh rows shift alike, which is drift",
-        "cannot tell": "kept: too few others to tell poison from drift, the gate decides",
-    }[one.standing]
+    change = "flipped" if recorded.direction == "flipped" else f"set {recorded.direction}"
+    verdict = {
+        "held": "held back, as the other fresh rows show no such change",
+        "drift": "kept, as the other fresh rows have changed alike: this is drift",
+        "cannot tell": "kept, as there are too few other rows to tell poison from drift; the gate "
+        "decides",
+    }[finding.verdict]
     return (
-        f"{cell.kind} '{name}'{of}: {len(cell.rows)} labels read as if {found.share:.0%} were "
-        f"{change}, against what is recorded (p {one.against.recorded.p_value:.1g}, beside the "
-        f"others {one.against.others.p_value:.1g}); {stands}"
+        f"{cell.kind} '{name}': {len(cell.rows)} labels look as if {recorded.share:.0%} were "
+        f"{change} (p = {recorded.p_value:.1g} against the recorded labels, "
+        f"{finding.tests.others.p_value:.1g} against the other fresh rows); {verdict}"
     )
 
 
-def _drift_sentence(drifted: Sequence[Judged]) -> str:
-    names = ", ".join(one.cell.name for one in drifted[:_LISTED])
+def _drift_sentence(drifted: Sequence[Finding]) -> str:
+    names = ", ".join(finding.cell.name for finding in drifted[:_LISTED])
     more = f" and {len(drifted) - _LISTED} more" if len(drifted) > _LISTED else ""
     return (
-        f"  {len(drifted)} sources are not labelled as recorded, and shift alike ({names}{more}): "
-        "that is drift, and kept"
+        f"  {len(drifted)} sources contradict the recorded labels and have changed alike "
+        f"({names}{more}): this is drift, and they are kept"
     )
 
 
-def _record(one: Judged) -> dict[str, Any]:
+def _to_dict(finding: Finding) -> dict[str, Any]:
+    cell, recorded = finding.cell, finding.tests.recorded
     return {
-        "kind": one.cell.kind,
-        "name": one.cell.name,
-        "source": one.cell.source,
-        "rows": len(one.cell.rows),
-        "standing": one.standing,
-        "direction": one.against.recorded.direction,
-        "share": one.against.recorded.share,
-        "p_against_recorded": one.against.recorded.p_value,
-        "p_against_others": one.against.others.p_value,
+        "kind": cell.kind,
+        "name": cell.name,
+        "rows": len(cell.rows),
+        "standing": finding.verdict,
+        "direction": recorded.direction,
+        "share": recorded.share,
+        "p_against_recorded": recorded.p_value,
+        "p_against_others": finding.tests.others.p_value,
     }
 
 
-def _line(refused: Examples, row: int, reason: str) -> dict[str, object]:
+def _line(rows: Examples, row: int, reason: str) -> dict[str, object]:
     fields = ("id", "source", "group", "query", "time", "split")
     return {
-        **{name: getattr(refused, name)[row] for name in fields},
-        "needs_frontier": float(refused.needs_frontier[row]),
+        **{name: getattr(rows, name)[row] for name in fields},
+        "needs_frontier": float(rows.needs_frontier[row]),
         "reason": reason,
     }
