@@ -1,13 +1,12 @@
-"""Where a Brier score comes from, and how far probabilities are from what happens.
+"""Calibration: the parts of the Brier score, and the distance of probabilities from shares.
 
 Bins hold equally many rows, equal probabilities share a bin, and bins are set once for all row
-weights. What happens between the probabilities of one bin is not seen: the calibration error is
-that of the binned probabilities, and the true one may be larger (Kumar, Liang & Ma 2019).
+weights. Differences within a bin are not seen: the calibration error is that of the binned
+probabilities, and the true one may be larger (Kumar, Liang & Ma 2019).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from querytier.eval.metrics import brier, tie_starts
 
 __all__ = [
     "BrierParts",
-    "CalibrationScores",
     "ReliabilityBin",
     "brier_parts",
     "calibration_scores",
@@ -29,8 +27,9 @@ Floats = NDArray[np.float64]
 Starts = NDArray[np.intp]
 
 _BINS = 10
+_PARTS = ("reliability", "resolution", "uncertainty")
 _Z = 1.959964
-# The graph's probabilities are float32: nearer to 0 and 1 they cannot be told from them.
+# The graph's probabilities are float32: closer to 0 or 1 than this they are 0 or 1.
 _NEAREST = 1e-7
 
 
@@ -44,45 +43,19 @@ class BrierParts:
     ----------
     reliability : ndarray of float64, shape (b,)
         Squared calibration error: mean squared distance of a bin's mean probability from its share
-        of needs_frontier. 0 is best; corrected for bias, chance takes it below 0.
+        of needs_frontier. 0 is best; corrected for bias, it can be below 0 by chance.
     resolution : ndarray of float64, shape (b,)
-        Variance of that share between bins: what the probabilities tell apart.
+        Variance of that share between bins: how well the probabilities separate the rows.
     uncertainty : ndarray of float64, shape (b,)
         Variance of the labels: the Brier score of their mean.
     within_bins : ndarray of float64, shape (b,)
-        What remains because probabilities in one bin differ (Stephenson, Coelho & Jolliffe 2008).
+        The rest, because probabilities in one bin differ (Stephenson, Coelho & Jolliffe 2008).
     """
 
     reliability: Floats
     resolution: Floats
     uncertainty: Floats
     within_bins: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class CalibrationScores:
-    """Scores of probabilities with intervals of the bootstrap over groups.
-
-    Attributes
-    ----------
-    brier, log_loss : Estimate
-    reliability, resolution, uncertainty : Estimate
-        Parts of the Brier score, corrected for bias.
-    calibration_error : Estimate
-        Root of the reliability, 0 where that is below 0: the debiased root mean squared calibration
-        error, in units of probability.
-    """
-
-    brier: Estimate
-    log_loss: Estimate
-    reliability: Estimate
-    resolution: Estimate
-    uncertainty: Estimate
-    calibration_error: Estimate
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the scores for JSON."""
-        return {field.name: getattr(self, field.name).to_dict() for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +81,8 @@ class ReliabilityBin:
 
 def calibration_scores(
     probabilities: Floats, needs_frontier: Floats, resampling: Resampling, bins: int = _BINS
-) -> CalibrationScores:
-    """Score probabilities, with intervals.
+) -> dict[str, Estimate]:
+    """Score probabilities, with intervals of the bootstrap over groups.
 
     Parameters
     ----------
@@ -118,22 +91,27 @@ def calibration_scores(
     resampling : Resampling
         Over the groups of these rows.
     bins : int
+
+    Returns
+    -------
+    dict of str to Estimate
+        `brier`, `log_loss`; `reliability`, `resolution` and `uncertainty`, the parts of the Brier
+        score, corrected for bias; `calibration_error`, the root of the reliability (0 if that is
+        below 0): the debiased root mean squared calibration error, in units of probability.
     """
-    parts = _debiased_parts(probabilities, needs_frontier, resampling, bins)
 
     def score(metric: Callable[[Floats, Floats, Floats], Floats]) -> Estimate:
         return resampling.estimate(
             lambda weights: metric(probabilities, needs_frontier, weights), "there are no rows"
         )
 
-    return CalibrationScores(
-        brier=score(brier),
-        log_loss=score(log_loss),
-        reliability=parts[0],
-        resolution=parts[1],
-        uncertainty=parts[2],
-        calibration_error=_root(parts[0]),
-    )
+    parts = _debiased_parts(probabilities, needs_frontier, resampling, bins)
+    return {
+        "brier": score(brier),
+        "log_loss": score(log_loss),
+        **parts,
+        "calibration_error": _root(parts["reliability"]),
+    }
 
 
 def brier_parts(
@@ -150,11 +128,10 @@ def brier_parts(
     ----------
     probabilities, needs_frontier : ndarray of float64, shape (n,)
     weights : ndarray of float64, shape (b, n)
-        How often each row counts.
     bins : int
-        At most so many, of equally many rows.
+        Largest number of bins, of equally many rows.
     debiased : bool
-        Whether to take away what chance adds to the plain parts (Ferro & Fricker 2012); the
+        Whether to subtract what chance adds to the plain parts (Ferro & Fricker 2012); the
         reliability is then the squared calibration error of Kumar, Liang & Ma (2019). Their sum
         stays the same. Rows of one group count as independent here, though not in intervals.
 
@@ -179,6 +156,8 @@ def brier_parts(
     uncertainty = np.maximum(w @ y**2 / total - mean**2, 0)
     within = brier(p, y, w) - (reliability - resolution + uncertainty)
     if debiased:
+        # The share of a bin is an estimate: its variance adds to the squared distance, most of all
+        # with few rows a bin. Plain, a perfectly calibrated model never shows a reliability of 0.
         of_bins = (share * spread / np.maximum(sizes - 1, 1)).sum(axis=1)
         of_mean = uncertainty / np.maximum(total - 1, 1)
         reliability = reliability - of_bins
@@ -215,7 +194,7 @@ def reliability_bins(
     probabilities, needs_frontier : ndarray of float64, shape (n,)
     groups : ndarray of object, shape (n,)
     bins : int
-        At most so many, of equally many rows.
+        Largest number of bins, of equally many rows.
     """
     order = np.argsort(probabilities, kind="stable")
     parts = np.split(order, _bin_starts(probabilities[order], bins)[1:])
@@ -238,7 +217,7 @@ def _bin(probabilities: Floats, labels: Floats, groups: NDArray[np.object_]) -> 
 
 
 def _independent_rows(share: float, standard_error: float, groups: int) -> float:
-    """Return how many independent rows would know the share as well; at most one a group."""
+    """Return the number of independent rows with this standard error; at most one per group."""
     if not standard_error > 0:
         return groups
     return min(share * (1 - share) / standard_error**2, groups)
@@ -253,23 +232,22 @@ def _wilson(share: float, rows: float) -> tuple[float, float]:
 
 def _debiased_parts(
     probabilities: Floats, needs_frontier: Floats, resampling: Resampling, bins: int
-) -> list[Estimate]:
-    """Return reliability, resolution and uncertainty."""
-
+) -> dict[str, Estimate]:
     def parts(weights: Floats, *, debiased: bool) -> Floats:
         found = brier_parts(probabilities, needs_frontier, weights, bins, debiased=debiased)
-        return np.stack([found.reliability, found.resolution, found.uncertainty], axis=1)
+        return np.stack([getattr(found, name) for name in _PARTS], axis=1)
 
     plain = parts(np.ones((1, len(probabilities))), debiased=False)[0]
     corrected = resampling.values(lambda weights: parts(weights, debiased=True))
-    return [_pivoted(float(plain[k]), corrected[:, k]) for k in range(3)]
+    return {name: _pivoted(float(plain[k]), corrected[:, k]) for k, name in enumerate(_PARTS)}
 
 
 def _pivoted(plain: float, corrected: Floats) -> Estimate:
     """Return the interval of an estimate that is corrected for bias.
 
-    Among the resamples the plain value is the truth, and the corrected ones scatter around it: what
-    they miss it by is what the estimate misses the real truth by (Kumar, Liang & Ma 2019).
+    Among the resamples the plain value is the truth, and the corrected ones scatter around it: by
+    what they miss it, the estimate misses the real truth (Kumar, Liang & Ma 2019). The percentile
+    interval would be biased: a resample holds rows twice, which looks like more miscalibration.
     """
     value, replicates = float(corrected[0]), corrected[0] - (corrected[1:] - plain)
     low, high = np.percentile(replicates, [2.5, 97.5])
@@ -277,8 +255,6 @@ def _pivoted(plain: float, corrected: Floats) -> Estimate:
 
 
 def _root(squared: Estimate) -> Estimate:
-    assert squared.value is not None
-    assert squared.low is not None
-    assert squared.high is not None
-    value, low, high = (max(end, 0.0) ** 0.5 for end in (squared.value, squared.low, squared.high))
+    ends = (squared.value, squared.low, squared.high)
+    value, low, high = (max(end or 0.0, 0.0) ** 0.5 for end in ends)
     return Estimate(value, low, high, None, np.sqrt(np.maximum(squared.replicates, 0)))

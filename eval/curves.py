@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.eval.intervals import weighted_mean
+from querytier.data.examples import Examples
+from querytier.eval.intervals import Estimate, Resampling, Statistic, undefined, weighted_mean
 from querytier.eval.metrics import tie_starts
 
-__all__ = ["GainCurve", "RoutedMean", "gain_curve", "routed_mean"]
+__all__ = ["GainCurve", "RankedExamples", "RoutedMean", "gain_curve", "routed_mean"]
 
 Floats = NDArray[np.float64]
 
 # Sums of the same rows in another order differ by this much.
 _ROUNDING = 1e-12
+_WORSE = "the mean frontier score is not above 0: there is no quality to keep a share of"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +130,68 @@ class RoutedMean:
         is above 0.
         """
         return (self.at(rates) + extra) / np.where(self.frontier > 0, self.frontier, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class RankedExamples:
+    """Examples in the order of a ranking: quality retained and cost saved at a frontier rate.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n,)
+        Higher goes to the frontier tier first.
+    examples : Examples, length n
+    resampling : Resampling
+        Over the groups of the examples; one for all that `difference` is to compare.
+    decision_cost : float
+        Cost of deciding a query, in the currency of the costs.
+    """
+
+    scores: Floats
+    examples: Examples
+    resampling: Resampling
+    decision_cost: float = 0.0
+
+    def quality_retained(self, rates: Statistic) -> Estimate:
+        """Estimate the mean score as routed divided by that of always-frontier.
+
+        Parameters
+        ----------
+        rates : callable
+            Returns the frontier rates, shape (b,), for row weights of shape (b, n).
+        """
+        return self.of_scores(lambda weights: self.quality(weights).share(rates(weights)), _WORSE)
+
+    def cost_saved(self, rates: Statistic) -> Estimate:
+        """Estimate 1 - cost as routed, decisions included, divided by that of always-frontier."""
+
+        def statistic(weights: Floats) -> Floats:
+            return 1 - self.cost(weights).share(rates(weights), self.decision_cost)
+
+        return self.of_costs(statistic, "always-frontier costs nothing")
+
+    def quality(self, weights: Floats) -> RoutedMean:
+        """Return the mean scores as routed; without decisions, which have no score."""
+        return self._mean(self.examples.cheap_score, self.examples.frontier_score, weights)
+
+    def cost(self, weights: Floats) -> RoutedMean:
+        """Return the mean costs as routed, without the cost of decisions."""
+        return self._mean(self.examples.cheap_cost, self.examples.frontier_cost, weights)
+
+    def of_scores(self, statistic: Statistic, reason: str) -> Estimate:
+        """Estimate a statistic of the scores, if the log has them."""
+        if not self.examples.scored:
+            return undefined("the log has no scores of both tiers: the quality is not known")
+        return self.resampling.estimate(statistic, reason)
+
+    def of_costs(self, statistic: Statistic, reason: str) -> Estimate:
+        """Estimate a statistic of the costs, if the log has them."""
+        if not self.examples.priced:
+            return undefined("the log has no costs of both tiers")
+        return self.resampling.estimate(statistic, reason)
+
+    def _mean(self, cheap: Floats, frontier: Floats, weights: Floats) -> RoutedMean:
+        return routed_mean(self.scores, cheap, frontier, weights)
 
 
 def routed_mean(scores: Floats, cheap: Floats, frontier: Floats, weights: Floats) -> RoutedMean:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
-from querytier.eval.curves import GainCurve, gain_curve, routed_mean
+from querytier.eval.curves import GainCurve, RankedExamples, gain_curve
 from querytier.eval.intervals import (
     Estimate,
     Resampling,
@@ -29,8 +29,6 @@ Metric = Callable[[Floats, Floats, Floats], Floats]
 
 _ESTIMATES = ("auroc", "average_precision", "apgr", "cpt50", "cpt80")
 _NUMBERS = ("brier", "ece", "frontier_rate", "recall", "quality_retained", "cost_saved")
-_NO_SCORES = "the log has no scores of both tiers, so the quality as routed is not known"
-_NO_COSTS = "the log has no costs of both tiers"
 _NO_GAP = "the 95% interval of the mean frontier score minus cheap score does not lie above 0"
 _ONE_CLASS = "all rows are of one class"
 _NO_NEED = "no row needs the frontier model"
@@ -142,19 +140,14 @@ def evaluate_rankings(
     routing_cost : float
         What deciding costs for each query, in the currency of the costs.
     """
-    rows = _Rows(
-        examples,
-        Resampling(examples.group.tolist(), replicates, seed),
-        classifier,
-        threshold,
-        routing_cost,
-    )
+    resampling = Resampling(examples.group.tolist(), replicates, seed)
+    rows = _Rows(examples, resampling, classifier, threshold, routing_cost)
     first = rows.row(classifier, None)
     return Evaluation(
         rows=[first, *(rows.row(baseline, first) for baseline in baselines)],
         ece_when_calibrated=ece_when_calibrated(_probabilities_of(classifier), seed),
-        mean_scores=rows.mean_scores(),
-        mean_costs=rows.mean_costs(),
+        mean_scores=rows.means(examples.cheap_score, examples.frontier_score, 0.0),
+        mean_costs=rows.means(examples.cheap_cost, examples.frontier_cost, routing_cost),
     )
 
 
@@ -168,8 +161,9 @@ class _Rows:
 
     def row(self, ranking: Ranking, classifier_row: Row | None) -> Row:
         labels, scores = self.examples.needs_frontier, ranking.scores
+        ranked = RankedExamples(scores, self.examples, self.resampling, self.routing_cost)
         area = self._estimate(lambda weights: auroc(scores, labels, weights), _ONE_CLASS)
-        apgr = self._of_curve(ranking, GainCurve.apgr)
+        apgr = self._of_curve(ranked, GainCurve.apgr)
         behind = {}
         if classifier_row is not None:
             behind["auroc"] = difference(classifier_row.auroc, area)
@@ -182,30 +176,21 @@ class _Rows:
                 lambda weights: average_precision(scores, labels, weights), _NO_NEED
             ),
             apgr=apgr,
-            cpt50=self._of_curve(ranking, lambda curve: curve.cpt(0.5)),
-            cpt80=self._of_curve(ranking, lambda curve: curve.cpt(0.8)),
+            cpt50=self._of_curve(ranked, lambda curve: curve.cpt(0.5)),
+            cpt80=self._of_curve(ranked, lambda curve: curve.cpt(0.8)),
             brier=self._calibration(ranking, brier),
             ece=self._calibration(ranking, ece),
             frontier_rate=self._estimate(self._rates, ""),
             recall=self._recall(ranking),
-            quality_retained=self._quality_retained(ranking),
-            cost_saved=self._cost_saved(ranking),
+            quality_retained=ranked.quality_retained(self._rates),
+            cost_saved=ranked.cost_saved(self._rates),
             behind_classifier=behind,
         )
 
-    def mean_scores(self) -> dict[str, Estimate]:
-        examples = self.examples
-        if not examples.scored:
+    def means(self, cheap: Floats, frontier: Floats, routing: float) -> dict[str, Estimate]:
+        """Estimate the means of either tier and as routed; none if a row has no value."""
+        if not np.isfinite(cheap + frontier).all():
             return {}
-        return self._means(examples.cheap_score, examples.frontier_score, 0.0)
-
-    def mean_costs(self) -> dict[str, Estimate]:
-        examples = self.examples
-        if not examples.priced:
-            return {}
-        return self._means(examples.cheap_cost, examples.frontier_cost, self.routing_cost)
-
-    def _means(self, cheap: Floats, frontier: Floats, routing: float) -> dict[str, Estimate]:
         columns = {
             "always_cheap": cheap,
             "as_routed": np.where(self._chosen, frontier, cheap) + routing,
@@ -231,20 +216,19 @@ class _Rows:
         """
         return weighted_mean(self._chosen.astype(np.float64), weights)
 
-    def _of_curve(self, ranking: Ranking, statistic: Callable[[GainCurve], Floats]) -> Estimate:
+    def _of_curve(
+        self, ranked: RankedExamples, statistic: Callable[[GainCurve], Floats]
+    ) -> Estimate:
         """Estimate a statistic of the cost-quality curve, if there is a gap to recover."""
-        examples = self.examples
-        if not examples.scored:
-            return undefined(_NO_SCORES)
-        gain = examples.frontier_score - examples.cheap_score
-        gap = self._estimate(partial(weighted_mean, gain), "")
+        gain = self.examples.frontier_score - self.examples.cheap_score
+        gap = ranked.of_scores(partial(weighted_mean, gain), "")
+        if gap.value is None:
+            return gap
         # PGR divides by the gap. If its interval reaches 0, some replicates divide by next to
         # nothing, and the interval of APGR says more about them than about the ranking.
         if gap.low is None or gap.low <= 0:
             return undefined(_NO_GAP)
-        return self._estimate(
-            lambda weights: statistic(gain_curve(ranking.scores, gain, weights)), _NO_GAP
-        )
+        return self._estimate(lambda weights: statistic(ranked.quality(weights).curve), _NO_GAP)
 
     def _calibration(self, ranking: Ranking, metric: Metric) -> Estimate:
         probabilities, labels = ranking.probabilities, self.examples.needs_frontier
@@ -258,30 +242,6 @@ class _Rows:
             return curve.recovered(self._rates(weights))
 
         return self._estimate(statistic, _NO_NEED)
-
-    def _quality_retained(self, ranking: Ranking) -> Estimate:
-        examples = self.examples
-        if not examples.scored:
-            return undefined(_NO_SCORES)
-
-        def statistic(weights: Floats) -> Floats:
-            cheap, frontier = examples.cheap_score, examples.frontier_score
-            quality = routed_mean(ranking.scores, cheap, frontier, weights)
-            return quality.share(self._rates(weights))
-
-        return self._estimate(statistic, "the mean frontier score is not above 0")
-
-    def _cost_saved(self, ranking: Ranking) -> Estimate:
-        examples = self.examples
-        if not examples.priced:
-            return undefined(_NO_COSTS)
-
-        def statistic(weights: Floats) -> Floats:
-            cheap, frontier = examples.cheap_cost, examples.frontier_cost
-            cost = routed_mean(ranking.scores, cheap, frontier, weights)
-            return 1 - cost.share(self._rates(weights), self.routing_cost)
-
-        return self._estimate(statistic, "always-frontier costs nothing")
 
 
 def _probabilities_of(ranking: Ranking) -> Floats:

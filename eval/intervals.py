@@ -94,12 +94,10 @@ class Estimate:
         if self.value is None:
             return "n/a"
         # z: what rounds to zero from below is written 0.000, not -0.000.
-        value, *ends = (
-            format(number, f"z{spec}")
-            for number in (self.value, self.low, self.high)
-            if number is not None
-        )
-        return f"{value} ({' to '.join(ends)})" if ends else value
+        value = format(self.value, f"z{spec}")
+        if self.low is None or self.high is None:
+            return value
+        return f"{value} ({self.low:z{spec}} to {self.high:z{spec}})"
 
 
 def undefined(reason: str) -> Estimate:

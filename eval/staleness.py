@@ -1,7 +1,7 @@
-"""How stale a promise is: an old threshold and old probabilities on labels of another pair."""
+"""Staleness: an old threshold and old probabilities on labels of another pair of models."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -41,18 +41,22 @@ class Share:
     rows: int
 
     def text(self) -> str:
-        """Return it in per cent."""
+        """Return it in percent."""
         return Estimate(self.value, self.low, self.high).text(".0%")
+
+    def to_dict(self) -> dict[str, float]:
+        """Return it for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What probabilities and a threshold make of labelled rows.
+    """How probabilities and a threshold do on labelled rows.
 
     Attributes
     ----------
     risk : Share or None
-        Share that needed the frontier model among those sent cheap; None where none is.
+        Share that needed the frontier model among those sent cheap; None if none is.
     frontier_rate : Share
     brier, ece, auroc : Estimate
         With intervals of the bootstrap over groups; the AUROC is that of the decision score.
@@ -68,28 +72,23 @@ class Measured:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
-        content: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Estimate):
-                content[field.name] = value.to_dict()
-            elif isinstance(value, Share):
-                content[field.name] = {name: getattr(value, name) for name in Share.__slots__}
-            else:
-                content[field.name] = value
-        return content
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value.to_dict() if isinstance(value, Share | Estimate) else value
+            for name, value in values.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class Staleness:
-    """What an old classifier promised, and what holds of it on new labels.
+    """The promise of an old classifier, and what new labels show.
 
     Attributes
     ----------
     promised : float or None
-        The risk that its certificate promises at the most; None where it promises nothing.
+        The largest risk by its certificate; None if it promises nothing.
     rate_before : float or None
-        Share of its training labels that needed the frontier model; None where it does not tell.
+        Share of its training labels that needed the frontier model; None if not recorded.
     rate : Share
         The same of the new labels.
     measured : Measured
@@ -103,13 +102,22 @@ class Staleness:
 
     @property
     def broken(self) -> bool:
-        """Whether the risk is above what was promised, by its whole interval."""
+        """Whether the whole interval of the risk is above the promised risk."""
         risk = self.measured.risk
         return self.promised is not None and risk is not None and risk.low > self.promised
 
     def lines(self) -> list[str]:
-        """Return what there is to say of it."""
-        return [self._risk_line(), self._calibration_line(), self._rate_line()]
+        """Return the result for a terminal."""
+        now, rate = self.measured, self.rate.text()
+        before = "" if self.rate_before is None else f"{self.rate_before:.0%} then, "
+        calibration = (
+            f"old calibration: predicts {now.mean_p_frontier:.0%} on average, and {rate} need the "
+            f"frontier model; Brier {now.brier.text()}, ECE {now.ece.text()}; AUROC of the ranking "
+            f"{now.auroc.text()}"
+        )
+        sent = now.frontier_rate.text()
+        needs = f"needs frontier: {before}{rate} now; the old threshold sends {sent} to it"
+        return [self._risk_line(), calibration, needs]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
@@ -117,7 +125,7 @@ class Staleness:
             "promised": self.promised,
             "broken": self.broken,
             "rate_before": self.rate_before,
-            "rate": {name: getattr(self.rate, name) for name in Share.__slots__},
+            "rate": self.rate.to_dict(),
             **self.measured.to_dict(),
         }
 
@@ -131,21 +139,6 @@ class Staleness:
         verdict = "broken" if self.broken else "not shown to be broken"
         return f"old promise: at most {self.promised:.0%}, now {found}: {verdict}"
 
-    def _calibration_line(self) -> str:
-        now = self.measured
-        return (
-            f"old calibration: says {now.mean_p_frontier:.0%} on average where {self.rate.text()} "
-            f"need the frontier model; Brier {now.brier.text()}, ECE {now.ece.text()}; AUROC of "
-            f"the ranking {now.auroc.text()}"
-        )
-
-    def _rate_line(self) -> str:
-        before = "" if self.rate_before is None else f"{self.rate_before:.0%} then, "
-        sent = self.measured.frontier_rate.text()
-        return (
-            f"needs frontier: {before}{self.rate.text()} now; the old threshold sends {sent} to it"
-        )
-
 
 def staleness(
     examples: Examples,
@@ -157,7 +150,7 @@ def staleness(
     rate_before: float | None,
     seed: int,
 ) -> Staleness:
-    """Measure an old classifier on labels that it has nothing to do with.
+    """Measure an old classifier on labels that it was not made for.
 
     Parameters
     ----------
@@ -170,11 +163,10 @@ def staleness(
     promised, rate_before : float or None
         As in `Staleness`.
     seed : int
-        Which row of each group counts, and of the bootstrap.
+        Decides which row of each group counts, and the draws of the bootstrap.
     """
     found = measured(examples, p_frontier, decision_scores, threshold=threshold, seed=seed)
-    one = one_row_per_group(examples.group, seed)
-    rate = share_of(examples.needs_frontier[one])
+    rate = share_of(examples.needs_frontier[one_row_per_group(examples.group, seed)])
     return Staleness(promised, rate_before, rate, found)
 
 
@@ -205,7 +197,7 @@ def measured(
 
 
 def share_of(values: Floats) -> Share:
-    """Return the mean of n values in [0, 1] with an interval; graded ones make it too wide.
+    """Return the mean of n values in [0, 1] with an interval; graded values make it too wide.
 
     Examples
     --------
@@ -213,5 +205,4 @@ def share_of(values: Floats) -> Share:
     '25% (1% to 81%)'
     """
     hits, rows = float(values.sum()), len(values)
-    low, high = clopper_pearson(hits, rows)
-    return Share(hits / rows, low, high, hits, rows)
+    return Share(hits / rows, *clopper_pearson(hits, rows), hits, rows)

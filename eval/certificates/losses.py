@@ -1,4 +1,4 @@
-"""What the cheap tier loses on each query: what certificates and plans speak of."""
+"""The loss of each query on the cheap tier: what a certificate limits the mean of."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Self
@@ -20,7 +20,7 @@ RiskName = Literal["needs_frontier", "quality_lost"]
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What is lost if a query goes to the cheap tier, for n queries.
+    """The loss of n queries if they go to the cheap tier.
 
     Attributes
     ----------
@@ -45,14 +45,14 @@ class Losses:
     slices: Strings
 
     def __post_init__(self) -> None:
-        """Check the ranges, which every bound rests on."""
+        """Check the ranges: every bound here assumes losses in [0, 1]."""
         lengths = {name: len(getattr(self, name)) for name in _COLUMNS}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"columns of unequal length: {lengths}; give one value per query")
         wrong = self.values[~((self.values >= 0) & (self.values <= 1))]
         if len(wrong):
             raise ValueError(
-                f"{self.risk} is {wrong[0]:g} where it has to lie in [0, 1]; leave out queries "
+                f"{self.risk} is {wrong[0]:g}; it has to lie in [0, 1]; leave out queries "
                 "without a label, and bring scores to a scale from 0 to 1"
             )
         if np.isnan(self.decision_scores).any():
@@ -74,7 +74,7 @@ class Losses:
 
     @classmethod
     def quality_lost(cls, examples: Examples, decision_scores: Floats) -> Self:
-        """Return how much better the frontier answer is, 0 where it is not; scores in [0, 1]."""
+        """Return how much better the frontier answer is, 0 if it is worse; scores in [0, 1]."""
         lost = np.maximum(0.0, examples.frontier_score - examples.cheap_score)
         return cls("quality_lost", decision_scores, lost, examples.group, examples.domain)
 
@@ -92,11 +92,7 @@ class Losses:
         return self.where(np.asarray(self.slices == name, dtype=np.bool_))
 
     def one_per_group(self, seed: int) -> Self:
-        """Return a random row of each group, in random order.
-
-        Rows of different groups are independent, rows of one group are not; what is estimated then
-        speaks of a random query of a random group.
-        """
+        """Return a random row of each group, in random order, which tests by betting need."""
         return self.where(one_row_per_group(self.groups, seed))
 
     def sent_cheap(self, threshold: float) -> Floats:

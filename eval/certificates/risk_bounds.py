@@ -1,4 +1,9 @@
-"""How large a mean loss can be, by the few losses that were seen: p-values and upper bounds."""
+"""P-values and upper bounds of a mean loss.
+
+Losses of 0 or 1 have exact binomial tests, whose bound is Clopper & Pearson's (1934). Graded losses
+have tests by betting (Waudby-Smith & Ramdas 2024): Hoeffding's inequality looks at the range of the
+losses only, not at their variance, and needs several times as many rows for rare or small losses.
+"""
 
 import math
 
@@ -20,7 +25,7 @@ _HALVINGS = 50
 
 
 def fewest_without_failure(alpha: float, delta: float) -> int:
-    """Return how many losses, all of them zero, show that their mean is at most alpha.
+    """Return the number of losses, all of them zero, that shows a mean of at most alpha.
 
     No method shows it with fewer: (1 - alpha)^n, the chance that a mean of alpha gives n zeros, has
     to fall to delta.
@@ -44,7 +49,7 @@ def binomial_log_p_values(failures: Integers, counts: Integers, alpha: float) ->
     Parameters
     ----------
     failures, counts : ndarray of int64, shape (k,)
-        Failures among so many independent trials of equal risk; without trials the p-value is 1.
+        Failures among independent trials of equal risk; without trials the p-value is 1.
     alpha : float
         In (0, 1).
 
@@ -61,11 +66,11 @@ def binomial_log_p_values(failures: Integers, counts: Integers, alpha: float) ->
 def betting_log_p_value(losses: Floats, alpha: float, delta: float) -> float:
     """Return the logarithm of a p-value of "the mean loss is above alpha", for losses in [0, 1].
 
-    A gambler bets, before each loss is seen, that it will be below alpha. Where the mean is above
-    alpha the game is not in the gambler's favour, so the chance that the capital ever reaches
-    1 / delta is at most delta (Ville 1939). The bets follow from the mean and the variance so far
-    (Waudby-Smith & Ramdas 2024, predictable plug-in), so rare or small losses need few rows. Losses
-    whose own mean reaches alpha show nothing, whatever their order.
+    A gambler bets, before seeing each loss, that it is below alpha. If the mean is above alpha, the
+    game is not in the gambler's favour, so the capital ever reaches 1 / delta with probability
+    delta at most (Ville 1939). The bets depend on the mean and the variance so far (Waudby-Smith &
+    Ramdas 2024, predictable plug-in), so rare or small losses need few rows. Losses whose own mean
+    reaches alpha show nothing, whatever their order.
 
     Parameters
     ----------
@@ -74,7 +79,7 @@ def betting_log_p_value(losses: Floats, alpha: float, delta: float) -> float:
     alpha : float
         In (0, 1).
     delta : float
-        In (0, 1); the level that the bets are made for. The p-value holds at every level.
+        In (0, 1); the level that the bets aim at. The p-value holds at every level.
 
     Returns
     -------
@@ -83,6 +88,7 @@ def betting_log_p_value(losses: Floats, alpha: float, delta: float) -> float:
     """
     if losses.sum() >= alpha * len(losses):
         return 0.0
+    # A stake of 1 / (1 - alpha) would lose everything on a loss of 1; three quarters never do.
     stakes = np.minimum(_bets(losses, delta), _LARGEST_BET / (1 - alpha))
     capital = np.cumsum(np.log1p(stakes * (alpha - losses)))
     return -max(0.0, float(capital.max(initial=0.0)))
@@ -94,13 +100,14 @@ def betting_bound(losses: Floats, delta: float) -> float:
     Returns
     -------
     float
-        In (0, 1]; 1 where the losses say nothing.
+        In (0, 1]; 1 if the losses show nothing.
 
     Examples
     --------
     >>> round(betting_bound(np.full(200, 0.1), 0.1), 3)
     0.114
     """
+    # No closed form: bisection, as the p-value falls with alpha.
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -116,5 +123,6 @@ def _bets(losses: Floats, delta: float) -> Floats:
     seen = np.arange(2, len(losses) + 2)
     means = (0.5 + np.cumsum(losses)) / seen
     variances = (0.25 + np.cumsum((losses - means) ** 2)) / seen
+    # A bet may use the losses before its own only, or the capital is no longer a martingale.
     before = np.concatenate([[0.25], variances[:-1]])[: len(losses)]
     return np.sqrt(2 * math.log(1 / delta) / (len(losses) * before))

@@ -1,4 +1,4 @@
-"""How many more labels would certify a cheap share, and what they cost."""
+"""Sample size: how many more labels would certify a cheap share, and what they cost."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -7,36 +7,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.eval.certificates.losses import Losses
-from querytier.eval.certificates.risk_bounds import fewest_without_failure
-from querytier.eval.certificates.threshold_tests import candidate_thresholds
+from querytier.eval.certificates.threshold_tests import ThresholdTests, candidate_thresholds
 from querytier.eval.intervals import clopper_pearson
 
-__all__ = ["Plan", "certifying_power", "groups_needed", "plan"]
+__all__ = ["SampleSize", "certifying_power", "groups_needed", "sample_size"]
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _MOST_GROUPS = 10_000_000
+# The tails of the number sent cheap that a power leaves out; they cannot change its third digit.
 _OUTSIDE_SUM = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What it takes to certify that a share of the queries goes cheap at a risk of at most alpha.
+class SampleSize:
+    """The labels that it takes to certify a cheap share at a risk of at most alpha.
 
     Attributes
     ----------
     status : {"reachable", "unreachable"}
-        By the estimated risk; `needed_high` tells whether its interval agrees.
+        By the estimated risk; `needed_high` shows whether its interval agrees.
     reason : str
     target_cheap_share, alpha, delta, power : float
     labelled : int
-        Groups that are labelled and wait to be certified on.
+        Groups that are labelled already, and no certificate was tried on.
     risk, risk_low, risk_high : float
         Estimated at the target share, with a 95% interval (Clopper & Pearson 1934).
     needed, needed_low, needed_high : int or None
         Groups that certify the share with this power if the risk is as estimated, or at either end
-        of its interval; None where no number does.
+        of its interval; None if no number does.
     more : int or None
         How many of these are not labelled yet.
     price : float or None
@@ -67,7 +66,7 @@ class Plan:
         return asdict(self)
 
 
-def plan(
+def sample_size(
     losses: Losses,
     *,
     target_cheap_share: float,
@@ -77,19 +76,19 @@ def plan(
     seed: int,
     power: float = 0.8,
     price_per_label: float | None = None,
-) -> Plan:
-    """Say how many more labelled groups would certify a cheap share, and what they would cost.
+) -> SampleSize:
+    """Return how many more labelled groups would certify a cheap share, and what they would cost.
 
     The power is that of the binomial test at the target share, over how many groups go cheap: that
-    of `certify` with `first_share`. Where it starts from a smaller share, the tests before this
-    one cost up to about 8 points of it, which 10 to 20% more groups make good.
+    of `certify` with `first_share`. If the tests start from a smaller share, those before this one
+    cost up to about 8 points of it, which 10 to 20% more groups make up for.
 
     Parameters
     ----------
     losses : Losses
-        Rows, labelled 0 or 1, that the classifier was not trained on; they estimate its risk. Those
-        that a certificate will be based on must not be among them, or the plan, and with it the
-        number of rows, depends on what they say.
+        Rows, labelled 0 or 1, that the classifier was not trained on; they estimate its risk. The
+        rows that a certificate will be based on must not be among them: a sample size that depends
+        on their losses makes the certificate's own level wrong.
     target_cheap_share : float
         In (0, 1].
     alpha, delta : float
@@ -97,7 +96,7 @@ def plan(
     labelled : int
         Groups of the certification split that no certificate was tried on yet; 0 or more.
     seed : int
-        Which row of each group is taken.
+        Decides which row of each group counts.
     power : float
         Probability that the certificate is granted, in (0, 1).
     price_per_label : float, optional
@@ -106,34 +105,38 @@ def plan(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or the losses are graded, or none.
+        If a parameter is out of its range, or the losses are graded, or there are none.
     """
-    _check(
-        losses,
-        share=target_cheap_share,
-        alpha=alpha,
-        delta=delta,
-        power=power,
-        labelled=labelled,
-        price=price_per_label,
-    )
+    tests = ThresholdTests(alpha, delta, exact=True)
+    if not 0 < power < 1:
+        raise ValueError(f"power is {power:g}; it has to lie between 0 and 1")
+    if not 0 < target_cheap_share <= 1:
+        raise ValueError(f"target_cheap_share is {target_cheap_share:g}; it has to lie in (0, 1]")
+    if labelled < 0 or (price_per_label or 0) < 0:
+        raise ValueError(
+            f"labelled is {labelled}, price_per_label {price_per_label}; both are 0 or more"
+        )
+    if not len(losses) or not losses.binary:
+        raise ValueError(
+            f"{len(losses)} rows, with graded losses or none at all; estimate the risk from rows "
+            "that are labelled 0 or 1"
+        )
     curve = _RiskCurve.of(losses.one_per_group(seed))
     failures, count = curve.at(target_cheap_share)
-    low, high = clopper_pearson(failures, count)
+    risk, (low, high) = failures / count, clopper_pearson(failures, count)
     needed, at_low, at_high = (
-        groups_needed(target_cheap_share, risk, alpha=alpha, delta=delta, power=power)
-        for risk in (failures / count, low, high)
+        groups_needed(target_cheap_share, one, tests, power) for one in (risk, low, high)
     )
     more = None if needed is None else max(0, needed - labelled)
-    return Plan(
+    return SampleSize(
         status="unreachable" if needed is None else "reachable",
-        reason=_reason(failures / count, target_cheap_share, alpha, needed, at_high),
+        reason=_reason(risk, target_cheap_share, alpha, needed, at_high),
         target_cheap_share=target_cheap_share,
         alpha=alpha,
         delta=delta,
         power=power,
         labelled=labelled,
-        risk=failures / count,
+        risk=risk,
         risk_low=low,
         risk_high=high,
         needed=needed,
@@ -141,14 +144,12 @@ def plan(
         needed_high=at_high,
         more=more,
         price=None if more is None or price_per_label is None else more * price_per_label,
-        share_today=curve.largest_share(labelled, alpha, delta, power),
+        share_today=curve.largest_share(labelled, tests, power),
     )
 
 
-def certifying_power(
-    groups: int, cheap_share: float, risk: float, *, alpha: float, delta: float
-) -> float:
-    """Return the probability that the test at one threshold passes, exactly.
+def certifying_power(groups: int, cheap_share: float, risk: float, tests: ThresholdTests) -> float:
+    """Return the probability that the exact test at one threshold passes.
 
     Parameters
     ----------
@@ -157,49 +158,50 @@ def certifying_power(
         of those fail.
     cheap_share, risk : float
         Share that goes cheap, and share of that which fails; in [0, 1].
-    alpha, delta : float
-        In (0, 1).
+    tests : ThresholdTests
 
     Examples
     --------
-    >>> round(certifying_power(45, 1.0, 0.01, alpha=0.05, delta=0.1), 4) == round(0.99**45, 4)
+    >>> tests = ThresholdTests(alpha=0.05, delta=0.1, exact=True)
+    >>> round(certifying_power(45, 1.0, 0.01, tests), 4) == round(0.99**45, 4)
     True
     """
     from scipy.stats import binom
 
     spread = binom(groups, cheap_share)
     sent = np.arange(spread.ppf(_OUTSIDE_SUM), spread.ppf(1 - _OUTSIDE_SUM) + 1)
-    passes = binom.cdf(_most_failures(sent.astype(np.int64), alpha, delta), sent, risk)
+    passes = binom.cdf(_most_failures(sent.astype(np.int64), tests), sent, risk)
     return float(spread.pmf(sent) @ passes)
 
 
 def groups_needed(
-    cheap_share: float, risk: float, *, alpha: float, delta: float, power: float
+    cheap_share: float, risk: float, tests: ThresholdTests, power: float
 ) -> int | None:
     """Return how many groups give the test at one threshold this power.
 
     Returns
     -------
     int or None
-        None where the risk is not below alpha, or more than ten million groups would be needed.
+        None if the risk is not below alpha, or more than ten million groups would be needed.
 
     Examples
     --------
-    >>> groups_needed(1.0, 0.0, alpha=0.05, delta=0.1, power=0.8)
+    >>> groups_needed(1.0, 0.0, ThresholdTests(alpha=0.05, delta=0.1, exact=True), power=0.8)
     45
     """
 
     def enough(groups: int) -> bool:
-        reached = certifying_power(groups, cheap_share, risk, alpha=alpha, delta=delta)
-        return reached >= power
+        return certifying_power(groups, cheap_share, risk, tests) >= power
 
-    if risk >= alpha:
+    if risk >= tests.alpha:
         return None
-    high = fewest_without_failure(alpha, delta)
+    high = tests.fewest
     while not enough(high):
         high *= 2
         if high > _MOST_GROUPS:
             return None
+    # Power is not quite monotonic (the most failures allowed is an integer), so this finds a
+    # number from which the power is reached, not always the smallest such number.
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -226,22 +228,21 @@ class _RiskCurve:
         nearest = int(np.argmin(np.abs(self.counts / self.total - share)))
         return int(self.failures[nearest]), int(self.counts[nearest])
 
-    def largest_share(self, groups: int, alpha: float, delta: float, power: float) -> float | None:
+    def largest_share(self, groups: int, tests: ThresholdTests, power: float) -> float | None:
         for failures, count in zip(self.failures[::-1], self.counts[::-1], strict=True):
             share, risk = float(count / self.total), float(failures / count)
-            if risk < alpha and (
-                certifying_power(groups, share, risk, alpha=alpha, delta=delta) >= power
-            ):
+            if risk < tests.alpha and certifying_power(groups, share, risk, tests) >= power:
                 return share
         return None
 
 
-def _most_failures(counts: Integers, alpha: float, delta: float) -> Integers:
-    """Return the most failures with which the test at level delta passes; -1 where none does."""
+def _most_failures(counts: Integers, tests: ThresholdTests) -> Integers:
+    """Return the most failures with which the test at level delta passes; -1 if none does."""
     from scipy.stats import binom
 
-    at_delta = binom.ppf(delta, counts, alpha)
-    exactly = binom.cdf(at_delta, counts, alpha) <= delta
+    at_delta = binom.ppf(tests.delta, counts, tests.alpha)
+    # ppf is the smallest number whose cdf reaches delta; the test wants cdf <= delta.
+    exactly = binom.cdf(at_delta, counts, tests.alpha) <= tests.delta
     return np.asarray(np.where(exactly, at_delta, at_delta - 1), dtype=np.int64)
 
 
@@ -265,27 +266,3 @@ def _reason(
             "reach; lower the share, or estimate it from more rows"
         )
     return f"{estimate}, below alpha {alpha:g}"
-
-
-def _check(
-    losses: Losses,
-    *,
-    share: float,
-    alpha: float,
-    delta: float,
-    power: float,
-    labelled: int,
-    price: float | None,
-) -> None:
-    for name, value in (("alpha", alpha), ("delta", delta), ("power", power)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} is {value:g}; it has to lie between 0 and 1")
-    if not 0 < share <= 1:
-        raise ValueError(f"target_cheap_share is {share:g}; it has to lie in (0, 1]")
-    if labelled < 0 or (price is not None and price < 0):
-        raise ValueError(f"labelled is {labelled}, price_per_label {price}; both are 0 or more")
-    if not len(losses) or not losses.binary:
-        raise ValueError(
-            f"{len(losses)} rows, with graded losses or none at all; plan by rows that are "
-            "labelled 0 or 1"
-        )

@@ -1,4 +1,4 @@
-"""Whether the certified threshold keeps its promise on parts of the traffic, too."""
+"""Slice certificates: whether the certified threshold keeps its promise on a slice, too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ class SliceCertificate:
     status : {"granted", "refused"}
     reason : str
     k : float
-        Sum of the losses of the slice's rows that went cheap; failures, where losses are 0 or 1.
+        Sum of the losses of the slice's rows that went cheap; failures, if losses are 0 or 1.
     sent_cheap : int
-        How many those are.
+        Number of those rows.
     bound : float
-        Upper bound of the slice's risk, at the share of delta that the slice has.
+        Upper bound of the slice's risk, at the slice's part of delta.
     """
 
     name: str
@@ -51,10 +51,10 @@ def slice_certificates(
 ) -> tuple[SliceCertificate, ...]:
     """Test the last threshold that passed on each of some slices.
 
-    It was chosen on the rows that are now asked again, so each slice is tested at a sequence of
+    It was chosen on the rows that are now used again, so each slice is tested at a sequence of
     thresholds of its own, from a start that the calibration rows choose up to that one: its
-    p-value is the largest of theirs. Delta is divided by the number of slices (Bonferroni); Holm's
-    method would not hold, as which slices break the promise depends on the threshold chosen.
+    p-value is the largest of theirs. Delta is divided by the number of slices (Bonferroni). Holm's
+    method is not valid here, as which slices break the promise depends on the threshold chosen.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def slice_certificates(
     thresholds : ndarray of float64, shape (k,)
         In the order of their tests.
     passed : int
-        How many of them passed; at least 1.
+        Number of them that passed; at least 1.
     names : sequence of str
     """
     distinct = tuple(dict.fromkeys(names))
@@ -72,20 +72,12 @@ def slice_certificates(
         return ()
     divided = replace(tests, delta=tests.delta / len(distinct))
     expected = max(1, tests.passed(calibration, thresholds))
-    return tuple(
-        _tested(
-            name,
-            rows.of_slice(name),
-            divided,
-            thresholds[_start(calibration.of_slice(name), divided, thresholds[:expected]) : passed],
-            float(thresholds[passed - 1]),
-        )
-        for name in distinct
-    )
-
-
-def _start(calibration: Losses, tests: ThresholdTests, thresholds: Floats) -> int:
-    return int(np.argmin(tests.log_p_values(calibration, thresholds)))
+    found = []
+    for name in distinct:
+        p_values = divided.log_p_values(calibration.of_slice(name), thresholds[:expected])
+        sequence = thresholds[int(np.argmin(p_values)) : passed]
+        found.append(_tested(name, rows.of_slice(name), divided, sequence, thresholds[passed - 1]))
+    return tuple(found)
 
 
 def _tested(

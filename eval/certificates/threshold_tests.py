@@ -1,4 +1,4 @@
-"""Tests of thresholds one after the other, and the order in which they come."""
+"""Tests of thresholds one after the other, and their order."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = ["ThresholdTests", "candidate_thresholds", "sequence_of_thresholds"]
 Floats = NDArray[np.float64]
 
 _SHARES = np.arange(1, 101) / 100
-# What differs by rounding only, between machines, goes to the frontier tier.
+# Scores differ by rounding between machines: a score that close to a threshold goes to frontier.
 _ROUNDING = 1e-5
 
 
@@ -34,11 +34,21 @@ class ThresholdTests:
         In (0, 1).
     exact : bool
         Whether losses are 0 or 1, so that binomial tests are exact; tests by betting otherwise.
+
+    Raises
+    ------
+    ValueError
+        If alpha or delta is out of its range.
     """
 
     alpha: float
     delta: float
     exact: bool
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("delta", self.delta)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name} is {value:g}; it has to lie between 0 and 1")
 
     def log_p_values(self, rows: Losses, thresholds: Floats) -> Floats:
         """Return the logarithm of the p-value of each of k thresholds, shape (k,)."""
@@ -50,6 +60,8 @@ class ThresholdTests:
 
     def passed(self, rows: Losses, thresholds: Floats) -> int:
         """Return how many thresholds pass before the first that fails."""
+        # Fixed-sequence testing (Bauer 1991): what comes after a failure counts for nothing, even
+        # if its own test passes. That is what keeps each test at the full level delta.
         passes = self.log_p_values(rows, thresholds) <= math.log(self.delta)
         return int(np.logical_and.accumulate(passes).sum())
 
@@ -62,7 +74,7 @@ class ThresholdTests:
 
     @property
     def fewest(self) -> int:
-        """How many rows sent cheap, without one failure, pass."""
+        """The smallest number of rows sent cheap that passes, without one failure."""
         return fewest_without_failure(self.alpha, self.delta)
 
 
@@ -78,16 +90,16 @@ def sequence_of_thresholds(
 
     The first to be tested is the candidate whose own test on the calibration rows gives the
     smallest p-value: to first order that is the same threshold for any number of certification
-    rows, and the one most likely to pass. The strictest thresholds, which the usual order begins
-    with, send so few rows cheap that they often fail for want of rows, and take all others with
-    them: those that will send fewer cheap than could pass without one failure are left out.
+    rows, and the one most likely to pass. The usual order begins with the strictest thresholds.
+    They send so few rows cheap that they often fail for want of rows, and one failing first test
+    refuses everything; those that cannot pass even without one failure are left out.
 
     Parameters
     ----------
     calibration : Losses
     tests : ThresholdTests
     rows : int
-        How many certification rows there are.
+        Number of certification rows.
     first_share : float, optional
         Start at the candidate whose cheap share on the calibration rows is nearest to this instead.
 
@@ -103,4 +115,7 @@ def sequence_of_thresholds(
         return candidates[int(np.argmin(np.abs(shares - first_share))) :]
     enough = shares * rows >= tests.fewest
     candidates = candidates[enough] if enough.any() else candidates[-1:]
+    # Measured over 60 deals of MMLU (6,899 groups): this start grants alpha 10% 37 times. The start
+    # from which redrawn calibration rows certify the most grants fewer on a mix of 14 tasks (44
+    # against 49 of 60, at 15%), and certifies less traffic in simulation.
     return candidates[int(np.argmin(tests.log_p_values(calibration, candidates))) :]

@@ -1,7 +1,9 @@
-"""A certificate in words: one sentence for whoever decides, lines for whoever deploys."""
+"""A certificate in words: a sentence for those who decide, lines for those who deploy."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from querytier.eval.intervals import Estimate
 
 __all__ = ["certificate_lines", "promise_sentence"]
 
@@ -11,7 +13,7 @@ _LEAST = ("risk", "alpha", "delta")
 
 
 def promise_sentence(found: Record) -> str:
-    """Say what is promised about the answers of the cheap model, and no more than that.
+    """Say what is promised about the answers of the cheap model, and no more.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def promise_sentence(found: Record) -> str:
 
 
 def certificate_lines(found: Record) -> list[str]:
-    """Return what else is known of a certificate; parameters as in `promise_sentence`."""
+    """Return the details of a certificate; parameters as in `promise_sentence`."""
     slices = found.get("slices") or ()
     lines = [
         ", ".join(_tested(found)),
@@ -65,7 +67,7 @@ def _tested(found: Record) -> Iterator[str]:
         ("risk", "risk {}"),
         ("alpha", "alpha {:g}"),
         ("delta", "delta {:g}"),
-        ("n", "n {} certification rows, one a group"),
+        ("n", "n {} certification rows, one per group"),
         ("sent_cheap", "{} of them sent cheap"),
         ("k", f"k {{:g}} {lost}"),
         ("bound", "bound {:.4f}"),
@@ -75,13 +77,12 @@ def _tested(found: Record) -> Iterator[str]:
 
 
 def _standing(found: Record) -> Iterator[str]:
-    """Say how far, since when and until when; nothing of what was refused."""
+    """Say which share it covers, since when and until when; nothing if it was refused."""
     if found["status"] != "granted":
         return
     if found.get("coverage") is not None:
-        ends = [found.get(name) for name in ("coverage_low", "coverage_high")]
-        between = "" if None in ends else f" ({ends[0]:.1%} to {ends[1]:.1%})"
-        yield f"cheap share {found['coverage']:.1%}{between}"
+        ends = found.get("coverage_low"), found.get("coverage_high")
+        yield f"cheap share {Estimate(found['coverage'], *ends).text('.1%')}"
     if found.get("date"):
         yield f"granted {found['date']}"
     if found.get("expires"):
@@ -90,12 +91,12 @@ def _standing(found: Record) -> Iterator[str]:
 
 def _again(found: Record) -> str:
     number = _attempts(found)
-    # A granted one that was tried for before says so in its reason already.
+    # The reason of a granted certificate already counts the attempts before it.
     if number == 1 or f"attempt {number} " in found["reason"]:
         return ""
     return (
-        f"attempt {number} on these certification rows: the best of so many may be wrong with a "
-        f"chance of up to {_chance_wrong(found):.2g}"
+        f"attempt {number} on these certification rows: the best of {number} is wrong with a "
+        f"probability of up to {_chance_wrong(found):.2g}"
     )
 
 
@@ -104,7 +105,7 @@ def _attempts(found: Record) -> int:
 
 
 def _chance_wrong(found: Record) -> float:
-    """Return the largest chance that the promise, the best of all attempts, is wrong."""
+    """Return the largest probability that the promise, the best of all attempts, is wrong."""
     known, delta = found.get("any_wrong"), found.get("delta")
     if known is not None:
         return float(known)
@@ -112,5 +113,5 @@ def _chance_wrong(found: Record) -> float:
 
 
 def _percent(share: float) -> str:
-    """Return a share in per cent, without rounding a promise to a better one."""
+    """Return a share in percent, without rounding a promise to a better one."""
     return f"{100 * share:.6g}%"

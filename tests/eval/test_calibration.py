@@ -101,9 +101,9 @@ def test_intervals_hold_the_parts_as_often_as_they_say(rows_each):
         names = np.repeat(np.arange(groups), rows_each).astype(str)
         found = calibration_scores(p, y, Resampling(names.tolist(), 200, seed))
         for estimate, truth in (
-            (found.reliability, MISCALIBRATION),
-            (found.calibration_error, MISCALIBRATION**0.5),
-            (found.resolution, SPREAD),
+            (found["reliability"], MISCALIBRATION),
+            (found["calibration_error"], MISCALIBRATION**0.5),
+            (found["resolution"], SPREAD),
         ):
             covered.append(estimate.low <= truth <= estimate.high)
     shares = np.reshape(covered, (simulations, 3)).mean(axis=0)
@@ -118,8 +118,8 @@ def test_a_calibrated_models_calibration_error_is_not_told_from_none():
         )
         for seed in range(300)
     ]
-    assert np.mean([scores.reliability.low <= 0 for scores in found]) > 0.95
-    assert np.mean([scores.calibration_error.value == 0 for scores in found]) > 0.4
+    assert np.mean([scores["reliability"].low <= 0 for scores in found]) > 0.95
+    assert np.mean([scores["calibration_error"].value == 0 for scores in found]) > 0.4
 
 
 def test_scores_hold_what_their_functions_give():
@@ -127,11 +127,11 @@ def test_scores_hold_what_their_functions_give():
     found = calibration_scores(p, y, Resampling([f"{n}" for n in range(400)], 100, 0))
     one = np.ones((1, 400))
     parts = brier_parts(p, y, one)
-    assert found.brier.value == pytest.approx(brier(p, y, one)[0])
-    assert found.log_loss.value == pytest.approx(log_loss(p, y, one)[0])
-    assert found.reliability.value == pytest.approx(parts.reliability[0])
-    assert found.uncertainty.value == pytest.approx(parts.uncertainty[0])
-    assert found.calibration_error.value == pytest.approx(parts.reliability[0] ** 0.5)
+    assert found["brier"].value == pytest.approx(brier(p, y, one)[0])
+    assert found["log_loss"].value == pytest.approx(log_loss(p, y, one)[0])
+    assert found["reliability"].value == pytest.approx(parts.reliability[0])
+    assert found["uncertainty"].value == pytest.approx(parts.uncertainty[0])
+    assert found["calibration_error"].value == pytest.approx(parts.reliability[0] ** 0.5)
 
 
 @given(ROWS, st.integers(1, 12))

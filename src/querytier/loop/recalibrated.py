@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from querytier.classifier.manifest import Manifest
-from querytier.eval.certificates.sample_size import Plan
+from querytier.eval.certificates.sample_size import SampleSize
 from querytier.eval.staleness import Measured, Staleness
 from querytier.pipeline.certification import Certified
 from querytier.training.calibration import FittedCalibration
@@ -35,7 +35,7 @@ class Recalibrated:
     calibration : FittedCalibration
     certified : Certified or None
         None where no promise was asked for.
-    plan : Plan or None
+    plan : SampleSize or None
         What it takes to certify the target cheap share, where the promise was refused.
     """
 
@@ -49,7 +49,7 @@ class Recalibrated:
     after: Measured
     calibration: FittedCalibration
     certified: Certified | None
-    plan: Plan | None
+    plan: SampleSize | None
 
     @property
     def ranks(self) -> bool:

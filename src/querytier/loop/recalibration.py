@@ -31,7 +31,7 @@ from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.sources import LogSource
 from querytier.errors import UsageError
-from querytier.eval.certificates.sample_size import Plan
+from querytier.eval.certificates.sample_size import SampleSize
 from querytier.eval.report.recalibration_page import render_markdown, render_page
 from querytier.eval.staleness import measured, staleness
 from querytier.files import atomic_file
@@ -247,7 +247,7 @@ def _lineage(
 
 def _plan(
     out: Path, certified: Certified | None, certify: CertifyParams, target: float
-) -> Plan | None:
+) -> SampleSize | None:
     if certified is None or certified.certification.granted:
         return None
     try:

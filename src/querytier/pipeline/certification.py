@@ -16,7 +16,7 @@ from querytier.data.ingest.preparing import read_prepared
 from querytier.errors import UsageError
 from querytier.eval.certificates.certify import Certification, certify
 from querytier.eval.certificates.losses import Losses, RiskName
-from querytier.eval.certificates.sample_size import Plan, plan
+from querytier.eval.certificates.sample_size import SampleSize, sample_size
 from querytier.pipeline.params import CertifyParams
 from querytier.pipeline.scoring import decide_all, load_trained_on
 from querytier.serve import Router
@@ -197,12 +197,12 @@ def _certificate(
 
 def plan_sample_size(
     out: Path, params: CertifyParams, target_cheap_share: float, price_per_label: float | None
-) -> Plan:
+) -> SampleSize:
     """Return how many more labels would certify a cheap share; errors as in `certify_artifact`."""
     examples, data = read_prepared(out)
     router = load_trained_on(out, data.fingerprint)
     certification = examples.of_split("certification")
-    return plan(
+    return sample_size(
         # The certification rows are counted, not looked at: they may prove a promise only once.
         _losses(router, examples.of_split("calibration"), "needs_frontier"),
         target_cheap_share=target_cheap_share,

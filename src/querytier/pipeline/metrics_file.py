@@ -15,8 +15,8 @@ from querytier.eval.calibration import calibration_scores
 from querytier.eval.gate.absolute import Gate
 from querytier.eval.intervals import Estimate
 from querytier.eval.rankings import KEYWORD_THRESHOLD, keyword_scores
+from querytier.eval.report.budget import claim_record
 from querytier.eval.report.mistakes import mistakes_record
-from querytier.eval.report.published_claim import promise_record
 from querytier.eval.slices import slice_record
 from querytier.files import stamp
 from querytier.pipeline.router_evaluation import RouterEvaluation
@@ -74,7 +74,7 @@ def metrics_of(
         "candidates": list(candidates),
         "latency_ms": _latency(evaluated),
         "reasons": dict(Counter(decision.reason for decision in evaluated.decisions)),
-        "promise": promise_record(
+        "promise": claim_record(
             evaluated.examples,
             evaluated.rankings,
             evaluated.resampling,
@@ -94,7 +94,7 @@ def _evidence(evaluated: RouterEvaluation) -> dict[str, Any]:
     frontier = np.array([decision.tier == "frontier" for decision in evaluated.decisions])
     labels = evaluated.examples.needs_frontier
     return {
-        "calibration": calibration_scores(probabilities, labels, evaluated.resampling).to_dict(),
+        "calibration": _records(calibration_scores(probabilities, labels, evaluated.resampling)),
         "slices": slice_record(evaluated.examples, frontier),
         "mistakes": mistakes_record(
             evaluated.examples,

@@ -279,7 +279,7 @@ LABELS = np.tile([0.0, 0.0, 0.0, 1.0], 50)
             {},
             "all 400 calibration and certification rows have needs_frontier 0; risk cannot be told",
         ),
-        ({"scores": SCORES * 0 + 0.5}, {}, {}, "the decision score 0.5; no threshold tells"),
+        ({"scores": SCORES * 0 + 0.5}, {}, {}, "the decision score 0.5; no threshold separates"),
         ({}, {"labels": LABELS / 2}, {}, "0 or 1 in every calibration row and 0.5 in a"),
         ({}, {}, {}, r"no threshold qualifies: .* may be 0\.\d+, above alpha 0.1; take a larger"),
     ],
@@ -325,7 +325,7 @@ def test_two_risks_cannot_be_mixed():
 @pytest.mark.parametrize(
     ("scores", "values", "message"),
     [
-        ([0.1], [2.0], r"needs_frontier is 2 where it has to lie in \[0, 1\]"),
+        ([0.1], [2.0], r"needs_frontier is 2; it has to lie in \[0, 1\]"),
         ([0.1], [math.nan], "needs_frontier is nan"),
         ([math.nan], [1.0], "a decision score is nan"),
         ([0.1, 0.2], [1.0], "columns of unequal length"),

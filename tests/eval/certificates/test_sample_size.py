@@ -1,4 +1,4 @@
-"""What a plan predicts, against what certificates then do."""
+"""What a sample size predicts, against what certificates then do."""
 
 import json
 from dataclasses import replace
@@ -11,11 +11,13 @@ from scipy.stats import binom
 
 from querytier.eval.certificates.certify import certify
 from querytier.eval.certificates.losses import Losses
-from querytier.eval.certificates.sample_size import certifying_power, groups_needed, plan
+from querytier.eval.certificates.sample_size import certifying_power, groups_needed, sample_size
+from querytier.eval.certificates.threshold_tests import ThresholdTests
 from querytier.eval.intervals import clopper_pearson
 
 RUNS = 1000
 SETTINGS = {"alpha": 0.1, "delta": 0.1}
+TESTS = ThresholdTests(**SETTINGS, exact=True)
 
 
 def drawn(random, count, prefix, base=0.02, rise=0.2):
@@ -41,24 +43,24 @@ def test_the_power_is_the_sum_over_all_outcomes(groups, share, risk, alpha, delt
         for failures in range(sent + 1)
         if clopper_pearson(failures, sent, (delta, delta))[1] <= alpha
     )
-    found = certifying_power(groups, share, risk, alpha=alpha, delta=delta)
+    found = certifying_power(groups, share, risk, ThresholdTests(alpha, delta, exact=True))
     assert found == pytest.approx(expected, abs=1e-7)
 
 
 @given(st.floats(0.1, 1), st.floats(0, 0.06), st.floats(0.5, 0.95))
 @settings(max_examples=25)
 def test_what_is_needed_has_the_power_and_grows_with_it(share, risk, power):
-    needed = groups_needed(share, risk, power=power, **SETTINGS)
-    assert certifying_power(needed, share, risk, **SETTINGS) >= power
-    assert certifying_power(needed - 1, share, risk, **SETTINGS) < power
-    assert groups_needed(share, risk, power=power / 2, **SETTINGS) <= needed
-    assert groups_needed(share / 2, risk, power=power, **SETTINGS) >= needed
+    needed = groups_needed(share, risk, TESTS, power)
+    assert certifying_power(needed, share, risk, TESTS) >= power
+    assert certifying_power(needed - 1, share, risk, TESTS) < power
+    assert groups_needed(share, risk, TESTS, power / 2) <= needed
+    assert groups_needed(share / 2, risk, TESTS, power) >= needed
 
 
 def test_the_groups_that_simulated_certificates_need_are_within_15_percent_of_the_plan():
     random, share = np.random.default_rng(0), 0.5
     calibration = replace(drawn(random, 1000, "a"), decision_scores=np.linspace(0, 1, 1000))
-    needed = groups_needed(share, 0.02 + 0.1 * share, power=0.8, **SETTINGS)
+    needed = groups_needed(share, 0.02 + 0.1 * share, TESTS, 0.8)
 
     def granted(groups):
         return np.mean(
@@ -79,7 +81,7 @@ def test_the_groups_that_simulated_certificates_need_are_within_15_percent_of_th
 
 def test_a_plan_says_what_more_labels_cost():
     rows = drawn(np.random.default_rng(1), 20_000, "a")
-    found = plan(
+    found = sample_size(
         rows, target_cheap_share=0.5, labelled=300, seed=1, price_per_label=0.25, **SETTINGS
     )
     assert found.status == "reachable"
@@ -94,7 +96,7 @@ def test_what_is_labelled_today_certifies_what_the_plan_says_and_no_more():
     rows = drawn(np.random.default_rng(1), 20_000, "a")
 
     def planned(share, labelled):
-        return plan(rows, target_cheap_share=share, labelled=labelled, seed=1, **SETTINGS)
+        return sample_size(rows, target_cheap_share=share, labelled=labelled, seed=1, **SETTINGS)
 
     today = planned(0.5, 600).share_today
     assert planned(today, 600).more == 0
@@ -106,11 +108,13 @@ def test_what_is_labelled_today_certifies_what_the_plan_says_and_no_more():
 
 def test_what_no_number_of_labels_certifies_is_called_unreachable():
     rows = drawn(np.random.default_rng(2), 20_000, "a")
-    found = plan(rows, target_cheap_share=1.0, labelled=0, seed=1, price_per_label=1, **SETTINGS)
+    found = sample_size(
+        rows, target_cheap_share=1.0, labelled=0, seed=1, price_per_label=1, **SETTINGS
+    )
     assert found.status == "unreachable"
     assert (found.needed, found.more, found.price) == (None, None, None)
     assert "not below alpha 0.1: no number of labels certifies it; lower the share" in found.reason
-    assert groups_needed(0.5, 0.09999, power=0.8, **SETTINGS) is None
+    assert groups_needed(0.5, 0.09999, TESTS, 0.8) is None
 
 
 def test_a_plan_warns_where_the_interval_of_the_risk_reaches_alpha():
@@ -120,7 +124,7 @@ def test_a_plan_warns_where_the_interval_of_the_risk_reaches_alpha():
         decision_scores=np.linspace(0, 1, 300),
         values=every_fifteenth,
     )
-    found = plan(rows, target_cheap_share=0.5, labelled=0, seed=1, **SETTINGS)
+    found = sample_size(rows, target_cheap_share=0.5, labelled=0, seed=1, **SETTINGS)
     assert found.status == "reachable"
     assert found.needed_high is None
     assert "it may be out of reach" in found.reason
@@ -139,11 +143,11 @@ def test_a_parameter_out_of_its_range_is_an_error(changes, message):
     rows = drawn(np.random.default_rng(4), 50, "a")
     parameters = {"target_cheap_share": 0.5, "labelled": 0, "seed": 1, **SETTINGS, **changes}
     with pytest.raises(ValueError, match=message):
-        plan(rows, **parameters)
+        sample_size(rows, **parameters)
 
 
 def test_graded_losses_are_not_planned_with():
     rows = drawn(np.random.default_rng(4), 50, "a")
     graded = Losses("quality_lost", rows.decision_scores, rows.values / 2, rows.groups, rows.slices)
     with pytest.raises(ValueError, match="50 rows, with graded losses or none at all"):
-        plan(graded, target_cheap_share=0.5, labelled=0, seed=1, **SETTINGS)
+        sample_size(graded, target_cheap_share=0.5, labelled=0, seed=1, **SETTINGS)

@@ -1,14 +1,18 @@
 """The budget table: a promise by hand, laws of the hull, and coverage where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blank import blank_examples
+from querytier.data.examples import Examples
 from querytier.eval.intervals import Estimate, Resampling, difference, undefined
 from querytier.eval.prices import TierPrice, dollar_costs
-from querytier.eval.report.budget import aiq, budget_row, budget_table, non_decreasing_hull, verdict
+from querytier.eval.rankings import oracle, probability_ranking
+from querytier.eval.report.budget import aiq, budget_row, claim_record, non_decreasing_hull, verdict
 
 POINTS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 8).map(lambda n: n / 8)), min_size=1, max_size=25
@@ -63,8 +67,8 @@ def test_a_cheap_model_that_is_good_enough_needs_no_frontier():
 
 def test_rows_of_one_table_are_paired():
     worse = -SCORES
-    ours, constant, same = budget_table(
-        [("ours", SCORES), ("constant", np.zeros(10)), ("again", SCORES)], ANSWERS, ROWS
+    ours, constant, same = (
+        budget_row("one", scores, ANSWERS, ROWS) for scores in (SCORES, np.zeros(10), SCORES)
     )
     assert difference(ours.aiq, constant.aiq).value > 0
     lead = difference(ours.quality_retained, same.quality_retained)
@@ -86,10 +90,10 @@ def test_what_the_rows_do_not_tell_has_a_reason():
     unpriced = budget_row("ours", SCORES, answered(CHEAP, FRONTIER, unknown, unknown), ROWS)
     assert unpriced.quality_retained.value is not None
     for estimate in (unpriced.cost, unpriced.cost_saved, unpriced.aiq):
-        assert estimate.reason == "the rows have no costs of both tiers"
+        assert estimate.reason == "the log has no costs of both tiers"
     unscored = budget_row("ours", SCORES, answered(CHEAP, unknown, CHEAP, FRONTIER), ROWS)
     for estimate in (unscored.quality_retained, unscored.cheap_share_at_95, unscored.aiq):
-        assert estimate.reason == "the rows have no scores of both tiers"
+        assert estimate.reason.startswith("the log has no scores of both tiers")
     failed = budget_row("ours", SCORES, answered(CHEAP, 0 * CHEAP, CHEAP, 0 * CHEAP), ROWS)
     assert failed.cheap_share_at_95.reason.startswith("the mean frontier score is not above 0")
     assert failed.cost_saved.reason == "always-frontier costs nothing"
@@ -195,3 +199,48 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
             covered.append(estimate.low <= truth <= estimate.high)
     shares = np.reshape(covered, (simulations, 3)).mean(axis=0)
     assert (np.abs(shares - 0.95) < 3.3 * (0.95 * 0.05 / simulations) ** 0.5).all(), shares
+
+
+@pytest.fixture(scope="module")
+def run_examples(run_dir):
+    return Examples.read_parquet(run_dir / "data" / "examples.parquet")
+
+
+def claim_rows(examples):
+    names = "classifier", "keyword_heuristic"
+    noise = np.random.default_rng(0).random(len(examples))
+    rankings = [probability_ranking(name, noise, "nothing") for name in names]
+    resampling = Resampling(examples.group.tolist(), 200, 0)
+    record = claim_record(examples, [*rankings, oracle(examples)], resampling)
+    return record and {row["name"]: row for row in record["rows"]}
+
+
+def test_the_oracle_keeps_more_than_noise_at_the_same_share(run_examples):
+    rows = claim_rows(run_examples)
+    assert list(rows) == ["classifier", "keyword_heuristic", "oracle"]
+    assert (
+        rows["oracle"]["quality_retained"]["value"]
+        > rows["classifier"]["quality_retained"]["value"]
+    )
+    assert rows["classifier"]["cheap_share"] == 0.78
+    for row in rows.values():
+        assert row["cheap_share_at_95"]["value"] >= row["cheap_share_at_99"]["value"]
+        assert row["same_quality"] in {"kept", "broken", "open"}
+
+
+def test_equal_models_keep_the_promise_and_a_useless_cheap_one_breaks_it(run_examples):
+    ones, zeros = np.ones(len(run_examples)), np.zeros(len(run_examples))
+    equal = claim_rows(replace(run_examples, cheap_score=ones, frontier_score=ones))
+    assert equal["classifier"]["same_quality"] == "kept"
+    useless = claim_rows(replace(run_examples, cheap_score=zeros, frontier_score=ones))
+    assert useless["classifier"]["same_quality"] == "broken"
+    assert useless["classifier"]["quality_retained"]["value"] == pytest.approx(0.22, abs=0.01)
+
+
+def test_without_scores_there_is_nothing_to_test(run_examples):
+    assert claim_rows(replace(run_examples, cheap_score=np.full(len(run_examples), np.nan))) is None
+
+
+def test_the_report_has_the_table(run_dir):
+    report = (run_dir / "report.html").read_text("utf-8")
+    assert "The published promise, put to the test" in report
