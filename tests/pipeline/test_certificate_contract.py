@@ -27,7 +27,7 @@ from querytier.classifier.graph_file import (
 from querytier.classifier.manifest import Certificate, dump_manifest
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError
-from querytier.pipeline.certification import Attempt, Attempts
+from querytier.pipeline.certification import Attempt, record_attempt
 from querytier.pipeline.scoring import load_to_judge
 from querytier.serve import Router
 
@@ -232,12 +232,11 @@ def question(**changes):
 
 
 def test_different_questions_of_the_same_rows_are_counted_and_the_same_one_once(tmp_path):
-    attempts = Attempts(tmp_path)
-    assert attempts.recorded(question(), {"date": "2026-01-01"}).number == 1
-    assert attempts.recorded(question(), {"date": "2026-01-02"}).number == 1
-    assert attempts.recorded(question(alpha=0.05), {}).number == 2
-    assert attempts.recorded(question(data="other rows"), {}).number == 1
-    assert Attempts(tmp_path).recorded(question(model_version="b"), {}).number == 3
+    assert record_attempt(tmp_path, question(), {"date": "2026-01-01"}).number == 1
+    assert record_attempt(tmp_path, question(), {"date": "2026-01-02"}).number == 1
+    assert record_attempt(tmp_path, question(alpha=0.05), {}).number == 2
+    assert record_attempt(tmp_path, question(data="other rows"), {}).number == 1
+    assert record_attempt(tmp_path, question(model_version="b"), {}).number == 3
     assert len((tmp_path / "certifications.jsonl").read_text().splitlines()) == 5
 
 
@@ -245,5 +244,5 @@ def test_different_questions_of_the_same_rows_are_counted_and_the_same_one_once(
 def test_the_chance_that_any_promise_is_wrong_is_the_sum_of_their_deltas(deltas):
     with TemporaryDirectory() as folder:
         for delta in deltas:
-            found = Attempts(Path(folder)).recorded(question(delta=delta), {})
+            found = record_attempt(Path(folder), question(delta=delta), {})
         assert found == Attempt(len(deltas), min(1.0, sum(deltas)))

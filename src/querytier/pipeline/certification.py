@@ -21,7 +21,7 @@ from querytier.pipeline.params import CertifyParams
 from querytier.pipeline.scoring import decide_all, load_trained_on
 from querytier.serve import Router
 
-__all__ = ["Attempt", "Attempts", "Certified", "certify_artifact", "plan_sample_size"]
+__all__ = ["Attempt", "Certified", "certify_artifact", "plan_sample_size", "record_attempt"]
 
 _ATTEMPTS = "certifications.jsonl"
 # Everything that a certification depends on. The same question gives the same answer.
@@ -52,43 +52,33 @@ class Attempt:
         )
 
 
-@dataclass(frozen=True)
-class Attempts:
-    """The certifications that were tried on a run, in `certifications.jsonl`.
+def record_attempt(out: Path, question: Mapping[str, Any], answer: Mapping[str, Any]) -> Attempt:
+    """Record a certification in `certifications.jsonl`; return its place among those on its rows.
 
-    Each may break its promise with probability delta, so the best liked of several may break it
-    with up to the sum of their deltas. The same question asked twice is one attempt.
+    Each certification may break its promise with probability delta, so the best liked of several
+    may break it with up to the sum of their deltas. The same question asked twice is one attempt.
 
-    Attributes
+    Parameters
     ----------
     out : Path
         The run's folder.
+    question : mapping
+        `data`, the fingerprint of the rows, `model_version`, `risk`, `alpha`, `delta`, `slices` and
+        `seed`.
+    answer : mapping
+        The outcome, for people.
     """
-
-    out: Path
-
-    def recorded(self, question: Mapping[str, Any], answer: Mapping[str, Any]) -> Attempt:
-        """Record a certification, and return its place among those on the same rows.
-
-        Parameters
-        ----------
-        question : mapping
-            `data`, the fingerprint of the rows, `model_version`, `risk`, `alpha`, `delta`,
-            `slices` and `seed`.
-        answer : mapping
-            The outcome, for people.
-        """
-        path = self.out / _ATTEMPTS
-        # Appended, never rewritten: a lost line would be an attempt that nobody counts.
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**question, **answer}, sort_keys=True) + "\n")
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        deltas = {
-            json.dumps([line[name] for name in _QUESTION]): line["delta"]
-            for line in lines
-            if line["data"] == question["data"]
-        }
-        return Attempt(len(deltas), min(1.0, sum(deltas.values())))
+    path = out / _ATTEMPTS
+    # Appended, never rewritten: a lost line would be an attempt that nobody counts.
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**question, **answer}, sort_keys=True) + "\n")
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    deltas = {
+        json.dumps([line[name] for name in _QUESTION]): line["delta"]
+        for line in lines
+        if line["data"] == question["data"]
+    }
+    return Attempt(len(deltas), min(1.0, sum(deltas.values())))
 
 
 @dataclass(frozen=True)
@@ -170,7 +160,7 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     }
     answer = {"date": today.isoformat(), "status": result.status, "threshold": result.threshold}
     # Recorded before the artifact changes: an interruption must not hide an attempt.
-    attempt = Attempts(out).recorded(question, answer)
+    attempt = record_attempt(out, question, answer)
     expires = today + timedelta(days=params.valid_days) if result.granted else None
     certificate = _certificate(result, attempt, today, expires)
     by_rate = classifier.manifest.metrics.get("target_threshold")

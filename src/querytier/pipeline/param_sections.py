@@ -11,6 +11,7 @@ __all__ = [
     "GateParams",
     "NotNegative",
     "ParamSection",
+    "Positive",
     "RecalibrateParams",
     "RetrainParams",
     "Seed",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
 
@@ -38,7 +40,7 @@ class GateParams(ParamSection):
     quality_margin: Share = 0.01
     calibration_margin: Share = 0.01
     slice_margin: Share = 0.05
-    latency_margin: Annotated[float, Field(gt=0)] = 0.5
+    latency_margin: Positive = 0.5
     # As SuperiorOn of the gate, whose import would make the stage prepare depend on the classifier.
     superior_on: Literal["quality", "calibration", "worst_slice", "latency", "auroc"] = "quality"
     fewest_rows: Annotated[int, Field(ge=2)] = 200
@@ -89,8 +91,8 @@ class DriftParams(ParamSection):
 class RetrainParams(ParamSection):
     """One round of the loop: which rows are merged with which weight, and when it runs."""
 
-    window_days: Annotated[float, Field(gt=0)] | None = 365
-    half_life_days: Annotated[float, Field(gt=0)] | None = 90
+    window_days: Positive | None = 365
+    half_life_days: Positive | None = 90
     largest_group_share: Annotated[float, Field(gt=0, le=1)] | None = 0.05
     largest_source_share: Annotated[float, Field(gt=0, le=1)] | None = None
     fewest_fresh_rows: Annotated[int, Field(ge=1)] = 100

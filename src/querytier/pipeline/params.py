@@ -14,6 +14,7 @@ from querytier.pipeline.param_sections import (
     DriftParams,
     GateParams,
     ParamSection,
+    Positive,
     RecalibrateParams,
     RetrainParams,
     Seed,
@@ -31,7 +32,6 @@ __all__ = [
     "PrepareParams",
     "TrainParams",
     "read_params",
-    "validated",
     "with_section",
 ]
 
@@ -39,6 +39,7 @@ Budget = Literal["quick", "standard", "thorough"]
 
 Section = TypeVar("Section", bound=BaseModel)
 
+_REGULARISATION = (0.03, 0.1, 0.3, 1.0, 10.0)
 _OLD_KEYS = {
     "plan_labels": "is called select_queries now",
     "select_queries.uncertain": "was removed, as it never helped; delete it",
@@ -69,7 +70,7 @@ class PrepareParams(ParamSection):
     label_rules: Annotated[tuple[RuleName, ...], Field(min_length=1)] = AUTOMATIC_RULES
     ok_threshold: float = 0.5
     ok_thresholds: dict[str, float] = Field(default_factory=dict)
-    margin: Annotated[float, Field(gt=0)] | None = None
+    margin: Positive | None = None
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     near_duplicate_rows: Annotated[int, Field(ge=0)] = 200_000
@@ -92,14 +93,8 @@ class TrainParams(ParamSection):
     """Examples to a fitted, calibrated classifier."""
 
     budget: Budget = "quick"
-    regularisation: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
-        0.03,
-        0.1,
-        0.3,
-        1.0,
-        10.0,
-    )
-    terms_regularisation: Annotated[float, Field(gt=0)] = 0.5
+    regularisation: Annotated[tuple[Positive, ...], Field(min_length=1)] = _REGULARISATION
+    terms_regularisation: Positive = 0.5
     encoder: str | None = None
     teacher: str | None = None
     candidate: str | None = None
@@ -122,7 +117,7 @@ class EncoderDriftParams(ParamSection):
 class ExportParams(ParamSection):
     """A fitted classifier to an artifact."""
 
-    parity_tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    parity_tolerance: Positive = 1e-5
     parity_texts: Annotated[int, Field(ge=200)] = 300
     precision: Literal["auto", "fp32", "int8", "int8-weights"] = "auto"
     drift_texts: Annotated[int, Field(ge=1)] = 1000
@@ -196,7 +191,7 @@ def read_params(path: Path | None) -> Params:
         content = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise UsageError(f"{path} is not valid YAML: {error}") from error
-    return validated(Params, content, str(path))
+    return _validated(Params, content, str(path))
 
 
 def with_section(params: Params, section: str, **values: object) -> Params:
@@ -209,11 +204,11 @@ def with_section(params: Params, section: str, **values: object) -> Params:
     """
     before: BaseModel = getattr(params, section)
     changes = {name: value for name, value in values.items() if value is not None}
-    after = validated(type(before), {**before.model_dump(), **changes}, "the command line")
+    after = _validated(type(before), {**before.model_dump(), **changes}, "the command line")
     return params.model_copy(update={section: after})
 
 
-def validated(model: type[Section], content: object, origin: str) -> Section:
+def _validated(model: type[Section], content: object, origin: str) -> Section:
     """Return a section, or all of them, from content that a person wrote.
 
     Raises

@@ -1,30 +1,45 @@
 """Stage 2, train: encode, choose a candidate, fit and calibrate it."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from querytier.data.examples import Examples
 from querytier.data.ingest.preparing import read_prepared
 from querytier.errors import UsageError
 from querytier.files import atomic_folder
-from querytier.pipeline.checkpoints import FINE_TUNING, checkpoints_of, fit_settings, search_of
 from querytier.pipeline.feature_blocks import FeatureBlocks
-from querytier.pipeline.params import Params
+from querytier.pipeline.params import Params, TrainParams
 from querytier.tracking.tracker import RunReference, Tracker
+from querytier.training.checkpoints import JSON, Checkpoints
 from querytier.training.cross_validation import FRONTIER_RATES
-from querytier.training.fit import FittedClassifier, fit_classifier
+from querytier.training.fit import FitSettings, FittedClassifier, fit_classifier
+from querytier.training.hyperparameters import Search
 from querytier.training.recipes import recipe_from
 
-__all__ = ["EMBEDDINGS", "read_trained", "train_stage"]
+__all__ = [
+    "EMBEDDINGS",
+    "checkpoints_of",
+    "fit_settings",
+    "read_trained",
+    "search_of",
+    "train_stage",
+]
 
 # The embeddings of training and calibration rows by the chosen encoder, below `out/train`.
 EMBEDDINGS = "embeddings.npy"
 _RUN = "run.json"
+# Below the run's folder. A fine-tuning writes files of its own library, hence apart.
+_FINE_TUNING = "checkpoints"
+_SEARCH = "search.journal"
+_UNFINISHED = "unfinished"
 _TIMED_QUERIES = 20
 _PERCENT = [round(100 * rate) for rate in FRONTIER_RATES]
 
@@ -55,7 +70,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier
         blocks = FeatureBlocks.fitted_to(train, section)
         checkpoints = checkpoints_of(out, examples, section, blocks.weights)
         if section.budget == "thorough":
-            blocks = blocks.with_tuned(train, section, checkpoints, out / FINE_TUNING)
+            blocks = blocks.with_tuned(train, section, checkpoints, out / _FINE_TUNING)
         blocks.write(new)
         labelled = blocks.labelled(examples)
         fitted = fit_classifier(
@@ -73,7 +88,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier
         tracker.set_tags({"chosen_because": why})
     # Only now: until the folder is in place, a run that fails has to resume from these.
     checkpoints.remove()
-    shutil.rmtree(out / FINE_TUNING, ignore_errors=True)
+    shutil.rmtree(out / _FINE_TUNING, ignore_errors=True)
     return fitted
 
 
@@ -89,6 +104,52 @@ def read_trained(out: Path) -> tuple[FittedClassifier, RunReference]:
     if not (folder / _RUN).is_file():
         raise UsageError(f"{folder} holds no trained classifier; run `querytier train` first")
     return FittedClassifier.read(folder), RunReference.read(folder / _RUN)
+
+
+def checkpoints_of(
+    out: Path, examples: Examples, section: TrainParams, weights: Mapping[str, str]
+) -> Checkpoints:
+    """Return the checkpoints of an earlier run on the same examples with the same parameters.
+
+    Parameters
+    ----------
+    out : Path
+        The run's folder.
+    examples : Examples
+    section : TrainParams
+    weights : mapping of str to str
+        The sha256 of each encoder's weights: a path may have another model by now.
+    """
+    # The fingerprint ignores the order of rows; folds, and so partial results, depend on it.
+    in_order = hashlib.sha256("\n".join(examples.id.tolist()).encode("utf-8", "surrogatepass"))
+    run: dict[str, JSON] = {
+        "examples": examples.fingerprint(),
+        "order": in_order.hexdigest(),
+        "weights": weights,
+        "train": section.model_dump(mode="json"),
+        "querytier": version("querytier"),
+    }
+    return Checkpoints.open(out / _UNFINISHED, run)
+
+
+def fit_settings(section: TrainParams, search: Search | None = None) -> FitSettings:
+    """Return the settings with which a classifier is fitted."""
+    return FitSettings(
+        section.folds,
+        section.target_frontier_rate,
+        section.seed,
+        section.candidate,
+        section.calibration,
+        search,
+    )
+
+
+def search_of(section: TrainParams, out: Path) -> Search | None:
+    """Return the search of hyperparameters; None unless the budget is "thorough"."""
+    if section.budget != "thorough":
+        return None
+    storage = section.search_storage or out / _SEARCH
+    return Search(storage, section.search_trials, section.seed)
 
 
 def _log_candidates(
