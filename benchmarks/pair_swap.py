@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from tqdm import tqdm
 
-from querytier.classifier.export.recalibrate_artifact import log_odds_before_calibration
+from querytier.classifier.model.calibrator import sigmoid
 from querytier.classifier.model.encoder import load_encoder
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
@@ -29,10 +29,11 @@ from querytier.data.ingest.preparing import read_prepared
 from querytier.eval.certificates.certify import certify
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.metrics import auroc, brier, ece
+from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.scoring import load_to_judge
 from querytier.training.calibration import fit_calibrator, fit_platt
 from querytier.training.embedding_cache import EmbeddingCache
-from querytier.training.fit import threshold_for
+from querytier.training.fit import FittedClassifier, threshold_for
 
 DEALS, SEED, LABELS, MOST_ROWS = 40, 17, (100, 200, 300), 1200
 ALPHAS, DELTA, FRONTIER_RATE, REGULARISATION = (0.1, 0.2, 0.3), 0.1, 0.3, 0.3
@@ -177,9 +178,7 @@ def recalibrated(known: Pool, judged: Pool) -> Routed:
     found = fit_calibrator(
         known.log_odds, rows.needs_frontier, rows.weight, rows.group, method="platt", seed=SEED
     ).calibrator
-    p_known, p_frontier = (
-        1 / (1 + np.exp(-found.logits(pool.log_odds))) for pool in (known, judged)
-    )
+    p_known, p_frontier = (found.probabilities(pool.log_odds) for pool in (known, judged))
     if known.by_gain:
         threshold = threshold_for(known.decision_scores, FRONTIER_RATE)
         return Routed(p_frontier, judged.decision_scores, threshold)
@@ -211,7 +210,7 @@ def from_scratch(known: Pool, judged: Pool) -> Routed:
     slope, offset = fit_platt(logits, known.examples.needs_frontier, np.ones(len(labels)))
     model.fit(known.embeddings, labels)
     scores = model.decision_function(judged.embeddings).astype(np.float64)
-    p_known, p_frontier = (1 / (1 + np.exp(-(slope * one + offset))) for one in (logits, scores))
+    p_known, p_frontier = (sigmoid(slope * one + offset) for one in (logits, scores))
     return Routed(p_frontier, p_frontier, threshold_for(p_known, FRONTIER_RATE))
 
 
@@ -223,7 +222,9 @@ def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
     examples = examples.where(np.isin(np.arange(len(examples)), order[:MOST_ROWS]))
     classifier = load_to_judge(out / "model").classifier
     views = examples.views()
-    said = [classifier.scores(view) for view in tqdm(views, desc=out.name)]
+    scored = [classifier.scores(view) for view in tqdm(views, desc=out.name)]
+    fitted = FittedClassifier.read(out / "train")
+    features = FeatureBlocks.read(out / "train").of(fitted.recipe)
     pairs = np.array([scores[identity] for identity in examples.id])
     labels = ((pairs[:, 0] < 0.5) & (pairs[:, 1] >= 0.5)).astype(np.float64)
     relabelled = examples.__class__(
@@ -239,9 +240,9 @@ def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
     return Pool(
         relabelled,
         EmbeddingCache().encode(load_encoder(), views),
-        log_odds_before_calibration(out / "model", views),
-        np.array([one.p_frontier for one in said]),
-        np.array([one.decision_score for one in said]),
+        fitted.heads.log_odds(features.of(views)),
+        np.array([one.p_frontier for one in scored]),
+        np.array([one.decision_score for one in scored]),
         classifier.manifest.threshold,
         classifier.manifest.decision_score == "gain",
         data.shares["needs_frontier"],

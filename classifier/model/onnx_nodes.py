@@ -75,15 +75,6 @@ class Nodes:
         model.graph.node.extend(before)
         self._complete(model)
 
-    def put_between(
-        self, model: "ModelProto", before: "Sequence[NodeProto]", after: "Sequence[NodeProto]"
-    ) -> None:
-        """Put between some nodes of a model and its others, in place of all that it has."""
-        nodes = [*before, *self._nodes, *after]
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
-        self._complete(model)
-
     def _complete(self, model: "ModelProto") -> None:
         from onnx import helper
 

@@ -1,128 +1,218 @@
-"""`querytier recalibrate`: another calibrator in the graph, a promise or an honest refusal."""
+"""`querytier recalibrate`: a new calibrator for the old ranking, a promise or an honest refusal."""
 
 import json
 import shutil
-import subprocess
-import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.classifier.artifact import GOLDEN
-from querytier.classifier.export.recalibrate_artifact import (
-    log_odds_before_calibration,
-    write_recalibrated,
-)
-from querytier.classifier.golden import replay_golden
-from querytier.classifier.manifest import Certificate
-from querytier.classifier.model.calibrator import Calibrator
+from querytier.classifier.golden import golden_queries
+from querytier.classifier.model.encoder import load_encoder
+from querytier.classifier.model.features import Features
+from querytier.classifier.model.head import Heads, Member
+from querytier.classifier.model.nets import Linear
 from querytier.classifier.runtime import Classifier
 from querytier.data.examples import Examples
+from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import EXAMPLES, read_prepared, read_unsplit
+from querytier.data.ingest.sources import LogSource
+from querytier.data.text_view import text_view
+from querytier.errors import ExportError
 from querytier.eval.staleness import share_of, staleness
+from querytier.loop.recalibration import recalibrate
+from querytier.pipeline.export import export_stage
+from querytier.pipeline.feature_blocks import FeatureBlocks
+from querytier.pipeline.params import Params
+from querytier.pipeline.prepare import prepare_stage
+from querytier.pipeline.train import EMBEDDINGS, RUN
+from querytier.tracking.tracker import Tracker
+from querytier.training.encoders.static import static_encoder
+from querytier.training.fit import Calibration, FittedClassifier
+from querytier.training.learners import LinearLearner
+from querytier.training.recipes import Recipe
 
-ARTIFACTS = Path(__file__).parents[1] / "fixtures" / "artifacts"
-OLD = ARTIFACTS / "format-2"
-NOT_ASKED = Certificate("refused", "not asked for")
-VIEWS = ["Where is my parcel?", "Prove that the bound is tight.", "Translate this letter.", "7"]
-SLOPES = st.floats(0.05, 5.0)
+ARTIFACT = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
 THINGS = ["parcel", "invoice", "kettle", "garden", "ferry", "archive", "contract", "sensor"]
+WORDS = [*THINGS, "where", "is", "prove", "that", "optimal", "in", "stock", "?"]
+BUDGET = ("flip_share", "max_difference", "mean_difference")
+HARD, EASY = ("Prove that {} {} is optimal", "Where is {} {}?")
+VIEWS = [text_view(query) for query in golden_queries() if text_view(query)][:100]
 
 
-def paired_log(path, rows=160, selected=None):
-    """Write labels of another pair: what asks for a proof fails on the cheap model."""
+def paired_log(path, rows=160, planned=0, wording=(HARD, EASY)):
+    """Write labels of a pair of models: the cheap one often fails where a proof is asked for."""
     random = np.random.default_rng(3)
     lines = []
     for row in range(rows):
         hard = row % 3 == 0
-        thing = THINGS[row % len(THINGS)]
-        query = f"Prove that {thing} {row} is optimal" if hard else f"Where is {thing} {row}?"
+        query = wording[0 if hard else 1].format(THINGS[row % len(THINGS)], row)
         cheap = float(random.random() < (0.3 if hard else 0.95))
         line = {"id": f"n{row}", "query": query, "cheap_score": cheap, "frontier_score": 1.0}
-        lines.append(line | ({"selected": selected(row)} if selected else {}))
+        lines.append(line | ({"selected": "planned"} if row < planned else {}))
     path.write_text("\n".join(map(json.dumps, lines)) + "\n")
     return path
 
 
+@dataclass(frozen=True)
+class Kind:
+    """How a run's artifact is made."""
+
+    encoder: str
+    ranks_by: str
+    precision: str
+
+    @property
+    def params(self):
+        """Parameters for export and recalibration; no flips forbid this precision."""
+        return Params.model_validate(
+            {
+                "export": {
+                    "precision": self.precision,
+                    "drift": dict.fromkeys(
+                        ["flip_share", "max_difference", "mean_difference"], 0.99
+                    ),
+                },
+                "recalibrate": {"calibration": "beta"},
+            }
+        )
+
+
+BY_GAIN = Kind("static", "gain", "fp32")
+BY_NEED = Kind("static", "p_frontier", "fp32")
+QUANTISED = Kind("minilm3", "gain", "int8-weights")
+
+
+def run_of(kind, root, log):
+    """Return the folder of a run with heads drawn at random, as its stages would leave it."""
+    out = root / f"{kind.encoder}-{kind.ranks_by}"
+    prepare_stage([LogSource(log)], out, kind.params)
+    examples, _ = read_prepared(out)
+    # A log this small has no calibration split of its own.
+    split = np.where(examples.split == "test", "calibration", examples.split)
+    examples = replace(examples, split=split.astype(object))
+    examples.write_parquet(out / "data" / EXAMPLES)
+    random = np.random.default_rng(0)
+    if kind.encoder == "static":
+        table = random.normal(size=(2 + len(WORDS), 8)).astype(np.float32)
+        table[0] = 0
+        encoder = static_encoder("static", table, WORDS)
+    else:
+        encoder = load_encoder(layers=3)
+    need, gain = (
+        Linear(random.normal(size=(outputs, encoder.dimension)), np.zeros(outputs))
+        for outputs in (1, 3)
+    )
+    recipe = Recipe((LinearLearner((kind.encoder,), 1.0),), kind.ranks_by)
+    auroc = {"value": 0.5, "low": 0.4, "high": 0.6}
+    fitted = FittedClassifier(
+        Heads((Member((kind.encoder,), need, gain),), kind.ranks_by),
+        recipe,
+        "auroc",
+        0.1,
+        0.3,
+        Calibration("platt", "a test", "calibration", 1, {}, None),
+        [{"name": recipe.name, "auroc": auroc}],
+    )
+    (out / "train").mkdir()
+    FeatureBlocks({kind.encoder: Features(kind.encoder, encoder)}).write(out / "train")
+    fitted.write(out / "train")
+    seen = examples.of_split("train", "calibration")
+    np.save(out / "train" / EMBEDDINGS, encoder.encode(seen.views(), progress=False))
+    tracker = Tracker(root)
+    with tracker.start("a test", {}) as reference:
+        reference.write(out / "train" / RUN)
+    export_stage(out, kind.params, tracker)
+    return out
+
+
 @pytest.fixture(scope="module")
-def swapped(tmp_path_factory):
-    """Return what `querytier recalibrate` leaves of a bare artifact and 160 labels."""
+def runs(tmp_path_factory):
+    """Return a function from a kind to a run of it, made once."""
+    root, made = tmp_path_factory.mktemp("runs"), {}
+    log = paired_log(root / "old.jsonl", 200, wording=("Sort {} {} by hand", "Is {} {} in stock?"))
+
+    def run(kind):
+        if kind not in made:
+            made[kind] = run_of(kind, root, log)
+        return made[kind]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def swapped(runs, tmp_path_factory):
+    """Return the folder of a recalibration of a run on 150 labels, ten more of them planned."""
     folder = tmp_path_factory.mktemp("swap")
-    log = paired_log(folder / "paired.jsonl", selected=lambda row: "planned" if row < 10 else None)
-    command = [sys.executable, "-m", "querytier", "recalibrate", OLD, "--logs", log]
-    command += ["--out", folder / "out", "--alpha", "0.1"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert answer.returncode == 1, answer.stderr
-    (folder / "stdout.txt").write_text(answer.stdout)
-    return folder
+    log = paired_log(folder / "paired.jsonl", planned=10)
+    params = BY_GAIN.params.model_copy(
+        update={"certify": BY_GAIN.params.certify.model_copy(update={"alpha": 0.1})}
+    )
+    recalibrate(runs(BY_GAIN), [LogSource(log)], folder / "out", Reading(), params)
+    return folder / "out"
 
 
-@pytest.mark.parametrize("artifact", ["format-1", "format-2"])
-@given(rising=SLOPES, falling=SLOPES, offset=st.floats(-3, 3))
-@settings(max_examples=4)
-def test_the_graph_says_what_the_new_calibrator_says(
-    artifact, rising, falling, offset, tmp_path_factory
-):
-    old, new = ARTIFACTS / artifact, tmp_path_factory.mktemp("new") / "model"
-    calibrator = Calibrator(rising, falling, offset)
-    write_recalibrated(old, new, calibrator, 0.5, certificate=NOT_ASKED, lineage={})
-    log_odds = log_odds_before_calibration(old, VIEWS)
-    assert np.array_equal(log_odds, log_odds_before_calibration(new, VIEWS))
-    before, after = Classifier.load(old), Classifier.load(new)
-    expected = 1 / (1 + np.exp(-calibrator.logits(log_odds)))
-    found = [after.scores(view).p_frontier for view in VIEWS]
-    assert found == pytest.approx(expected, abs=1e-5)
-    for view in VIEWS:
-        assert np.array_equal(before.embedding(view), after.embedding(view))
-    assert replay_golden(after, new / GOLDEN).beyond == 0
+def outputs(folder):
+    classifier = Classifier.load(folder / "model")
+    scores = [classifier.scores(view) for view in VIEWS]
+    return classifier.manifest, scores, np.array([classifier.embedding(view) for view in VIEWS])
 
 
-def test_a_calibrator_can_be_replaced_again_and_leaves_nothing_behind(tmp_path):
-    bent, straight = Calibrator(2.0, 0.5, 1.0), Calibrator(0.7, 0.7, -1.0)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(BY_GAIN, id="gain"),
+        pytest.param(BY_NEED, id="p_frontier"),
+        pytest.param(QUANTISED, id="quantised", marks=pytest.mark.slow),
+    ],
+)
+def test_the_ranking_stays_and_the_precision_too(kind, runs, tmp_path):
+    """Re-export replaced surgery on the old graph, which kept the ranking by construction."""
+    run, log = runs(kind), paired_log(tmp_path / "paired.jsonl")
+    recalibrate(run, [LogSource(log)], tmp_path / "out", Reading(), kind.params)
+    before, old, embeddings = outputs(run)
+    after, new, same = outputs(tmp_path / "out")
+    assert after.precision == before.precision == kind.precision
+    assert after.decision_score == before.decision_score == kind.ranks_by
+    assert after.model_version != before.model_version
+    np.testing.assert_array_equal(embeddings, same)
+    if kind.ranks_by == "gain":
+        assert [one.gain for one in new] == [one.gain for one in old]
+    order = np.argsort([one.p_frontier for one in old])
+    assert (np.diff(np.array([one.p_frontier for one in new])[order]) >= -1e-6).all()
+    assert [one.p_frontier for one in new] != [one.p_frontier for one in old]
 
-    def written(source, name, calibrator):
-        folder = tmp_path / name
-        write_recalibrated(source, folder, calibrator, 0.4, certificate=NOT_ASKED, lineage={})
-        return folder
 
-    once = written(OLD, "once", straight)
-    there_and_back = written(written(once, "bent", bent), "back", straight)
-    models = [(folder / "model.onnx").read_bytes() for folder in (once, there_and_back)]
-    assert models[0] == models[1]
-    versions = {Classifier.load(folder).manifest.model_version for folder in (OLD, once)}
-    assert len(versions) == 2
-
-
-def test_what_is_left_is_a_whole_artifact_that_says_where_it_comes_from(swapped, call):
-    code, out, _ = call("artifact", "verify", swapped / "out" / "model")
+def test_the_result_is_a_whole_run_that_names_its_origin(swapped, runs, call):
+    code, out, _ = call("artifact", "verify", swapped / "model")
     assert code == 0
     assert "golden vectors reproduced" in out
-    old, manifest = Classifier.load(OLD).manifest, Classifier.load(swapped / "out/model").manifest
-    assert manifest.model_version != old.model_version
+    old = Classifier.load(runs(BY_GAIN) / "model").manifest
+    manifest = Classifier.load(swapped / "model").manifest
     assert manifest.data["recalibrated_from"]["model_version"] == old.model_version
     assert manifest.encoder == old.encoder
-    assert manifest.metrics["calibration"] == "platt"
+    assert manifest.metrics["calibration"] == "beta"
+    assert (
+        FittedClassifier.read(swapped / "train").threshold == manifest.metrics["target_threshold"]
+    )
 
 
-def test_it_refuses_where_labels_are_too_few_and_says_how_many_it_takes(swapped):
-    said = (swapped / "stdout.txt").read_text()
-    assert "certificate refused" in said
-    assert "labels needed" in said
-    assert "registered as challenger" in said
-    record = json.loads((swapped / "out" / "recalibration.json").read_text())
+def test_too_few_labels_are_refused_with_the_number_it_takes(swapped):
+    record = json.loads((swapped / "recalibration.json").read_text())
     assert record["certificate"]["status"] == "refused"
     assert record["plan"]["status"] in ("reachable", "unreachable")
+    assert any(line.startswith("labels needed: ") for line in record["lines"])
     assert set(record["stale"]) >= {"promised", "broken", "rate_before", "rate", "risk", "ece"}
-    page = (swapped / "out" / "recalibration.html").read_text()
+    page = (swapped / "recalibration.html").read_text()
     assert record["model_version"] in page
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_rows_that_calibrate_never_certify_and_planned_ones_do_neither(swapped):
-    examples = Examples.read_parquet(swapped / "out" / "data" / "examples.parquet")
+def test_rows_calibrate_or_certify_and_planned_ones_do_neither(swapped):
+    examples = Examples.read_parquet(swapped / "data" / "examples.parquet")
     splits = {
         split: set(examples.group[examples.split == split]) for split in np.unique(examples.split)
     }
@@ -132,52 +222,70 @@ def test_rows_that_calibrate_never_certify_and_planned_ones_do_neither(swapped):
     assert len(examples) == 150
 
 
-def test_a_recalibration_can_be_recalibrated_and_registers_in_the_same_store(swapped, call):
-    log = paired_log(swapped / "more.jsonl", rows=80)
-    code, _, err = call(
-        "recalibrate", swapped / "out", "--logs", log, "--out", swapped / "again", "--alpha", "0.9"
+def test_a_recalibrated_run_can_be_recalibrated_again(swapped, runs, tmp_path, call):
+    log = paired_log(tmp_path / "more.jsonl", rows=80)
+    code, out, err = call(
+        "recalibrate", swapped, "--logs", log, "--out", tmp_path / "again", "--alpha", "0.9"
     )
     assert code == 0, err
-    runs = [json.loads((swapped / name / "run.json").read_text()) for name in ("out", "again")]
-    assert runs[0]["tracking_uri"] == runs[1]["tracking_uri"]
-    certificate = Classifier.load(swapped / "again" / "model").manifest.certificate
+    assert "registered as challenger" in out
+    folders = (runs(BY_GAIN), swapped, tmp_path / "again")
+    stores = {json.loads((one / "train" / RUN).read_text())["tracking_uri"] for one in folders}
+    assert len(stores) == 1
+    certificate = Classifier.load(tmp_path / "again" / "model").manifest.certificate
     assert certificate.status == "granted"
 
 
-def test_queries_that_the_head_learned_from_are_set_aside(swapped, tmp_path, call):
-    run = tmp_path / "run"
-    (run / "train").mkdir(parents=True)
-    (run / "data").mkdir()
-    shutil.copytree(OLD, run / "model")
-    shutil.copy(swapped / "out" / "data" / "examples.parquet", run / "data")
-    examples = Examples.read_parquet(run / "data" / "examples.parquet")
-    learned = examples.table().to_pydict() | {"split": ["train"] * len(examples)}
-    import pyarrow as pa
+def test_the_command_exits_with_1_if_it_cannot_promise(runs, tmp_path, call):
+    log = paired_log(tmp_path / "paired.jsonl", rows=60)
+    options = ["--logs", log, "--out", tmp_path / "out", "--alpha", "0.05", "--json"]
+    code, out, _ = call("recalibrate", runs(BY_GAIN), *options)
+    assert code == 1
+    assert json.loads(out)["certificate"]["status"] == "refused"
 
-    pq.write_table(pa.Table.from_pydict(learned), run / "data" / "examples.parquet")
-    log = paired_log(tmp_path / "paired.jsonl")
+
+def test_queries_that_the_head_was_trained_on_are_set_aside(runs, tmp_path, call):
+    run = Path(shutil.copytree(runs(BY_GAIN), tmp_path / "run"))
+    known = Examples.read_parquet(run / "data" / "examples.parquet")
+    queries = known.of_split("train").query[:60]
+    lines = [
+        {"query": query, "cheap_score": 1.0, "frontier_score": float(row % 2)}
+        for row, query in enumerate(queries)
+    ]
+    log = tmp_path / "paired.jsonl"
+    log.write_text("\n".join(map(json.dumps, lines)) + "\n")
     code, _, err = call("recalibrate", run, "--logs", log, "--out", tmp_path / "out")
     assert code == 1
-    assert "10 labelled rows to calibrate and certify on, 150 more" in err
+    assert "0 labelled rows to calibrate and certify on, 60 more" in err
     assert "label other queries" in err
 
 
-def test_it_needs_an_artifact_and_another_folder(tmp_path, call):
+def test_a_train_folder_newer_than_the_artifact_is_refused(runs, tmp_path):
+    run = Path(shutil.copytree(runs(BY_GAIN), tmp_path / "run"))
+    fitted = FittedClassifier.read(run / "train")
+    (member,) = fitted.heads.members
+    turned = replace(member, gain=Linear(-member.gain.weights, member.gain.bias))
+    replace(fitted, heads=replace(fitted.heads, members=(turned,))).write(run / "train")
     log = paired_log(tmp_path / "paired.jsonl")
-    code, _, err = call("recalibrate", tmp_path, "--logs", log, "--out", tmp_path / "out")
+    with pytest.raises(ExportError, match=r"ranks queries differently.*`querytier export` on the"):
+        recalibrate(run, [LogSource(log)], tmp_path / "out", Reading(), BY_GAIN.params)
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_it_needs_the_run_of_an_artifact_and_another_folder(runs, tmp_path, call):
+    log = paired_log(tmp_path / "paired.jsonl")
+    code, _, err = call("recalibrate", ARTIFACT, "--logs", log, "--out", tmp_path / "out")
     assert code == 2
-    assert "holds no artifact" in err
-    code, _, err = call("recalibrate", OLD, "--logs", log, "--out", OLD)
+    assert "has no train/" in err
+    assert "if only the artifact is left, train on labels of the new pair" in err
+    run = runs(BY_GAIN)
+    code, _, err = call("recalibrate", run, "--logs", log, "--out", run)
     assert code == 2
     assert "name another folder" in err
 
 
-def test_a_promise_is_broken_where_its_whole_interval_is(tmp_path):
+def test_a_promise_is_broken_if_its_whole_interval_is_above(tmp_path):
     log = paired_log(tmp_path / "paired.jsonl", rows=60)
-    from querytier.data.ingest.labelled_log import Reading
-    from querytier.data.ingest.preparing import read_unsplit
-    from querytier.data.ingest.sources import LogSource
-
     examples, _ = read_unsplit([LogSource(log)], Reading(), tmp_path / "quarantine.jsonl")
     scores = np.zeros(len(examples))
     rate = examples.needs_frontier.mean()
@@ -200,6 +308,6 @@ def test_a_promise_is_broken_where_its_whole_interval_is(tmp_path):
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=60))
-def test_the_interval_of_a_share_holds_the_share(values):
+def test_the_interval_of_a_share_contains_the_share(values):
     found = share_of(np.array(values))
     assert 0 <= found.low <= found.value <= found.high <= 1

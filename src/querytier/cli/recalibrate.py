@@ -1,4 +1,4 @@
-"""The verb `querytier recalibrate`: few labels of another pair of models, a promise or none."""
+"""The verb `recalibrate`: a new calibration and certificate from few labels of another pair."""
 
 import json
 from pathlib import Path
@@ -15,37 +15,43 @@ __all__ = ["recalibrate"]
 @takes_log_options
 def recalibrate(
     run: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What --out of a run was, or an artifact.")
+        Path, typer.Argument(metavar="DIR", help="The --out folder of the run to recalibrate.")
     ],
     logs: Annotated[
         list[Path],
-        typer.Option("--logs", metavar="LOG", help="Labels of the new pair; may be given again."),
+        typer.Option("--logs", metavar="LOG", help="Labels of the new pair; may be repeated."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets the new artifact.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the new run.")],
     reading: LogOptions,
     alpha: Alpha = None,
     delta: Delta = None,
     target_frontier_rate: Annotated[
         float | None,
-        typer.Option("--target-frontier-rate", help="Of the threshold; the old one's without."),
+        typer.Option(
+            "--target-frontier-rate",
+            help="Share of queries to send to the frontier tier; by default that of the run.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Calibrate and certify an artifact anew on few labels of another pair; exit 1: no promise."""
-    from querytier.loop.recalibration import recalibrate as recalibrated
+    """Calibrate and certify a run for another pair of models. Exit code 1 if it is not certified.
+
+    From few labels: calibrator, threshold and certificate are new, the ranking stays.
+    """
+    from querytier.loop.recalibration import recalibrate as recalibrate_run
     from querytier.pipeline.params import with_section
     from querytier.pipeline.prepare import reading_of
 
     settings = with_section(reading.params(logs=logs), "certify", alpha=alpha, delta=delta)
     settings = with_section(settings, "recalibrate", target_frontier_rate=target_frontier_rate)
     sources = reading.sources(logs, settings)
-    made = recalibrated(run, sources, out, reading_of(settings.prepare), settings)
+    result = recalibrate_run(run, sources, out, reading_of(settings.prepare), settings)
     if as_json:
-        typer.echo(json.dumps(made.to_dict()))
+        typer.echo(json.dumps(result.to_dict()))
     else:
-        for line in made.lines():
+        for line in result.lines():
             say(line)
-        say(f"model {made.manifest.model_version} in {out / 'model'}, registered as challenger")
+        say(f"model {result.manifest.model_version} in {out / 'model'}, registered as challenger")
         say(f"report: {out / 'recalibration.html'}")
-    if made.certified is not None and not made.certified.certification.granted:
+    if result.certified is not None and not result.certified.certification.granted:
         raise typer.Exit(1)

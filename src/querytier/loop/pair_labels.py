@@ -33,12 +33,15 @@ class NewPair:
         With the splits calibration and certification.
     data : DataSummary
     set_aside : int
-        Rows that were left out, as the old head learned from their queries.
+        Number of rows that were left out because the head was trained on their queries.
+    known : Examples
+        The train and calibration splits of the run, with the labels of the old pair.
     """
 
     examples: Examples
     data: DataSummary
     set_aside: int
+    known: Examples
 
 
 def prepare_new_pair(
@@ -49,8 +52,8 @@ def prepare_new_pair(
     Parameters
     ----------
     run : Path
-        What `--out` of the old run was, or its artifact. Of a run it is known which rows the head
-        learned from: these are set aside, as it is surer of them than of others.
+        The --out folder of the old run. Queries that its head was trained on are set aside: it is
+        surer of them than of others.
     sources : sequence of LogSource
     out : Path
     reading : Reading
@@ -62,10 +65,8 @@ def prepare_new_pair(
         If the logs cannot be read, or fewer than `FEWEST_LABELS` rows are left.
     """
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
-    learned = _learned(run)
-    met = np.zeros(len(examples), dtype=np.bool_)
-    if learned is not None:
-        met = seen_in_training(examples, learned)
+    known = _known(run)
+    met = seen_in_training(examples, known.of_split("train"))
     fresh = examples.where(~met)
     if len(fresh) < FEWEST_LABELS:
         raise LogError(
@@ -80,17 +81,13 @@ def prepare_new_pair(
     data = replace(DataSummary.of(fresh, data), unlabelled=data.unlabelled)
     with atomic_folder(out / "data") as folder:
         fresh.write_parquet(folder / EXAMPLES)
-        if learned is not None:
-            learned.write_parquet(folder / LEARNED)
+        known.write_parquet(folder / LEARNED)
         data.write(folder / SUMMARY)
-    return NewPair(fresh, data, int(met.sum()))
+    return NewPair(fresh, data, int(met.sum()), known)
 
 
-def _learned(run: Path) -> Examples | None:
-    """Return the rows that the head of a run learned from; None where nothing tells."""
-    kept, examples = run / "data" / LEARNED, run / "data" / EXAMPLES
-    if kept.is_file():
-        return Examples.read_parquet(kept)
-    if examples.is_file() and (run / "train").is_dir():
-        return Examples.read_parquet(examples).of_split("train")
-    return None
+def _known(run: Path) -> Examples:
+    """Return the train and calibration splits of a run, or of the run that it recalibrated."""
+    folder = run / "data"
+    path = folder / (LEARNED if (folder / LEARNED).is_file() else EXAMPLES)
+    return Examples.read_parquet(path).of_split("train", "calibration")

@@ -1,248 +1,242 @@
-"""A classifier for another pair of models, of few labels: new calibrator, threshold and promise.
+"""Recalibrate a run for another pair of models, from few labels.
 
-Encoder, features and heads stay, and with them the ranking. What is written has the layout of a
-run, but for `train/`::
+Encoder, features and heads stay, and with them the ranking; calibrator, threshold and certificate
+are new. The classifier is read back from the run and exported again, in the precision that it had.
+The result has the layout of a run::
 
     out/data/                examples.parquet, summary.json, learned.parquet
+    out/train/               the run's, with the new calibrator and threshold
     out/model/               the artifact
-    out/recalibration.json   what was found, for tools
+    out/recalibration.json   the findings, for tools
     out/recalibration.html   the same for people, recalibration.md for a pull request
-    out/run.json             its run in MLflow
 """
 
-import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from querytier.classifier.artifact import MANIFEST, MODEL
-from querytier.classifier.export.recalibrate_artifact import (
-    log_odds_before_calibration,
-    write_recalibrated,
-)
-from querytier.classifier.manifest import Certificate, Manifest
+from querytier.classifier.artifact import MODEL
+from querytier.classifier.manifest import Manifest
+from querytier.classifier.runtime import GraphOutputs
 from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
+from querytier.data.ingest.preparing import read_prepared
 from querytier.data.ingest.sources import LogSource
-from querytier.errors import UsageError
+from querytier.errors import ExportError, UsageError
 from querytier.eval.certificates.sample_size import SampleSize
-from querytier.eval.report.recalibration_page import render_markdown, render_page
-from querytier.eval.staleness import measured, staleness
-from querytier.files import atomic_file
+from querytier.eval.staleness import Measured, measured, staleness
+from querytier.files import atomic_folder
 from querytier.loop.pair_labels import NewPair, prepare_new_pair
-from querytier.loop.recalibrated import Recalibrated
+from querytier.loop.recalibration_result import PAGE, Recalibration
 from querytier.pipeline.certification import Certified, certify_artifact, plan_sample_size
 from querytier.pipeline.evaluate import version_tags
+from querytier.pipeline.export import export_fitted, lineage_of, typical_queries
+from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.param_sections import RecalibrateParams
 from querytier.pipeline.params import CertifyParams, Params
-from querytier.pipeline.scoring import load_to_judge
+from querytier.pipeline.scoring import load_to_judge, load_trained_on, score_all
+from querytier.pipeline.train import RUN, read_trained
 from querytier.serve import Router
-from querytier.tracking.tracker import RunReference, Tracker
+from querytier.tracking.tracker import Tracker
 from querytier.training.calibration import FittedCalibration, fit_calibrator
-from querytier.training.fit import threshold_for
+from querytier.training.fit import Calibration, FittedClassifier, threshold_for
 
 __all__ = ["recalibrate"]
 
-_PAGE, _RUN = "recalibration", "run.json"
-_NOT_ASKED = Certificate(
-    "refused",
-    "not asked for (certify.alpha, or querytier certify); the threshold meets a frontier rate",
-)
-
-Floats = NDArray[np.float64]
+# Two float32 graphs round the sum of a calibrator differently.
+_ROUNDING = 1e-5
 
 
 def recalibrate(
     run: Path, sources: Sequence[LogSource], out: Path, reading: Reading, params: Params
-) -> Recalibrated:
-    """Calibrate an artifact anew on labels of another pair of models, and certify it or refuse.
+) -> Recalibration:
+    """Calibrate a run's classifier on labels of another pair of models, and certify it or refuse.
 
     Parameters
     ----------
     run : Path
-        What `--out` of a run was, or an artifact. Of a run it is known which rows the head learned
-        from: these are set aside, as the head is surer of them than of others.
+        The --out folder of a run. Queries that its head was trained on are set aside: it is surer
+        of them than of others.
     sources : sequence of LogSource
         Logs with labels of the new pair.
     out : Path
         Another folder.
     reading : Reading
     params : Params
-        Sections recalibrate and certify; without an alpha that of the old certificate is asked for.
+        Sections recalibrate, certify and export. Without an alpha, that of the old certificate is
+        requested.
 
     Raises
     ------
     UsageError
-        If `run` holds no artifact, or `out` is the same folder.
+        If `run` has no trained classifier or no artifact of it, or `out` is the same folder.
     LogError
         If the logs cannot be read, or fewer than `FEWEST_LABELS` rows are left.
+    ExportError
+        If a gate of the export fails, or the new artifact ranks otherwise than the old one.
     """
-    source = _artifact_of(run)
-    if out.resolve() in (run.resolve(), source.resolve().parent):
-        raise UsageError(f"--out {out} is what is recalibrated; name another folder")
+    if out.resolve() == run.resolve():
+        raise UsageError(f"--out {out} is the run to recalibrate; name another folder")
+    if not (run / "train").is_dir():
+        raise UsageError(
+            f"{run} has no train/, and the classifier is exported again from there: give the --out "
+            "folder of its run; if only the artifact is left, train on labels of the new pair "
+            "(`querytier run`)"
+        )
+    fitted, old_run = read_trained(run)
+    _, summary = read_prepared(run)
+    old = load_trained_on(run, summary.fingerprint)
     out.mkdir(parents=True, exist_ok=True)
-    tracker = _tracker(run, out)
-    section = params.recalibrate
+    # In the store of the old run, so that one registry has both versions.
+    tracker = Tracker.of(old_run)
     name = f"recalibrate {', '.join(one.path.name for one in sources)}"
-    with tracker.start(name, {**section.model_dump(), **params.certify.model_dump()}) as reference:
-        reference.write(out / _RUN)
-        pair = prepare_new_pair(run, sources, out, reading, section)
-        data = pair.data
-        tracker.log_dataset(pair.examples.dataset(), data.source, data.fingerprint)
-        made = _recalibrated(source, out, pair, params)
-        _write(made)
-        _log(tracker, made, data)
-    return made
+    settings = {**params.recalibrate.model_dump(), **params.certify.model_dump()}
+    with tracker.start(name, settings) as new_run:
+        pair = prepare_new_pair(run, sources, out, reading, params.recalibrate)
+        tracker.log_dataset(pair.examples.dataset(), pair.data.source, pair.data.fingerprint)
+        fitted, calibration = _calibrated(run, fitted, pair, params.recalibrate)
+        with atomic_folder(out / "train") as new:
+            shutil.copytree(run / "train", new, dirs_exist_ok=True)
+            fitted.write(new)
+            new_run.write(new / RUN)
+        _export(out, fitted, old.classifier.manifest, pair, params)
+        result = _result(run, out, old, pair, calibration=calibration, params=params)
+        result.write()
+        _log(tracker, result, pair.data)
+    return result
 
 
-def _artifact_of(run: Path) -> Path:
-    for folder in (run / "model", run):
-        if (folder / MANIFEST).is_file():
-            return folder
-    raise UsageError(
-        f"{run} holds no artifact; give what --out of a run was, or the folder of an artifact"
-    )
-
-
-def _tracker(run: Path, out: Path) -> Tracker:
-    """Return a tracker of the store in which the old run was logged; without one, of a new."""
-    for path in (run / _RUN, run / "train" / _RUN):
-        if path.is_file():
-            return Tracker.of(RunReference.read(path))
-    return Tracker(out)
-
-
-def _recalibrated(source: Path, out: Path, pair: NewPair, params: Params) -> Recalibrated:
-    section, examples = params.recalibrate, pair.examples
-    old = load_to_judge(source)
-    before = old.classifier.manifest
-    certify, target = _asked(params.certify, before), _target(before, params)
-    said = _said(old, examples)
-    found = _calibration(source, examples, section)
-    calibrating = np.asarray(examples.split == "calibration", dtype=np.bool_)
-    manifest = write_recalibrated(
-        source,
-        out / "model",
-        found.calibrator,
-        threshold_for(_new_scores(source, examples, said, found)[calibrating], target),
-        certificate=_NOT_ASKED,
-        lineage=_lineage(before, pair.data, found, target),
-    )
-    certified = None if certify.alpha is None else certify_artifact(out, certify)
-    manifest = certified.manifest if certified else manifest
-    judged = examples.where(~calibrating)
-    says = _said(load_to_judge(out / "model"), judged)
-    seed = section.seed
-    return Recalibrated(
-        out=out,
-        source=source,
-        manifest=manifest,
-        old_version=before.model_version,
-        rows={"calibration": int(calibrating.sum()), "certification": len(judged)}
-        | {"set_aside": pair.set_aside},
-        stale=staleness(
-            examples,
-            *said,
-            threshold=before.threshold,
-            promised=_promised(before),
-            rate_before=before.data.get("needs_frontier"),
-            seed=seed,
-        ),
-        before=measured(
-            judged, *(one[~calibrating] for one in said), threshold=before.threshold, seed=seed
-        ),
-        after=measured(judged, *says, threshold=manifest.threshold, seed=seed),
-        calibration=found,
-        certified=certified,
-        plan=_plan(out, certified, certify, target),
-    )
-
-
-def _asked(params: CertifyParams, old: Manifest) -> CertifyParams:
-    """Return what is to be promised: what the old certificate did, where nothing else is said."""
-    if params.alpha is not None or old.certificate.details.get("alpha") is None:
-        return params
-    return params.model_copy(update={"alpha": float(old.certificate.details["alpha"])})
-
-
-def _promised(manifest: Manifest) -> float | None:
-    certificate = manifest.certificate
-    granted = certificate.status == "granted"
-    return float(certificate.details["alpha"]) if granted else None
-
-
-def _target(manifest: Manifest, params: Params) -> float:
-    said = params.recalibrate.target_frontier_rate
-    return float(said or manifest.metrics.get("target_frontier_rate", 0.3))
-
-
-def _said(router: Router, examples: Examples) -> tuple[Floats, Floats]:
-    """Return p_frontier and decision score of every query, as they are served."""
-    scores = [router.classifier.scores(view) for view in examples.views()]
-    return (
-        np.array([one.p_frontier for one in scores], dtype=np.float64),
-        np.array([one.decision_score for one in scores], dtype=np.float64),
-    )
-
-
-def _calibration(source: Path, examples: Examples, section: RecalibrateParams) -> FittedCalibration:
-    rows = examples.of_split("calibration")
-    log_odds = log_odds_before_calibration(source, rows.views())
-    return fit_calibrator(
-        log_odds,
+def _calibrated(
+    run: Path, fitted: FittedClassifier, pair: NewPair, section: RecalibrateParams
+) -> tuple[FittedClassifier, FittedCalibration]:
+    """Return the classifier with calibrator and threshold for the new pair."""
+    rows = pair.examples.of_split("calibration")
+    blocks = FeatureBlocks.read(run / "train").of(fitted.recipe).of(rows.views())
+    found = fit_calibrator(
+        fitted.heads.log_odds(blocks),
         rows.needs_frontier,
         rows.weight,
         rows.group,
         method=section.calibration,
         seed=section.seed,
     )
+    heads = fitted.heads.calibrated(found.calibrator)
+    rate = section.target_frontier_rate or fitted.target_frontier_rate
+    losses = dict(found.log_losses)
+    calibrated = replace(
+        fitted,
+        heads=heads,
+        threshold=threshold_for(heads.decision_scores(blocks), rate),
+        target_frontier_rate=rate,
+        calibration=Calibration(found.method, found.reason, "calibration", found.n, losses, None),
+    )
+    return calibrated, found
 
 
-def _new_scores(
-    source: Path, examples: Examples, said: tuple[Floats, Floats], found: FittedCalibration
-) -> Floats:
-    """Return the decision scores once calibrated; an expected gain stays as it is."""
-    if load_to_judge(source).classifier.manifest.decision_score == "gain":
-        return said[1]
-    views = examples.views()
-    logits = found.calibrator.logits(log_odds_before_calibration(source, views))
-    return np.asarray(1 / (1 + np.exp(-logits)))
+def _result(
+    run: Path,
+    out: Path,
+    old: Router,
+    pair: NewPair,
+    *,
+    calibration: FittedCalibration,
+    params: Params,
+) -> Recalibration:
+    """Compare the new artifact with the old one, and certify it if that is asked for."""
+    before, examples, seed = old.classifier.manifest, pair.examples, params.recalibrate.seed
+    old_scores, new_scores = (
+        score_all(router, examples.views()) for router in (old, load_to_judge(out / "model"))
+    )
+    _check_same_ranking(out / "model", old_scores, new_scores)
+    certify = _certify_params(params.certify, before)
+    certified = None if certify.alpha is None else certify_artifact(out, certify)
+    manifest = load_to_judge(out / "model").classifier.manifest
+    held_out = examples.split == "certification"
+    judged = examples.where(held_out)
 
+    def measure(scores: GraphOutputs, threshold: float) -> Measured:
+        p_frontier, decision_scores = scores.p_frontier, scores.decision_scores
+        return measured(
+            judged, p_frontier[held_out], decision_scores[held_out], threshold=threshold, seed=seed
+        )
 
-def _lineage(
-    old: Manifest, data: DataSummary, found: FittedCalibration, target: float
-) -> dict[str, dict[str, Any]]:
-    return {
-        "label_rule": asdict(data.label_rules),
-        "metrics": {
-            **old.metrics,
-            "target_frontier_rate": target,
-            "calibration": found.method,
-            "calibration_rows": "calibration",
-            "calibration_reason": found.reason,
-            "venn_abers": None,
+    return Recalibration(
+        out=out,
+        run=run,
+        manifest=manifest,
+        old_version=before.model_version,
+        rows={
+            "calibration": int((~held_out).sum()),
+            "certification": len(judged),
+            "set_aside": pair.set_aside,
         },
-        "data": {
-            "source": data.source,
-            "fingerprint": data.fingerprint,
-            "splits": data.splits,
-            "label_sources": data.label_sources,
-            "needs_frontier": data.shares["needs_frontier"],
-            "recalibrated_from": {
-                "model_version": old.model_version,
-                "created": old.created,
-                "source": old.data.get("source"),
-                "fingerprint": old.data.get("fingerprint"),
-            },
-        },
-        "code": {**old.code, "querytier": version("querytier")},
+        stale=staleness(
+            examples,
+            old_scores.p_frontier,
+            old_scores.decision_scores,
+            threshold=before.threshold,
+            promised=_promised(before),
+            rate_before=before.data.get("needs_frontier"),
+            seed=seed,
+        ),
+        before=measure(old_scores, before.threshold),
+        after=measure(new_scores, manifest.threshold),
+        calibration=calibration,
+        certified=certified,
+        plan=_plan(out, certified, certify, manifest.metrics["target_frontier_rate"]),
+    )
+
+
+def _export(
+    out: Path, fitted: FittedClassifier, old: Manifest, pair: NewPair, params: Params
+) -> None:
+    """Export in the old artifact's precision: another one would rank some queries differently."""
+    lineage = lineage_of(fitted, pair.data)
+    recalibrated_from = {
+        "model_version": old.model_version,
+        "created": old.created,
+        "source": old.data.get("source"),
+        "fingerprint": old.data.get("fingerprint"),
     }
+    kept = {"precision": old.precision, "fallback_tier": old.fallback_tier}
+    export_fitted(
+        out,
+        fitted,
+        # The rows that the head was trained on add texts to the gates of a quantised encoder.
+        Examples.concatenated([pair.known.of_split("train"), pair.examples]),
+        params.model_copy(update={"export": params.export.model_copy(update=kept)}),
+        lineage=replace(lineage, data={**lineage.data, "recalibrated_from": recalibrated_from}),
+        # Which queries are typical is a matter of the traffic, not of the pair of models.
+        typical=typical_queries(out, pair.known),
+    )
+
+
+def _check_same_ranking(model: Path, before: GraphOutputs, after: GraphOutputs) -> None:
+    """Check that no query has overtaken another one; `train/` may be newer than the artifact."""
+    scores = after.decision_scores[np.argsort(before.decision_scores, kind="stable")]
+    fall = float(np.max(np.maximum.accumulate(scores) - scores))
+    if not fall <= _ROUNDING:
+        shutil.rmtree(model)
+        raise ExportError(
+            f"the new artifact ranks queries differently from the old one (by up to {fall:.2g} "
+            "of a decision score), so the run's artifact was not exported from its train/; run "
+            "`querytier export` on the run first; no artifact was written"
+        )
+
+
+def _certify_params(params: CertifyParams, old: Manifest) -> CertifyParams:
+    """Return which promise to ask for: by default, the alpha of the old certificate."""
+    alpha = params.alpha or old.certificate.details.get("alpha")
+    return params.model_copy(update={"alpha": None if alpha is None else float(alpha)})
+
+
+def _promised(manifest: Manifest) -> float | None:
+    certificate = manifest.certificate
+    return float(certificate.details["alpha"]) if certificate.status == "granted" else None
 
 
 def _plan(
@@ -252,36 +246,23 @@ def _plan(
         return None
     try:
         return plan_sample_size(out, certify, 1 - target, None)
-    except ValueError:  # graded losses, of which no plan is made
+    except ValueError:  # for graded losses there is no such plan
         return None
 
 
-def _write(made: Recalibrated) -> None:
-    record = made.to_dict()
-    pages = {
-        "json": json.dumps(record, indent=2, allow_nan=False) + "\n",
-        "html": render_page(record),
-        "md": render_markdown(record),
-    }
-    for ending, text in pages.items():
-        with atomic_file(made.out / f"{_PAGE}.{ending}") as scratch:
-            scratch.write_text(text, "utf-8")
-
-
-def _log(tracker: Tracker, made: Recalibrated, data: DataSummary) -> None:
-    """Log what was found, and register the artifact as challenger."""
-    for name, found in (("before", made.before), ("after", made.after)):
-        metrics = {key: getattr(found, key).value for key in ("brier", "ece", "auroc")}
+def _log(tracker: Tracker, found: Recalibration, data: DataSummary) -> None:
+    """Log the findings, and register the artifact as challenger."""
+    for name, side in (("before", found.before), ("after", found.after)):
+        metrics = {key: getattr(side, key).value for key in ("brier", "ece", "auroc")}
         tracker.log_metrics({f"{name}_{key}": value for key, value in metrics.items()})
-    certificate = made.manifest.certificate
     tags = {
-        **version_tags(made.out, made.manifest),
+        **version_tags(found.out, found.manifest),
         "data_fingerprint": data.fingerprint,
-        "recalibrated_from": made.old_version,
+        "recalibrated_from": found.old_version,
     }
-    tracker.set_tags({**tags, "certificate_reason": certificate.reason})
-    model = made.out / "model"
+    tracker.set_tags({**tags, "certificate_reason": found.manifest.certificate.reason})
+    model = found.out / "model"
     tracker.log_files([path for path in sorted(model.iterdir()) if path.name != MODEL], "artifact")
-    tracker.log_files([made.out / f"{_PAGE}.{ending}" for ending in ("json", "html", "md")])
+    tracker.log_files([found.out / f"{PAGE}.{ending}" for ending in ("json", "html", "md")])
     example = load_to_judge(model).classifier.feed("an example")
     tracker.register(model, MODEL, example, tags)

@@ -31,7 +31,7 @@ from querytier.training.fit import FittedClassifier, recalibrate_classifier
 if TYPE_CHECKING:
     from querytier.classifier.manifest import Precision
 
-__all__ = ["Exported", "export_stage"]
+__all__ = ["Exported", "export_fitted", "export_stage", "lineage_of", "typical_queries"]
 
 _NO_CERTIFICATE = Certificate(
     "refused",
@@ -69,20 +69,14 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
     """
     examples, data = read_prepared(out)
     fitted, run = read_trained(out)
-    features = FeatureBlocks.read(out / "train").of(fitted.recipe)
-    queries = examples.of_split("train").query.tolist()
     with tracker.resume(run):
-        manifest = export_artifact(
-            out / "model",
-            features,
-            Calibrated(fitted.heads, fitted.threshold),
-            fallback_tier=params.export.fallback_tier,
-            views=parity_views(queries, params.export.parity_texts),
-            tolerance=params.export.parity_tolerance,
-            certificate=_NO_CERTIFICATE,
-            lineage=_lineage(fitted, data),
-            quantising=_quantising(features, fitted, examples, params),
-            typical=_typical_queries(out, examples),
+        manifest = export_fitted(
+            out,
+            fitted,
+            examples,
+            params,
+            lineage=lineage_of(fitted, data),
+            typical=typical_queries(out, examples),
         )
         certified = None
         if params.certify.alpha is not None:
@@ -94,6 +88,52 @@ def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
             [path for path in sorted((out / "model").iterdir()) if path.name != MODEL], "artifact"
         )
     return Exported(manifest, certified)
+
+
+def export_fitted(
+    out: Path,
+    fitted: FittedClassifier,
+    examples: Examples,
+    params: Params,
+    *,
+    lineage: Lineage,
+    typical: TypicalQueries,
+) -> Manifest:
+    """Build the artifact of a classifier whose features are in `out/train`, without a certificate.
+
+    Parameters
+    ----------
+    out : Path
+        Gets `model/`.
+    fitted : FittedClassifier
+    examples : Examples
+        The train split adds texts to the gates; on the calibration split a quantised encoder is
+        calibrated again.
+    params : Params
+        Section export, and the seed of train.
+    lineage : Lineage
+    typical : TypicalQueries
+
+    Raises
+    ------
+    ExportError
+        If the graph and the fitted classifier differ by more than the tolerance, or a required
+        precision exceeds its budget.
+    """
+    features = FeatureBlocks.read(out / "train").of(fitted.recipe)
+    queries = examples.of_split("train").query.tolist()
+    return export_artifact(
+        out / "model",
+        features,
+        Calibrated(fitted.heads, fitted.threshold),
+        fallback_tier=params.export.fallback_tier,
+        views=parity_views(queries, params.export.parity_texts),
+        tolerance=params.export.parity_tolerance,
+        certificate=_NO_CERTIFICATE,
+        lineage=lineage,
+        quantising=_quantising(features, fitted, examples, params),
+        typical=typical,
+    )
 
 
 def _quantising(
@@ -123,7 +163,7 @@ def _quantising(
     )
 
 
-def _typical_queries(out: Path, examples: Examples) -> TypicalQueries:
+def typical_queries(out: Path, examples: Examples) -> TypicalQueries:
     """Return the queries that the graph takes as typical, with the embeddings in `out/train`."""
     known = examples.of_split("train", "calibration")
     embeddings = np.load(out / "train" / EMBEDDINGS)
@@ -131,7 +171,7 @@ def _typical_queries(out: Path, examples: Examples) -> TypicalQueries:
     return TypicalQueries(embeddings[known.split == "train"], views)
 
 
-def _lineage(fitted: FittedClassifier, data: DataSummary) -> Lineage:
+def lineage_of(fitted: FittedClassifier, data: DataSummary) -> Lineage:
     """Return the data, code and cross-validation behind a fitted classifier, for the manifest."""
     chosen = next(item for item in fitted.candidates if item["name"] == fitted.chosen)
     return Lineage(

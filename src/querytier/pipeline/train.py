@@ -26,6 +26,7 @@ from querytier.training.recipes import recipe_from
 
 __all__ = [
     "EMBEDDINGS",
+    "RUN",
     "checkpoints_of",
     "fit_settings",
     "read_trained",
@@ -35,7 +36,7 @@ __all__ = [
 
 # The embeddings of training and calibration rows by the chosen encoder, below `out/train`.
 EMBEDDINGS = "embeddings.npy"
-_RUN = "run.json"
+RUN = "run.json"
 # Below the run's folder. A fine-tuning writes files of its own library, hence apart.
 _FINE_TUNING = "checkpoints"
 _SEARCH = "search.journal"
@@ -65,7 +66,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier
         tracker.start(data.source, params.model_dump()) as run,
         atomic_folder(out / "train") as new,
     ):
-        run.write(new / _RUN)
+        run.write(new / RUN)
         tracker.log_dataset(examples.dataset(), data.source, data.fingerprint)
         blocks = FeatureBlocks.fitted_to(train, section)
         checkpoints = checkpoints_of(out, examples, section, blocks.weights)
@@ -101,9 +102,9 @@ def read_trained(out: Path) -> tuple[FittedClassifier, RunReference]:
         If `out` has no trained classifier.
     """
     folder = out / "train"
-    if not (folder / _RUN).is_file():
+    if not (folder / RUN).is_file():
         raise UsageError(f"{folder} holds no trained classifier; run `querytier train` first")
-    return FittedClassifier.read(folder), RunReference.read(folder / _RUN)
+    return FittedClassifier.read(folder), RunReference.read(folder / RUN)
 
 
 def checkpoints_of(

@@ -1,46 +1,48 @@
-"""What came of a recalibration: rows, the old promise, the new one, in words and for tools."""
+"""The result of a recalibration: rows, the old promise, the new one, as sentences and for tools."""
 
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from querytier.classifier.manifest import Manifest
 from querytier.eval.certificates.sample_size import SampleSize
+from querytier.eval.report.recalibration_page import render_markdown, render_page
 from querytier.eval.staleness import Measured, Staleness
+from querytier.files import atomic_file, stamp, write_json
 from querytier.pipeline.certification import Certified
 from querytier.training.calibration import FittedCalibration
 
-__all__ = ["Recalibrated"]
+__all__ = ["PAGE", "Recalibration"]
+
+PAGE = "recalibration"
 
 
 @dataclass(frozen=True, eq=False)
-class Recalibrated:
-    """What came of a recalibration.
+class Recalibration:
+    """The result of a recalibration.
 
     Attributes
     ----------
-    out : Path
-    source : Path
-        The artifact that it started from.
+    out, run : Path
+        The new run, and the one that it started from.
     manifest : Manifest
-        Of the new artifact, with the certificate.
+        The new artifact's, with the certificate.
     old_version : str
     rows : dict of str to int
-        `calibration`, `certification`, and `set_aside`: those that the head learned from.
+        `calibration`, `certification`, and `set_aside`: rows that the head was trained on.
     stale : Staleness
-        Of the old classifier, on all rows that were used.
+        The old classifier on all rows that were used.
     before, after : Measured
         Old and new classifier on the certification rows, which calibrated neither.
     calibration : FittedCalibration
     certified : Certified or None
-        None where no promise was asked for.
+        None if no promise was requested.
     plan : SampleSize or None
-        What it takes to certify the target cheap share, where the promise was refused.
+        The labels that it takes to certify the target cheap share, if the promise was refused.
     """
 
     out: Path
-    source: Path
+    run: Path
     manifest: Manifest
     old_version: str
     rows: dict[str, int]
@@ -53,46 +55,51 @@ class Recalibrated:
 
     @property
     def ranks(self) -> bool:
-        """Whether the old ranking still tells queries of the new pair apart."""
-        return max(self.calibration.calibrator.rising, self.calibration.calibrator.falling) > 0
+        """Whether the old ranking distinguishes queries of the new pair at all."""
+        calibrator = self.calibration.calibrator
+        return max(calibrator.rising, calibrator.falling) > 0
 
     def lines(self) -> list[str]:
-        """Return what there is to say of it."""
-        brier = _pair(self.before.brier.value, self.after.brier.value)
-        ece = _pair(self.before.ece.value, self.after.ece.value)
-        reason = self.calibration.reason
+        """Return the findings as sentences."""
         lines = [
             self._rows_line(),
             *self.stale.lines(),
-            f"calibration: {reason}; on the certification rows Brier {brier}, ECE {ece}",
+            self._calibration_line(),
         ]
         if not self.ranks:
             lines.append(
-                "the old ranking tells nothing about the new pair: every query gets the same "
-                "probability; train on labels of the new pair (`querytier run`)"
+                "the old ranking does not distinguish queries of the new pair: every query gets "
+                "the same probability; train on labels of the new pair (`querytier run`)"
             )
         rate = self.after.frontier_rate.text()
         lines.append(f"threshold {self.manifest.threshold:.4f} sends {rate} to the frontier model")
         lines += self.certified.lines() if self.certified else []
         if self.plan is not None:
-            needed = "no number" if self.plan.more is None else f"{self.plan.more} more"
-            lines.append(f"labels needed: {needed} ({self.plan.reason})")
+            more = "no number is enough" if self.plan.more is None else f"{self.plan.more} more"
+            lines.append(f"labels needed: {more} ({self.plan.reason})")
         return lines
 
     def _rows_line(self) -> str:
         rows = self.rows
         return (
             f"rows: {rows['calibration']} calibrate, {rows['certification']} certify, "
-            f"{rows['set_aside']} set aside that the head learned from"
+            f"{rows['set_aside']} set aside because the head was trained on their queries"
+        )
+
+    def _calibration_line(self) -> str:
+        before, after = self.before, self.after
+        return (
+            f"calibration: {self.calibration.reason}; on the certification rows Brier "
+            f"{before.brier.text()} before, {after.brier.text()} now; ECE {before.ece.text()} "
+            f"before, {after.ece.text()} now"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it for JSON."""
         certificate = self.manifest.certificate
         return {
-            "querytier": version("querytier"),
-            "created": self.manifest.created,
-            "from": {"artifact": str(self.source), "model_version": self.old_version},
+            **stamp(),
+            "from": {"artifact": str(self.run / "model"), "model_version": self.old_version},
             "model_version": self.manifest.model_version,
             "threshold": self.manifest.threshold,
             "rows": self.rows,
@@ -106,6 +113,10 @@ class Recalibrated:
             "lines": self.lines(),
         }
 
-
-def _pair(before: float | None, after: float | None) -> str:
-    return " -> ".join("n/a" if one is None else f"{one:.3f}" for one in (before, after))
+    def write(self) -> None:
+        """Write the findings into `out`, for tools and for people."""
+        record = self.to_dict()
+        write_json(self.out / f"{PAGE}.json", record)
+        for ending, text in (("html", render_page(record)), ("md", render_markdown(record))):
+            with atomic_file(self.out / f"{PAGE}.{ending}") as scratch:
+                scratch.write_text(text, "utf-8")
