@@ -20,12 +20,10 @@ from querytier.serve.http.settings import Asked
 from querytier.serve.http.wire import (
     BATCH,
     DECIDE,
-    NEIGHBOURS,
     OUTCOMES,
     BatchAnswer,
     DecisionAnswer,
     ErrorAnswer,
-    NeighboursAnswer,
     Outcome,
     OutcomesAnswer,
     ReloadAnswer,
@@ -97,12 +95,6 @@ async def _outcomes(request: Request) -> Response:
     outcomes = [body] if isinstance(body, Outcome) else body
     _check_count(service, len(outcomes), "outcomes")
     return json_response({"recorded": service.record_outcomes(outcomes)})
-
-
-async def _neighbours(request: Request) -> Response:
-    service = _service(request)
-    body = parsed(NEIGHBOURS, await read_body(request, service.settings.limits))
-    return json_response(await service.neighbours(body.query, body.count))
 
 
 async def _reload(request: Request) -> Response:
@@ -232,15 +224,6 @@ def _router_endpoints() -> tuple[Endpoint, ...]:
             TypeAdapter(OutcomesAnswer),
             request=OUTCOMES,
             refusals={**_UNREADABLE, 409: "the service keeps no decision log"},
-        ),
-        Endpoint(
-            "POST",
-            "/v1/neighbours",
-            "Find the labelled queries that are nearest to a query.",
-            _neighbours,
-            TypeAdapter(NeighboursAnswer),
-            request=NEIGHBOURS,
-            refusals={**_UNREADABLE, 404: "the service shows no labelled queries"},
         ),
     )
 

@@ -16,7 +16,6 @@ from querytier.errors import ArtifactError
 from querytier.parallel import processors
 from querytier.serve.decision import Decision
 from querytier.serve.http.metrics import Metrics, log_record
-from querytier.serve.http.neighbours import Neighbours, neighbours_answer
 from querytier.serve.http.refusal import Refusal
 from querytier.serve.http.reloading import ArtifactState, Loaded, load_proved
 from querytier.serve.http.settings import Asked, ServiceSettings
@@ -56,7 +55,6 @@ class DecisionService:
         self._loaded = self._load()
         self._log = settings.log
         self._shadow = Shadowing.of(settings.shadow, settings.router)
-        self._neighbours = Neighbours.of(settings.neighbours, self._loaded.router.classifier)
         self._tracer = tracer()
         self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
@@ -140,23 +138,11 @@ class DecisionService:
             self._loaded = loaded = await self._proved()
             self.metrics.begin_drift()
             self.metrics.reloads.labels("success").inc()
-            self._neighbours = Neighbours.of(self.settings.neighbours, loaded.router.classifier)
             if self._shadow is not None:
                 await asyncio.to_thread(self._shadow.reload)
             now = loaded.manifest.model_version
             _log.info("reloaded", extra={"model_version": now, "previous": before})
             return ReloadAnswer(now, before, loaded.vectors)
-
-    async def neighbours(self, query: str, count: int) -> dict[str, Any]:
-        """Return the labelled queries that are nearest to a query.
-
-        Raises
-        ------
-        Refusal
-            If none are shown, or they are still being embedded.
-        """
-        near = partial(neighbours_answer, self._neighbours, query, count)
-        return await self._in_thread(near)
 
     async def _proved(self) -> Loaded:
         try:
@@ -188,7 +174,6 @@ class DecisionService:
             "traffic": {**self.metrics.traffic(), "in_flight": self.in_flight},
             "log": log_record(self._log),
             "shadow": self._shadow and self._shadow.to_dict(),
-            "neighbours": self._neighbours and len(self._neighbours),
             "reloads": self.metrics.reloaded(),
         }
 

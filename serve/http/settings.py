@@ -7,7 +7,6 @@ from pathlib import Path
 from querytier.classifier.threshold import Tier
 from querytier.serve.decision import Query
 from querytier.serve.http.decision_sink import DecisionSink
-from querytier.serve.http.neighbours import LabelledQueries
 from querytier.serve.http.shadow_metrics import ShadowSettings
 from querytier.serve.settings import RouterSettings
 from querytier.serve.watch.state import WatchSettings
@@ -65,8 +64,6 @@ class ServiceSettings:
         Gets decisions and outcomes; the service closes it at its end.
     shadow : ShadowSettings or None
         Which challenger decides the same queries, silently.
-    neighbours : LabelledQueries or None
-        What is shown to whoever asks for neighbours; None shows no text of any log.
     audits : Path or None
         Folder in which the watch over the certificate keeps its file; None: no watch.
     certificate : WatchSettings
@@ -80,7 +77,6 @@ class ServiceSettings:
     watch_s: float | None = None
     log: DecisionSink | None = None
     shadow: ShadowSettings | None = None
-    neighbours: LabelledQueries | None = None
     audits: Path | None = None
     certificate: WatchSettings = field(default_factory=WatchSettings)
 

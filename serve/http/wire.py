@@ -25,14 +25,12 @@ from querytier.serve.http.refusal import Refusal
 __all__ = [
     "BATCH",
     "DECIDE",
-    "NEIGHBOURS",
     "OUTCOMES",
     "Batch",
     "BatchAnswer",
     "Decide",
     "DecisionAnswer",
     "ErrorAnswer",
-    "NeighboursAnswer",
     "Outcome",
     "OutcomesAnswer",
     "ReloadAnswer",
@@ -154,13 +152,6 @@ class Outcome(_Body):
         return self.model_dump(exclude={"id"}, exclude_none=True)
 
 
-class Near(_Body):
-    """A query whose labelled neighbours are looked for."""
-
-    query: str
-    count: Annotated[int, Field(ge=1, le=50)] = 5
-
-
 @dataclass(frozen=True)
 class DecisionAnswer(Decision):
     """A decision, and the id by which its outcome is told."""
@@ -184,23 +175,6 @@ class OutcomesAnswer:
     """How many outcomes were given to the decision log."""
 
     recorded: int
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A labelled query (its beginning), its label, and its cosine with the query asked about."""
-
-    query: str
-    needs_frontier: float
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class NeighboursAnswer:
-    """The nearest labelled queries, the nearest first, of so many."""
-
-    neighbours: list[Neighbour]
-    known: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +202,6 @@ class ErrorAnswer:
 
 DECIDE = TypeAdapter(Decide)
 BATCH = TypeAdapter(Batch)
-NEIGHBOURS = TypeAdapter(Near)
 OUTCOMES: TypeAdapter[Outcome | list[Outcome]] = TypeAdapter(
     Annotated[
         Annotated[Outcome, Tag("outcome")] | Annotated[list[Outcome], Tag("outcomes")],

@@ -13,7 +13,6 @@ from querytier.cli.serve_options import (
     CostFrontier,
     LogSaltFile,
     LogShadow,
-    NeighboursOf,
     ShadowOf,
     TenantShare,
     TenantWindow,
@@ -145,7 +144,6 @@ def serve(
     tenant_share: TenantShare = None,
     tenant_window: TenantWindow = 200,
     cap_untypical: CapStrange = False,
-    neighbours: NeighboursOf = None,
     log_salt_file: LogSaltFile = None,
     audit_rate: AuditRate = 0.0,
     audit_level: AuditLevel = 0.05,
@@ -155,7 +153,6 @@ def serve(
 ) -> None:
     """Decide over HTTP until SIGTERM; SIGHUP takes the artifact again as its folder has it."""
     try:
-        from querytier.serve.http.neighbours import LabelledQueries
         from querytier.serve.http.server import Listening
         from querytier.serve.http.server import serve as serve_until_ended
         from querytier.serve.http.settings import Limits, ServiceSettings
@@ -186,7 +183,6 @@ def serve(
             watch,
             kept,
             shadow_settings(shadow, (cost_cheap, cost_frontier), kept, logged=log_shadow),
-            None if neighbours is None else LabelledQueries.read(neighbours),
             audits=log,
             certificate=WatchSettings(audit_level, audit_timeout, missing),
         )

@@ -1,4 +1,4 @@
-"""What `querytier serve` says of its shadow, of tenants, of neighbours, and of secrets."""
+"""Options of `querytier serve` for the shadow, tenants and secrets."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,6 @@ __all__ = [
     "CostFrontier",
     "LogSaltFile",
     "LogShadow",
-    "NeighboursOf",
     "ShadowOf",
     "TenantShare",
     "TenantWindow",
@@ -55,14 +54,6 @@ TenantWindow = Annotated[
 CapStrange = Annotated[
     bool,
     typer.Option("--tenant-cap-untypical", help="Cap the fallback of untypical queries, too."),
-]
-NeighboursOf = Annotated[
-    Path | None,
-    typer.Option(
-        "--neighbours",
-        metavar="RUN|FILE",
-        help="Show whoever may ask the labelled queries nearest to theirs: texts of the log.",
-    ),
 ]
 LogSaltFile = Annotated[
     Path | None,

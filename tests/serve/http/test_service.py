@@ -45,7 +45,7 @@ ARTIFACTS = Path(__file__).parents[2] / "fixtures" / "artifacts"
 TOKEN = "a-token-of-this-test"
 QUERY = "Where is my order?"
 INFER = "/v2/models/querytier/infer"
-POSTED = ["/v1/decide", "/v1/decide/batch", "/v1/outcomes", "/v1/neighbours", INFER]
+POSTED = ["/v1/decide", "/v1/decide/batch", "/v1/outcomes", INFER]
 
 
 @dataclass(frozen=True)
@@ -841,7 +841,7 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
         (["--shadow", ARTIFACTS / "format-1", "--cost-cheap", -1], "the cost of cheap is -1"),
         (["--tenant-cap", 1.5], "share is 1.5"),
         (["--tenant-cap-untypical"], "add --tenant-cap SHARE"),
-        (["--neighbours", tmp_path / "none.jsonl"], "none.jsonl"),
+        (["--neighbours", tmp_path], "No such option: --neighbours"),
     ):
         code, _, err = call(*good, *arguments)
         assert (code, message in err) == (2, True), err
@@ -850,25 +850,19 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
     assert (code, "QUERYTIER_TOKEN holds no token" in err) == (2, True)
 
 
-def test_shadow_cap_neighbours_and_salt_serve_together(tmp_path):
-    salt, labelled, log = tmp_path / "salt", tmp_path / "labelled.jsonl", tmp_path / "log"
+def test_shadow_cap_and_salt_serve_together(tmp_path):
+    salt, log = tmp_path / "salt", tmp_path / "log"
     salt.write_text("pepper\n")
-    labelled.write_text('{"query": "Where is my <b>parcel</b>?", "needs_frontier": 0}\n')
     arguments = [
         *("--shadow", ARTIFACTS / "format-1", "--log-shadow", "--cost-cheap", 1),
         *("--cost-frontier", 10, "--tenant-cap", 0.2, "--tenant-window", 10),
-        *("--neighbours", labelled, "--log", log, "--log-text", "hash", "--log-salt-file", salt),
+        *("--log", log, "--log-text", "hash", "--log-salt-file", salt),
     ]
     with serving(ARTIFACTS / "format-2", *arguments, token=TOKEN) as served:
         body = {"query": QUERY, "tenant": "shop-7"}
         decided = [served.ask("/v1/decide", body).json for _ in range(12)]
-        wait_until(lambda: served.ask("/v1/neighbours", {"query": QUERY}).status == 200)
-        near = served.ask("/v1/neighbours", {"query": QUERY, "count": 1}).json
         wait_until(lambda: served.ask("/v1/status").json["shadow"]["compared"] > 0)
         assert served.metric("querytier_shadow_decisions_total") > 0
-        stranger = Served(served.url).ask("/v1/neighbours", {"query": QUERY})
-    assert near["neighbours"][0]["query"] == "Where is my <b>parcel</b>?"
-    assert stranger.status == 401
     assert {one["reason"] for one in decided} <= {"classifier", "cap"}
     lines = [record.fields for record in read_records(log / "decisions.jsonl")]
     salted = hmac.new(b"pepper", QUERY.encode(), hashlib.sha256).hexdigest()

@@ -11,15 +11,10 @@ ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address():
     """Return where a server of its own answers."""
-    labelled = tmp_path_factory.mktemp("page") / "labelled.jsonl"
-    labelled.write_text(
-        '{"query": "Where is my <b>step</b>?", "needs_frontier": 0}\n'
-        f'{{"query": "Prove that {"very" * 60} long words are irrational.", "needs_frontier": 1}}\n'
-    )
     command = [sys.executable, "-m", "querytier", "serve", "--artifact", ARTIFACT, "--port", "0"]
-    command += ["--shadow", ARTIFACT.with_name("format-1"), "--neighbours", labelled]
+    command += ["--shadow", ARTIFACT.with_name("format-1")]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as server:
@@ -35,19 +30,15 @@ def test_a_query_is_typed_and_a_decision_is_seen(address, browser, width):
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
-    page.get_by_split("textbox").fill("Prove that the square root of 2 is irrational, <b>step</b>.")
+    page.get_by_role("textbox").fill("Prove that the square root of 2 is irrational, <b>step</b>.")
     with page.expect_response("**/v1/decide") as answered:
-        page.get_by_split("button", name="Decide").click()
+        page.get_by_role("button", name="Decide").click()
     decision = answered.value.json()
     page.get_by_text(decision["tier"], exact=False).first.wait_for()
     shown = page.inner_text("body")
     assert decision["tier"] in shown
     assert decision["reason"] in shown
     assert page.locator("b", has_text="step").count() == 0, "what is typed is text, not HTML"
-    page.get_by_text("cosine").first.wait_for()
-    shown = page.inner_text("body")
-    assert "Where is my <b>step</b>?" in shown
-    assert "needs frontier" in shown
     assert "A challenger decides the same queries silently." in shown
     assert not errors
     assert all(url.startswith(address) for url in asked)

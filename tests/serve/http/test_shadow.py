@@ -1,10 +1,9 @@
-"""A challenger in the shadow of the service, and the labelled neighbours of a query."""
+"""A challenger in the shadow of the service."""
 
 import asyncio
 import json
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from querytier.data.formats.reading import read_records
-from querytier.errors import ArtifactError, UsageError
+from querytier.errors import ArtifactError
 from querytier.serve import Router, RouterSettings, TenantCap
-from querytier.serve.http.neighbours import LabelledQueries, Neighbours
 from querytier.serve.http.refusal import Refusal
 from querytier.serve.http.service import DecisionService
 from querytier.serve.http.settings import Asked, ServiceSettings
@@ -213,80 +211,3 @@ def test_capped_decisions_are_counted_without_the_tenants_name(tmp_path):
     assert b"shop-7" not in service.metrics.exposition("")[0]
     service.close()
     assert b'"tenant":"shop-7"' in (tmp_path / "decisions.jsonl").read_bytes().replace(b": ", b":")
-
-
-# --- neighbours
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Return a file of labelled queries; one that was kept for testing must never be shown."""
-    file = tmp_path_factory.mktemp("labelled") / "labelled.jsonl"
-    rows = [
-        {"query": "Where is my order?", "needs_frontier": 0, "split": "train"},
-        {"query": "Prove <b>that</b> the square root of 2 is irrational.", "needs_frontier": 1.0},
-        {"query": "Where is my parcel?", "needs_frontier": 0.0, "split": "test"},
-        {"query": "No label", "needs_frontier": None},
-        {"query": " ", "needs_frontier": 1},
-        {"query": "long " * 200, "needs_frontier": 0.25},
-    ]
-    file.write_text("\n".join(map(json.dumps, rows)))
-    return file
-
-
-def test_neighbours_are_training_queries_by_cosine(labelled):
-    known = LabelledQueries.read(labelled)
-    assert known.labels == (0.0, 1.0, 0.25)
-    found = Neighbours(known, Router.load(CHAMPION).classifier)
-    wait_until(lambda: found.ready)
-    near = found.nearest("Where is my order?", 5)
-    assert near[0]["needs_frontier"] == 0
-    assert near[0]["similarity"] == pytest.approx(1, abs=1e-5)
-    assert [one["similarity"] for one in near] == sorted(
-        (one["similarity"] for one in near), reverse=True
-    )
-    assert max(len(one["query"]) for one in near) == 300
-    assert found.nearest("", 5) == []
-    assert len(found.nearest("Hi", 1)) == 1
-
-
-def test_of_many_so_many_are_taken_evenly(tmp_path):
-    file = tmp_path / "many.jsonl"
-    file.write_text(
-        "\n".join(json.dumps({"query": f"q{n}", "needs_frontier": 1}) for n in range(9))
-    )
-    assert LabelledQueries.read(file, most=3).texts == ("q0", "q4", "q8")
-
-
-def test_a_run_folder_will_do(run_dir):
-    known = LabelledQueries.read(run_dir)
-    assert len(known.texts) > 50
-
-
-def test_where_there_is_nothing_to_show_it_is_said(tmp_path):
-    (tmp_path / "none.jsonl").write_text('{"query": "Hi"}\n')
-    for path in (tmp_path / "none.jsonl", tmp_path / "missing.jsonl", tmp_path):
-        with pytest.raises(UsageError, match=r"no labelled queries|examples.parquet|missing"):
-            LabelledQueries.read(path)
-
-
-def test_neighbours_are_off_unless_somebody_asks_for_them(labelled):
-    service = DecisionService(ServiceSettings(CHAMPION))
-    with pytest.raises(Refusal, match="start it with --neighbours") as refused:
-        asyncio.run(service.neighbours("Hi", 3))
-    assert refused.value.status == 404
-    assert service.status()["neighbours"] is None
-    service.close()
-    known = LabelledQueries.read(labelled)
-    service = DecisionService(ServiceSettings(CHAMPION, neighbours=known))
-    answers = []
-
-    def answered():
-        with suppress(Refusal):  # while they are being embedded
-            answers.append(asyncio.run(service.neighbours("Hi", 3)))
-        return answers
-
-    wait_until(answered)
-    assert (answers[0]["known"], len(answers[0]["neighbours"])) == (3, 3)
-    assert service.status()["neighbours"] == 3
-    service.close()
