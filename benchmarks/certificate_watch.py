@@ -119,14 +119,14 @@ def delayed(random: np.random.Generator, alpha: float) -> Stream:
         queue.add(Audit(str(number), float(number), "cheap"))
     decided: list[float] = []
     for number in order:
-        queue.hear(str(number), {"cheap_score": 1 - losses[number], "frontier_score": 1.0})
+        queue.record(str(number), {"cheap_score": 1 - losses[number], "frontier_score": 1.0})
         decided += taken(queue, float(arrivals[number]))
     return Stream(np.array(decided + taken(queue, np.inf)), losses[order])
 
 
 def taken(queue: AuditQueue, now: float) -> list[float]:
     """Return the losses of the audits that a queue lets out."""
-    scores = (audit.scores for audit in queue.released(now))
+    scores = (audit.scores for audit in queue.release(now))
     return [frontier - cheap for cheap, frontier in filter(None, scores)]
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from querytier.serve.http import server as serving
+from querytier.serve.http.access import Activity
 from querytier.serve.http.settings import Limits, ServiceSettings
 
 
@@ -20,7 +21,7 @@ from querytier.serve.http.settings import Limits, ServiceSettings
 class Nothing:
     """What the server needs of a service."""
 
-    draining: bool = False
+    activity: Activity = field(default_factory=Activity)
     settings: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(limits=Limits()))
     manifest: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(model_version="none"))
 

@@ -1,4 +1,4 @@
-"""The decision: what a router gets back for every query."""
+"""The request for a decision, and the decision: what a router gets and returns for every query."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from querytier.classifier.threshold import Tier
 
-__all__ = ["Decision", "Query", "Reason"]
+__all__ = ["Decision", "DecisionRequest", "Query", "Reason"]
 
 # A text, or chat messages.
 Query = str | Sequence[Mapping[str, object]]
@@ -26,6 +26,31 @@ Reason = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class DecisionRequest:
+    """One query and its options.
+
+    Attributes
+    ----------
+    query : str or sequence of mappings
+        The query, or chat messages of which the last user turn is the query.
+    allowed : tuple of {"cheap", "frontier"} or None
+        Tiers that the caller accepts, from `choices.allowed_tiers`; None if the caller sets no
+        limit.
+    conversation, domain, tenant : str or None
+        As in `Router.decide`.
+    id : str or None
+        Id of the decision; None if the caller gives none.
+    """
+
+    query: Query
+    allowed: tuple[Tier, ...] | None = None
+    conversation: str | None = None
+    domain: str | None = None
+    tenant: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Which tier answers a query, and why.
 
@@ -33,31 +58,29 @@ class Decision:
     ----------
     tier : {"cheap", "frontier"}
     p_frontier : float or None
-        Calibrated probability that the query needs the frontier model, in [0, 1]; None where the
+        Calibrated probability that the query needs the frontier model, in [0, 1]; None if the
         classifier could not answer.
     gain : float or None
-        P(frontier better) - P(cheap better), in [-1, 1]; None where the artifact has no such
-        output.
+        P(frontier better) - P(cheap better), in [-1, 1]; None if the artifact has no such output.
     decision_score : float or None
-        What was compared with the threshold.
+        The value that was compared with the threshold.
     threshold : float
     reason : str
-        `classifier`; `explore`, where the other tier was drawn; `override`, where the caller left
-        only this one; `conversation`, where the conversation had gone to the frontier tier before;
-        `cap`, where the tenant has had its share of the frontier tier; or `fallback:` with what
-        kept the classifier from answering. More may come: none of them needs to be known to take
-        the tier.
+        `classifier`; `explore` if the other tier was drawn at random; `override` if the caller
+        allows only this tier; `conversation` if the conversation used the frontier tier before;
+        `cap` if the tenant has used up its share of the frontier tier; or `fallback:` and the
+        reason why the classifier did not answer. New reasons may be added: a client needs to know
+        none of them to follow the tier.
     propensity : float
-        Probability with which this tier was taken, in (0, 1]: what off-policy evaluation needs.
+        Probability of this tier, in (0, 1]: off-policy evaluation needs it.
     model_version : str
     latency_ms : float
-        From the query to the decision.
+        Time from the query to the decision.
     audit : bool
-        Whether the query was picked for the audit of the certificate: ask both tiers, and tell how
-        good either answer was.
+        Whether the query was picked for the audit of the certificate: ask both tiers, and report
+        the scores of both answers.
     audit_propensity : float
-        Probability with which it was to be picked, in [0, 1]; 0 where the certificate does not
-        speak of the query.
+        Probability of being picked, in [0, 1]; 0 if the certificate does not cover the query.
     """
 
     tier: Tier

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -14,20 +13,26 @@ from typing import Self
 from querytier.classifier.certificate import covered_domains, expiry, mismatch
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.runtime import Classifier
-from querytier.classifier.threshold import Tier, tier_of
+from querytier.classifier.threshold import tier_of
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
-from querytier.serve.choices import Choice, allowed_tiers, capped, explored, overridden
-from querytier.serve.conversations import Conversations
-from querytier.serve.decision import Decision, Query, Reason
+from querytier.serve.choices import (
+    Choice,
+    Conversations,
+    TenantShares,
+    allowed_tiers,
+    apply_cap,
+    explore,
+    override,
+)
+from querytier.serve.decision import Decision, DecisionRequest, Query, Reason
 from querytier.serve.settings import RouterSettings
-from querytier.serve.tenants import TenantShares
 
 __all__ = ["Router"]
 
 _log = logging.getLogger(__name__)
 
-# Threads that decide where there is a deadline. More would only wait for the processor.
+# Threads that decide if there is a deadline. More would only wait for the processor.
 _THREADS = 4
 
 
@@ -39,16 +44,17 @@ def _never() -> bool:
 class Router:
     """Decides which tier answers a query. Threads may share it.
 
-    In asynchronous code, `await asyncio.to_thread(router.decide, query)` decides beside the event
-    loop; the graph runs outside of Python's lock.
+    In asynchronous code, `await asyncio.to_thread(router.decide, query)` keeps the event loop free;
+    the graph runs outside of Python's lock.
 
     Attributes
     ----------
     classifier : Classifier
     settings : RouterSettings
     certified_until : float
-        From then on, in seconds since 1970, the fallback tier answers: the certificate has lapsed,
-        or never was for this artifact. Infinity where there is none.
+        Time from which the fallback tier answers, in seconds since 1970, because the certificate
+        has expired (or does not match this artifact: then -infinity). Infinity without a
+        certificate that expires.
     is_withdrawn : callable
         Returns whether the certificate has been withdrawn, so that the fallback tier answers.
     """
@@ -64,14 +70,19 @@ class Router:
     _audits: Random = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="querytier")
-        object.__setattr__(self, "_conversations", Conversations(self.settings.conversations))
-        object.__setattr__(self, "_threads", threads)
-        cap = self.settings.tenant_cap
-        object.__setattr__(self, "_tenants", None if cap is None else TenantShares(cap))
-        covered = covered_domains(self.classifier.manifest.certificate)
-        object.__setattr__(self, "_covered", covered)
-        object.__setattr__(self, "_audits", Random(self.settings.audit_seed))  # noqa: S311 no secret
+        settings = self.settings
+        cap = settings.tenant_cap
+        state = {
+            "_conversations": Conversations(settings.conversations),
+            "_tenants": None if cap is None else TenantShares(cap),
+            "_threads": ThreadPoolExecutor(_THREADS, thread_name_prefix="querytier"),
+            "_covered": covered_domains(self.classifier.manifest.certificate),
+            # A generator of its own: exploration draws from another one, so that turning it on
+            # does not change which queries are audited.
+            "_audits": Random(settings.audit_seed),  # noqa: S311 no secret
+        }
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def load(cls, path: Path | str, settings: RouterSettings | None = None) -> Self:
@@ -87,12 +98,12 @@ class Router:
         Raises
         ------
         ArtifactError
-            If the folder is no artifact, a file of it is missing or changed, or it cannot tell how
-            typical a query is and the settings ask for that.
+            If the folder is not an artifact, if one of its files is missing or has changed, or if
+            the settings ask for typicality and the artifact has no such output.
 
         Warns
         -----
-        In the log, where the certificate has lapsed or is not for this artifact.
+        In the log, if the certificate has expired or does not match this artifact.
         """
         if str(path).startswith("models:/"):
             # Only a registered name needs the registry; a folder loads nothing of it.
@@ -104,7 +115,7 @@ class Router:
         router = cls(classifier, settings or RouterSettings(), until)
         if router.settings.least_typicality and not router.classifier.has_typicality:
             raise ArtifactError(
-                f"{path} cannot tell how typical a query is, and least_typicality is "
+                f"{path} has no typicality output, and least_typicality is "
                 f"{router.settings.least_typicality:g}: train on a log that leaves calibration "
                 "rows (1,000 rows are enough) and export again, or set it to 0"
             )
@@ -116,7 +127,7 @@ class Router:
         Parameters
         ----------
         is_withdrawn : callable
-            For example `CertificateWatch.is_withdrawn`; it is called for every query.
+            For example `CertificateWatch.is_withdrawn`; called for every query.
         """
         return replace(self, is_withdrawn=is_withdrawn)
 
@@ -132,60 +143,77 @@ class Router:
     ) -> Decision:
         """Decide a query; never raises.
 
-        What the classifier cannot answer gets the artifact's fallback tier, with the reason. A
-        caller's own word comes before the classifier's, and before exploration.
+        If the classifier cannot answer, the decision is the artifact's fallback tier with the
+        reason. `allow` and `deny` take precedence over the classifier and over exploration.
 
         Parameters
         ----------
         query : str or sequence of mappings
             The query, or chat messages of which the last user turn is the query.
         allow, deny : collection of {"cheap", "frontier"}, optional
-            Tiers that may answer this query, and that may not.
+            Tiers that may answer this query, and tiers that may not.
         conversation : str, optional
-            Its name, where the settings have conversations stay with the frontier tier.
+            Name of the conversation, if the settings keep conversations on the frontier tier.
         domain : str, optional
-            The query's, where the certificate names the domains that it covers: one that it does
-            not cover gets the fallback tier.
+            Domain of the query. If the certificate covers only some domains, a query of another
+            domain gets the fallback tier.
         tenant : str, optional
-            On whose behalf is asked, where the settings cap a tenant's share of the frontier tier.
+            Name of the tenant, if the settings cap a tenant's share of the frontier tier.
         """
+        return self._decide(
+            lambda: DecisionRequest(query, allowed_tiers(allow, deny), conversation, domain, tenant)
+        )
+
+    def decide_request(self, request: DecisionRequest) -> Decision:
+        """Decide a request whose tiers have been checked already; never raises."""
+        return self._decide(lambda: request)
+
+    def decide_many(self, queries: Iterable[Query]) -> list[Decision]:
+        """Decide queries one after the other, each as `decide` does.
+
+        One by one, because an 8-bit graph scores a query differently as part of a batch.
+        """
+        return [self.decide(query) for query in queries]
+
+    def _decide(self, request: Callable[[], DecisionRequest]) -> Decision:
         started = time.perf_counter()
         try:
-            choice = self._in_time(query)
-            if domain is not None and self._covered is not None and domain not in self._covered:
-                choice = self._fallback("fallback:certificate")
-            left = allowed_tiers(allow, deny) if allow is not None or deny is not None else None
-            settle = partial(self._settled, choice, left, conversation)
-            if self._tenants is None or tenant is None:
-                choice = settle(at_cap=False)
-            else:
-                choice = self._tenants.settled(tenant, lambda full: settle(at_cap=full))
-            choice = self._picked(choice) if left is None else choice
-            if conversation is not None and choice.tier == "frontier":
-                self._conversations.add(conversation)
+            choice = self._choice(request())
         except Exception:  # noqa: BLE001 a router must get a tier whatever happens here
             _log.exception("the decision failed; the fallback tier answers")
             choice = self._fallback("fallback:error")
         return self._decision(choice, started)
 
-    def decide_many(self, queries: Iterable[Query]) -> list[Decision]:
-        """Decide queries one after the other, each as `decide` does.
+    def _choice(self, request: DecisionRequest) -> Choice:
+        choice = self._classify_in_time(request.query)
+        covered, domain = self._covered, request.domain
+        if domain is not None and covered is not None and domain not in covered:
+            choice = self._fallback("fallback:certificate")
+        if self._tenants is None or request.tenant is None:
+            choice = self._adjust(choice, request, at_cap=False)
+        else:
+            choice = self._tenants.choose(
+                request.tenant, lambda full: self._adjust(choice, request, at_cap=full)
+            )
+        if request.allowed is None:
+            choice = self._sample_audit(choice)
+        if request.conversation is not None and choice.tier == "frontier":
+            self._conversations.add(request.conversation)
+        return choice
 
-        One by one, because an 8-bit graph scores a query differently beside others.
-        """
-        return [self.decide(query) for query in queries]
-
-    def _in_time(self, query: Query) -> Choice:
+    def _classify_in_time(self, query: Query) -> Choice:
         if self.settings.deadline_ms is None:
-            return self._chosen(query)
-        pending = self._threads.submit(self._chosen, query)
+            return self._classify(query)
+        pending = self._threads.submit(self._classify, query)
         try:
             return pending.result(self.settings.deadline_ms / 1000)
         except TimeoutError:
+            # Only stops what has not begun: a graph that runs cannot be interrupted, and keeps one
+            # of the threads until it ends.
             pending.cancel()
             return self._fallback("fallback:timeout")
 
-    def _chosen(self, query: Query) -> Choice:
+    def _classify(self, query: Query) -> Choice:
         if time.time() >= self.certified_until or self.is_withdrawn():
             return self._fallback("fallback:certificate")
         view = text_view(query)
@@ -200,36 +228,31 @@ class Router:
         threshold = self.classifier.manifest.threshold
         return Choice(tier_of(scores.decision_score, threshold), "classifier", scores)
 
-    def _settled(
-        self,
-        choice: Choice,
-        left: tuple[Tier, ...] | None,
-        conversation: str | None,
-        *,
-        at_cap: bool,
-    ) -> Choice:
-        """Return what the caller's word, memory, chance and the tenant's cap make of a choice."""
-        if left is not None:
-            choice = overridden(choice, left)
-        cap = self.settings.tenant_cap if at_cap and left != ("frontier",) else None
-        if left is None:
-            choice = self._adjusted(choice, conversation, draws=cap is None)
-        return choice if cap is None else capped(choice, cap)
+    def _adjust(self, choice: Choice, request: DecisionRequest, *, at_cap: bool) -> Choice:
+        """Apply the caller's limits, the conversation, exploration and the tenant's cap."""
+        if request.allowed is not None:
+            choice = override(choice, request.allowed)
+        cap = self.settings.tenant_cap if at_cap and request.allowed != ("frontier",) else None
+        if request.allowed is None:
+            # No draw at the cap, which would replace the tier drawn: its propensity would be false.
+            choice = self._remember_or_explore(choice, request, may_explore=cap is None)
+        return choice if cap is None else apply_cap(choice, cap)
 
-    def _adjusted(self, choice: Choice, conversation: str | None, *, draws: bool) -> Choice:
-        """Return what memory and chance make of a choice that the caller leaves free."""
-        if conversation is not None and conversation in self._conversations:
+    def _remember_or_explore(
+        self, choice: Choice, request: DecisionRequest, *, may_explore: bool
+    ) -> Choice:
+        if request.conversation is not None and request.conversation in self._conversations:
             stays = choice.tier == "frontier"
             return choice if stays else choice._replace(tier="frontier", reason="conversation")
-        if self.settings.exploration is None or not draws:
+        if self.settings.exploration is None or not may_explore:
             return choice
-        return explored(choice, self.settings.exploration, self.classifier.manifest.threshold)
+        return explore(choice, self.settings.exploration, self.classifier.manifest.threshold)
 
-    def _picked(self, choice: Choice) -> Choice:
-        """Pick a choice for the audit, or not.
+    def _sample_audit(self, choice: Choice) -> Choice:
+        """Pick the choice for the audit with probability `audit_rate`.
 
-        The certificate speaks of what the threshold sends to the cheap tier, whichever tier memory
-        or exploration has it go to. Where the caller left one tier only, the other is not asked.
+        The certificate covers what the threshold sends to the cheap tier, even if memory or
+        exploration then chose the other. A caller that limits the tiers would not ask both.
         """
         manifest, rate = self.classifier.manifest, self.settings.audit_rate
         if not rate or choice.scores is None or manifest.certificate.status != "granted":
@@ -259,15 +282,15 @@ class Router:
 
 
 def _certified_until(folder: Path, manifest: Manifest) -> float:
-    """Return when the fallback tier takes over, and say in the log that it has."""
+    """Return when the fallback tier takes over; log a warning if it already has."""
     until, wrong = expiry(manifest.certificate), mismatch(folder, manifest)
     if wrong is None and time.time() < until:
         return until
     if wrong is None:
-        wrong = f"it lapsed on {manifest.certificate.details['expires']}"
+        wrong = f"it expired on {manifest.certificate.details['expires']}"
     _log.warning(
-        "the certificate of %s does not hold: %s; %s answers every query until the artifact is "
-        "certified again (querytier certify)",
+        "the certificate of %s does not hold: %s; the %s tier answers every query until the "
+        "artifact is certified again (querytier certify)",
         folder,
         wrong,
         manifest.fallback_tier,

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -12,31 +12,32 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from querytier.serve.http.refusal import Refusal
 from querytier.serve.http.settings import Limits
+from querytier.serve.http.wire import Refusal
 
-if TYPE_CHECKING:
-    from querytier.serve.http.service import DecisionService
+__all__ = ["Activity", "Gate", "read_body"]
 
-__all__ = ["OPEN_PATHS", "Gate", "is_loopback_name", "read_body"]
-
-# A prober has no token, and the page asks for it; neither says anything of the traffic.
-OPEN_PATHS = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
+# Names in a URL that can only be this machine.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-# A body that is too large is read and forgotten up to this many times the limit, because a client
-# that is still sending when the connection closes never sees the answer.
+# A body that is too large is read and discarded up to this many times the limit: a client that is
+# still sending when the connection closes never sees the answer.
 _READ_BEYOND = 8
 
 
-def is_loopback_name(host: str) -> bool:
-    """Tell whether a host, as a URL names it, can only be this machine.
+@dataclass(slots=True)
+class Activity:
+    """What a service is doing now.
 
-    Examples
-    --------
-    >>> is_loopback_name("localhost"), is_loopback_name("127.0.0.1"), is_loopback_name("0.0.0.0")
-    (True, True, False)
+    Attributes
+    ----------
+    in_flight : int
+        Requests with a body that are being answered.
+    draining : bool
+        Whether the service is about to end, so that connections are closed after their answers.
     """
-    return host.lower() in _LOOPBACK
+
+    in_flight: int = 0
+    draining: bool = False
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -47,11 +48,12 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     Refusal
         If it is too large (413), too slow (408), compressed (415), or ends too early (400).
     """
+    # Decompressing would need a limit of its own: a kilobyte may expand to a gigabyte.
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Refusal(415, "compressed", "compressed bodies are not read; send it as it is")
+        raise Refusal(415, "compressed", "compressed bodies are not accepted; send it uncompressed")
     try:
         async with asyncio.timeout(limits.arrival_s):
-            return await _collected(request, limits.body_bytes)
+            return await _collect(request, limits.body_bytes)
     except TimeoutError as error:
         raise Refusal(
             408,
@@ -64,102 +66,106 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         raise Refusal(400, "cut_off", "the body ended early; send it again") from error
 
 
-async def _collected(request: Request, most: int) -> bytes:
+async def _collect(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most * _READ_BEYOND:
-        raise _too_large(most)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= most:
-            chunks.append(chunk)
-        elif size > most * _READ_BEYOND:
-            raise _too_large(most)
-    if size > most:
-        raise _too_large(most)
-    return b"".join(chunks)
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal(
+    size = int(announced) if announced.isdecimal() else 0
+    if size <= limit * _READ_BEYOND:
+        # The announced length is not trusted, and a chunked body has none: count what arrives.
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit * _READ_BEYOND:
+                break
+            if size <= limit:
+                chunks.append(chunk)
+        if size <= limit:
+            return b"".join(chunks)
+    raise Refusal(
         413,
         "too_large",
-        f"the body is larger than {most} bytes; send fewer queries, or start the service with a "
+        f"the body is larger than {limit} bytes; send fewer queries, or start the service with a "
         "larger --max-body",
         close=True,
     )
 
 
 class Gate:
-    """Stands before the application: lets requests in, and counts what comes out.
+    """Middleware that admits or refuses requests, and counts the answers.
 
     Parameters
     ----------
     app : ASGIApp
-    service : DecisionService
-    paths : frozenset of str
-        The paths that are counted by name.
+    activity : Activity
+        Updated with each request.
+    token : str or None
+    limits : Limits
+    open_paths : frozenset of str
+        Paths that need no token.
+    count : callable
+        Receives the path and the status of each answer.
     answer : callable
-        Makes a response of a refusal, for a path.
+        Returns the response to a refusal on a path.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        service: "DecisionService",
-        paths: frozenset[str],
+        *,
+        activity: Activity,
+        token: str | None,
+        limits: Limits,
+        open_paths: frozenset[str],
+        count: Callable[[str, int], object],
         answer: Callable[[Refusal, str], Response],
     ) -> None:
-        self._app = app
-        self._service = service
-        self._paths = paths
-        self._answer = answer
+        self._app, self._activity = app, activity
+        self._token, self._limits, self._open_paths = token, limits, open_paths
+        self._count, self._answer = count, answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        counted = _Counted(send, closing=self._service.draining)
+        sender = _Sender(send, closing=self._activity.draining)
         try:
-            await self._pass(scope, receive, counted)
+            await self._admit(scope, receive, sender)
         finally:
-            path = scope["path"] if scope["path"] in self._paths else "other"
-            self._service.metrics.requests.labels(path, counted.status).inc()
+            self._count(scope["path"], sender.status)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in OPEN_PATHS:
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
+        # Refused before the body is read, so that a stranger costs nothing but headers.
         try:
             self._check(Headers(scope=scope), scope["method"])
         except Refusal as refusal:
             await self._answer(refusal, scope["path"])(scope, receive, send)
             return
-        asks = scope["method"] == "POST"
-        self._service.in_flight += asks
+        has_body = scope["method"] == "POST"
+        self._activity.in_flight += has_body
         try:
             await self._app(scope, receive, send)
         finally:
-            self._service.in_flight -= asks
+            self._activity.in_flight -= has_body
 
     def _check(self, headers: Mapping[str, str], method: str) -> None:
-        settings = self._service.settings
-        if settings.token is None:
+        if self._token is None:
             _check_origin(headers)
         else:
-            _check_token(headers, settings.token)
-        if method == "POST" and self._service.in_flight >= settings.limits.concurrency:
+            _check_token(headers, self._token)
+        if method == "POST" and self._activity.in_flight >= self._limits.concurrency:
             raise Refusal(
                 503,
                 "overloaded",
-                f"{settings.limits.concurrency} requests are being answered; take the tier given "
+                f"{self._limits.concurrency} requests are in flight already; use the tier given "
                 "here, or try again",
             )
 
 
-class _Counted:
-    """Sends a response, and takes note of its status."""
+class _Sender:
+    """Sends a response, and remembers its status."""
 
     def __init__(self, send: Send, *, closing: bool) -> None:
         self._send = send
@@ -175,9 +181,10 @@ class _Counted:
 
 
 def _check_token(headers: Mapping[str, str], token: str) -> None:
-    scheme, _, shown = headers.get("authorization", "").partition(" ")
-    # Headers are latin-1; compared as bytes, a shown token may hold anything.
-    same = hmac.compare_digest(shown.strip().encode("latin-1", "replace"), token.encode())
+    scheme, _, sent = headers.get("authorization", "").partition(" ")
+    # In constant time, so that a wrong token does not reveal how many characters are right. As
+    # bytes, because headers are Latin-1 and `compare_digest` takes ASCII text only.
+    same = hmac.compare_digest(sent.strip().encode("latin-1", "replace"), token.encode())
     if scheme.lower() != "bearer" or not same:
         raise Refusal(
             401, "no_token", "send the service's token as a header: Authorization: Bearer TOKEN"
@@ -185,16 +192,18 @@ def _check_token(headers: Mapping[str, str], token: str) -> None:
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
-    """Keep web pages of others from asking through a browser on this machine."""
+    """Keep foreign web pages from asking through a browser on this machine."""
+    # Two attacks: a page sends a request to localhost (its Origin is foreign), or makes its own
+    # name resolve to this machine (DNS rebinding: its Host is not localhost).
     host = headers.get("host", "")
     name = ""
     with suppress(ValueError):
         name = urlsplit(f"//{host}").hostname or ""
     origin = headers.get("origin")
-    if not is_loopback_name(name) or (origin is not None and not origin.endswith(f"://{host}")):
+    if name.lower() not in _LOOPBACK or (origin is not None and not origin.endswith(f"://{host}")):
         raise Refusal(
             403,
             "foreign",
-            f"without a token only this machine may ask, and its host be localhost, not "
+            "without a token only this machine may ask, as localhost; the host was "
             f"{host[:100]!r} (origin {(origin or 'none')[:100]!r}); set QUERYTIER_TOKEN",
         )

@@ -14,10 +14,9 @@ from starlette.routing import Route
 
 from querytier.serve.http.access import Gate
 from querytier.serve.http.endpoints import endpoints, is_of_protocol, json_response
-from querytier.serve.http.refusal import Refusal
-from querytier.serve.http.reloading import watch
 from querytier.serve.http.service import DecisionService
 from querytier.serve.http.settings import ServiceSettings
+from querytier.serve.http.wire import Refusal
 
 __all__ = ["application"]
 
@@ -32,20 +31,29 @@ def application(settings: ServiceSettings) -> Starlette:
     Returns
     -------
     Starlette
-        Its `state.service` is the DecisionService. The server has to run its lifespan: at its
-        end the decision log is closed.
+        Its `state.service` is the DecisionService. The server has to run its lifespan, which closes
+        the decision log at the end.
 
     Raises
     ------
     ArtifactError
-        If the artifact is none, is damaged, or does not reproduce its golden vectors here.
+        If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
     """
     service, known = DecisionService(settings), endpoints()
     errors = _Errors(service)
+    paths = frozenset(one.path for one in known)
+
+    def count(path: str, status: int) -> None:
+        # Unknown paths share a label: a scanner would otherwise create a series for each guess.
+        service.metrics.requests.labels(path if path in paths else "other", status).inc()
+
     gate = Middleware(
         Gate,
-        service=service,
-        paths=frozenset(one.path for one in known),
+        activity=service.activity,
+        token=settings.token,
+        limits=settings.limits,
+        open_paths=frozenset(one.path for one in known if one.open),
+        count=count,
         answer=errors.answer,
     )
     app = Starlette(
@@ -66,29 +74,25 @@ def application(settings: ServiceSettings) -> Starlette:
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: DecisionService = app.state.service
-    watching = asyncio.create_task(_watch(service))
+    following = asyncio.create_task(service.follow_artifact())
     try:
         yield
     finally:
-        watching.cancel()
+        following.cancel()
         with suppress(asyncio.CancelledError):
-            await watching
+            await following
+        # In a thread: closing waits for the disk, and the last answers are still being sent.
         await asyncio.to_thread(service.close)
 
 
-async def _watch(service: DecisionService) -> None:
-    if service.settings.watch_s is not None:
-        await watch(service.settings.artifact, service.settings.watch_s, service)
-
-
 class _Errors:
-    """Answers in JSON where there is no decision."""
+    """Answers in JSON if there is no decision."""
 
     def __init__(self, service: DecisionService) -> None:
         self._service = service
 
     def answer(self, refusal: Refusal, path: str) -> Response:
-        """Return the response that a refusal is on a path."""
+        """Return the response to a refusal on a path."""
         response = json_response(self._content(refusal, path), refusal.status)
         if refusal.status == 401:
             response.headers["www-authenticate"] = "Bearer"
@@ -99,7 +103,7 @@ class _Errors:
         return response
 
     def _content(self, refusal: Refusal, path: str) -> dict[str, Any]:
-        if is_of_protocol(path):  # which has a text for an error, and no place for more
+        if is_of_protocol(path):  # its errors are a text, with no place for a tier
             return {"error": refusal.message}
         error = {"code": refusal.code, "message": refusal.message}
         return {"error": error, "tier": self._service.manifest.fallback_tier}
@@ -110,21 +114,16 @@ class _Errors:
         return self.answer(error, request.url.path)
 
     async def not_found(self, request: Request, error: Exception) -> Response:
-        """Answer where there is no such endpoint."""
+        """Answer a request for an unknown path or method."""
         assert isinstance(error, HTTPException)
-        what = f"{request.method[:20]} {request.url.path[:100]}"
-        refusal = Refusal(
-            error.status_code,
-            "no_endpoint",
-            f"there is no {what} here; /openapi.json lists what there is",
-        )
+        call = f"{request.method[:20]} {request.url.path[:100]}"
+        message = f"{call} does not exist; /openapi.json lists all paths"
+        refusal = Refusal(error.status_code, "no_endpoint", message)
         response = self.answer(refusal, request.url.path)
         response.headers.update(error.headers or {})
         return response
 
     async def failed(self, request: Request, _: Exception) -> Response:
-        """Answer where the service itself is at fault; the server logs what happened."""
-        refusal = Refusal(
-            500, "internal", "the service failed; its log on standard error has the reason"
-        )
-        return self.answer(refusal, request.url.path)
+        """Answer if the service itself fails; the server logs the error."""
+        message = "the service failed; its log on standard error has the reason"
+        return self.answer(Refusal(500, "internal", message), request.url.path)

@@ -11,12 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from querytier.errors import ArtifactError
+from querytier.serve.decision import DecisionRequest
 from querytier.serve.http import inference_protocol as oip
 from querytier.serve.http.access import read_body
-from querytier.serve.http.openapi import Endpoint, document
-from querytier.serve.http.refusal import Refusal
+from querytier.serve.http.openapi import Endpoint, Handler, document
 from querytier.serve.http.service import DecisionService
-from querytier.serve.http.settings import Asked
 from querytier.serve.http.wire import (
     BATCH,
     DECIDE,
@@ -26,24 +25,26 @@ from querytier.serve.http.wire import (
     ErrorAnswer,
     Outcome,
     OutcomesAnswer,
+    Refusal,
     ReloadAnswer,
-    parsed,
+    parse,
 )
 
 __all__ = ["endpoints", "is_of_protocol", "json_response"]
 
+# Scripts and styles are in the page itself; it may ask its own server and nobody else.
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; connect-src 'self'; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
 }
-_UNREADABLE = {
-    400: "not JSON",
-    408: "slower than the service waits",
-    413: "larger than the service reads",
-    415: "compressed",
-    422: "not as described here, or more than the service takes at once",
+_BODY_REFUSALS = {
+    400: "The body is not JSON.",
+    408: "The body arrived too slowly.",
+    413: "The body is too large.",
+    415: "The body is compressed.",
+    422: "The body does not match the schema, or has too many items.",
 }
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _JSON_LENGTH = "inference-header-content-length"
@@ -54,7 +55,7 @@ _RELOADED = TypeAdapter(ReloadAnswer)
 
 
 def is_of_protocol(path: str) -> bool:
-    """Tell whether a path is the Open Inference Protocol's, which has errors of its own."""
+    """Return whether a path belongs to the Open Inference Protocol, which has its own errors."""
     return path == "/v2" or path.startswith("/v2/")
 
 
@@ -64,47 +65,30 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
 
 
 async def _decide(request: Request) -> Response:
-    service = _service(request)
-    body = parsed(DECIDE, await read_body(request, service.settings.limits))
-    asked = Asked(
-        body.asked,
-        body.allow,
-        body.deny,
-        body.conversation,
-        body.id,
-        request.headers,
-        body.tenant,
-    )
-    return json_response(await service.decide(asked))
+    body = parse(DECIDE, await _body(request))
+    return json_response(await _service(request).decide(body.request, request.headers))
 
 
 async def _decide_batch(request: Request) -> Response:
-    service = _service(request)
-    body = parsed(BATCH, await read_body(request, service.settings.limits))
-    _check_count(service, len(body.queries), "queries")
-    many = [
-        Asked(query, body.allow, body.deny, headers=request.headers, tenant=body.tenant)
-        for query in body.queries
-    ]
-    return json_response({"decisions": await service.decide_many(many)})
+    body = parse(BATCH, await _body(request))
+    _check_count(request, len(body.queries), "queries")
+    decisions = await _service(request).decide_many(body.requests, request.headers)
+    return json_response({"decisions": decisions})
 
 
 async def _outcomes(request: Request) -> Response:
-    service = _service(request)
-    body = parsed(OUTCOMES, await read_body(request, service.settings.limits))
+    body = parse(OUTCOMES, await _body(request))
     outcomes = [body] if isinstance(body, Outcome) else body
-    _check_count(service, len(outcomes), "outcomes")
-    return json_response({"recorded": service.record_outcomes(outcomes)})
+    _check_count(request, len(outcomes), "outcomes")
+    return json_response({"recorded": _service(request).record_outcomes(outcomes)})
 
 
 async def _reload(request: Request) -> Response:
     service = _service(request)
+    # Loading takes a core for seconds: without a token, any program on the machine could repeat it.
     if service.settings.token is None:
-        raise Refusal(
-            403,
-            "no_token",
-            "only who shows a token may reload; set QUERYTIER_TOKEN, or send SIGHUP",
-        )
+        message = "reloading over HTTP needs a token; set QUERYTIER_TOKEN, or send SIGHUP"
+        raise Refusal(403, "no_token", message)
     try:
         return json_response(_RELOADED.dump_python(await service.reload()))
     except ArtifactError as error:
@@ -135,7 +119,7 @@ async def _live(_: Request) -> Response:
 
 
 async def _ready(request: Request) -> Response:
-    ready = not _service(request).draining
+    ready = not _service(request).activity.draining
     return json_response({"ready": ready}, 200 if ready else 503)
 
 
@@ -148,19 +132,19 @@ async def _model(request: Request) -> Response:
 
 
 async def _model_ready(request: Request) -> Response:
-    ready = not _service(request).draining
+    ready = not _service(request).activity.draining
     return json_response({"name": oip.MODEL, "ready": ready}, 200 if ready else 503)
 
 
 async def _infer(request: Request) -> Response:
     service = _service(request)
-    body = await read_body(request, service.settings.limits)
-    infer, queries = oip.read_infer(body, request.headers.get(_JSON_LENGTH))
-    _check_count(service, len(queries), "queries")
+    infer, queries = oip.read_infer(await _body(request), request.headers.get(_JSON_LENGTH))
+    _check_count(request, len(queries), "queries")
     version = service.manifest.model_version
-    # The protocol has no ids, by which the scores of both tiers could be told.
-    many = [Asked(one, headers=request.headers, is_told_audits=False) for one in queries]
-    decisions = await service.decide_many(many)
+    # No audits: the protocol has no ids by which a caller could report the scores of both tiers.
+    decisions = await service.decide_many(
+        [DecisionRequest(query) for query in queries], request.headers, audits=False
+    )
     content, json_length = oip.answer_tensors(infer, decisions, version)
     if json_length is None:
         return Response(content, media_type="application/json")
@@ -173,14 +157,18 @@ def _service(request: Request) -> DecisionService:
     return service
 
 
-def _check_count(service: DecisionService, count: int, what: str) -> None:
-    most = service.settings.limits.batch
-    if count > most:
+async def _body(request: Request) -> bytes:
+    return await read_body(request, _service(request).settings.limits)
+
+
+def _check_count(request: Request, count: int, noun: str) -> None:
+    limit = _service(request).settings.limits.batch
+    if count > limit:
         raise Refusal(
             422,
             "too_many",
-            f"{count} {what} at once; send at most {most}, or start the service with a larger "
-            "--max-batch",
+            f"{count} {noun} in one request; send at most {limit}, or start the service with a "
+            "larger --max-batch",
         )
 
 
@@ -191,82 +179,72 @@ def _document() -> dict[str, Any]:
 
 @cache
 def endpoints() -> tuple[Endpoint, ...]:
-    """Return every endpoint; what each answers is described where it is served."""
+    """Return every endpoint; the OpenAPI document is made of the same tuple."""
     return (*_router_endpoints(), *_operator_endpoints(), *_protocol_endpoints())
 
 
+def _post(
+    path: str,
+    summary: str,
+    handler: Handler,
+    *,
+    request: TypeAdapter[Any],
+    answer: type,
+    refusals: Mapping[int, str] | None = None,
+) -> Endpoint:
+    known = {**_BODY_REFUSALS, **(refusals or {})}
+    return Endpoint("POST", path, summary, handler, TypeAdapter(answer), request, known)
+
+
 def _router_endpoints() -> tuple[Endpoint, ...]:
+    no_log = {409: "The service keeps no decision log."}
     return (
-        Endpoint("GET", "/", "A page to try queries on.", _page, "text/html", open=True),
-        Endpoint(
-            "POST",
-            "/v1/decide",
-            "Decide a query.",
-            _decide,
-            TypeAdapter(DecisionAnswer),
-            request=DECIDE,
-            refusals=_UNREADABLE,
-        ),
-        Endpoint(
-            "POST",
+        Endpoint("GET", "/", "A page to try queries.", _page, "text/html", open=True),
+        _post("/v1/decide", "Decide a query.", _decide, request=DECIDE, answer=DecisionAnswer),
+        _post(
             "/v1/decide/batch",
             "Decide many queries.",
             _decide_batch,
-            TypeAdapter(BatchAnswer),
             request=BATCH,
-            refusals=_UNREADABLE,
+            answer=BatchAnswer,
         ),
-        Endpoint(
-            "POST",
+        _post(
             "/v1/outcomes",
-            "Tell what came of decisions.",
+            "Report outcomes.",
             _outcomes,
-            TypeAdapter(OutcomesAnswer),
             request=OUTCOMES,
-            refusals={**_UNREADABLE, 409: "the service keeps no decision log"},
+            answer=OutcomesAnswer,
+            refusals=no_log,
         ),
     )
 
 
 def _operator_endpoints() -> tuple[Endpoint, ...]:
+    refused = {409: "The artifact was rejected; the previous artifact stays in service."}
     return (
         Endpoint(
-            "POST",
-            "/v1/reload",
-            "Take the artifact as its folder has it now.",
-            _reload,
-            _RELOADED,
-            refusals={409: "it was not taken; the one before goes on deciding"},
+            "POST", "/v1/reload", "Load the artifact again.", _reload, _RELOADED, refusals=refused
         ),
-        Endpoint("GET", "/v1/status", "Model, traffic and log in figures.", _status, _OBJECT),
-        Endpoint("GET", "/metrics", "The same, for Prometheus.", _metrics, "text/plain"),
+        Endpoint("GET", "/v1/status", "Model, certificate, traffic and log.", _status, _OBJECT),
+        Endpoint("GET", "/metrics", "Metrics for Prometheus.", _metrics, "text/plain"),
         Endpoint("GET", "/openapi.json", "This document.", _openapi, _OBJECT),
     )
 
 
 def _protocol_endpoints() -> tuple[Endpoint, ...]:
-    model, ending = f"/v2/models/{oip.MODEL}", {503: "it is about to end"}
+    model, ready = f"/v2/models/{oip.MODEL}", "/v2/health/ready"
+    ending = {503: "The service is about to end."}
     return (
         Endpoint("GET", "/v2/health/live", "Whether it runs.", _live, _OBJECT, open=True),
-        Endpoint(
-            "GET",
-            "/v2/health/ready",
-            "Whether it takes requests.",
-            _ready,
-            _OBJECT,
-            refusals=ending,
-            open=True,
-        ),
-        Endpoint("GET", "/v2", "What serves.", _server, _OBJECT),
-        Endpoint("GET", model, "What it reads and answers.", _model, _OBJECT),
+        Endpoint("GET", ready, "Whether it is ready.", _ready, _OBJECT, refusals=ending, open=True),
+        Endpoint("GET", "/v2", "Name and version of the server.", _server, _OBJECT),
+        Endpoint("GET", model, "Inputs and outputs of the model.", _model, _OBJECT),
         Endpoint("GET", f"{model}/ready", "Whether it decides.", _model_ready, _OBJECT),
-        Endpoint(
-            "POST",
+        _post(
             f"{model}/infer",
-            "Decide queries, by the Open Inference Protocol.",
+            "Decide queries as tensors.",
             _infer,
-            TypeAdapter(oip.InferAnswer),
             request=oip.INFER,
-            refusals=_UNREADABLE,
+            answer=oip.InferAnswer,
         ),
     )

@@ -1,9 +1,9 @@
-"""The Open Inference Protocol, version 2: so that clients of model servers can ask querytier too.
+"""The Open Inference Protocol, version 2, for clients of model servers.
 
-One model, `querytier`, with the input `query` (BYTES), and tensors as JSON or, by the extension
-`binary_tensor_data`, as bytes behind the JSON. A fallback has no scores, and a tensor no null: its
-`p_frontier` is 1 where the tier is frontier and 0 where it is cheap, its `decision_score` 1 or -1,
-so that who looks at the numbers alone goes the same way. `reason` tells them apart.
+There is one model, `querytier`, with the input `query` (BYTES); tensors are JSON or, with the
+extension `binary_tensor_data`, bytes after the JSON. A fallback has no scores, and a tensor has no
+null: its `p_frontier` is 1 if the tier is frontier and 0 if it is cheap, its `decision_score` 1 or
+-1, so that a client that reads only numbers chooses the same tier. `reason` tells them apart.
 
 Source: https://github.com/open-inference/open-inference-protocol
 """
@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from querytier import __version__
 from querytier.classifier.manifest import Manifest
-from querytier.serve.http.refusal import Refusal
-from querytier.serve.http.wire import parsed
+from querytier.serve.http.wire import Refusal, parse
 
 __all__ = [
     "INFER",
@@ -54,14 +53,14 @@ class Input(_Tensor):
 
 
 class Output(_Tensor):
-    """An output that is asked for."""
+    """A requested output."""
 
     name: Literal["p_frontier", "decision_score", "tier", "reason"]
     parameters: Parameters = Field(default_factory=dict)
 
 
 class Infer(_Tensor):
-    """A request to infer."""
+    """A request for inference."""
 
     id: str | None = None
     inputs: Annotated[list[Input], Field(min_length=1, max_length=1)]
@@ -71,7 +70,7 @@ class Infer(_Tensor):
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """One output, a value for each query."""
+    """One output, with a value for each query."""
 
     name: str
     datatype: str
@@ -93,12 +92,12 @@ INFER = TypeAdapter(Infer)
 
 
 def server_metadata() -> dict[str, Any]:
-    """Return what `/v2` says."""
+    """Return the answer of `/v2`."""
     return {"name": "querytier", "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
 def model_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return what `/v2/models/querytier` says."""
+    """Return the answer of `/v2/models/querytier`."""
     return {
         "name": MODEL,
         "versions": [manifest.model_version],
@@ -118,19 +117,19 @@ def read_infer(body: bytes, json_length: str | None) -> tuple[Infer, list[str]]:
     ----------
     body : bytes
     json_length : str or None
-        The header `Inference-Header-Content-Length`, where tensors follow the JSON as bytes.
+        The header `Inference-Header-Content-Length`, if tensors follow the JSON as bytes.
 
     Raises
     ------
     Refusal
-        If the request is not as the protocol has it.
+        If the request violates the protocol.
     """
     cut = len(body)
     if json_length is not None:
         cut = int(json_length) if json_length.isascii() and json_length.isdecimal() else -1
         if not 0 <= cut <= len(body):
             raise _wrong(f"Inference-Header-Content-Length is {json_length[:20]!r}", body)
-    infer = parsed(INFER, body[:cut])
+    infer = parse(INFER, body[:cut])
     tensor = infer.inputs[0]
     if tensor.data is None:
         queries = list(_elements(body[cut:]))
@@ -138,18 +137,18 @@ def read_infer(body: bytes, json_length: str | None) -> tuple[Infer, list[str]]:
         queries = [text for one in tensor.data for text in ([one] if isinstance(one, str) else one)]
     if _size(tensor.shape) != len(queries):
         raise Refusal(
-            422, "shape", f"the shape {tensor.shape} does not hold the {len(queries)} queries given"
+            422, "shape", f"the shape {tensor.shape} does not match the {len(queries)} queries"
         )
     return infer, queries
 
 
 def _size(shape: Sequence[int]) -> int:
-    """Return how many queries a shape holds: [n], or [n, 1] as batching clients have it."""
+    """Return the number of queries of a shape: [n], or [n, 1] from clients that batch."""
     return shape[0] if len(shape) == 1 or shape[1] == 1 else -1
 
 
 def _elements(content: bytes) -> Iterator[str]:
-    """Yield the elements of a BYTES tensor: each its length in four bytes, then its bytes."""
+    """Yield the elements of a BYTES tensor: the length in four bytes, then the bytes."""
     place = 0
     while place < len(content):
         start = place + 4
@@ -177,11 +176,11 @@ def answer_tensors(
     -------
     body : bytes
     json_length : int or None
-        How much of the body is JSON, where tensors follow it as bytes.
+        Length of the JSON part, if tensors follow it as bytes; else None.
     """
-    asked = infer.outputs or [Output(name=name) for name in _OUTPUTS]  # type: ignore[arg-type]
+    outputs = infer.outputs or [Output(name=name) for name in _OUTPUTS]  # type: ignore[arg-type]
     tensors, tail = [], b""
-    for output in asked:
+    for output in outputs:
         tensor, content = _tensor(output, infer.parameters, decisions)
         tensors.append(tensor)
         tail += content
@@ -195,7 +194,7 @@ def answer_tensors(
 def _tensor(
     output: Output, parameters: Parameters, decisions: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Any], bytes]:
-    """Return an output as JSON has it, and the bytes that follow the JSON."""
+    """Return an output in JSON, and its bytes after the JSON, if any."""
     values = [_value(output.name, decision) for decision in decisions]
     tensor: dict[str, Any] = {
         "name": output.name,

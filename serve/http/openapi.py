@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the very endpoints and models that answer."""
+"""The OpenAPI document, made of the endpoints and models that answer requests."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,25 +10,32 @@ from starlette.responses import Response
 
 from querytier import __version__
 
-__all__ = ["Endpoint", "document"]
+__all__ = ["Endpoint", "Handler", "document"]
 
+Handler = Callable[[Request], Awaitable[Response]]
 Mode = Literal["validation", "serialization"]
+
+_GATE_REFUSALS = {
+    401: "The token is missing or wrong.",
+    403: "There is no token, and the request does not come from this machine.",
+    503: "Too many requests are in flight.",
+}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One path, as it is served and as it is described.
+    """One path: how it is served, and how it is documented.
 
     Attributes
     ----------
     method, path, summary : str
     handler : callable
     request : TypeAdapter or None
-        What is read of the body; None: nothing.
+        Content of the body; None if no body is read.
     answer : TypeAdapter or str
-        What is answered: as JSON, or a media type of its own.
+        Content of the answer in JSON, or another media type.
     refusals : mapping of int to str
-        Statuses beyond 200, and what they mean.
+        Statuses other than 200, and their meaning.
     open : bool
         Whether it answers without a token.
     """
@@ -36,7 +43,7 @@ class Endpoint:
     method: Literal["GET", "POST"]
     path: str
     summary: str
-    handler: Callable[[Request], Awaitable[Response]]
+    handler: Handler
     answer: TypeAdapter[Any] | str
     request: TypeAdapter[Any] | None = None
     refusals: Mapping[int, str] | None = None
@@ -50,7 +57,7 @@ def document(endpoints: Iterable[Endpoint], error_of: Callable[[str], Any]) -> d
     ----------
     endpoints : iterable of Endpoint
     error_of : callable
-        Returns the TypeAdapter of what a path answers when it refuses.
+        Returns the TypeAdapter of a path's error answers.
     """
     known = list(endpoints)
     schemas, definitions = _schemas(known, error_of)
@@ -76,7 +83,9 @@ def document(endpoints: Iterable[Endpoint], error_of: Callable[[str], Any]) -> d
 def _schemas(
     endpoints: Iterable[Endpoint], error_of: Callable[[str], Any]
 ) -> tuple[Mapping[tuple[Any, Mode], Any], dict[str, Any]]:
-    """Return a schema for each adapter, and the definitions that they refer to."""
+    """Return a schema for each adapter, and the definitions that the schemas refer to."""
+    # All adapters at once, so that types of the same name get different definitions. Adapters are
+    # not hashable: their ids stand for them.
     adapters: dict[tuple[int, Mode], tuple[int, Mode, TypeAdapter[Any]]] = {}
     for one in endpoints:
         if one.request is not None:
@@ -97,9 +106,13 @@ def _operation(
     if one.request is not None:
         schema = schemas[id(one.request), "validation"]
         operation["requestBody"] = {"required": True, "content": _json(schema)}
-    good = _good(one.answer, schemas)
+    good = (
+        {one.answer: {}}
+        if isinstance(one.answer, str)
+        else _json(schemas[id(one.answer), "serialization"])
+    )
     error = _json(schemas[id(error_of(one.path)), "serialization"])
-    refusals = {} if one.open else {401: "no token", 403: "not from this machine", 503: "too busy"}
+    refusals = {} if one.open else _GATE_REFUSALS
     operation["responses"] = {"200": {"description": "The answer.", "content": good}} | {
         str(status): {"description": text, "content": error}
         for status, text in sorted({**refusals, **(one.refusals or {})}.items())
@@ -107,14 +120,6 @@ def _operation(
     if not one.open:
         operation["security"] = [{"token": []}, {}]
     return operation
-
-
-def _good(
-    answer: TypeAdapter[Any] | str, schemas: Mapping[tuple[Any, Mode], Any]
-) -> dict[str, Any]:
-    if isinstance(answer, str):
-        return {answer: {}}
-    return _json(schemas[id(answer), "serialization"])
 
 
 def _json(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,28 +1,24 @@
-"""Artifacts that come while the service runs: proved before they decide, or not taken."""
+"""Loading artifacts while the service runs: each has to reproduce its golden vectors first."""
 
-import asyncio
-import logging
 import statistics
 import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 from querytier.classifier.artifact import GOLDEN
 from querytier.classifier.golden import golden_queries, replay_golden
 from querytier.classifier.manifest import Manifest
-from querytier.errors import ArtifactError
 from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
 from querytier.serve.watch.certificate_watch import CertificateWatch
 from querytier.tracking.model_uri import fetch_artifact, is_model_uri, registered_at
-from querytier.tracking.store import StoreError
 
-__all__ = ["ArtifactState", "Loaded", "Watched", "load_proved", "watch"]
+__all__ = ["ArtifactState", "Loaded", "load_proved", "state_of"]
 
 _TIMED_QUERIES = 30
-_log = logging.getLogger(__name__)
+# The registered version, or name, inode, time and size of each file.
+ArtifactState = str | tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +29,11 @@ class Loaded:
     ----------
     router : Router
     vectors : int
-        Golden vectors that it has reproduced.
+        Number of golden vectors reproduced.
     decision_seconds : float
-        Median time of a decision, of golden queries.
+        Median time of a decision on golden queries.
     state : ArtifactState
-        What the artifact was like just before it was loaded.
+        State of the artifact just before it was loaded.
     watch : CertificateWatch or None
         The watch over the artifact's certificate.
     """
@@ -45,7 +41,7 @@ class Loaded:
     router: Router
     vectors: int
     decision_seconds: float
-    state: "ArtifactState"
+    state: ArtifactState
     watch: CertificateWatch | None = None
 
     @property
@@ -55,7 +51,7 @@ class Loaded:
 
 
 def load_proved(artifact: Path | str, settings: RouterSettings) -> Loaded:
-    """Load an artifact, and have it reproduce its golden vectors.
+    """Load an artifact, and check that it reproduces its golden vectors.
 
     Parameters
     ----------
@@ -66,80 +62,28 @@ def load_proved(artifact: Path | str, settings: RouterSettings) -> Loaded:
     Raises
     ------
     ArtifactError
-        If it is none, is damaged, or computes another thing on this machine.
+        If it is not an artifact, is damaged, or computes other numbers on this machine.
     """
-    state = _state_of(artifact)
+    # The state is read first: a change while loading is then seen as a change, and loaded next.
+    state = state_of(artifact)
     folder = fetch_artifact(artifact) if is_model_uri(artifact) else Path(artifact)
     router = Router.load(folder, settings)
     replay = replay_golden(router.classifier, folder / GOLDEN)
     return Loaded(router, replay.vectors, _decision_seconds(router), state)
 
 
-class Watched(Protocol):
-    """What reloads, as the watch sees it."""
-
-    @property
-    def loaded_state(self) -> "ArtifactState":
-        """What the artifact that decides was like when it was loaded."""
-
-    async def reload(self) -> object:
-        """Take the artifact as it is now.
-
-        Raises
-        ------
-        ArtifactError
-            If it cannot be taken.
-        """
-
-    def count_failed_look_up(self) -> None:
-        """Hear that the artifact could not be looked up."""
-
-
-async def watch(artifact: Path | str, seconds: float, watched: Watched) -> None:
-    """Look at an artifact every so many seconds, and reload after each change.
-
-    What was refused is not tried again until it changes, unless the registry did not answer.
+def state_of(artifact: Path | str) -> ArtifactState:
+    """Return a value that changes whenever the artifact does.
 
     Parameters
     ----------
     artifact : Path or str
-        A folder of which files may change, or the name of a registered version, which may come to
-        mean another. While the registry cannot be asked, nothing changes.
-    seconds : float
-    watched : Watched
+        A folder, or the name of a registered version.
     """
-    refused = None
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            found = await asyncio.to_thread(_state_of, artifact)
-        except Exception as error:  # noqa: BLE001 the watch must outlive whatever the registry does
-            watched.count_failed_look_up()
-            _log.warning("%s cannot be looked up, nothing is reloaded: %s", artifact, error)
-            continue
-        if found not in {watched.loaded_state, refused}:
-            refused = found if await _refuses(watched) else None
-
-
-async def _refuses(watched: Watched) -> bool:
+    if is_model_uri(artifact):
+        return registered_at(artifact)
     try:
-        await watched.reload()
-    except ArtifactError as error:  # it is logged and counted
-        return not isinstance(error.__cause__, StoreError)
-    return False
-
-
-ArtifactState = str | tuple[tuple[str, int, int, int], ...]
-
-
-def _state_of(artifact: Path | str) -> ArtifactState:
-    return registered_at(artifact) if is_model_uri(artifact) else _files_of(Path(artifact))
-
-
-def _files_of(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """Return what changes with every file that is written, replaced or taken away."""
-    try:
-        files = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        files = [(path.name, path.stat()) for path in sorted(Path(artifact).iterdir())]
     except OSError:
         return ()
     return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in files)

@@ -4,38 +4,38 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
 from querytier.errors import ArtifactError
 from querytier.parallel import processors
-from querytier.serve.decision import Decision
-from querytier.serve.http.metrics import Metrics, log_record
-from querytier.serve.http.refusal import Refusal
-from querytier.serve.http.reloading import ArtifactState, Loaded, load_proved
-from querytier.serve.http.settings import Asked, ServiceSettings
+from querytier.serve.decision import Decision, DecisionRequest
+from querytier.serve.http.access import Activity
+from querytier.serve.http.metrics import Metrics, log_counts
+from querytier.serve.http.reloading import Loaded, load_proved, state_of
+from querytier.serve.http.settings import ServiceSettings
 from querytier.serve.http.shadow_metrics import Shadowing
 from querytier.serve.http.telemetry import record_span, tracer
 from querytier.serve.http.watch_metrics import WatchMetrics, retrain_due
-from querytier.serve.http.wire import Outcome, ReloadAnswer
+from querytier.serve.http.wire import Outcome, Refusal, ReloadAnswer
 from querytier.serve.watch.certificate_watch import CertificateWatch
+from querytier.tracking.store import StoreError
 
 __all__ = ["DecisionService"]
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
-# Going through a thread adds 0.12 ms to a request, measured: graphs that are about as
-# fast decide on the event loop. Slower ones must not hold up everybody else.
+# A hop to a thread adds 0.12 ms to a request (measured): graphs that are about as fast decide on
+# the event loop. Slower ones would hold up every other request there.
 _WORTH_A_THREAD = 0.0002
 
 
 class DecisionService:
-    """Decides for many callers at once, with one artifact after the other.
+    """Decides for many callers at once, with one artifact after another.
 
     Parameters
     ----------
@@ -44,114 +44,167 @@ class DecisionService:
     Raises
     ------
     ArtifactError
-        If the artifact is none, is damaged, or does not reproduce its golden vectors here.
+        If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
-        self.draining = False
+        self.activity = Activity()
         self.started = time.monotonic()
-        self.in_flight = 0
         self._loaded = self._load()
         self._log = settings.log
-        self._shadow = Shadowing.of(settings.shadow, settings.router)
+        self._shadow = (
+            None if settings.shadow is None else Shadowing(settings.shadow, settings.router)
+        )
         self._tracer = tracer()
         self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="querytier-decide")
         self._reloading = asyncio.Lock()
-        self.metrics = Metrics(lambda: self.manifest, lambda: self._log)
+        self.metrics = Metrics(lambda: self.manifest, settings.log)
         self.metrics.registry.register(WatchMetrics(lambda: self._loaded))
-        self.metrics.in_flight.set_function(lambda: self.in_flight)
+        self.metrics.in_flight.set_function(lambda: self.activity.in_flight)
         if self._shadow is not None:
             self.metrics.registry.register(self._shadow)
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest of the artifact that decides now."""
+        """The manifest of the current artifact."""
         return self._loaded.manifest
 
-    @property
-    def loaded_state(self) -> ArtifactState:
-        """What the artifact that decides was like when it was loaded."""
-        return self._loaded.state
-
-    def count_failed_look_up(self) -> None:
-        """Count that the registry did not say what the artifact's name means now."""
-        self.metrics.failed_look_ups.inc()
-
     def close(self) -> None:
-        """End threads, shadow and log, in this order: what was decided is logged."""
+        """End threads, shadow and log, in this order, so that every decision is logged."""
         self._threads.shutdown()
         if self._shadow is not None:
             self._shadow.close()
         if self._log is not None:
             self._log.close()
 
-    async def decide(self, asked: Asked) -> dict[str, Any]:
-        """Return the record of a decision, with its id; a failure is a fallback."""
-        loaded = self._loaded
-        if self._is_swift(loaded):
-            return self._decide(loaded, asked)
-        return await self._in_thread(partial(self._decide, loaded, asked))
+    async def decide(
+        self, request: DecisionRequest, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return a decision for JSON, with its id; a failure is a fallback.
 
-    async def decide_many(self, many: Sequence[Asked]) -> list[dict[str, Any]]:
-        """Return the records of decisions, in order, all by the same artifact."""
+        Parameters
+        ----------
+        request : DecisionRequest
+        headers : mapping of str to str, optional
+            Headers of the HTTP request, for tracing.
+        """
         loaded = self._loaded
-        return await self._in_thread(lambda: [self._decide(loaded, asked) for asked in many])
+        # A deadline is kept by waiting for another thread, which the event loop must not do.
+        has_deadline = self.settings.router.deadline_ms is not None
+        if not has_deadline and loaded.decision_seconds < _WORTH_A_THREAD:
+            return self._decide(loaded, request, headers)
+        return await self._in_thread(lambda: self._decide(loaded, request, headers))
+
+    async def decide_many(
+        self,
+        requests: Sequence[DecisionRequest],
+        headers: Mapping[str, str] | None = None,
+        *,
+        audits: bool = True,
+    ) -> list[dict[str, Any]]:
+        """Return decisions for JSON, in order, all by the same artifact.
+
+        Parameters
+        ----------
+        requests : sequence of DecisionRequest
+        headers : mapping of str to str, optional
+            Headers of the HTTP request, for tracing.
+        audits : bool
+            Whether the caller can report the scores of audited decisions.
+        """
+        loaded = self._loaded
+        return await self._in_thread(
+            lambda: [self._decide(loaded, one, headers, audits=audits) for one in requests]
+        )
 
     def record_outcomes(self, outcomes: Sequence[Outcome]) -> int:
-        """Hand outcomes to the decision log; return how many there were.
+        """Pass outcomes to the decision log; return their number.
 
         Raises
         ------
         Refusal
-            If there is no log, or it does not take them.
+            If there is no log, or it fails.
         """
         if self._shadow is not None:
-            self._shadow.learn_costs({one.id: one.cost for one in outcomes})
+            self._shadow.record_costs({one.id: one.cost for one in outcomes})
         if self._log is None:
             raise Refusal(
                 409, "no_log", "this service keeps no decision log; start it with --log DIR"
             )
         try:
             for one in outcomes:
-                self._log.append_outcome(one.id, **one.said)
+                self._log.append_outcome(one.id, **one.judgement)
                 if self._watch is not None:
-                    self._watch.heard(one.id, **one.said)
+                    self._watch.record(one.id, **one.judgement)
         except Exception as error:
             self.metrics.log_refusals.inc()
-            _log.exception("the decision log did not take an outcome")
+            _log.exception("the decision log refused an outcome")
             raise Refusal(
-                503, "log_failed", "the decision log did not take it; try again later"
+                503, "log_failed", "the decision log could not record it; try again later"
             ) from error
         return len(outcomes)
 
     async def reload(self) -> ReloadAnswer:
-        """Take the artifact as its folder has it now; what is being decided ends as it began.
+        """Load the artifact again; decisions in progress keep the artifact they began with.
 
         Raises
         ------
         ArtifactError
-            If it cannot be taken. The one before goes on deciding.
+            If it is refused. The previous artifact stays in service.
         """
         async with self._reloading:
-            before = self._loaded.manifest.model_version
-            self._loaded = loaded = await self._proved()
+            previous = self.manifest.model_version
+            self._loaded = loaded = await self._load_or_keep()
             self.metrics.begin_drift()
             self.metrics.reloads.labels("success").inc()
             if self._shadow is not None:
                 await asyncio.to_thread(self._shadow.reload)
-            now = loaded.manifest.model_version
-            _log.info("reloaded", extra={"model_version": now, "previous": before})
-            return ReloadAnswer(now, before, loaded.vectors)
+            current = loaded.manifest.model_version
+            _log.info("reloaded", extra={"model_version": current, "previous": previous})
+            return ReloadAnswer(current, previous, loaded.vectors)
 
-    async def _proved(self) -> Loaded:
+    async def follow_artifact(self) -> None:
+        """Check for a changed artifact every `watch_s` seconds, and reload after each change.
+
+        A registered name may come to mean another version. While the registry cannot be reached,
+        the current artifact stays in service.
+        """
+        if self.settings.watch_s is None:
+            return
+        # A refused artifact is not tried again until it changes: loading costs a core for seconds.
+        refused = None
+        while True:
+            await asyncio.sleep(self.settings.watch_s)
+            try:
+                state = await asyncio.to_thread(state_of, self.settings.artifact)
+            except Exception as error:  # noqa: BLE001 the loop must outlive any registry error
+                self.metrics.failed_look_ups.inc()
+                _log.warning(
+                    "%s cannot be looked up, so nothing is reloaded: %s",
+                    self.settings.artifact,
+                    error,
+                )
+                continue
+            if state not in {self._loaded.state, refused}:
+                refused = state if await self._is_refused() else None
+
+    async def _is_refused(self) -> bool:
+        try:
+            await self.reload()
+        except ArtifactError as error:  # it is logged and counted
+            # A registry that did not answer says nothing about the artifact: try again.
+            return not isinstance(error.__cause__, StoreError)
+        return False
+
+    async def _load_or_keep(self) -> Loaded:
         try:
             return await asyncio.to_thread(self._load)
         except Exception as error:
             self.metrics.reloads.labels("failure").inc()
-            kept = self._loaded.manifest.model_version
-            _log.exception("the artifact was not taken", extra={"model_version": kept})
-            raise ArtifactError(f"{error}; model {kept} goes on deciding") from error
+            current = self.manifest.model_version
+            _log.exception("the artifact was refused", extra={"model_version": current})
+            raise ArtifactError(f"{error}; model {current} stays in service") from error
 
     def _load(self) -> Loaded:
         loaded = load_proved(self.settings.artifact, self.settings.router)
@@ -166,72 +219,75 @@ class DecisionService:
         return self._loaded.watch
 
     def status(self) -> dict[str, Any]:
-        """Return what the page shows: model, certificate, traffic, log."""
+        """Return model, certificate, traffic and log for the page, as JSON."""
         return {
             "uptime_s": round(time.monotonic() - self.started, 1),
             "model": _model(self.manifest),
             "certificate": self._certificate(),
-            "traffic": {**self.metrics.traffic(), "in_flight": self.in_flight},
-            "log": log_record(self._log),
+            "traffic": {**self.metrics.traffic(), "in_flight": self.activity.in_flight},
+            "log": log_counts(self._log),
             "shadow": self._shadow and self._shadow.to_dict(),
-            "reloads": self.metrics.reloaded(),
+            "reloads": self.metrics.reload_counts(),
         }
 
     def _certificate(self) -> dict[str, Any]:
         certificate = self.manifest.certificate
-        expires = certificate.details.get("expires")
         return {
             "status": certificate.status,
             "reason": certificate.reason,
-            "expires": expires,
+            "expires": certificate.details.get("expires"),
             "audit_rate": self.settings.router.audit_rate,
             "watch": self._watch.look().to_dict() if self._watch is not None else None,
             "retrain_due": retrain_due(self._loaded.router),
         }
 
-    def _is_swift(self, loaded: Loaded) -> bool:
-        # A deadline is kept by waiting for another thread, which the event loop must not do.
-        no_deadline = self.settings.router.deadline_ms is None
-        return no_deadline and loaded.decision_seconds < _WORTH_A_THREAD
-
     async def _in_thread(self, work: Callable[[], _Answer]) -> _Answer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _decide(self, loaded: Loaded, asked: Asked) -> dict[str, Any]:
-        decision = loaded.router.decide(
-            asked.query,
-            allow=asked.allow,
-            deny=asked.deny,
-            conversation=asked.conversation,
-            tenant=asked.tenant,
-        )
-        if not asked.is_told_audits:
+    def _decide(
+        self,
+        loaded: Loaded,
+        request: DecisionRequest,
+        headers: Mapping[str, str] | None,
+        *,
+        audits: bool = True,
+    ) -> dict[str, Any]:
+        decision = loaded.router.decide_request(request)
+        if not audits:
             decision = replace(decision, audit=False, audit_propensity=0.0)
-        name = asked.id or uuid4().hex
-        self.metrics.observe(decision)
-        self._note(loaded, decision, asked, name)
-        record = {**decision.to_dict(), "id": name}
+        decision_id = request.id or uuid4().hex
+        self.metrics.record(decision)
+        self._record(loaded, decision, replace(request, id=decision_id), headers or {})
+        answer = {**decision.to_dict(), "id": decision_id}
         if not math.isfinite(decision.threshold):
-            record["threshold"] = None  # JSON has no infinity
-        _log.debug("decided", extra=record)
-        return record
+            answer["threshold"] = None  # JSON has no infinity
+        _log.debug("decided", extra=answer)
+        return answer
 
-    def _note(self, loaded: Loaded, decision: Decision, asked: Asked, name: str) -> None:
-        """Log, audit and trace a decision; what fails is counted, and the decision stands."""
+    def _record(
+        self,
+        loaded: Loaded,
+        decision: Decision,
+        request: DecisionRequest,
+        headers: Mapping[str, str],
+    ) -> None:
+        """Log, audit and trace a decision; a failure is counted, and the decision is returned."""
+        assert request.id is not None
+        place = {"conversation": request.conversation, "domain": request.domain}
         if self._shadow is not None:
-            self._shadow.show(asked.query, decision, name)
+            self._shadow.show(request.query, decision, request.id)
         try:
             if self._log is not None:
-                place = {"conversation": asked.conversation, "tenant": asked.tenant}
-                self._log.append(decision, asked.query, id=name, **place)
-            watch = loaded.watch
-            if decision.audit and watch is not None:
-                watch.audited(name, decision.tier, conversation=asked.conversation)
+                self._log.append(
+                    decision, request.query, id=request.id, tenant=request.tenant, **place
+                )
+            if decision.audit and loaded.watch is not None:
+                loaded.watch.add(request.id, decision.tier, **place)
             if self._tracer is not None:
-                record_span(self._tracer, decision, asked.headers, asked.conversation)
+                record_span(self._tracer, decision, headers, request.conversation)
         except Exception:  # noqa: BLE001 a full disk must not cost a decision
             self.metrics.log_refusals.inc()
-            _log.exception("a decision was not logged", extra={"id": name})
+            _log.exception("a decision was not logged", extra={"id": request.id})
 
 
 def _model(manifest: Manifest) -> dict[str, Any]:

@@ -1,31 +1,28 @@
-"""What a decision service is started with, and what it is asked."""
+"""Settings of the HTTP service, and limits on what a caller may send."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from querytier.classifier.threshold import Tier
-from querytier.serve.decision import Query
-from querytier.serve.http.decision_sink import DecisionSink
 from querytier.serve.http.shadow_metrics import ShadowSettings
+from querytier.serve.log.decision_log import DecisionLog
 from querytier.serve.settings import RouterSettings
 from querytier.serve.watch.state import WatchSettings
 
-__all__ = ["Asked", "Limits", "ServiceSettings"]
+__all__ = ["Limits", "ServiceSettings"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is taken.
+    """Limits on requests.
 
     Attributes
     ----------
     body_bytes : int
-        Of one request.
+        Largest body of a request.
     batch : int
-        Queries, or outcomes, of one request.
+        Largest number of queries, or outcomes, in a request.
     concurrency : int
-        Requests with a body at once; more are refused, not queued.
+        Number of requests with a body at the same time; more are refused, not queued.
     arrival_s : float
         Seconds for a request's headers, and again for its body, to arrive.
 
@@ -48,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """What is served, and how.
+    """Settings of the service.
 
     Attributes
     ----------
@@ -56,18 +53,18 @@ class ServiceSettings:
         A folder, or the name of a registered version: `models:/querytier@champion`.
     router : RouterSettings
     token : str or None
-        What a caller has to show; None lets everybody in who reaches the port.
+        Token that callers have to send; None admits everybody who can reach the port.
     limits : Limits
     watch_s : float or None
-        It is looked so often whether the artifact has changed; None: only on request.
-    log : DecisionSink or None
-        Gets decisions and outcomes; the service closes it at its end.
+        Seconds between checks for a changed artifact; None checks only on request.
+    log : DecisionLog or None
+        Log of decisions and outcomes; the service closes it when it ends.
     shadow : ShadowSettings or None
-        Which challenger decides the same queries, silently.
+        A challenger that decides the same queries silently.
     audits : Path or None
-        Folder in which the watch over the certificate keeps its file; None: no watch.
+        Folder for the file of the watch over the certificate; None turns the watch off.
     certificate : WatchSettings
-        How the certificate is watched.
+        Settings of the watch.
     """
 
     artifact: Path | str
@@ -75,21 +72,7 @@ class ServiceSettings:
     token: str | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
     watch_s: float | None = None
-    log: DecisionSink | None = None
+    log: DecisionLog | None = None
     shadow: ShadowSettings | None = None
     audits: Path | None = None
     certificate: WatchSettings = field(default_factory=WatchSettings)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One query to be decided, and what its caller says of it; who is told of no audit has none."""
-
-    query: Query
-    allow: Sequence[Tier] | None = None
-    deny: Sequence[Tier] | None = None
-    conversation: str | None = None
-    id: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    tenant: str | None = None
-    is_told_audits: bool = True

@@ -1,4 +1,4 @@
-"""A challenger that decides in the shadow of the router that serves."""
+"""A challenger that decides the same queries as the router in service, silently."""
 
 import logging
 import time
@@ -8,25 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Full, Queue
 from threading import Lock, Thread
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple
 
 from querytier.classifier.threshold import Tier
 from querytier.serve.decision import Decision, Query
 
-__all__ = ["PAIRS", "Agreement", "Decides", "Shadow"]
+__all__ = ["PAIRS", "Agreement", "Shadow"]
 
 _log = logging.getLogger(__name__)
 
 _RECENT = 2048
-# What a challenger that hangs may hold up the end of the process.
+# Longest time for which a challenger that hangs delays the end of the process.
 _CLOSE_S = 5.0
 
-
-class Decides(Protocol):
-    """What a challenger has to be able to do; a `Router` can."""
-
-    def decide(self, query: Query) -> Decision:
-        """Decide a query."""
+Decide = Callable[[Query], Decision]
 
 
 class _Shown(NamedTuple):
@@ -38,20 +33,22 @@ class _Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a challenger would have decided the same queries.
+    """How often a challenger agreed with the router in service.
 
     Attributes
     ----------
     both_cheap, both_frontier : int
-        Queries that got the same tier from both.
+        Number of queries that got the same tier from both.
     only_frontier : int
-        Those that went to the frontier tier, and to the cheap one by the challenger.
+        Number of queries sent to the frontier tier, which the challenger would send to the cheap
+        one.
     only_challenger_frontier : int
-        Those that went to the cheap tier, and to the frontier one by the challenger.
+        Number of queries sent to the cheap tier, which the challenger would send to the frontier
+        one.
     dropped : int
-        Queries that the challenger was too slow for.
+        Number of queries for which the challenger was too slow.
     failed : int
-        Queries that it raised an error on.
+        Number of queries on which it raised an error.
     """
 
     both_cheap: int = 0
@@ -63,22 +60,22 @@ class Agreement:
 
     @property
     def agreed(self) -> int:
-        """Queries that got the same tier from both."""
+        """Number of queries that got the same tier from both."""
         return self.both_cheap + self.both_frontier
 
     @property
     def compared(self) -> int:
-        """Queries that both decided."""
+        """Number of queries that both decided."""
         return self.agreed + self.only_frontier + self.only_challenger_frontier
 
     @property
     def frontier(self) -> int:
-        """Those that the serving router's artifact sent to the frontier tier."""
+        """Number of queries that the artifact in service sent to the frontier tier."""
         return self.both_frontier + self.only_frontier
 
     @property
     def challenger_frontier(self) -> int:
-        """Those that the challenger would have sent there."""
+        """Number of queries that the challenger would send there."""
         return self.both_frontier + self.only_challenger_frontier
 
 
@@ -91,47 +88,43 @@ PAIRS: dict[tuple[Tier, Tier], str] = {
 
 
 class Shadow:
-    """Shows a challenger the queries of a router, and compares; no decision waits for it.
+    """Shows a challenger the queries of a router and compares; no decision waits for it.
 
-    What the artifacts make of a query is compared: a draw of exploration is taken back, and
-    decisions that no artifact could have changed (`override`, `conversation`, `cap`) are left out.
+    The artifacts are compared: a draw of exploration is undone, and decisions that no artifact
+    could have changed (`override`, `conversation`, `cap`) are left out.
 
-    A context manager: at its end what is pending is compared, within some seconds. A challenger
-    that hangs is left behind; one that raises is counted.
+    `close` compares pending queries, within a few seconds. A challenger that hangs is abandoned;
+    one that raises is counted.
 
     Parameters
     ----------
-    challenger : Decides
+    decide : callable
+        Returns the challenger's decision on a query: `Router.decide`.
     most_pending : int
-        Queries beyond this are dropped, and counted.
+        Number of queries that may wait; further ones are dropped and counted.
     compared : callable, optional
-        Gets the id of each decision that was compared, and the challenger's decision.
+        Receives the id of each compared decision, and the challenger's decision.
     """
 
     def __init__(
         self,
-        challenger: Decides,
+        decide: Decide,
         most_pending: int = 1000,
         compared: Callable[[str, Decision], object] | None = None,
     ) -> None:
-        self._challenger = challenger
+        self._challenger = decide
         self._compared = compared
         self._pending: Queue[_Shown | None] = Queue(most_pending)
         self._lock = Lock()
+        # Queries that were shown before a restart are of another pair, and count for neither.
         self._pair = 0
-        self._begin()
+        self._reset()
         self._thread = Thread(target=self._compare_all, name="querytier-shadow", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def show(self, query: Query, decision: Decision, id: str = "") -> None:  # noqa: A002
-        """Have the challenger decide a query too, later; never raises, and never waits."""
-        tier = _of_the_artifact(decision)
+        """Queue a query for the challenger; never raises, and never waits."""
+        tier = _tier_of_artifact(decision)
         if tier is None:
             return
         try:
@@ -139,35 +132,35 @@ class Shadow:
         except Full:
             self._count("dropped", self._pair)
 
-    def begin_anew(self, challenger: Decides | None = None) -> None:
-        """Forget what was compared, for another pair; the challenger may be a new one."""
+    def restart(self, decide: Decide) -> None:
+        """Reset all counts, for another pair of artifacts."""
         with self._lock:
-            self._challenger = challenger or self._challenger
+            self._challenger = decide
             self._pair += 1
-            self._begin()
+            self._reset()
 
     def close(self, timeout_s: float = _CLOSE_S) -> None:
-        """Compare what is pending, and end; a challenger that takes longer is left behind."""
+        """Compare pending queries, and end; a challenger that takes longer is abandoned."""
         end = time.monotonic() + timeout_s
         with suppress(Full):
             self._pending.put(None, timeout=timeout_s)
         self._thread.join(max(0.0, end - time.monotonic()))
         if self._thread.is_alive():
-            _log.warning("the challenger in the shadow did not end, and is left behind")
+            _log.warning("the challenger in the shadow did not end, and is abandoned")
 
     @property
     def agreement(self) -> Agreement:
-        """What came of it so far."""
+        """The counts so far."""
         with self._lock:
             return Agreement(**self._counts)
 
     @property
     def recent_ms(self) -> list[float]:
-        """How long the challenger took for its latest decisions, in milliseconds."""
+        """Times of the challenger's recent decisions, in milliseconds."""
         with self._lock:
             return list(self._recent)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._counts = dict.fromkeys(Agreement.__slots__, 0)
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
@@ -175,12 +168,12 @@ class Shadow:
         while (shown := self._pending.get()) is not None:
             try:
                 self._compare(shown)
-            except Exception:  # noqa: BLE001 the next query may fare better
+            except Exception:  # noqa: BLE001 the next query may work
                 self._count("failed", shown.pair)
                 _log.exception("the challenger in the shadow failed")
 
     def _compare(self, shown: _Shown) -> None:
-        other = self._challenger.decide(shown.query)
+        other = self._challenger(shown.query)
         self._count(PAIRS[shown.tier, other.tier], shown.pair, other.latency_ms)
         if self._compared is not None:
             self._compared(shown.id, other)
@@ -194,9 +187,9 @@ class Shadow:
                 self._recent.append(latency_ms)
 
 
-def _of_the_artifact(decision: Decision) -> Tier | None:
-    """Return the tier that the artifact itself chose; None where it had no say."""
+def _tier_of_artifact(decision: Decision) -> Tier | None:
+    """Return the tier that the artifact chose; None if something else decided."""
     if decision.reason == "explore":
         return "cheap" if decision.tier == "frontier" else "frontier"
-    had_its_say = decision.reason == "classifier" or decision.reason.startswith("fallback:")
-    return decision.tier if had_its_say else None
+    from_artifact = decision.reason == "classifier" or decision.reason.startswith("fallback:")
+    return decision.tier if from_artifact else None

@@ -1,116 +1,175 @@
-"""The shadow of a service: which challenger, what its decisions would cost, and its metrics."""
+"""The shadow of a service: its challenger, what its decisions would cost, and its metrics."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from querytier.classifier.threshold import Tier
 from querytier.errors import ArtifactError
 from querytier.serve.decision import Decision, Query
+from querytier.serve.http.metrics import families, percentiles_ms
 from querytier.serve.http.reloading import load_proved
 from querytier.serve.http.shadow import PAIRS, Agreement, Shadow
-from querytier.serve.http.tier_costs import TierCosts
+from querytier.serve.log.decision_log import DecisionLog
 from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
 
-__all__ = ["ShadowLog", "ShadowSettings", "Shadowing"]
+__all__ = ["ShadowSettings", "Shadowing", "TierCosts"]
 
 _log = logging.getLogger(__name__)
+_REMEMBERED = 10_000
+_COUNTERS = {
+    "shadow_dropped": "Queries for which the challenger was too slow.",
+    "shadow_failed": "Queries on which the challenger failed.",
+}
+_GAUGES = {
+    "model_info": "The challenger.",
+    "milliseconds": "Milliseconds per decision of the challenger.",
+    "cost": "Cost per compared query with the artifact in service and with the challenger.",
+}
 
 
-class ShadowLog(Protocol):
-    """Takes what a challenger decided."""
+class TierCosts:
+    """Mean cost of a query by tier; threads may share it.
 
-    def append_shadow(self, id: str, decision: Decision) -> None:  # noqa: A002 the log's own word
-        """Log what a challenger would have decided."""
+    Parameters
+    ----------
+    given : mapping of tier to float
+        Known costs; a tier without one has the mean cost of its posted outcomes.
+    remembered : int
+        Number of recent decisions whose tier is remembered until their cost arrives.
+
+    Raises
+    ------
+    ValueError
+        If a cost is below 0.
+
+    Examples
+    --------
+    >>> costs = TierCosts({"frontier": 0.03})
+    >>> costs.add("a", "cheap"); costs.record("a", 0.002)
+    >>> costs.mean("cheap"), costs.mean("frontier")
+    (0.002, 0.03)
+    """
+
+    def __init__(
+        self, given: Mapping[Tier, float | None] | None = None, remembered: int = _REMEMBERED
+    ) -> None:
+        self._given = {tier: cost for tier, cost in (given or {}).items() if cost is not None}
+        for tier, cost in self._given.items():
+            if not 0 <= cost < float("inf"):
+                raise ValueError(f"the cost of {tier} is {cost}; give a cost per query, 0 or more")
+        self._remembered = remembered
+        self._lock = Lock()
+        self._tiers: OrderedDict[str, Tier] = OrderedDict()
+        self._sums: dict[Tier, tuple[float, int]] = {}
+
+    def add(self, id: str, tier: Tier) -> None:  # noqa: A002 the log's own word
+        """Remember the tier of a decision."""
+        with self._lock:
+            self._tiers[id] = tier
+            if len(self._tiers) > self._remembered:
+                self._tiers.popitem(last=False)
+
+    def record(self, id: str, cost: float) -> None:  # noqa: A002 the log's own word
+        """Record the cost of an answer; only the first cost of a decision counts."""
+        with self._lock:
+            tier = self._tiers.pop(id, None)
+            if tier is not None:
+                total, count = self._sums.get(tier, (0.0, 0))
+                self._sums[tier] = (total + cost, count + 1)
+
+    def mean(self, tier: Tier) -> float | None:
+        """Return the cost of a query on a tier; None if unknown."""
+        with self._lock:
+            total, count = self._sums.get(tier, (0.0, 0))
+            return self._given.get(tier, total / count if count else None)
 
 
 @dataclass(frozen=True, slots=True)
 class ShadowSettings:
-    """Which challenger decides silently.
+    """The challenger, and its costs.
 
     Attributes
     ----------
     artifact : Path
     costs : TierCosts
-        What a query costs on each tier.
-    log : ShadowLog or None
-        Gets the challenger's decisions; it is not closed here.
+    log : DecisionLog or None
+        Log of the challenger's decisions; it is not closed here.
     most_pending : int
-        Queries beyond this are dropped, and counted.
+        Number of queries that may wait; further ones are dropped and counted.
     """
 
     artifact: Path
     costs: TierCosts = field(default_factory=TierCosts)
-    log: ShadowLog | None = None
+    log: DecisionLog | None = None
     most_pending: int = 1000
 
 
 class Shadowing(Collector):
-    """Has a challenger decide what a service decided, and tells what came of it.
+    """Has a challenger decide what a service decided, and reports the differences.
 
     Parameters
     ----------
     settings : ShadowSettings
     router : RouterSettings
-        The service's: a challenger is as strict on untypical queries. It neither explores nor
-        remembers.
+        The settings of the service: a challenger is as strict on untypical queries. It neither
+        explores nor remembers conversations, because what is compared is the artifacts.
 
     Raises
     ------
     ArtifactError
-        If the artifact is none, is damaged, or does not reproduce its golden vectors here.
+        If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
     """
 
     def __init__(self, settings: ShadowSettings, router: RouterSettings) -> None:
         self._settings = settings
         self._plain = RouterSettings(least_typicality=router.least_typicality)
-        self._router = self._proved()
+        self._router = self._load()
         log = settings.log
         self._shadow = Shadow(
-            self._router, settings.most_pending, None if log is None else log.append_shadow
+            self._router.decide, settings.most_pending, None if log is None else log.append_shadow
         )
 
-    @classmethod
-    def of(cls, settings: ShadowSettings | None, router: RouterSettings) -> Self | None:
-        """Return the shadow of a service; None where there is no challenger."""
-        return None if settings is None else cls(settings, router)
-
     def show(self, query: Query, decision: Decision, id: str) -> None:  # noqa: A002
-        """Have the challenger decide, later, what was decided; never raises, and never waits."""
-        self._settings.costs.decided(id, decision.tier)
+        """Queue a query for the challenger; never raises, and never waits."""
+        self._settings.costs.add(id, decision.tier)
         self._shadow.show(query, decision, id)
 
-    def learn_costs(self, costs: Mapping[str, float | None]) -> None:
-        """Take what answers cost, by the ids of their decisions."""
-        for own_id, cost in costs.items():
+    def record_costs(self, costs: Mapping[str, float | None]) -> None:
+        """Record costs of answers, by the ids of their decisions."""
+        for decision_id, cost in costs.items():
             if cost is not None:
-                self._settings.costs.learn(own_id, cost)
+                self._settings.costs.record(decision_id, cost)
 
     def reload(self) -> None:
-        """Begin anew, with the artifact as its folder has it; with the one before if it is bad."""
+        """Load the artifact again and reset the counts; keep the previous one if it is refused."""
         try:
-            self._router = self._proved()
+            self._router = self._load()
         except ArtifactError:
-            _log.exception("the artifact in the shadow was not taken; the one before goes on")
-        self._shadow.begin_anew(self._router)
+            _log.exception("the challenger's artifact was refused; the previous one stays")
+        self._shadow.restart(self._router.decide)
 
     def close(self) -> None:
-        """Compare what is pending, within some seconds, and end."""
+        """Compare pending queries, within a few seconds, and end."""
         self._shadow.close()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what came of it, for JSON; None where there is nothing to tell."""
+        """Return the comparison for JSON; None for shares and costs that are unknown."""
         found = self._shadow.agreement
-        p50, p99 = self._recent_ms()
+        p50, p99 = percentiles_ms(self._shadow.recent_ms)
+        threshold = self._router.classifier.manifest.threshold
         return {
             "model_version": self._router.classifier.manifest.model_version,
-            "threshold": self._threshold(),
+            "threshold": threshold if np.isfinite(threshold) else None,  # JSON has no infinity
             "compared": found.compared,
             "agreement": _share(found.agreed, found),
             "pairs": {name: getattr(found, name) for name in PAIRS.values()},
@@ -126,75 +185,41 @@ class Shadowing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the shadow."""
-        yield from _counters(self._shadow.agreement)
-        record = self.to_dict()
-        info = GaugeMetricFamily(
-            "querytier_shadow_model_info", "The challenger.", labels=["model_version"]
+        found, status = self._shadow.agreement, self.to_dict()
+        pairs = CounterMetricFamily(
+            "querytier_shadow_decisions",
+            "Queries by the tiers that the artifact in service and the challenger chose.",
+            labels=["tier", "shadow_tier"],
         )
-        info.add_metric([record["model_version"]], 1)
-        yield info
-        yield from _known_values(
-            "querytier_shadow_milliseconds",
-            "What the challenger takes for a decision.",
-            "quantile",
-            {"0.5": record["p50_ms"], "0.99": record["p99_ms"]},
-        )
-        yield from _known_values(
-            "querytier_shadow_cost",
-            "What a compared query costs by the artifact that serves, and by the challenger.",
-            "by",
-            {"served": record["cost"], "shadow": record["shadow_cost"]},
-        )
+        for tiers, name in PAIRS.items():
+            pairs.add_metric(tiers, getattr(found, name))
+        yield pairs
+        counts = {"shadow_dropped": found.dropped, "shadow_failed": found.failed}
+        yield from families(CounterMetricFamily, counts, _COUNTERS)
+        gauges = {
+            ("model_info", "model_version"): {status["model_version"]: 1},
+            ("milliseconds", "quantile"): {"0.5": status["p50_ms"], "0.99": status["p99_ms"]},
+            ("cost", "by"): {"served": status["cost"], "shadow": status["shadow_cost"]},
+        }
+        for (name, label), values in gauges.items():
+            gauge = GaugeMetricFamily(f"querytier_shadow_{name}", _GAUGES[name], labels=[label])
+            for series, value in values.items():
+                if value is not None:
+                    gauge.add_metric([series], value)
+            yield gauge
 
-    def _proved(self) -> Router:
+    def _load(self) -> Router:
         return load_proved(self._settings.artifact, self._plain).router
 
-    def _threshold(self) -> float | None:
-        threshold = self._router.classifier.manifest.threshold
-        return threshold if np.isfinite(threshold) else None  # JSON has no infinity
-
-    def _recent_ms(self) -> list[float | None]:
-        recent = self._shadow.recent_ms
-        if not recent:
-            return [None, None]
-        return [round(float(one), 4) for one in np.percentile(recent, (50, 99))]
-
     def _cost(self, frontier: int, found: Agreement) -> float | None:
-        """Return what a query costs where so many of the compared ones go to the frontier."""
+        """Return the cost per query if `frontier` of the compared ones use the frontier tier."""
         cheap_cost = self._settings.costs.mean("cheap")
         frontier_cost = self._settings.costs.mean("frontier")
-        if cheap_cost is None or frontier_cost is None or not found.compared:
+        share = _share(frontier, found)
+        if cheap_cost is None or frontier_cost is None or share is None:
             return None
-        share = frontier / found.compared
         return share * frontier_cost + (1 - share) * cheap_cost
 
 
 def _share(count: int, found: Agreement) -> float | None:
     return count / found.compared if found.compared else None
-
-
-def _counters(found: Agreement) -> Iterator[Metric]:
-    pairs = CounterMetricFamily(
-        "querytier_shadow_decisions",
-        "Queries by the tier that the artifact and the challenger chose.",
-        labels=["tier", "shadow_tier"],
-    )
-    for tiers, name in PAIRS.items():
-        pairs.add_metric(tiers, getattr(found, name))
-    yield pairs
-    yield CounterMetricFamily(
-        "querytier_shadow_dropped", "Queries that the challenger was too slow for.", found.dropped
-    )
-    yield CounterMetricFamily(
-        "querytier_shadow_failed", "Queries that the challenger failed on.", found.failed
-    )
-
-
-def _known_values(
-    name: str, text: str, label: str, values: Mapping[str, float | None]
-) -> Iterator[Metric]:
-    metric = GaugeMetricFamily(name, text, labels=[label])
-    for which, value in values.items():
-        if value is not None:
-            metric.add_metric([which], value)
-    yield metric

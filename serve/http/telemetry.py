@@ -1,27 +1,40 @@
-"""Spans of decisions, where the process traces, in the words of OpenTelemetry's GenAI conventions.
+"""What the service reports of single decisions: OpenTelemetry spans, and logs as JSON lines.
 
-Those conventions know no routing yet: what is not theirs is named `querytier.*`. No span holds text
-of a query.
+Neither contains the text of a query. Spans follow OpenTelemetry's GenAI conventions, which have no
+words for routing yet: attributes beyond them are called `querytier.*`.
 """
 
+import json
+import logging
+import sys
 import time
+import traceback
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from querytier.errors import QuerytierError
 from querytier.serve.decision import Decision
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-__all__ = ["record_span", "tracer"]
+__all__ = ["LEVELS", "JsonLines", "log_to_stderr", "record_span", "tracer"]
+
+LEVELS = ("debug", "info", "warning", "error")
+
+_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {
+    *("message", "asctime", "color_message")
+}
 
 
 def tracer() -> "Tracer | None":
-    """Return a tracer where OpenTelemetry is installed and a provider is set; else None."""
+    """Return a tracer if OpenTelemetry is installed and has a provider; else None."""
     try:
         from opentelemetry import trace
     except ImportError:
         return None
+    # Without a provider the API returns objects that do nothing: no decision should pay for them.
     provider = trace.get_tracer_provider()
     if isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
         return None
@@ -31,37 +44,66 @@ def tracer() -> "Tracer | None":
 def record_span(
     tracer: "Tracer", decision: Decision, headers: Mapping[str, str], conversation: str | None
 ) -> None:
-    """Record a decision that was just taken, as a child of the caller's span.
+    """Record a finished decision as a child of the caller's span.
 
     Parameters
     ----------
     tracer : Tracer
     decision : Decision
     headers : mapping of str to str
-        Of the request; `traceparent` names the caller's span.
+        Headers of the request; `traceparent` names the caller's span.
     conversation : str or None
     """
     from opentelemetry.propagate import extract
 
     ended = time.time_ns()
-    span = tracer.start_span(
-        "route querytier",
-        context=extract(headers),
-        start_time=ended - int(decision.latency_ms * 1e6),
-        attributes=_attributes(decision, conversation),
-    )
-    span.end(ended)
-
-
-def _attributes(decision: Decision, conversation: str | None) -> dict[str, Any]:
     attributes = {
         "gen_ai.operation.name": "route",
         "gen_ai.provider.name": "querytier",
         "gen_ai.conversation.id": conversation,
-        **{
-            f"querytier.{name}": value
-            for name, value in decision.to_dict().items()
-            if name != "latency_ms"
-        },
+        **{f"querytier.{name}": value for name, value in decision.to_dict().items()},
+        "querytier.latency_ms": None,  # the span's own length
     }
-    return {name: value for name, value in attributes.items() if value is not None}
+    span = tracer.start_span(
+        "route querytier",
+        context=extract(headers),
+        start_time=ended - int(decision.latency_ms * 1e6),
+        attributes={name: value for name, value in attributes.items() if value is not None},
+    )
+    span.end(ended)
+
+
+class JsonLines(logging.Formatter):
+    """Formats a log record as one JSON object: time, level, logger, message, and its extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {
+            name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS
+        }
+        if record.exc_info:
+            line["error"] = _without_values(record.exc_info[1])
+        return json.dumps(line, default=str)
+
+
+def _without_values(error: BaseException | None) -> str:
+    """Return the traceback of an error; the message only if it is ours."""
+    if error is None:
+        return ""
+    # A foreign message may quote the value that it complains about: a query.
+    own = isinstance(error, QuerytierError | OSError)
+    last = f"{type(error).__name__}: {error}" if own else type(error).__name__
+    return "".join([*traceback.format_tb(error.__traceback__), last])
+
+
+def log_to_stderr(level: str) -> None:
+    """Log everything from one of `LEVELS` on as JSON lines on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -1,24 +1,22 @@
-"""The decision log: each decision when it is made, the outcome of its answer when it is known.
+"""The decision log: each decision when it is made, and its outcome when that is known.
 
 ::
 
-    LOGS/decisions.jsonl                        what is written now
-    LOGS/decisions-20310507T060000Z-1.jsonl     closed, by size or age
-    LOGS/outcomes.jsonl                         by the decisions' ids
+    LOGS/decisions.jsonl                        the current file
+    LOGS/decisions-20310507T060000Z-1.jsonl     closed, because of its size or age
+    LOGS/outcomes.jsonl                         outcomes, by the ids of the decisions
     LOGS/shadow.jsonl                           what a challenger would have decided, by ids
 
-These are what `prepare` reads, without a column map::
+`prepare` reads these files without a column map::
 
     querytier prepare LOGS/decisions*.jsonl --scores LOGS/outcomes.jsonl --out runs/next
 
-(`querytier.data.formats.decision_log` says how they are joined.) A decision is a JSON
-object a line: `id`,
-`time`, `tier`, `propensity` (of the tier that was taken), `policy` (the model version), `group`
-(the conversation), `domain` and `tenant` where there are any, `reason`, `p_frontier`, `gain`,
+(`querytier.data.formats.decision_log` describes how it joins them.) A decision is a JSON object per
+line: `id`, `time`, `tier`, `propensity` (of the chosen tier), `policy` (the model version), `group`
+(the conversation), `domain` and `tenant` if there are any, `reason`, `p_frontier`, `gain`,
 `decision_score`, `threshold`, `latency_ms`, `audit`, `audit_propensity`, and `query` or
-`query_sha256`. An outcome is `id`, `time`, and what
-`querytier.data.formats.decision_log.judgement_of` reads.
-What a challenger would have decided is nothing that `prepare` reads.
+`query_sha256`. An outcome is `id`, `time`, and the fields that
+`querytier.data.formats.decision_log.judgement_of` reads. `prepare` ignores the challenger's file.
 """
 
 import hashlib
@@ -48,25 +46,25 @@ DECISIONS, OUTCOMES, SHADOW = "decisions.jsonl", "outcomes.jsonl", "shadow.jsonl
 class DecisionLog:
     """Writes decisions and outcomes to a folder; threads may share it, and processes the folder.
 
-    A context manager: at its end, as at that of the interpreter, all is written. SIGTERM ends
-    Python without its end: have the handler raise SystemExit, or tell the service to close the log
-    (not close it in the handler, which may have interrupted `append`). `LogSettings` says what is
-    lost otherwise.
+    A context manager: when it ends, and when the interpreter ends, all lines are written. SIGTERM
+    kills Python before that: have the handler raise SystemExit, or tell the service to close the
+    log (do not close it in the handler, which may have interrupted `append`). `LogSettings`
+    describes what may be lost otherwise.
 
     Parameters
     ----------
     folder : Path
-        On a local file system; created where it is missing.
+        On a local file system; created if it is missing.
     settings : LogSettings
     clock : callable
-        Tells the seconds since 1970.
+        Returns the seconds since 1970.
 
     Raises
     ------
     UsageError
-        If the folder cannot be made.
+        If the folder cannot be created.
     MissingExtraError
-        If the text is to be redacted, and datafog is not installed.
+        If the text has to be redacted and datafog is not installed.
     """
 
     def __init__(
@@ -78,24 +76,20 @@ class DecisionLog:
     ) -> None:
         self._settings, self._clock = settings or LogSettings(), clock
         if self._settings.text == "redacted":
-            redact("")
-        kept = self._settings
-        self._decisions, self._shadow = (
-            LogFile(
-                folder / name,
-                max_bytes=kept.max_bytes,
-                max_age_s=kept.max_age_s,
-                keep=kept.keep,
-                clock=clock,
-            )
-            for name in (DECISIONS, SHADOW)
-        )
+            redact("")  # a missing package is an error at the start, not in the writer's thread
+        limits = {
+            name: getattr(self._settings, name) for name in ("max_bytes", "max_age_s", "keep")
+        }
+        self._decisions = LogFile(folder / DECISIONS, clock=clock, **limits)
+        self._shadow = LogFile(folder / SHADOW, clock=clock, **limits)
+        # One file for ever: an outcome may come weeks later, for a decision of any file.
         self._outcomes = LogFile(folder / OUTCOMES, clock=clock)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"no decisions can be logged in {folder}: {error}") from error
+            raise UsageError(f"decisions cannot be logged in {folder}: {error}") from error
         self._writer = WriteBehind(self._settings, [self._decisions, self._outcomes, self._shadow])
+        # Not `__del__`, which the interpreter may skip at its end; `finalize` is called then too.
         self._close = weakref.finalize(self, self._writer.close)
 
     def __enter__(self) -> Self:
@@ -106,12 +100,12 @@ class DecisionLog:
 
     @property
     def written(self) -> int:
-        """Lines in the files, of decisions and outcomes."""
+        """Lines in the files."""
         return self._writer.written
 
     @property
     def dropped(self) -> int:
-        """Lines that are lost: the buffer was full, or the log closed."""
+        """Lines that are lost, because the buffer was full or the log was closed."""
         return self._writer.dropped
 
     @property
@@ -129,30 +123,30 @@ class DecisionLog:
         domain: str | None = None,
         tenant: str | None = None,
     ) -> str:
-        """Have a decision written, later; never raises.
+        """Queue a decision to be written; never raises.
 
         Parameters
         ----------
         decision : Decision
         query : str or sequence of mappings
-            What was decided; of chat messages, the last user turn is written.
+            The query of the decision; of chat messages, the last user turn is written.
         id : str, optional
-            By which its outcome is told; no other decision may have it.
+            Id for the outcome to refer to; it has to be unique.
         conversation, domain, tenant : str, optional
-            Those of the query. `prepare` takes the tenant for the example's `source`.
+            As in `Router.decide`. `prepare` uses the tenant as the example's `source`.
 
         Returns
         -------
         str
             The id: the one given, or a new one.
         """
-        own_id = id or uuid4().hex
-        place = {"id": own_id, "group": conversation, "domain": domain, "tenant": tenant}
-        now, kept = self._clock(), self._settings
+        decision_id = id or uuid4().hex
+        place = {"id": decision_id, "group": conversation, "domain": domain, "tenant": tenant}
+        now, settings = self._clock(), self._settings
         self._writer.put(
-            self._decisions, partial(_decision_fields, decision, query, place, now, kept)
+            self._decisions, partial(_decision_fields, decision, query, place, now, settings)
         )
-        return own_id
+        return decision_id
 
     def append_outcome(
         self,
@@ -166,55 +160,55 @@ class DecisionLog:
         cheap_cost: float | None = None,
         frontier_cost: float | None = None,
     ) -> None:
-        """Have what became of a decision's answer written, later; it may be said bit by bit.
+        """Queue the outcome of a decision to be written; its parts may come one by one.
 
         Parameters
         ----------
         id : str
-            As `append` returned it. Nobody knows here whether there is such a decision; `prepare`
-            counts those that there are not.
+            The id that `append` returned. Whether there is such a decision is not checked here;
+            `prepare` counts outcomes without one.
         outcome : float, optional
             Quality of the answer, in [0, 1].
         feedback : str, optional
-            What its reader did: thumbs_up, thumbs_down, retry, escalation or human_takeover.
+            The reader's reaction: thumbs_up, thumbs_down, retry, escalation or human_takeover.
         cost : float, optional
-            What the answer cost; 0 or more.
+            Cost of the answer; 0 or more.
         cheap_score, frontier_score : float, optional
-            Quality of the answers of both tiers, in [0, 1], where both were asked.
+            Quality of the answers of both tiers, in [0, 1], if both were asked.
         cheap_cost, frontier_cost : float, optional
-            What each of them cost; 0 or more.
+            Cost of each of them; 0 or more.
 
         Raises
         ------
         ValueError
-            If one of them is none, or nothing is said.
+            If a value is out of range, or none is given.
         """
         if not isinstance(id, str) or not id.strip():
             raise ValueError(f"id is {id!r}; give the id that came with the decision")
+        values: dict[str, object] = {
+            "outcome": outcome,
+            "feedback": feedback,
+            "cost": cost,
+            "cheap_score": cheap_score,
+            "frontier_score": frontier_score,
+            "cheap_cost": cheap_cost,
+            "frontier_cost": frontier_cost,
+        }
         try:
-            judged = judgement_of(
-                {
-                    "outcome": outcome,
-                    "feedback": feedback,
-                    "cost": cost,
-                    "cheap_score": cheap_score,
-                    "frontier_score": frontier_score,
-                    "cheap_cost": cheap_cost,
-                    "frontier_cost": frontier_cost,
-                }
-            )
+            judgement = judgement_of(values)
         except ValueError as error:
             raise ValueError(
                 f"{error}; give an outcome in [0, 1], a feedback (thumbs_up, thumbs_down, retry, "
                 "escalation, human_takeover), a cost of 0 or more, a cheap_score and a "
                 "frontier_score in [0, 1], or several of them"
             ) from error
-        said = {"id": id, "time": utc_text(self._clock()), **judged}
-        self._writer.put(self._outcomes, lambda: said)
+        # The time is taken now, not when the writer gets to it: the latest outcome wins.
+        record = {"id": id, "time": utc_text(self._clock()), **judgement}
+        self._writer.put(self._outcomes, lambda: record)
 
     def append_shadow(self, id: str, decision: Decision) -> None:  # noqa: A002 the field's name
-        """Have what a challenger would have decided written, later; never raises."""
-        said = {
+        """Queue the decision of a challenger to be written; never raises."""
+        record = {
             "id": id,
             "time": utc_text(self._clock()),
             "tier": decision.tier,
@@ -222,7 +216,7 @@ class DecisionLog:
             "reason": decision.reason,
             "policy": decision.model_version,
         }
-        self._writer.put(self._shadow, lambda: said)
+        self._writer.put(self._shadow, lambda: record)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was appended is in the files, on disk unless `fsync` is `never`.
@@ -230,12 +224,12 @@ class DecisionLog:
         Returns
         -------
         bool
-            False where that took longer than the timeout.
+            False if that took longer than the timeout.
         """
         return self._writer.flush(timeout_s)
 
     def close(self) -> None:
-        """Write what was appended, and end; what comes later is dropped, and counted."""
+        """Write what was appended, and end; later lines are dropped and counted."""
         self._close()
 
 
@@ -244,40 +238,33 @@ def _decision_fields(
     query: Query,
     place: Mapping[str, str | None],
     now: float,
-    kept: LogSettings,
+    settings: LogSettings,
 ) -> dict[str, object]:
-    """Return the line of a decision, without the fields of its place that are not known."""
+    """Return the line of a decision, without the fields of `place` that are unknown."""
+    fields = decision.to_dict()
     return {
         "id": place["id"],
         "time": utc_text(now),
-        "tier": decision.tier,
-        "propensity": decision.propensity,
-        "policy": decision.model_version,
+        "policy": fields.pop("model_version"),
         **{name: value for name, value in place.items() if value is not None},
-        "reason": decision.reason,
-        "p_frontier": decision.p_frontier,
-        "gain": decision.gain,
-        "decision_score": decision.decision_score,
-        "threshold": decision.threshold,
-        "latency_ms": decision.latency_ms,
-        "audit": decision.audit,
-        "audit_propensity": decision.audit_propensity,
-        **_kept_text(_text(query), kept),
+        **fields,
+        **_logged_text(_text(query), settings),
     }
 
 
 def _text(query: Query) -> str:
     try:
         return query if isinstance(query, str) else last_user_text(query)
-    except TypeError:  # what is no query was decided all the same
+    except TypeError:  # the router decides anything, even what is not a query
         return ""
 
 
-def _kept_text(text: str, kept: LogSettings) -> dict[str, object]:
-    if kept.text == "full":
+def _logged_text(text: str, settings: LogSettings) -> dict[str, object]:
+    if settings.text == "full":
         return {"query": text}
-    if kept.text == "redacted":
+    if settings.text == "redacted":
         return {"query": redact(text)[0]}
     content = text.encode("utf-8", "surrogatepass")
-    digest = hmac.new(kept.salt.encode(), content, hashlib.sha256) if kept.salt else None
+    # A salt is a key (HMAC), not a prefix: a prefix can be extended by whoever knows a hash.
+    digest = hmac.new(settings.salt.encode(), content, hashlib.sha256) if settings.salt else None
     return {"query_sha256": (digest or hashlib.sha256(content)).hexdigest()}

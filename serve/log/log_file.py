@@ -1,4 +1,4 @@
-"""A file that lines are appended to, by several processes if need be, and that is changed."""
+"""A file of lines that several processes may append to, and that is rotated by size and age."""
 
 import json
 import os
@@ -16,30 +16,30 @@ if sys.platform != "win32":
 
 __all__ = ["LogFile", "utc_text"]
 
-# Owner and group: the logs hold what people asked.
+# Owner and group only: the logs contain what people asked.
 _MODE = 0o640
 
 
 class LogFile:
-    """Appends lines to a file, and begins a new one when that is long or old.
+    """Appends lines to a file, and begins a new one when that is large or old.
 
-    The closed ones are called `NAME-TIME-N.jsonl`; no file is ever written over. Processes may
-    share it on a local file system, where a lock on the folder keeps them apart (Windows has none:
-    one process). A file that was moved or deleted under it is begun anew. A line that was cut short
-    (space ran out, or the machine failed) is ended before the next, so that a reader loses that
-    line and no other. Not safe for threads.
+    Closed files are called `NAME-TIME-N.jsonl`; no file is ever overwritten. Processes may share it
+    on a local file system, where a lock on the folder keeps them apart (Windows has no such lock:
+    one process only). If the file is moved or deleted, the next line begins a new one. If a line
+    was cut short (the disk was full, or the machine failed), the next line begins on a new one, so
+    that a reader loses that line only. Not thread-safe.
 
     Parameters
     ----------
     path : Path
     max_bytes : int, optional
-        Of a file; a longer line is a file by itself.
+        Largest size of a file; a longer line gets a file of its own.
     max_age_s : float, optional
-        Since the time of the first line.
+        Largest age in seconds, counted from the time of the first line.
     keep : int, optional
-        Closed files beyond this are deleted, the oldest first.
+        Number of closed files to keep; the oldest are deleted first.
     clock : callable
-        Tells the seconds since 1970.
+        Returns the seconds since 1970.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class LogFile:
         self._unsynced = False
 
     def append(self, lines: Sequence[bytes]) -> int:
-        """Write lines, each with its end; return how many of them are in the file, whole.
+        """Write lines, each with its line end; return how many of them are complete in the file.
 
-        Fewer than were given where the file would grow too long, or space ran out: call again with
-        the others.
+        The number is smaller than that of the lines if the file would grow too large or the disk is
+        full: call again with the rest.
 
         Raises
         ------
@@ -72,12 +72,14 @@ class LogFile:
             If nothing could be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone_in(self._path.parent) as folder:
-            file = self._opened(folder)
-            if _size(file) and (self._is_old() or not self._fitting(file, lines[:1])):
-                self._change(folder)
-                file = self._opened(folder)
-            return self._write(file, lines[: self._fitting(file, lines) or 1])
+        # The lock is taken for each append, not once: every process must look again whether another
+        # one has rotated the file in the meantime.
+        with _locked(self._path.parent) as folder:
+            file = self._open(folder)
+            if _size(file) and (self._is_old() or not self._count_that_fit(file, lines[:1])):
+                self._rotate(folder)
+                file = self._open(folder)
+            return self._write(file, lines[: self._count_that_fit(file, lines) or 1])
 
     def sync(self) -> None:
         """Force what was written to disk.
@@ -96,7 +98,7 @@ class LogFile:
             os.close(self._file)
             self._file = None
 
-    def _opened(self, folder: int | None) -> int:
+    def _open(self, folder: int | None) -> int:
         if self._file is not None and not self._is_current(self._file):
             with suppress(OSError):
                 self.sync()
@@ -109,6 +111,7 @@ class LogFile:
         return self._file
 
     def _is_current(self, file: int) -> bool:
+        # By inode, not by name: after a rotation by another process the name is a new file.
         try:
             return os.path.samestat(self._path.stat(), os.fstat(file))
         except FileNotFoundError:
@@ -117,39 +120,37 @@ class LogFile:
     def _is_old(self) -> bool:
         return self._max_age_s is not None and self._clock() - self._since >= self._max_age_s
 
-    def _fitting(self, file: int, lines: Sequence[bytes]) -> int:
+    def _count_that_fit(self, file: int, lines: Sequence[bytes]) -> int:
         """Return how many of the lines the file has room for."""
         if self._max_bytes is None:
             return len(lines)
-        room = self._max_bytes - _size(file) - len(_missing_end(file))
+        room = self._max_bytes - _size(file) - len(_missing_line_end(file))
         return sum(end <= room for end in accumulate(map(len, lines)))
 
     def _write(self, file: int, lines: Sequence[bytes]) -> int:
-        end = _missing_end(file)
+        end = _missing_line_end(file)
         content = end + b"".join(lines)
         if not _size(file):
             self._since = self._clock()
         self._unsynced = True
+        # `os.write` may write a part of it when space runs out, without an error.
         written = content[: os.write(file, content)]
         return max(written.count(b"\n") - len(end), 0)
 
-    def _change(self, folder: int | None) -> None:
+    def _rotate(self, folder: int | None) -> None:
         """Close the file under a name of its own."""
         self.sync()
         self.close()
         self._path.rename(self._free_name())
         _sync(folder)
-        self._delete_oldest()
+        if self._keep is not None:
+            for path in self._closed_files()[: -self._keep]:
+                path.unlink(missing_ok=True)
 
     def _free_name(self) -> Path:
         at = datetime.fromtimestamp(self._clock(), UTC).strftime("%Y%m%dT%H%M%SZ")
         names = (f"{self._path.stem}-{at}-{number}{self._path.suffix}" for number in count(1))
         return next(path for path in map(self._path.with_name, names) if not path.exists())
-
-    def _delete_oldest(self) -> None:
-        if self._keep is not None:
-            for path in self._closed_files()[: -self._keep]:
-                path.unlink(missing_ok=True)
 
     def _closed_files(self) -> list[Path]:
         """Return the closed files, the oldest first."""
@@ -161,7 +162,7 @@ class LogFile:
         return [path for _, _, path in sorted(found)]
 
     def _time_of_first_line(self, file: int) -> float:
-        """Return when the file was begun; its last change, where its first line does not tell."""
+        """Return when the file was begun, or its last change if its first line has no time."""
         if not _size(file):
             return self._clock()
         os.lseek(file, 0, os.SEEK_SET)
@@ -189,8 +190,8 @@ def _size(file: int) -> int:
     return os.fstat(file).st_size
 
 
-def _missing_end(file: int) -> bytes:
-    """Return what ends the last line where it was cut short."""
+def _missing_line_end(file: int) -> bytes:
+    """Return the line end that a last line which was cut short still needs."""
     if not os.lseek(file, 0, os.SEEK_END):
         return b""
     os.lseek(file, -1, os.SEEK_END)
@@ -198,14 +199,15 @@ def _missing_end(file: int) -> bytes:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[int | None]:
-    """Keep other processes from appending; give the open folder, where a system opens folders."""
+def _locked(folder: Path) -> Iterator[int | None]:
+    """Keep other processes from appending; yield the open folder, or None on Windows."""
     if sys.platform == "win32":
         yield None
         return
+    # The folder is locked and not the file, because a rotation replaces the file.
     opened = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks is one for a single process
+        with suppress(OSError):  # on a file system without locks, only one process may write
             fcntl.flock(opened, fcntl.LOCK_EX)
         yield opened
     finally:
@@ -213,6 +215,6 @@ def _alone_in(folder: Path) -> Iterator[int | None]:
 
 
 def _sync(folder: int | None) -> None:
-    """Force names to disk: else a machine that fails forgets where a new file is."""
+    """Force the names in a folder to disk: otherwise a crash may lose a new file as a whole."""
     if folder is not None:
         os.fsync(folder)

@@ -1,4 +1,4 @@
-"""How decisions are logged: what is kept of a query, when files change, what a crash may lose."""
+"""How decisions are logged: the text of queries, rotation of files, what a crash may lose."""
 
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -14,34 +14,34 @@ KeptText = Literal["full", "redacted", "hash"]
 class LogSettings:
     """How decisions are logged.
 
-    What may be lost: nothing where the log is closed; what waits in the buffer, usually some
-    milliseconds' worth, where the process is killed; and where the machine fails, what came since
-    the file was last forced to disk.
+    What may be lost: nothing if the log is closed; the lines in the buffer, usually a few
+    milliseconds' worth, if the process is killed; and if the machine fails, every line since the
+    file was last forced to disk.
 
     Attributes
     ----------
     max_bytes : int
-        A file of decisions does not grow beyond this, but for a single line that is longer.
+        Largest size of a file of decisions; only a single line that is longer exceeds it.
     max_age_s : float or None
-        The first decision after so many seconds begins a new file; None changes files by size only.
+        Age in seconds at which the next decision begins a new file; None rotates by size only.
     keep : int or None
-        So many closed files are kept, the oldest are deleted first; None keeps all.
+        Number of closed files to keep, the oldest are deleted first; None keeps all.
     buffer : int
-        Lines that may wait to be written.
+        Number of lines that may wait to be written.
     when_full : {"drop", "block"}
-        Whether a line that finds the buffer full is dropped, and counted, or waits. It only waits
-        for a slow disk: while writing fails, lines are dropped, as no request may hang on a log.
+        Whether a line is dropped and counted if the buffer is full, or waits. It waits for a slow
+        disk only: while writing fails, lines are dropped, because no request may hang on a log.
     fsync : {"always", "interval", "never"}
-        Whether lines are forced to disk each time that some were written, every `interval_s`, or
-        when the operating system sees fit.
+        Whether lines are forced to disk after every write, every `interval_s`, or when the
+        operating system chooses.
     interval_s : float
-        Above 0.
+        Seconds, above 0.
     text : {"full", "redacted", "hash"}
-        Whether queries are written as they are, with personal data replaced
-        (`querytier.data.ingest.redaction`; needs the extra `train`), or as a hash, from which
-        nothing can be learned.
+        Whether queries are written in full, with personal data replaced
+        (`querytier.data.ingest.redaction`; needs the extra `train`), or as a hash, which no
+        training can use.
     salt : str
-        Keeps hashes from being found by trying queries out; whoever has it can.
+        Key of the hashes; without it, anyone can test a guessed query against the log.
 
     Raises
     ------
@@ -70,4 +70,4 @@ class LogSettings:
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):
                 words = ", ".join(get_args(known))
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it is one of {words}")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {words}")

@@ -1,4 +1,4 @@
-"""One thread that writes lines to log files, behind whoever has them to write."""
+"""One thread that writes lines to log files, so that no caller waits for a disk."""
 
 import json
 import logging
@@ -15,38 +15,39 @@ from querytier.serve.log.settings import LogSettings
 
 __all__ = ["WriteBehind"]
 
-Make = Callable[[], Mapping[str, object]]
+MakeRecord = Callable[[], Mapping[str, object]]
 Attempt = Literal["write", "sync"]
 
 _log = logging.getLogger(__name__)
 
-_LINES_AT_ONCE = 500
-# A busy service wakes the thread once in so long, and not for every record.
-_GATHERING_S = 0.01
+_BATCH_LINES = 500
+# The writer waits this long for more lines before it writes: waking the thread for every record
+# would cost a busy service more than making the record.
+_BATCH_WAIT_S = 0.01
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
 _LONGEST_CLOSE_S = 30.0
 
 
 class WriteBehind:
-    """Takes records in microseconds, and writes them as JSON lines when it can.
+    """Accepts records within microseconds, and writes them as JSON lines in its own thread.
 
-    Nothing that a file system does raises here, or is waited for without a limit. While writing
-    fails it is tried again, at longer and longer intervals up to five seconds; an incident is one
-    warning in the log, and one line when it is over. Threads may share it; the own thread starts
-    with the first record, so that a process may fork before.
+    No error of a file system is raised here, and no wait is unlimited. While writing fails, it is
+    tried again after longer and longer delays of up to five seconds; an incident is one warning in
+    the log, and one line when it is over. Threads may share it; its own thread starts with the
+    first record, so that a process may fork before.
 
     Parameters
     ----------
     settings : LogSettings
     files : sequence of LogFile
-        Those that are written to.
+        The files to write to.
 
     Attributes
     ----------
     written : int
         Lines in the files.
     dropped : int
-        Records that found no room, came after the end, or could not be written by then.
+        Records that found the buffer full, came after the end, or could not be written by then.
     failed : int
         Attempts to write that failed.
     """
@@ -54,20 +55,25 @@ class WriteBehind:
     def __init__(self, settings: LogSettings, files: Sequence[LogFile]) -> None:
         self._settings, self._files = settings, files
         self.written = self.dropped = self.failed = 0
-        self._queue: deque[tuple[LogFile, Make]] = deque()
+        self._queue: deque[tuple[LogFile, MakeRecord]] = deque()
+        # Only the writer touches the encoded lines. They outlive a failed write, so that they are
+        # neither encoded twice nor lost.
         self._lines: deque[tuple[LogFile, bytes]] = deque()
-        self._taken = self._settled = self._safe = self._wanted = 0
+        # Numbers of records: received >= finished (written or dropped) >= durable (forced to disk).
+        # `flush` waits until `_durable` reaches the number received when it was called.
+        self._received = self._finished = self._durable = self._flush_target = 0
         self._unsafe_since: float | None = None
         self._failing: Attempt | None = None
         self._is_idle = self._is_closing = False
         self._delay = _FIRST_DELAY_S
+        # Two conditions on one lock: `_work` wakes the writer, `_progress` those who wait for it.
         self._lock = Lock()
         self._work, self._progress = Condition(self._lock), Condition(self._lock)
         self._end = Event()
         self._thread = self._new_thread()
 
-    def put(self, file: LogFile, make: Make) -> None:
-        """Have a record written, later; `make` is called by the thread that writes."""
+    def put(self, file: LogFile, make_record: MakeRecord) -> None:
+        """Queue a record; `make_record` is called by the thread that writes."""
         with self._lock:
             self._start()
             if self._settings.when_full == "block" and self._thread.is_alive():
@@ -77,29 +83,30 @@ class WriteBehind:
             if self._is_full() or self._is_closing:
                 self.dropped += 1
                 return
-            self._queue.append((file, make))
-            self._taken += 1
+            self._queue.append((file, make_record))
+            self._received += 1
+            # A writer that is not idle finds the record by itself; only an idle one is woken.
             if self._is_idle or self._is_full():
                 self._is_idle = False
                 self._work.notify()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until what was put before is in the files, on disk unless `fsync` is `never`.
+        """Wait until every queued record is in the files, on disk unless `fsync` is `never`.
 
         Returns
         -------
         bool
-            False where that took longer.
+            False if that took longer than the timeout.
         """
         with self._lock:
-            self._wanted = target = self._taken
+            self._flush_target = target = self._received
             self._work.notify()
-            return self._progress.wait_for(lambda: self._safe >= target, timeout_s)
+            return self._progress.wait_for(lambda: self._durable >= target, timeout_s)
 
     def close(self) -> None:
-        """Write what was put, and end; where writing fails even now, it is dropped and counted.
+        """Write what is queued, and end; records that cannot be written are dropped and counted.
 
-        Not in a signal's handler: it may have interrupted `put`, for which this would wait.
+        Do not call it in a signal handler: it may have interrupted `put`, whose lock it needs.
         """
         with self._lock:
             self._is_closing = True
@@ -111,13 +118,14 @@ class WriteBehind:
         elif self._queue:
             self._run()
         if self._thread.is_alive():
-            _log.warning("writing the log does not end; %d lines are left to it", self._pending())
+            _log.warning("the log is still being written; %d lines are pending", self._pending())
 
     def _new_thread(self) -> Thread:
+        # A daemon, so that a disk that hangs cannot keep the interpreter from ending.
         return Thread(target=self._run, name="querytier-log", daemon=True)
 
     def _start(self) -> None:
-        """Start the thread where there is none yet, or none any more: a fork leaves it behind."""
+        """Start the thread if it does not run yet, or no longer: a fork leaves it behind."""
         if self._thread.is_alive() or self._is_closing:
             return
         self._thread = self._new_thread()
@@ -127,83 +135,85 @@ class WriteBehind:
             _log.exception("no thread to write the log; its lines are written at the end")
 
     def _pending(self) -> int:
-        return self._taken - self._settled
+        return self._received - self._finished
 
     def _is_full(self) -> bool:
         return self._pending() >= self._settings.buffer
 
     def _run(self) -> None:
         while self._wait_for_work():
-            self._encode_some()
+            self._encode_batch()
             self._write_all()
-            self._make_safe()
+            self._sync_if_due()
         for file in self._files:
             file.close()
 
     def _wait_for_work(self) -> bool:
-        """Wait for records, for the time to force lines to disk, or for the end: False."""
+        """Wait for records, or until lines have to be forced to disk; return False at the end."""
         with self._lock:
             self._is_idle = True
             self._work.wait_for(lambda: self._queue or self._is_urgent(), self._until_sync())
             self._is_idle = False
-            if 0 < len(self._queue) < _LINES_AT_ONCE:
-                self._work.wait_for(self._is_urgent, _GATHERING_S)
-            return bool(self._queue) or not self._is_closing or self._settled > self._safe
+            if 0 < len(self._queue) < _BATCH_LINES:
+                self._work.wait_for(self._is_urgent, _BATCH_WAIT_S)
+            return bool(self._queue) or not self._is_closing or self._finished > self._durable
 
     def _is_urgent(self) -> bool:
-        return self._is_closing or self._wanted > self._safe or self._is_full()
+        return self._is_closing or self._flush_target > self._durable or self._is_full()
 
-    def _encode_some(self) -> None:
+    def _encode_batch(self) -> None:
         with self._lock:
-            some = [self._queue.popleft() for _ in range(min(len(self._queue), _LINES_AT_ONCE))]
-        for file, make in some:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH_LINES))]
+        for file, make_record in batch:
             try:
-                self._lines.append((file, _line(make())))
-            except Exception:  # noqa: BLE001 one record is less than the log
-                _log.exception("a record could not be put into words, and is not in the log")
-                self._settle(dropped=1)
+                self._lines.append((file, _line(make_record())))
+            except Exception:  # noqa: BLE001 one bad record must not stop the log
+                _log.exception("a record could not be encoded, and is not in the log")
+                self._finish(dropped=1)
 
     def _write_all(self) -> None:
         while self._lines:
             try:
-                self._write_some()
+                self._write_batch()
             except OSError as error:
                 is_last = self._is_closing
                 self._note_failure("write", error)
                 if is_last:
                     self._give_up()
 
-    def _write_some(self) -> None:
-        """Write lines to the file of the first."""
+    def _write_batch(self) -> None:
+        """Write the lines at the front that belong to the same file."""
         file = self._lines[0][0]
-        of_file = takewhile(lambda item: item[0] is file, islice(self._lines, _LINES_AT_ONCE))
+        of_file = takewhile(lambda item: item[0] is file, islice(self._lines, _BATCH_LINES))
         count = file.append([line for _, line in of_file])
         for _ in range(count):
             self._lines.popleft()
         if self._unsafe_since is None:
             self._unsafe_since = time.monotonic()
-        self._settle(written=count)
+        self._finish(written=count)
         self._note_success("write")
 
     def _until_sync(self) -> float | None:
-        """Return the seconds until lines have to be forced to disk; None where none has to be."""
+        """Return the seconds until lines have to be forced to disk; None if none have to be."""
         window = {"always": 0.0, "interval": self._settings.interval_s, "never": math.inf}
         if self._unsafe_since is None or self._settings.fsync == "never":
             return None
         return max(self._unsafe_since + window[self._settings.fsync] - time.monotonic(), 0.0)
 
-    def _make_safe(self) -> None:
-        """Force lines to disk where it is time, or wanted."""
+    def _sync_if_due(self) -> None:
+        """Force lines to disk if it is time, or if `flush` or `close` waits for it."""
         if self._settings.fsync != "never" and self._unsafe_since is not None:
             is_end = self._is_closing and not self._queue
-            is_wanted = is_end or self._safe < self._wanted <= self._settled
+            is_wanted = is_end or self._durable < self._flush_target <= self._finished
             if not is_wanted and self._until_sync():
                 return
+            # At the end a failed sync counts as done: the lines are in the files, and trying again
+            # for ever would keep the process alive.
             if not self._sync() and not is_end:
                 return
         self._unsafe_since = None
         with self._lock:
-            self._safe = self._settled
+            self._durable = self._finished
             self._progress.notify_all()
 
     def _sync(self) -> bool:
@@ -222,17 +232,17 @@ class WriteBehind:
             self._queue.clear()
         self._lines.clear()
         _log.error("%d lines of the log are lost: they could not be written by the end", count)
-        self._settle(dropped=count)
+        self._finish(dropped=count)
 
-    def _settle(self, *, written: int = 0, dropped: int = 0) -> None:
+    def _finish(self, *, written: int = 0, dropped: int = 0) -> None:
         with self._lock:
             self.written += written
             self.dropped += dropped
-            self._settled += written + dropped
+            self._finished += written + dropped
             self._progress.notify_all()
 
     def _note_failure(self, attempt: Attempt, error: OSError) -> None:
-        """Count a failure, say so where it is the first, and wait."""
+        """Count a failure, log it if it is the first of an incident, and wait."""
         with self._lock:
             is_first, self._failing = self._failing is None, attempt
             self.failed += 1
@@ -243,22 +253,25 @@ class WriteBehind:
                 error,
                 self._settings.buffer,
             )
+        # An event and not a sleep, so that `close` does not wait for the delay.
         self._end.wait(self._delay)
         self._delay = min(2 * self._delay, _LONGEST_DELAY_S)
 
     def _note_success(self, attempt: Attempt) -> None:
+        # A write that works does not end an incident of syncing, and vice versa: otherwise a disk
+        # that takes lines and cannot sync would log a warning for each of them.
         if self._failing == attempt:
             _log.info("the log is written again; %d lines were dropped so far", self.dropped)
             self._failing, self._delay = None, _FIRST_DELAY_S
 
 
 def _line(record: Mapping[str, object]) -> bytes:
-    """Return a record as a line of JSON: text readable, lone surrogates as JSON escapes them."""
-    known = {name: _number(value) for name, value in record.items()}
-    text = json.dumps(known, ensure_ascii=False, separators=(",", ":"))
+    """Return a record as a line of JSON: readable text, lone surrogates escaped as in JSON."""
+    finite = {name: _finite(value) for name, value in record.items()}
+    text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _number(value: object) -> object:
-    """Return null for a number that JSON does not have: a threshold may be infinite."""
+def _finite(value: object) -> object:
+    """Return None for a number that JSON does not have: a threshold may be infinite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,20 +1,26 @@
-"""A test that may be looked at after every loss, of a mean loss of at most alpha.
+"""A test of "the mean loss is at most alpha" whose result may be looked at after every loss.
 
-A gambler who starts with a capital of 1 bets on each next loss. While the mean of the next loss,
-given all before it, is at most alpha, no bet is in the gambler's favour, so that the chance that
-the capital ever reaches 1 / level is at most level (Ville 1939): one may stop whenever one likes.
-Nothing else is asked of the losses; they may depend on each other in any other way.
+It is a test by betting. A gambler starts with a capital of 1 and bets on each next loss. While the
+mean of the next loss, given all losses before, is at most alpha, no bet is in the gambler's favour:
+the capital is a non-negative supermartingale, so that by Ville's inequality (1939)
 
-A bet on the odds multiple m multiplies its stake by (1 + (m - 1) loss) / (1 + (m - 1) alpha). That
-is the capital process of Waudby-Smith and Ramdas (2024, JRSS B 86:1) with a constant bet; of losses
-of 0 and 1 it is the likelihood ratio of odds that are m times those of alpha. Nobody knows by how
-much a promise will be broken, so that the capital is divided among several multiples.
+    P(the capital ever reaches 1 / level) <= level.
 
-Nor does anybody know when. What was bet during good years is lost, so that part of the capital
-sleeps, and wakes up bit by bit (the Sleepy Jumper of Vovk et al. 2021, Retrain or not retrain): of
-it 1 / (1 + ln(1 + n)) still sleeps after n losses. A promise that breaks after the nth loss is
-found with capital that was not spent before, at the price of some ln n in the logarithm of the
-capital. There is no reset, which would begin a new test with a chance of false alarm of its own.
+So one may stop at any time. The losses may depend on each other in any other way.
+
+Of a stake on the odds multiple m, a loss x in [0, 1] makes
+
+    stake * (1 + (m - 1) x) / (1 + (m - 1) alpha),
+
+the capital process of Waudby-Smith and Ramdas (2024, JRSS B 86:1) with a constant bet; for losses
+of 0 and 1 it is the likelihood ratio of odds m times those of alpha. Nobody knows by how much a
+promise will be broken, so the capital is divided among several multiples.
+
+Nobody knows when, either. A stake that was bet during good years is lost, so part of the capital
+sleeps and wakes little by little (the Sleepy Jumper of Vovk et al. 2021, "Retrain or not retrain"):
+after n losses, 1 / (1 + ln(1 + n)) of it still sleeps. A promise that breaks after the n-th loss is
+detected with capital that was not spent before, at the price of about ln n in the logarithm of the
+capital. There is no reset: a reset would begin a new test with its own chance of a false alarm.
 """
 
 import math
@@ -23,7 +29,8 @@ from typing import Self
 
 __all__ = ["MULTIPLES", "EProcess"]
 
-# Odds multiples that the capital is divided among.
+# Odds multiples that share the capital: small ones find a promise that is broken by little, large
+# ones find a gross breach within a few losses.
 MULTIPLES = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
@@ -36,13 +43,13 @@ class EProcess:
     alpha : float
         Largest mean loss that is promised, in (0, 1).
     level : float
-        Largest chance, in (0, 1), that it ever fires while the promise holds.
+        Largest probability, in (0, 1), of ever firing while the promise holds.
     count : int
-        Losses taken so far.
+        Number of losses so far.
     stakes : tuple of float
         Capital that is awake, by odds multiple; each 0 or more.
     fired : bool
-        Whether the capital has reached 1 / level; then no further loss is taken.
+        Whether the capital has reached 1 / level; further losses are then ignored.
 
     Raises
     ------
@@ -67,11 +74,11 @@ class EProcess:
         for name in ("alpha", "level"):
             value = getattr(self, name)
             if not 0 < value < 1:
-                raise ValueError(f"{name} is {value:g}; it has to lie between 0 and 1")
+                raise ValueError(f"{name} is {value:g}; it has to be between 0 and 1")
 
     @property
     def wealth(self) -> float:
-        """The capital: 1 at the start, 0 or more ever after."""
+        """The capital: 1 at the start, never below 0."""
         return _asleep(self.count) + math.fsum(self.stakes)
 
     @property
@@ -80,7 +87,7 @@ class EProcess:
         return 1 / self.level
 
     def after(self, loss: float) -> Self:
-        """Return the process after one more loss; itself, where it has fired.
+        """Return the process after one more loss; itself if it has fired.
 
         Parameters
         ----------
@@ -90,21 +97,24 @@ class EProcess:
         Raises
         ------
         ValueError
-            If it is not.
+            If the loss is out of range.
         """
         if not 0 <= loss <= 1:
-            raise ValueError(f"the loss is {loss}; it has to lie in [0, 1]")
+            raise ValueError(f"the loss is {loss}; it has to be in [0, 1]")
         if self.fired:
             return self
+        # Capital wakes before the bet and independently of the loss, so that the mean of the sum
+        # over the next loss stays the same: waking is not a bet.
         woken = (_asleep(self.count) - _asleep(self.count + 1)) / len(MULTIPLES)
         stakes = tuple(
             (stake + woken) * (1 + (multiple - 1) * loss) / (1 + (multiple - 1) * self.alpha)
             for stake, multiple in zip(self.stakes, MULTIPLES, strict=True)
         )
-        then = replace(self, count=self.count + 1, stakes=stakes)
-        return replace(then, fired=True) if then.wealth >= self.needed else then
+        process = replace(self, count=self.count + 1, stakes=stakes)
+        # Ville's inequality is about the first time: the alarm stays, even if the capital falls.
+        return replace(process, fired=True) if process.wealth >= self.needed else process
 
 
 def _asleep(count: int) -> float:
-    """Return the share of the capital that sleeps after so many losses."""
+    """Return the share of the capital that sleeps after `count` losses."""
     return 1 / (1 + math.log1p(count))

@@ -1,4 +1,4 @@
-"""What a certificate bounds, for one query: the loss that its two answers show."""
+"""The loss of one query that a certificate bounds in the mean, from the scores of both answers."""
 
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -12,17 +12,17 @@ __all__ = ["PromisedRisk"]
 
 @dataclass(frozen=True, slots=True)
 class PromisedRisk:
-    """The mean loss that is promised of the queries that the threshold sends to the cheap tier.
+    """The promised mean loss of the queries that the threshold sends to the cheap tier.
 
     Attributes
     ----------
     risk : {"needs_frontier", "quality_lost"}
     alpha : float
-        What the mean is at most, by the promise.
+        Largest mean loss, by the promise.
     rules : LabelRules
-        What the artifact's labels were made by; scores of both tiers are labelled by them.
+        The rules of the artifact's labels; the scores of both tiers are labelled by them.
     slices : tuple of str
-        Those that the promise was made for one by one, too.
+        Slices with a promise of their own.
     """
 
     risk: Literal["needs_frontier", "quality_lost"]
@@ -32,11 +32,9 @@ class PromisedRisk:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self | None:
-        """Return what an artifact promises; None where it promises nothing that could be watched.
-
-        A certificate of before risk and alpha were written is one of these.
-        """
+        """Return what an artifact promises; None if there is no promise that can be watched."""
         certificate = manifest.certificate
+        # A certificate from before these two were recorded is valid, but cannot be watched.
         risk, alpha = certificate.details.get("risk"), certificate.details.get("alpha")
         if certificate.status != "granted" or alpha is None:
             return None
@@ -47,9 +45,11 @@ class PromisedRisk:
         return cls(risk, float(alpha), rules, slices)
 
     def loss(self, cheap_score: float, frontier_score: float) -> float:
-        """Return what the cheap answer loses, in [0, 1], by the scores of both, in [0, 1] too."""
+        """Return the loss of the cheap answer, in [0, 1], from both scores, each in [0, 1]."""
         if self.risk == "quality_lost":
             return max(0.0, frontier_score - cheap_score)
+        # The label of training, by the same rules and thresholds: any other definition of failure
+        # would test a promise that nobody made.
         scores = Outcomes(cheap_score=cheap_score, frontier_score=frontier_score)
         label, _ = label_of(scores, self.rules, self.rules.ok_threshold)
         return label

@@ -1,4 +1,4 @@
-"""How a certificate is watched, and what the watch has found."""
+"""Settings of the watch over a certificate, and its findings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ Missing = Literal["left_out", "loss"]
 
 @dataclass(frozen=True, slots=True)
 class WatchSettings:
-    """How a certificate is watched.
+    """Settings of the watch.
 
     Attributes
     ----------
     level : float
-        Largest chance, in (0, 1), that a certificate that holds is ever withdrawn.
+        Largest probability, in (0, 1), of ever withdrawing a certificate that holds.
     timeout_s : float
-        So long after its decision an audit without both scores holds up those after it; then it is
-        missing, and what is told of it later comes too late. Above 0.
+        Seconds for which an audit without both scores holds up later ones; then it is missing, and
+        scores that arrive afterwards are ignored. Above 0.
     missing : {"left_out", "loss"}
-        Whether missing audits are left out, which is right where scores go missing at random, or
-        count as lost entirely, which no way of going missing can hide a broken promise from; then
-        the level holds only where the losses and the missing together stay within alpha.
+        Whether missing audits are left out, which is right if scores go missing at random, or count
+        as a loss of 1, so that missing scores cannot hide a broken promise. Then the level holds
+        only if losses and missing audits together stay within alpha.
 
     Raises
     ------
@@ -40,37 +40,37 @@ class WatchSettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
-            raise ValueError(f"level is {self.level}; it has to lie between 0 and 1, such as 0.05")
+            raise ValueError(f"level is {self.level}; it has to be between 0 and 1, such as 0.05")
         if not self.timeout_s > 0:
             raise ValueError(f"timeout_s is {self.timeout_s}; it has to be above 0")
         if self.missing not in {"left_out", "loss"}:
-            raise ValueError(f"missing is {self.missing!r}; it is left_out or loss")
+            raise ValueError(f"missing is {self.missing!r}; choose left_out or loss")
 
 
 @dataclass(frozen=True, slots=True)
 class WatchState:
-    """What a watch has seen, and what it makes of that.
+    """What a watch has counted, and its verdict.
 
     Attributes
     ----------
     state : {"watching", "withdrawn", "nothing promised"}
     wealth, needed : float
-        Largest capital of the tests, and where it withdraws; as in `EProcess`.
+        Largest evidence of the tests, and the evidence that withdraws; as in `EProcess`.
     taken : int
-        Audits whose losses were taken.
+        Number of audits whose losses were tested.
     loss : float
-        Sum of these.
+        Sum of these losses.
     missing, repeated, waiting : int
-        Audits that came to their end without both scores; further ones of a conversation, which are
-        not taken; and those that wait for scores, their own or earlier ones.
+        Number of audits that timed out without both scores, of further audits of a conversation
+        (not tested), and of audits that wait for their own scores or for earlier audits.
     extra_calls : mapping of str to int
-        Answers that were asked for the audit alone, by tier.
+        Number of answers that were asked only for the audit, by tier.
     extra_cost : float
-        What these cost, as far as `cheap_cost` and `frontier_cost` were told.
+        Their cost, as far as `cheap_cost` and `frontier_cost` were reported.
     failed : int
-        Lines of the file that could not be written, or read.
+        Number of lines of the file that could not be written or read.
     withdrawn_for : str or None
-        The promise that was broken: that of all queries, or the name of a slice.
+        The broken promise: `all queries`, or the name of a slice.
     """
 
     state: State
@@ -87,5 +87,5 @@ class WatchState:
     withdrawn_for: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return the state for JSON."""
         return {name: getattr(self, name) for name in WatchState.__slots__}

@@ -127,7 +127,7 @@ def test_after_its_day_the_fallback_tier_answers_and_the_log_says_why(artifact_c
     granted(artifact_copy, expires="2020-02-02")
     with caplog.at_level(logging.WARNING):
         router = Router.load(artifact_copy)
-    assert "it lapsed on 2020-02-02" in caplog.text
+    assert "it expired on 2020-02-02" in caplog.text
     assert "querytier certify" in caplog.text
     decision = router.decide("Hi")
     assert (decision.tier, decision.reason) == ("frontier", "fallback:certificate")

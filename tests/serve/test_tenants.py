@@ -14,9 +14,8 @@ from querytier.data.formats.reading import read_records
 from querytier.data.ingest.labelled_log import LabelledLog, Reading
 from querytier.data.ingest.sources import LogSource
 from querytier.serve import Exploration, Router, RouterSettings, TenantCap
-from querytier.serve.choices import Choice, capped
+from querytier.serve.choices import Choice, TenantShares, apply_cap
 from querytier.serve.log.decision_log import DecisionLog
-from querytier.serve.tenants import TenantShares
 
 ARTIFACT = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
 CAP = TenantCap(0.5, window=20, at_least=4)
@@ -29,9 +28,9 @@ def router(cap=CAP, **more):
     return Router(replace(loaded.classifier, manifest=manifest), loaded.settings)
 
 
-def settled(shares, tenant, tier, reason="classifier", cap=CAP):
+def chosen(shares, tenant, tier, reason="classifier", cap=CAP):
     choice = Choice(tier, reason)
-    return shares.settled(tenant, lambda full: capped(choice, cap) if full else choice)
+    return shares.choose(tenant, lambda full: apply_cap(choice, cap) if full else choice)
 
 
 @given(
@@ -44,7 +43,7 @@ def test_no_window_holds_more_than_its_share_once_the_cap_takes_hold(wanted, mor
     cap = TenantCap(share, window=least + more, at_least=least)
     shares, window = TenantShares(cap), deque(maxlen=cap.window)
     for place, tier in enumerate(wanted):
-        choice = settled(shares, "a", tier, cap=cap)
+        choice = chosen(shares, "a", tier, cap=cap)
         window.append(choice.tier == "frontier")
         if place >= least and choice.tier == "frontier":
             assert sum(window) <= share * len(window)
@@ -93,29 +92,29 @@ def test_where_the_cap_holds_nothing_is_drawn_so_that_propensities_stay_true():
 def test_fallbacks_are_neither_counted_nor_capped_but_strange_queries_where_that_is_set():
     strange = ("frontier", "fallback:out_of_distribution")
     shares = TenantShares(CAP)
-    assert {settled(shares, "a", *strange).reason for _ in range(50)} == {strange[1]}
-    assert settled(shares, "a", "frontier").reason == "classifier"
+    assert {chosen(shares, "a", *strange).reason for _ in range(50)} == {strange[1]}
+    assert chosen(shares, "a", "frontier").reason == "classifier"
     strict = replace(CAP, out_of_distribution=True)
     shares = TenantShares(strict)
-    found = Counter(settled(shares, "a", *strange, cap=strict).reason for _ in range(40))
+    found = Counter(chosen(shares, "a", *strange, cap=strict).reason for _ in range(40))
     assert found["cap"] == 20
     failed = ("frontier", "fallback:error")
-    assert {settled(shares, "a", *failed, cap=strict).reason for _ in range(9)} == {failed[1]}
+    assert {chosen(shares, "a", *failed, cap=strict).reason for _ in range(9)} == {failed[1]}
 
 
 def test_the_longest_unseen_tenants_are_forgotten_and_begin_anew():
     shares = TenantShares(replace(CAP, window=200, tenants=2))
     for tenant in ("a", "b", "a", "c"):
         for _ in range(10):
-            settled(shares, tenant, "frontier")
-    assert settled(shares, "a", "frontier").reason == "cap"
-    assert settled(shares, "b", "frontier").reason == "classifier"
+            chosen(shares, tenant, "frontier")
+    assert chosen(shares, "a", "frontier").reason == "cap"
+    assert chosen(shares, "b", "frontier").reason == "classifier"
 
 
 def test_threads_keep_the_share_exactly():
     shares = TenantShares(TenantCap(0.3, window=1000, at_least=1))
     with ThreadPoolExecutor(8) as threads:
-        choices = list(threads.map(lambda _: settled(shares, "a", "frontier"), range(1000)))
+        choices = list(threads.map(lambda _: chosen(shares, "a", "frontier"), range(1000)))
     assert sum(one.tier == "frontier" for one in choices) == 300
 
 
@@ -123,7 +122,7 @@ def test_threads_keep_the_share_exactly():
     "wrong", [{"share": 1.0}, {"share": 0}, {"window": 0}, {"tenants": 0}, {"window": 5}]
 )
 def test_settings_out_of_range_are_refused_with_the_cure(wrong):
-    with pytest.raises(ValueError, match=r"share in \(0, 1\)|has to be 1|widen the window"):
+    with pytest.raises(ValueError, match=r"in \(0, 1\)|has to be 1|widen the window"):
         TenantCap(**wrong)
 
 

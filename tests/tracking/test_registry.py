@@ -5,7 +5,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,9 @@ from querytier.loop.gate import ask_gate
 from querytier.pipeline.evaluate import evaluate_stage, version_tags
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.params import EvaluateParams, Params
-from querytier.serve import Router, RouterSettings
-from querytier.serve.http.reloading import load_proved, watch
+from querytier.serve import Router
+from querytier.serve.http.service import DecisionService
+from querytier.serve.http.settings import ServiceSettings
 from querytier.serve.log.decision_log import DecisionLog
 from querytier.tracking.model_uri import fetch_artifact, registered_at
 from querytier.tracking.registry import REGISTERED_NAME
@@ -203,42 +204,30 @@ def test_who_fetches_at_once_finds_one_whole_artifact():
     assert list(folder.parent.iterdir()) == [folder]
 
 
-@dataclass
-class Reloads:
-    """What is watched, and reloads by looking."""
-
-    loaded_state: str
-    reloads: int = 0
-    failed_look_ups: int = 0
-
-    async def reload(self):
-        """Look, and count."""
-        self.reloads += 1
-        self.loaded_state = registered_at(CHAMPION)
-
-    def count_failed_look_up(self):
-        """Count."""
-        self.failed_look_ups += 1
-
-
 def test_an_alias_that_moves_before_the_first_look_is_followed_once(
     call, champions, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(champions)
     monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path / "cache"))
-    watched = Reloads(load_proved(CHAMPION, RouterSettings()).state)
+    service = DecisionService(ServiceSettings(CHAMPION, watch_s=0.01))
     assert call("rollback")[0] == 0
 
-    async def looks():
+    async def follow():
         with suppress(TimeoutError):
-            await asyncio.wait_for(watch(CHAMPION, 0.01, watched), 1)
+            await asyncio.wait_for(service.follow_artifact(), 1)
 
-    asyncio.run(looks())
-    assert (watched.reloads, watched.failed_look_ups) == (1, 0)
+    def counts():
+        value = service.metrics.registry.get_sample_value
+        reloads = value("querytier_reloads_total", {"result": "success"})
+        return reloads, value("querytier_failed_look_ups_total")
+
+    asyncio.run(follow())
+    assert counts() == (1, 0)
     (champions / "mlflow.db").unlink()
-    asyncio.run(looks())
-    assert watched.reloads == 1
-    assert watched.failed_look_ups > 1
+    asyncio.run(follow())
+    reloads, failed = counts()
+    assert (reloads, failed > 1) == (1, True)
+    service.close()
 
 
 def test_a_decision_is_traced_to_version_run_data_and_certificate(call, project, tmp_path):

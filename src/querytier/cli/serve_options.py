@@ -1,148 +1,234 @@
-"""Options of `querytier serve` for the shadow, tenants and secrets."""
+"""The options of `querytier serve`, and the settings that they make."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
+from typer import Option
 
 from querytier.errors import UsageError
+from querytier.tracking.model_uri import is_model_uri
 
 if TYPE_CHECKING:
+    from querytier.serve.http.server import Listening
+    from querytier.serve.http.settings import ServiceSettings
     from querytier.serve.http.shadow_metrics import ShadowSettings
     from querytier.serve.log.decision_log import DecisionLog
-    from querytier.serve.settings import TenantCap
+    from querytier.serve.log.settings import KeptText
+    from querytier.serve.settings import RouterSettings, TenantCap
+    from querytier.serve.watch.state import Missing
 
-__all__ = [
-    "CapStrange",
-    "CostCheap",
-    "CostFrontier",
-    "LogSaltFile",
-    "LogShadow",
-    "ShadowOf",
-    "TenantShare",
-    "TenantWindow",
-    "salt_of",
-    "secret",
-    "shadow_settings",
-    "tenant_cap",
-]
+__all__ = ["ServeOptions"]
 
+_LOOK_UP_SECONDS = 30.0
 _AT_LEAST = 20
 
-ShadowOf = Annotated[
-    Path | None,
-    typer.Option("--shadow", metavar="DIR", help="A challenger that decides silently, too."),
-]
-LogShadow = Annotated[
-    bool, typer.Option("--log-shadow", help="Log what the challenger would have decided.")
-]
-CostCheap = Annotated[
-    float | None,
-    typer.Option("--cost-cheap", help="Of a query; learned from posted outcomes where not given."),
-]
-CostFrontier = Annotated[float | None, typer.Option("--cost-frontier", help="As --cost-cheap.")]
-TenantShare = Annotated[
-    float | None,
-    typer.Option(
-        "--tenant-cap", metavar="SHARE", help="Beyond it a tenant's queries get the cheap tier."
-    ),
-]
-TenantWindow = Annotated[
-    int, typer.Option("--tenant-window", help="Of so many latest decisions of a tenant.")
-]
-CapStrange = Annotated[
-    bool,
-    typer.Option("--tenant-cap-untypical", help="Cap the fallback of untypical queries, too."),
-]
-LogSaltFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--log-salt-file",
-        metavar="FILE",
-        help="Salt of --log-text hash; QUERYTIER_LOG_SALT says it too.",
-    ),
-]
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """The command line of `querytier serve`; its methods raise UsageError for wrong values."""
 
-def shadow_settings(
-    artifact: Path | None,
-    costs: tuple[float | None, float | None],
-    log: "DecisionLog | None",
-    *,
-    logged: bool,
-) -> "ShadowSettings | None":
-    """Return the settings of a shadow; None where there is no challenger.
+    artifact: Annotated[
+        str,
+        Option(
+            metavar="DIR",
+            help="An exported classifier, or models:/querytier@champion, looked up every 30 s.",
+        ),
+    ]
+    host: Annotated[
+        str, Option(help="Address; any but this machine's own needs a token, and TLS.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8321
+    log: Annotated[
+        Path | None, Option(metavar="DIR", help="Log decisions and outcomes in this folder.")
+    ] = None
+    log_text: Annotated[str, Option(help="How to log queries: full, redacted, or hash.")] = "full"
+    log_salt_file: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Salt of --log-text hash; or set QUERYTIER_LOG_SALT."),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Token that callers have to send; or set QUERYTIER_TOKEN."),
+    ] = None
+    watch: Annotated[
+        float | None, Option(metavar="SECONDS", help="Check for a changed artifact every SECONDS.")
+    ] = None
+    max_body: Annotated[int, Option(metavar="BYTES", help="Largest body of a request.")] = 1 << 20
+    max_batch: Annotated[int, Option(help="Largest number of queries in a request.")] = 256
+    max_concurrency: Annotated[
+        int, Option(help="Number of requests in flight; more are refused.")
+    ] = 512
+    arrival_timeout: Annotated[
+        float, Option(metavar="SECONDS", help="Time for a request to arrive completely.")
+    ] = 10.0
+    deadline_ms: Annotated[
+        float | None, Option(help="Milliseconds after which the fallback tier is the decision.")
+    ] = None
+    explore: Annotated[
+        float | None, Option(metavar="EPSILON", help="Probability of choosing the other tier.")
+    ] = None
+    explore_band: Annotated[
+        float | None, Option(help="Explore only within this distance of the threshold.")
+    ] = None
+    least_typicality: Annotated[
+        float, Option(help="Queries less typical than this get the fallback tier.")
+    ] = 0.0
+    conversations: Annotated[
+        int, Option(help="Keep up to N conversations on the frontier tier once they have used it.")
+    ] = 0
+    shadow: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Folder of a challenger that decides silently as well."),
+    ] = None
+    log_shadow: Annotated[bool, Option("--log-shadow", help="Log the challenger's decisions.")] = (
+        False
+    )
+    cost_cheap: Annotated[
+        float | None,
+        Option(help="Cost per query on the cheap tier; estimated from posted outcomes if omitted."),
+    ] = None
+    cost_frontier: Annotated[
+        float | None, Option(help="Cost per query on the frontier tier; likewise.")
+    ] = None
+    tenant_cap: Annotated[
+        float | None,
+        Option(metavar="SHARE", help="Largest share of a tenant's queries for the frontier tier."),
+    ] = None
+    tenant_window: Annotated[
+        int, Option(help="Number of recent decisions per tenant that the cap counts.")
+    ] = 200
+    tenant_cap_untypical: Annotated[
+        bool, Option("--tenant-cap-untypical", help="Cap the fallback of untypical queries too.")
+    ] = False
+    audit_rate: Annotated[
+        float,
+        Option(
+            metavar="SHARE",
+            help="Share of certified decisions to audit (0 to 1). The caller asks both tiers and "
+            "reports both scores.",
+        ),
+    ] = 0.0
+    audit_level: Annotated[
+        float, Option(help="Largest probability of withdrawing a certificate that holds.")
+    ] = 0.05
+    audit_timeout: Annotated[
+        float, Option(metavar="SECONDS", help="Time for which an audit waits for scores.")
+    ] = 259_200.0
+    audit_missing: Annotated[
+        str, Option(help="How audits without scores count: left_out or loss.")
+    ] = "left_out"
+    log_level: Annotated[
+        str,
+        Option(help="Level on standard error: debug (a line per decision), info, warning, error."),
+    ] = "info"
 
-    Raises
-    ------
-    UsageError
-        If something is said of a shadow that there is not, or of a log.
-    ValueError
-        If a cost is below 0.
-    """
-    from querytier.serve.http.shadow_metrics import ShadowSettings
-    from querytier.serve.http.tier_costs import TierCosts
+    def listening(self) -> "Listening":
+        """Return where the service listens."""
+        from querytier.serve.http.server import Listening
 
-    cheap, frontier = costs
-    if artifact is None and (logged or cheap is not None or frontier is not None):
-        raise UsageError(
-            "--log-shadow, --cost-cheap and --cost-frontier are about a challenger; add "
-            "--shadow DIR"
+        return Listening(self.host, self.port, self.log_level)
+
+    def service(self) -> "ServiceSettings":
+        """Return the settings of the service; opens the decision log."""
+        from querytier.serve.http.settings import Limits, ServiceSettings
+        from querytier.serve.watch.state import WatchSettings
+
+        if self.audit_rate and self.log is None:
+            raise UsageError(
+                f"--audit-rate {self.audit_rate:g} needs a log to keep its findings; add --log DIR"
+            )
+        watch_s = self.watch
+        if watch_s is None and is_model_uri(self.artifact):
+            watch_s = _LOOK_UP_SECONDS
+        # Everything that may be wrong comes before the log, which creates a folder.
+        router = self._router()
+        token = _secret(self.token_file, "--token-file", "QUERYTIER_TOKEN", "token")
+        limits = Limits(self.max_body, self.max_batch, self.max_concurrency, self.arrival_timeout)
+        missing = cast("Missing", self.audit_missing)
+        certificate = WatchSettings(self.audit_level, self.audit_timeout, missing)
+        log = self._decision_log()
+        return ServiceSettings(
+            self.artifact,
+            router,
+            token,
+            limits,
+            watch_s,
+            log,
+            self._shadow(log),
+            audits=self.log,
+            certificate=certificate,
         )
-    if logged and log is None:
-        raise UsageError("--log-shadow writes to the decision log; add --log DIR")
-    if artifact is None:
-        return None
-    given = {"cheap": cheap, "frontier": frontier}
-    known = TierCosts({tier: cost for tier, cost in given.items() if cost is not None})  # type: ignore[misc]
-    return ShadowSettings(artifact, known, log if logged else None)
 
+    def _router(self) -> "RouterSettings":
+        from querytier.serve.settings import Exploration, RouterSettings
 
-def tenant_cap(share: float | None, window: int, *, strange: bool) -> "TenantCap | None":
-    """Return the cap of a tenant's share of the frontier tier; None where there is none.
-
-    Raises
-    ------
-    UsageError
-        If something is said of a cap that there is not.
-    ValueError
-        If a number is out of range.
-    """
-    from querytier.serve.settings import TenantCap
-
-    if share is None and strange:
-        raise UsageError("--tenant-cap-untypical widens a cap; add --tenant-cap SHARE")
-    if share is None:
-        return None
-    return TenantCap(share, window, min(_AT_LEAST, window), out_of_distribution=strange)
-
-
-def salt_of(file: Path | None, text: str) -> str:
-    """Return the salt of the log's hashes; empty where there is none.
-
-    Raises
-    ------
-    UsageError
-        If there is none in the file, or nothing is hashed.
-    """
-    if file is not None and text != "hash":
-        raise UsageError(
-            f"--log-salt-file {file} salts hashes, and queries are logged {text}; "
-            "add --log-text hash"
+        if self.explore_band is not None and self.explore is None:
+            raise UsageError(
+                f"--explore-band {self.explore_band:g} limits exploration; add --explore EPSILON"
+            )
+        exploration = None if self.explore is None else Exploration(self.explore, self.explore_band)
+        return RouterSettings(
+            self.deadline_ms,
+            self.least_typicality,
+            exploration,
+            self.conversations,
+            self._tenant_cap(),
+            self.audit_rate,
         )
-    if text != "hash":
-        return ""
-    return secret(file, "--log-salt-file", "QUERYTIER_LOG_SALT", "salt") or ""
+
+    def _tenant_cap(self) -> "TenantCap | None":
+        from querytier.serve.settings import TenantCap
+
+        share, window = self.tenant_cap, self.tenant_window
+        if share is None and self.tenant_cap_untypical:
+            raise UsageError("--tenant-cap-untypical extends a cap; add --tenant-cap SHARE")
+        if share is None:
+            return None
+        at_least = min(_AT_LEAST, window)
+        return TenantCap(share, window, at_least, out_of_distribution=self.tenant_cap_untypical)
+
+    def _decision_log(self) -> "DecisionLog | None":
+        from querytier.serve.log.decision_log import DecisionLog, LogSettings
+
+        if self.log_salt_file is not None and self.log_text != "hash":
+            raise UsageError(
+                f"--log-salt-file {self.log_salt_file} is for hashes, and queries are logged as "
+                f"{self.log_text}; add --log-text hash"
+            )
+        if self.log is None:
+            return None
+        salt = None
+        if self.log_text == "hash":
+            salt = _secret(self.log_salt_file, "--log-salt-file", "QUERYTIER_LOG_SALT", "salt")
+        settings = LogSettings(text=cast("KeptText", self.log_text), salt=salt or "")
+        return DecisionLog(self.log, settings=settings)
+
+    def _shadow(self, log: "DecisionLog | None") -> "ShadowSettings | None":
+        from querytier.serve.http.shadow_metrics import ShadowSettings, TierCosts
+
+        has_costs = self.cost_cheap is not None or self.cost_frontier is not None
+        if self.shadow is None and (self.log_shadow or has_costs):
+            raise UsageError(
+                "--log-shadow, --cost-cheap and --cost-frontier are about a challenger; add "
+                "--shadow DIR"
+            )
+        if self.log_shadow and log is None:
+            raise UsageError("--log-shadow writes to the decision log; add --log DIR")
+        if self.shadow is None:
+            return None
+        costs = TierCosts({"cheap": self.cost_cheap, "frontier": self.cost_frontier})
+        return ShadowSettings(self.shadow, costs, log if self.log_shadow else None)
 
 
-def secret(file: Path | None, option: str, variable: str, kind: str) -> str | None:
-    """Return the secret of a file, or of the environment; None where neither says one.
+def _secret(file: Path | None, option: str, variable: str, kind: str) -> str | None:
+    """Return the secret of a file, or of the environment; None if there is neither.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, or what it holds is not one word of ASCII.
+        If the file cannot be read, or its content is not one word of ASCII.
     """
     text, source = os.environ.get(variable), variable
     if file is not None:
@@ -155,7 +241,7 @@ def secret(file: Path | None, option: str, variable: str, kind: str) -> str | No
     word = text.strip()
     if not word or not word.isascii() or not word.isprintable() or " " in word:
         raise UsageError(
-            f"{source} holds no {kind}: it is one word of ASCII, as `openssl rand -hex 32` "
-            "prints it"
+            f"{source} does not contain a {kind}: it has to be one word of ASCII, as "
+            "`openssl rand -hex 32` prints it"
         )
     return word

@@ -138,6 +138,33 @@ def test_what_no_id_comes_back_for_is_not_audited_and_wealth_survives_a_restart(
         assert ask("/v1/status")["certificate"]["watch"] == before
 
 
+def test_the_domain_of_a_request_reaches_router_and_watch(tmp_path):
+    """Until the request could name a domain, slice certificates never applied over HTTP."""
+    artifact = Path(shutil.copytree(ARTIFACT, tmp_path / "model"))
+    certify(artifact, slices=[{"name": name, "status": "granted"} for name in ("law", "shop")])
+    with serving(artifact, tmp_path / "logs", "--audit-rate", 1) as ask:
+
+        def decide(domain, cheap_score):
+            decision = ask("/v1/decide", {"query": "Where is my order?", "domain": domain})
+            if decision["audit"]:
+                scores = {"cheap_score": cheap_score, "frontier_score": 1}
+                ask("/v1/outcomes", {"id": decision["id"], **scores})
+            return decision["reason"]
+
+        assert decide("shop", 1) == "classifier"
+        assert decide("medicine", 1) == "fallback:certificate"
+        queries = {"queries": ["a", "b"], "domain": "medicine"}
+        batch = ask("/v1/decide/batch", queries)["decisions"]
+        assert {one["reason"] for one in batch} == {"fallback:certificate"}
+        for _ in range(30):
+            decide("law", 0)
+        assert decide("law", 0) == "fallback:certificate"
+        assert ask("/v1/status")["certificate"]["watch"]["state"] == "withdrawn"
+    (journal,) = (tmp_path / "logs").glob("certificate-*.jsonl")
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert {line.get("domain") for line in lines if "audit" in line} == {"shop", "law"}
+
+
 def test_an_audit_without_a_log_is_refused_with_the_cure(artifact, call):
     code, _, errors = call("serve", "--artifact", artifact, "--audit-rate", "0.1")
     assert code == 2

@@ -17,7 +17,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,12 +34,13 @@ from pydantic import TypeAdapter
 from querytier.classifier.artifact import file_sha256
 from querytier.classifier.manifest import dump_manifest, load_manifest
 from querytier.data.formats.reading import read_records
-from querytier.serve import Decision, Router, RouterSettings
+from querytier.serve import Router, RouterSettings
 from querytier.serve.http.app import application
-from querytier.serve.http.score_drift import ScoreDrift
+from querytier.serve.http.metrics import ScoreDrift
 from querytier.serve.http.settings import Limits, ServiceSettings
 from querytier.serve.http.telemetry import record_span
 from querytier.serve.http.wire import DecisionAnswer
+from querytier.serve.log.decision_log import DecisionLog
 
 ARTIFACTS = Path(__file__).parents[2] / "fixtures" / "artifacts"
 TOKEN = "a-token-of-this-test"
@@ -271,7 +272,7 @@ def test_fifty_connections_at_once_all_get_their_own_answer(service):
         (b"", 400, "not JSON"),
         (b"{", 400, "not JSON"),
         (b"\xff\xfe{\x00}\x00", 400, "not JSON in UTF-8"),
-        (b'{"query": NaN}', 400, "NaN is no JSON number"),
+        (b'{"query": NaN}', 400, "NaN is not a JSON number"),
         (b"[" * 5000, 400, "not JSON"),
         (b"9" * 4990, 400, "not JSON"),
         ({}, 422, "give either query or messages"),
@@ -280,6 +281,7 @@ def test_fifty_connections_at_once_all_get_their_own_answer(service):
         ({"query": "a", "alow": ["cheap"]}, 422, "alow: Extra inputs are not permitted"),
         ({"query": "a", "allow": ["gpt"]}, 422, "allow.0: Input should be 'cheap' or 'frontier'"),
         ({"query": "a", "id": "two\nlines"}, 422, "id: String should match"),
+        ({"query": "a", "domain": ""}, 422, "domain: String should have at least 1 character"),
         ({"messages": ["a"]}, 422, "messages.0: Input should be a valid dictionary"),
         ([], 422, "body: Input should be a valid dictionary"),
     ],
@@ -609,66 +611,64 @@ def test_spans_are_made_only_where_the_process_traces_and_routers_load_no_server
 # --- the decision log
 
 
-@dataclass
-class LogInMemory:
-    """A decision log that remembers, and that may be full."""
+class FailingLog(DecisionLog):
+    """A decision log that fails from some moment on."""
 
-    decisions: list = field(default_factory=list)
-    outcomes: list = field(default_factory=list)
-    is_full: bool = False
-    closed: bool = False
-    dropped: int = 0
-    failed: int = 0
+    fails = False
 
-    @property
-    def written(self):
-        """How much there is."""
-        return len(self.decisions) + len(self.outcomes)
-
-    def append(self, decision: Decision, query, *, id=None, conversation=None, tenant=None):  # noqa: A002, ARG002
-        """Remember a decision."""
-        if self.is_full:
+    def append(self, *arguments, **options):
+        """Queue a decision, or fail."""
+        if self.fails:
             raise OSError("no space left on the disk")
-        self.decisions.append((id, query, conversation, decision))
-        return id
+        return super().append(*arguments, **options)
 
-    def append_outcome(self, id, **said):  # noqa: A002
-        """Remember an outcome."""
-        if self.is_full:
+    def append_outcome(self, *arguments, **judgement):
+        """Queue an outcome, or fail."""
+        if self.fails:
             raise OSError("no space left on the disk")
-        self.outcomes.append((id, said))
-
-    def close(self):
-        """End."""
-        self.closed = True
+        super().append_outcome(*arguments, **judgement)
 
 
-def test_decisions_and_outcomes_go_to_the_log_and_a_full_one_costs_no_decision():
-    log = LogInMemory()
+def logged(folder, name):
+    return [record.fields for record in read_records(folder / name)]
+
+
+def test_decisions_and_outcomes_are_logged_and_a_failing_log_costs_none(tmp_path):
+    log = FailingLog(tmp_path)
     with in_this_process(ServiceSettings(ARTIFACTS / "format-2", log=log)) as served:
-        first = served.ask("/v1/decide", {"query": QUERY, "conversation": "talk-1"}).json
-        served.ask("/v1/decide/batch", {"queries": ["a", "b"]})
-        told = [
+        place = {"conversation": "talk-1", "domain": "returns & refunds", "tenant": "shop-7"}
+        first = served.ask("/v1/decide", {"query": QUERY, **place}).json
+        served.ask("/v1/decide/batch", {"queries": ["a", "b"], "domain": "law"})
+        outcomes = [
             {"id": first["id"], "feedback": "thumbs_up"},
             {"id": "x", "outcome": 0.5, "cost": 1},
         ]
-        assert served.ask("/v1/outcomes", told).json == {"recorded": 2}
+        assert served.ask("/v1/outcomes", outcomes).json == {"recorded": 2}
         assert served.ask("/v1/outcomes", {"id": "y", "cost": 0}).json == {"recorded": 1}
         paired = {"id": "z", "cheap_score": 0, "frontier_score": 1.0}
         assert served.ask("/v1/outcomes", paired).json == {"recorded": 1}
+        assert log.flush()
         assert served.metric("querytier_log_written_total") == 7
-        log.is_full = True
+        log.fails = True
         assert served.ask("/v1/decide", {"query": QUERY}).json["reason"] == "classifier"
-        assert served.ask("/v1/outcomes", told).status == 503
+        assert served.ask("/v1/outcomes", outcomes).status == 503
         assert served.metric("querytier_log_refused_total") == 2
-    assert log.closed
-    names = [(id_, query, conversation) for id_, query, conversation, _ in log.decisions]
-    assert names[0] == (first["id"], QUERY, "talk-1")
-    assert log.outcomes[1:] == [
-        ("x", {"outcome": 0.5, "cost": 1.0}),
-        ("y", {"cost": 0.0}),
-        ("z", {"cheap_score": 0.0, "frontier_score": 1.0}),
+    decisions = logged(tmp_path, "decisions.jsonl")
+    names = ("id", "query", "group", "domain", "tenant")
+    expected = [first["id"], QUERY, "talk-1", "returns & refunds", "shop-7"]
+    assert [decisions[0][name] for name in names] == expected
+    assert [one["domain"] for one in decisions[1:]] == ["law", "law"]
+    assert [
+        {k: v for k, v in one.items() if k != "time"} for one in logged(tmp_path, "outcomes.jsonl")
+    ] == [
+        {"id": first["id"], "feedback": "thumbs_up"},
+        {"id": "x", "outcome": 0.5, "cost": 1.0},
+        {"id": "y", "cost": 0.0},
+        {"id": "z", "cheap_score": 0.0, "frontier_score": 1.0},
     ]
+    log.fails = False
+    log.append(Router.load(ARTIFACTS / "format-2").decide("Hi"), "Hi")
+    assert log.dropped == 1, "the service has closed it"
 
 
 @pytest.mark.parametrize(
@@ -744,7 +744,7 @@ def test_a_good_artifact_is_taken_and_a_bad_one_is_not_while_requests_go_on(tmp_
     assert taken.json["vectors"] >= 200
     assert refused.status == 409
     assert "golden vector" in refused.json["error"]["message"]
-    assert f"model {new.model_version} goes on" in refused.json["error"]["message"]
+    assert f"model {new.model_version} stays in service" in refused.json["error"]["message"]
     assert {one.status for one in seen} == {200}
     known = [of_classifier(one.to_dict()) for one in (old, new)]
     found = [of_classifier(one.json) for one in seen]
@@ -769,7 +769,7 @@ def test_a_signal_or_a_changed_folder_reloads(tmp_path):
         damage(folder)
         wait_until(lambda: served.metric("querytier_reloads_total", result="failure") >= 1)
         assert served.ask("/v1/decide", {"query": QUERY}).status == 200
-    assert "the artifact was not taken" in errors.read_text()
+    assert "the artifact was refused" in errors.read_text()
 
 
 def wait_until(is_so, seconds=10):
@@ -826,7 +826,7 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
     assert (code, "another program listens there; give another --port" in err) == (2, True)
     for arguments, message in (
         (["--host", "0.0.0.0"], "there is no token; set QUERYTIER_TOKEN"),
-        (["--host", "192.0.2.1", "--token-file", __file__], "holds no token"),
+        (["--host", "192.0.2.1", "--token-file", __file__], "does not contain a token"),
         (["--token-file", tmp_path / "none"], "cannot be read"),
         (["--explore", 2], "epsilon is 2"),
         (["--explore-band", 0.1], "add --explore EPSILON"),
@@ -834,7 +834,7 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
         (["--max-batch", 0], "batch is 0"),
         (["--log-level", "loud"], "the log level is 'loud'"),
         (["--log", tmp_path / "log", "--log-text", "none"], "text is 'none'"),
-        (["--log", Path(__file__) / "log"], "no decisions can be logged"),
+        (["--log", Path(__file__) / "log"], "decisions cannot be logged"),
         (["--log", tmp_path / "log", "--log-salt-file", __file__], "add --log-text hash"),
         (["--log-shadow"], "add --shadow DIR"),
         (["--shadow", ARTIFACTS / "format-1", "--log-shadow"], "add --log DIR"),
@@ -847,7 +847,7 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
         assert (code, message in err) == (2, True), err
     monkeypatch.setenv("QUERYTIER_TOKEN", "")
     code, _, err = call(*good)
-    assert (code, "QUERYTIER_TOKEN holds no token" in err) == (2, True)
+    assert (code, "QUERYTIER_TOKEN does not contain a token" in err) == (2, True)
 
 
 def test_shadow_cap_and_salt_serve_together(tmp_path):

@@ -219,7 +219,7 @@ def test_whatever_happens_to_the_artifact_the_one_before_goes_on_deciding(tmp_pa
             accident(folder)
             status, content = served.ask("/v1/reload", b"")
             assert status == 409, accident
-            assert "goes on deciding" in json.loads(content)["error"]["message"]
+            assert "stays in service" in json.loads(content)["error"]["message"]
             assert of_classifier(served.decide()) == before
             assert served.metric("querytier_reloads_total", result="failure") == number
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from querytier.data.formats.reading import read_records
 from querytier.errors import ArtifactError
 from querytier.serve import Router, RouterSettings, TenantCap
-from querytier.serve.http.refusal import Refusal
+from querytier.serve.decision import DecisionRequest
 from querytier.serve.http.service import DecisionService
-from querytier.serve.http.settings import Asked, ServiceSettings
+from querytier.serve.http.settings import ServiceSettings
 from querytier.serve.http.shadow import Shadow
-from querytier.serve.http.shadow_metrics import ShadowSettings
-from querytier.serve.http.tier_costs import TierCosts
-from querytier.serve.http.wire import Outcome
+from querytier.serve.http.shadow_metrics import ShadowSettings, TierCosts
+from querytier.serve.http.wire import Outcome, Refusal
 from querytier.serve.log.decision_log import DecisionLog
 
 ARTIFACTS = Path(__file__).parents[2] / "fixtures" / "artifacts"
@@ -31,7 +31,7 @@ def decided(service, queries=QUERIES, **more):
     """Return the records of decisions, asked for one after the other."""
 
     async def ask():
-        return [await service.decide(Asked(query, **more)) for query in queries]
+        return [await service.decide(DecisionRequest(query, **more)) for query in queries]
 
     return asyncio.run(ask())
 
@@ -90,7 +90,7 @@ def test_a_shadow_is_compared_and_the_answers_are_those_without_one():
 def test_costs_are_learned_from_outcomes_also_without_a_log():
     service = DecisionService(ServiceSettings(CHAMPION, shadow=ShadowSettings(CHALLENGER)))
     by_tier = {
-        tier: decided(service, ["Hi"], allow=[tier])[0]["id"] for tier in ("cheap", "frontier")
+        tier: decided(service, ["Hi"], allowed=(tier,))[0]["id"] for tier in ("cheap", "frontier")
     }
     decided(service)
     wait_until(lambda: service.status()["shadow"]["compared"] >= len(QUERIES))
@@ -129,12 +129,11 @@ def shadowed():
 
 
 def test_a_challenger_that_raises_is_counted_and_disturbs_nobody(caplog):
-    class Broken:
-        def decide(self, query):
-            raise RuntimeError(query)
+    def fail(query):
+        raise RuntimeError(query)
 
     router = Router.load(CHAMPION)
-    with Shadow(Broken()) as shadow:
+    with closing(Shadow(fail)) as shadow:
         for query in QUERIES:
             shadow.show(query, router.decide(query))
     assert shadow.agreement.failed == len(QUERIES)
@@ -145,20 +144,19 @@ def test_a_challenger_that_raises_is_counted_and_disturbs_nobody(caplog):
 def test_a_challenger_that_hangs_costs_only_its_own_comparisons(caplog):
     gate = threading.Event()
 
-    class Hanging:
-        def decide(self, query):
-            gate.wait(60)
-            raise RuntimeError(query)
+    def hang(query):
+        gate.wait(60)
+        raise RuntimeError(query)
 
     router = Router.load(CHAMPION)
-    shadow = Shadow(Hanging(), most_pending=5)
+    shadow = Shadow(hang, most_pending=5)
     started = time.monotonic()
     for query in QUERIES:
         shadow.show(query, router.decide(query))
     assert shadow.agreement.dropped >= len(QUERIES) - 6
     shadow.close(timeout_s=0.2)
     assert time.monotonic() - started < 20
-    assert "is left behind" in caplog.text
+    assert "is abandoned" in caplog.text
     gate.set()
 
 
@@ -166,7 +164,7 @@ def test_what_no_artifact_decided_is_not_compared_and_draws_are_taken_back():
     router = Router.load(CHAMPION)
     own = router.decide("Hi")
     other = "cheap" if own.tier == "frontier" else "frontier"
-    with Shadow(router) as shadow:
+    with closing(Shadow(router.decide)) as shadow:
         shadow.show("Hi", router.decide("Hi", allow=[other]))
         shadow.show("Hi", replace(own, tier="cheap", reason="cap"))
         shadow.show("Hi", replace(own, tier=other, reason="explore"))
@@ -192,9 +190,9 @@ def test_a_shadow_that_is_no_artifact_is_told_at_the_start(tmp_path):
 def test_costs_of_decisions_that_are_forgotten_are_not_learned():
     costs = TierCosts(remembered=2)
     for name in ("a", "b", "c"):
-        costs.decided(name, "cheap")
+        costs.add(name, "cheap")
     for name, cost in (("a", 100.0), ("b", 1.0), ("c", 2.0), ("c", 50.0)):
-        costs.learn(name, cost)
+        costs.record(name, cost)
     assert costs.mean("cheap") == pytest.approx(1.5)
 
 
@@ -203,7 +201,7 @@ def test_capped_decisions_are_counted_without_the_tenants_name(tmp_path):
     log = DecisionLog(tmp_path)
     service = DecisionService(ServiceSettings(CHAMPION, router, log=log))
     asked = ["Hi"] * 30
-    insisted = decided(service, asked, tenant="shop-7", allow=["frontier"])
+    insisted = decided(service, asked, tenant="shop-7", allowed=("frontier",))
     assert {one["tier"] for one in insisted} == {"frontier"}
     found = decided(service, QUERIES, tenant="shop-7")
     capped = sum(one["reason"] == "cap" for one in found)

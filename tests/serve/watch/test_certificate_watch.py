@@ -55,8 +55,8 @@ def manifest(artifact):
 def audit_all(watch, said):
     """Have decisions audited, and their scores told at once; return how many until it fired."""
     for number, one in enumerate(said):
-        watch.audited(f"q{number}", "cheap")
-        watch.heard(f"q{number}", **one)
+        watch.add(f"q{number}", "cheap")
+        watch.record(f"q{number}", **one)
         if watch.is_withdrawn():
             return number + 1
     return None
@@ -170,11 +170,11 @@ def test_the_order_in_which_scores_arrive_does_not_matter(tmp_path_factory, mani
     for arrival in (range(len(losses)), order):
         watch = CertificateWatch(tmp_path_factory.mktemp("logs"), manifest, clock=lambda: 0.0)
         for number in range(len(losses)):
-            watch.audited(f"q{number}", "cheap")
+            watch.add(f"q{number}", "cheap")
         for number in arrival:
             scores = BROKEN if losses[number] else KEPT
             for name in halves:
-                watch.heard(f"q{number}", **{name: scores[name]})
+                watch.record(f"q{number}", **{name: scores[name]})
         states.append(watch.look())
     one, other = states
     assert (one.state, one.wealth) == (other.state, other.wealth)
@@ -188,14 +188,14 @@ def test_a_missing_outcome_holds_up_the_later_ones_until_its_time_is_over():
     for number in range(4):
         queue.add(Audit(f"q{number}", float(number), "cheap"))
     for number in (1, 2):
-        queue.hear(f"q{number}", dict(BROKEN))
-    queue.hear("q3", {"cheap_score": 1.0})
-    assert queue.released(9.9) == []
-    assert [audit.id for audit in queue.released(10)] == ["q0", "q1", "q2"]
+        queue.record(f"q{number}", dict(BROKEN))
+    queue.record("q3", {"cheap_score": 1.0})
+    assert queue.release(9.9) == []
+    assert [audit.id for audit in queue.release(10)] == ["q0", "q1", "q2"]
     assert len(queue) == 1
-    (last,) = queue.released(13)
+    (last,) = queue.release(13)
     assert last.scores is None
-    queue.hear("q0", dict(KEPT))
+    queue.record("q0", dict(KEPT))
     assert len(queue) == 0, "too late"
 
 
@@ -207,7 +207,7 @@ def test_missing_audits_are_counted_and_may_be_taken_for_lost(
     watched = WatchSettings(timeout_s=60, missing=missing)
     watch = CertificateWatch(tmp_path, manifest, watched, clock=lambda: now[0])
     for number in range(6):
-        watch.audited(f"q{number}", "cheap")
+        watch.add(f"q{number}", "cheap")
     assert watch.look().waiting == 6
     now[0] = 61.0
     assert watch.look().missing == 6
@@ -219,8 +219,8 @@ def test_missing_audits_are_counted_and_may_be_taken_for_lost(
 def test_of_a_conversation_the_first_audit_is_taken(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     for number in range(20):
-        watch.audited(f"q{number}", "cheap", conversation="a long one")
-        watch.heard(f"q{number}", **BROKEN)
+        watch.add(f"q{number}", "cheap", conversation="a long one")
+        watch.record(f"q{number}", **BROKEN)
     state = watch.look()
     assert (state.taken, state.repeated, state.state) == (1, 19, "watching")
 
@@ -253,14 +253,14 @@ def test_a_promise_that_is_kept_stays_and_a_broken_one_is_withdrawn_for_good(
 def test_a_restart_forgets_nothing_and_a_cut_line_costs_no_other(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     assert audit_all(watch, [BROKEN, KEPT, KEPT]) is None
-    watch.audited("waits", "cheap")
-    watch.heard("waits", cheap_score=0)
+    watch.add("waits", "cheap")
+    watch.record("waits", cheap_score=0)
     (path,) = tmp_path.iterdir()
     with path.open("a") as file:
         file.write('{"time": 1, "aud')
     again = CertificateWatch(tmp_path, manifest)
     assert replace(again.look(), failed=0) == watch.look()
-    again.heard("waits", frontier_score=1)
+    again.record("waits", frontier_score=1)
     watch.look()
     assert replace(again.look(), failed=0) == replace(watch.look(), failed=0)
     assert again.look().taken == 4
@@ -271,8 +271,8 @@ def test_processes_that_share_a_folder_share_one_test(tmp_path, manifest):
     one, other = (CertificateWatch(tmp_path, manifest) for _ in range(2))
     for number in range(30):
         watch, told = (one, other) if number % 2 else (other, one)
-        watch.audited(f"q{number}", "cheap")
-        told.heard(f"q{number}", **BROKEN)
+        watch.add(f"q{number}", "cheap")
+        told.record(f"q{number}", **BROKEN)
     assert one.look() == other.look()
     assert one.is_withdrawn()
     assert other.is_withdrawn()
@@ -295,17 +295,17 @@ def test_slices_have_tests_of_their_own_and_share_the_level(tmp_path):
     watch = CertificateWatch(tmp_path / "logs", Classifier.load(artifact).manifest)
     assert watch.look().needed == pytest.approx(3 / 0.05)
     for number in range(400):
-        watch.audited(f"q{number}", "cheap", domain="law" if number % 8 == 0 else "shop")
-        watch.heard(f"q{number}", **(BROKEN if number % 16 == 0 else KEPT))
+        watch.add(f"q{number}", "cheap", domain="law" if number % 8 == 0 else "shop")
+        watch.record(f"q{number}", **(BROKEN if number % 16 == 0 else KEPT))
     assert watch.look().withdrawn_for == "law"
 
 
 def test_the_audit_has_its_price(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     for number, tier in enumerate(["cheap", "cheap", "frontier", "cheap"]):
-        watch.audited(f"q{number}", tier)
-    watch.heard("q0", **KEPT, cheap_cost=0.5, frontier_cost=2.0)
-    watch.heard("q2", cheap_cost=0.5, frontier_cost=2.0)
+        watch.add(f"q{number}", tier)
+    watch.record("q0", **KEPT, cheap_cost=0.5, frontier_cost=2.0)
+    watch.record("q2", cheap_cost=0.5, frontier_cost=2.0)
     state = watch.look()
     assert state.extra_calls == {"cheap": 1, "frontier": 3}
     assert state.extra_cost == 2.5
@@ -314,10 +314,10 @@ def test_the_audit_has_its_price(tmp_path, manifest):
 
 def test_scores_out_of_range_are_refused_and_a_full_disk_is_no_matter(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
-    watch.audited("q", "cheap")
+    watch.add("q", "cheap")
     with pytest.raises(ValueError, match="cheap_score outside"):
-        watch.heard("q", cheap_score=7)
-    watch.heard("q", outcome=1.0)
+        watch.record("q", cheap_score=7)
+    watch.record("q", outcome=1.0)
     (tmp_path / "no folder").write_text("")
     blind = CertificateWatch(tmp_path / "no folder", manifest)
     assert audit_all(blind, [BROKEN] * 3) is None

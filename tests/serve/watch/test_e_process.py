@@ -110,9 +110,9 @@ def told_late_and_out_of_order(random, alpha, length):
     for number in np.argsort(arrivals).tolist():
         if random.random() < 0.97:
             scores = {"cheap_score": 1.0 - losses[number], "frontier_score": 1.0}
-            queue.hear(str(number), scores)
-            out += queue.released(float(arrivals[number]))
-    out += queue.released(math.inf)
+            queue.record(str(number), scores)
+            out += queue.release(float(arrivals[number]))
+    out += queue.release(math.inf)
     return [1.0 - audit.scores[0] for audit in out if audit.scores]
 
 
