@@ -1,4 +1,4 @@
-"""What a router's own log knows of its decisions: who answered, with which chance, how well."""
+"""Decisions of a router as its log has them: which tier answered, how probably, how well."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -24,13 +24,14 @@ _SUCCESS: dict[Feedback, float] = {
 
 
 def known_outcomes(examples: Examples) -> Floats:
-    """Return how good each answer was, NaN where the log does not tell; shape (n,).
+    """Return how good each answer was, NaN if unknown; shape (n,).
 
-    The outcome that the log states goes first. Where there is only feedback, the answer was good
-    (1) if its reader said so, and else it was not (0).
+    A logged outcome comes first. Without one, feedback counts: 1 for thumbs up, 0 for all other
+    kinds.
     """
-    said = np.array([_SUCCESS.get(word, np.nan) for word in examples.feedback], dtype=np.float64)
-    return np.where(np.isnan(examples.outcome), said, examples.outcome)
+    kinds = examples.feedback.tolist()
+    feedback = np.array([_SUCCESS.get(kind, np.nan) for kind in kinds], dtype=np.float64)
+    return np.where(np.isnan(examples.outcome), feedback, examples.outcome)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,14 +43,13 @@ class LoggedDecisions:
     frontier : ndarray of bool, shape (n,)
         Whether the frontier tier answered.
     propensity : ndarray of float64, shape (n,)
-        Probability with which the router took the tier that it took, in (0, 1]; NaN where the log
-        does not tell.
+        Probability of the tier that the router took, in (0, 1]; NaN if unknown.
     outcome : ndarray of float64, shape (n,)
-        How good the answer was, in [0, 1]; NaN where the log does not tell.
+        How good the answer was, in [0, 1]; NaN if unknown.
     group : ndarray of object, shape (n,)
         Rows of one group are not independent of each other.
     cost : ndarray of float64, shape (n,), optional
-        What the answer cost, 0 or more; NaN where the log does not tell.
+        Cost of the answer, 0 or more; NaN if unknown.
 
     Raises
     ------
@@ -66,7 +66,7 @@ class LoggedDecisions:
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self._columns().items()}
         if len(set(lengths.values())) > 1 or not len(self.frontier):
-            raise ValueError(f"columns need one length above 0, and these have {lengths}")
+            raise ValueError(f"columns must have one length above 0, and these have {lengths}")
         chances, outcomes = self.propensity, self.outcome
         _check("propensity", chances, (chances > 0) & (chances <= 1), "in (0, 1]")
         _check("outcome", outcomes, (outcomes >= 0) & (outcomes <= 1), "in [0, 1]; rescale it")
@@ -75,18 +75,18 @@ class LoggedDecisions:
 
     @classmethod
     def of(cls, examples: Examples) -> Self:
-        """Take the columns of examples, each of which tells which tier answered.
+        """Take the columns of examples that all know which tier answered.
 
         Raises
         ------
         ValueError
-            If one does not: keep those with `examples.where(examples.tier != "")`.
+            If a tier is unknown: select the others with `examples.where(examples.tier != "")`.
         """
         unanswered = int((examples.tier == "").sum())
         if unanswered:
             raise ValueError(
-                f"{unanswered} of {len(examples)} examples do not tell which tier answered; keep "
-                'the others: examples.where(examples.tier != "")'
+                f"{unanswered} of {len(examples)} examples have no tier that answered; select the "
+                'others: examples.where(examples.tier != "")'
             )
         frontier = (examples.tier == "frontier").astype(np.bool_)
         cost = np.where(frontier, examples.frontier_cost, examples.cheap_cost)
@@ -101,7 +101,7 @@ class LoggedDecisions:
 
     @property
     def frontier_propensity(self) -> Floats:
-        """Probability with which the router took the frontier tier, in [0, 1]; shape (n,)."""
+        """The router's probability of the frontier tier, in [0, 1]; shape (n,)."""
         return np.where(self.frontier, self.propensity, 1 - self.propensity)
 
     def _columns(self) -> dict[str, Any]:
@@ -113,6 +113,6 @@ def _check(name: str, values: Floats, inside: Mask, wanted: str) -> None:
     outside = values[~inside & ~np.isnan(values)]
     if len(outside):
         raise ValueError(
-            f"the {name} of {len(outside)} rows is out of range, such as {outside[0]:g}; it has to "
+            f"the {name} of {len(outside)} rows is out of range, such as {outside[0]:g}; it must "
             f"be {wanted}"
         )

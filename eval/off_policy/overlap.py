@@ -1,4 +1,9 @@
-"""Whether a log can speak of another router at all: where the two take the same tiers."""
+"""Whether a log can evaluate another policy at all: only where the two take the same tiers.
+
+The importance weight of a decision is its probability under the new policy, divided by its
+propensity: the probability under the policy that wrote the log. An estimate from weights needs the
+log to take every tier, for every kind of query, that the new policy takes.
+"""
 
 from dataclasses import dataclass
 
@@ -8,11 +13,19 @@ from numpy.typing import NDArray
 from querytier.eval.intervals import clustered_mean
 from querytier.eval.off_policy.logged_decisions import LoggedDecisions
 
-__all__ = ["Overlap", "OverlapBins", "importance_weights", "overlap_bins", "overlap_of", "unknown"]
+__all__ = [
+    "Overlap",
+    "OverlapBins",
+    "importance_weights",
+    "missing_values",
+    "overlap_bins",
+    "overlap_of",
+]
 
 Floats = NDArray[np.float64]
 
-# So far from 1 chance does not take the mean weight, nor the heavy tails that sound logs have.
+# Standard errors between the mean weight and 1. Weights have heavy tails, so that 3 would refuse
+# sound logs; wrong propensities are usually off by far more.
 _IMPLAUSIBLE = 5.0
 
 
@@ -26,16 +39,16 @@ class Overlap:
     new_frontier_rate : float
         Share of the rows that the new policy sends to the frontier tier.
     effective_groups : float or None
-        Effective sample size of the importance weights (Kish 1965), summed by group: how many
-        equally weighted groups would tell as much.
+        Effective sample size of the importance weights (Kish 1965), summed by group: the number of
+        equally weighted groups that would be as informative.
     largest_weight : float or None
         The largest importance weight of a row.
     mean_weight : float or None
-        1, but for chance, where the propensities are right and nothing is missing.
+        1, apart from chance, if the propensities are right and nothing is missing.
     without_overlap : float or None
         Share of the new policy's decisions for a tier that the log had no chance of taking.
     reason : str or None
-        Why the log can claim nothing about the new policy; None where it can.
+        Why the log cannot evaluate the new policy; None if it can.
     """
 
     rows: int
@@ -50,16 +63,17 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class OverlapBins:
-    """The new policy's decisions by how probable the frontier tier was to the logging policy.
+    """The new policy's decisions by the logging policy's probability of the frontier tier.
 
     Attributes
     ----------
     edges : ndarray of float64, shape (k + 1,)
-        Of the bins of the logging policy's frontier probability, from 0 to 1.
+        Bins of the logging policy's frontier probability, from 0 to 1.
     cheap, frontier : ndarray of float64, shape (k,)
-        Share of all rows in a bin that the new policy gives to the tier; they add up to 1.
+        Share of all rows that are in a bin and go to the tier under the new policy; both arrays
+        together add up to 1.
     cheap_without, frontier_without : float
-        Share of all rows that it gives to the tier where the log had no chance of taking it.
+        Share of all rows that go to a tier which the log had no chance of taking.
     """
 
     edges: Floats
@@ -70,18 +84,18 @@ class OverlapBins:
 
 
 def importance_weights(log: LoggedDecisions, new_frontier: Floats) -> Floats:
-    """Return how much more probable the new policy makes the decision that was taken.
+    """Return the probability of each logged decision under the new policy over its propensity.
 
     Parameters
     ----------
     log : LoggedDecisions
     new_frontier : ndarray of float64, shape (n,)
-        The new policy's probability of the frontier tier: 0 or 1, or in between.
+        The new policy's probability of the frontier tier, in [0, 1].
 
     Returns
     -------
     ndarray of float64, shape (n,)
-        0 or more; NaN where the propensity is.
+        0 or more; NaN if the propensity is.
     """
     return np.where(log.frontier, new_frontier, 1 - new_frontier) / log.propensity
 
@@ -89,7 +103,7 @@ def importance_weights(log: LoggedDecisions, new_frontier: Floats) -> Floats:
 def overlap_of(
     log: LoggedDecisions, new_frontier: Floats, *, fewest_effective: float = 100.0
 ) -> Overlap:
-    """Measure how far a log covers a new policy, and judge whether it can claim anything.
+    """Measure how far a log covers a new policy, and whether that is enough to evaluate it.
 
     Parameters
     ----------
@@ -97,33 +111,40 @@ def overlap_of(
     new_frontier : ndarray of float64, shape (n,)
         In [0, 1].
     fewest_effective : float
-        With fewer effective groups nothing is claimed.
+        Smallest effective number of groups for an evaluation.
 
     Raises
     ------
     ValueError
-        If the probabilities are not as many as the rows, or outside of [0, 1].
+        If the number of probabilities is not that of the rows, or one is outside of [0, 1].
     """
     _check_policy(log, new_frontier)
     rate, groups = float(new_frontier.mean()), len(np.unique(log.group.astype(str)))
-    missing = unknown(log.propensity, "propensity")
+    missing = missing_values(log.propensity, "propensity")
     if missing is not None:
         return Overlap(len(log), groups, rate, None, None, None, None, missing)
     weights = importance_weights(log, new_frontier)
     effective = _effective_groups(log, weights)
     without = sum(_without_overlap(log, new_frontier))
-    reason = (
-        _never_taken(log, new_frontier)
-        or _without(without)
-        or _too_few(effective, fewest_effective)
-        or _implausible(log, new_frontier)
-    )
+    reason = _never_taken(log, new_frontier)
+    if reason is None and without:
+        reason = (
+            f"for {without:.1%} of the new policy's decisions the log had no chance of taking that "
+            "tier (propensity 1 of the other one); let the router explore there, or leave these "
+            "rows out and evaluate the others only"
+        )
+    elif reason is None and effective < fewest_effective:
+        reason = (
+            f"the effective sample size is {effective:.1f} groups, at least {fewest_effective:g} "
+            "are needed: the log agrees too rarely with the new policy; log more, or explore more"
+        )
+    reason = reason or _implausible(log, new_frontier)
     largest, mean = float(weights.max()), float(weights.mean())
     return Overlap(len(log), groups, rate, effective, largest, mean, without, reason)
 
 
 def overlap_bins(log: LoggedDecisions, new_frontier: Floats, bins: int = 20) -> OverlapBins:
-    """Return what the overlap plot shows; parameters as `overlap_of`.
+    """Return the data of the overlap plot; parameters as `overlap_of`.
 
     Raises
     ------
@@ -131,7 +152,7 @@ def overlap_bins(log: LoggedDecisions, new_frontier: Floats, bins: int = 20) -> 
         If a propensity is missing, or the probabilities do not fit the log.
     """
     _check_policy(log, new_frontier)
-    missing = unknown(log.propensity, "propensity")
+    missing = missing_values(log.propensity, "propensity")
     if missing is not None:
         raise ValueError(missing)
     chance, edges = log.frontier_propensity, np.linspace(0, 1, bins + 1)
@@ -140,14 +161,17 @@ def overlap_bins(log: LoggedDecisions, new_frontier: Floats, bins: int = 20) -> 
     return OverlapBins(edges, cheap, frontier, *_without_overlap(log, new_frontier))
 
 
-def unknown(column: Floats, name: str) -> str | None:
-    """Say what is not known of some rows: to leave them out tacitly would change the question."""
+def missing_values(column: Floats, name: str) -> str | None:
+    """Return a message if rows lack a value; None if all have one.
+
+    Rows are never left out silently: an estimate without them answers another question.
+    """
     count = int(np.isnan(column).sum())
     if not count:
         return None
     return (
         f"{count} of {len(column)} rows have no {name}, and none is assumed; log it, or leave "
-        "these rows out and speak of the others only"
+        "these rows out and evaluate the others only"
     )
 
 
@@ -155,11 +179,11 @@ def _check_policy(log: LoggedDecisions, new_frontier: Floats) -> None:
     if new_frontier.shape != (len(log),):
         raise ValueError(
             f"the log has {len(log)} rows, and the new policy's probabilities have the shape "
-            f"{new_frontier.shape}; give one for each row"
+            f"{new_frontier.shape}; give one per row"
         )
     if not ((new_frontier >= 0) & (new_frontier <= 1)).all():
         raise ValueError(
-            "the new policy's frontier probabilities have to be in [0, 1], and reach from "
+            "the new policy's frontier probabilities must be in [0, 1], and range from "
             f"{new_frontier.min():g} to {new_frontier.max():g}"
         )
 
@@ -174,38 +198,19 @@ def _never_taken(log: LoggedDecisions, new_frontier: Floats) -> str | None:
     return None
 
 
-def _without(share: float) -> str | None:
-    if not share:
-        return None
-    return (
-        f"for {share:.1%} of the new policy's decisions the log had no chance of taking that tier "
-        "(propensity 1 of the other one); let the router explore there, or leave these rows out "
-        "and speak of the others only"
-    )
-
-
-def _too_few(effective: float, fewest: float) -> str | None:
-    if effective >= fewest:
-        return None
-    return (
-        f"the effective sample size is {effective:.1f} groups, and at least {fewest:g} are asked "
-        "for: the log agrees too seldom with the new policy; log more, or explore more"
-    )
-
-
 def _implausible(log: LoggedDecisions, new_frontier: Floats) -> str | None:
-    """Compare, for either tier, the rows that took it with as many as the propensities foretell."""
+    """Compare the number of rows that took each tier with what the propensities predict."""
     for tier, taken, wanted in _by_tier(log, new_frontier):
-        asked = wanted > 0
-        if not asked.any():
+        rows = wanted > 0
+        if not rows.any():
             continue
-        mean, error = _mean_weight(log.where(asked), taken[asked], wanted[asked])
+        mean, error = _mean_weight(log.where(rows), taken[rows], wanted[rows])
         if abs(mean - 1) > _IMPLAUSIBLE * error + 1e-9:
             return (
                 f"where the new policy takes the {tier} tier, the mean importance weight is "
                 f"{mean:.3f} (standard error {error:.3f}) and would be 1 with the right "
-                "propensities; check what the router logs as propensity (it has to be that of the "
-                "tier which it took), and whether answers of one tier lack an outcome more often"
+                "propensities; check that the router logs the propensity of the tier it took, and "
+                "whether answers of one tier lack an outcome more often"
             )
     return None
 
@@ -213,28 +218,27 @@ def _implausible(log: LoggedDecisions, new_frontier: Floats) -> str | None:
 def _mean_weight(
     log: LoggedDecisions, taken: NDArray[np.bool_], wanted: Floats
 ) -> tuple[float, float]:
-    """Return a tier's mean weight and its standard error, as seen or as foretold: the larger.
-
-    Of few explored rows the error as seen is small just where there are by chance too few of them.
-    """
+    """Return a tier's mean weight, and its observed or predicted standard error if larger."""
     chance = np.where(taken, log.propensity, 1 - log.propensity)
     surplus = clustered_mean(wanted * (taken / chance - 1), log.group)
     index = np.unique(log.group.astype(str), return_inverse=True)[1]
     spread = np.bincount(index, weights=wanted * np.sqrt((1 - chance) / chance))
-    foretold = float(np.sqrt(spread @ spread)) / len(log)
+    # If chance explored too few rows, the observed error is too small in just those logs whose mean
+    # weight is far from 1. The propensities predict it without that bias.
+    predicted = float(np.sqrt(spread @ spread)) / len(log)
     share = float(wanted.mean())
-    return 1 + surplus.mean / share, float(np.fmax(surplus.standard_error, foretold)) / share
+    return 1 + surplus.mean / share, float(np.fmax(surplus.standard_error, predicted)) / share
 
 
 def _by_tier(
     log: LoggedDecisions, new_frontier: Floats
 ) -> tuple[tuple[str, NDArray[np.bool_], Floats], ...]:
-    """Return each tier with the rows that took it, and how probable it is to the new policy."""
+    """Return each tier with the rows that took it, and its probability under the new policy."""
     return ("cheap", ~log.frontier, 1 - new_frontier), ("frontier", log.frontier, new_frontier)
 
 
 def _without_overlap(log: LoggedDecisions, new_frontier: Floats) -> tuple[float, float]:
-    """Return the share of rows given to the cheap and to the frontier tier without a chance."""
+    """Return the share of rows that go cheap, and to the frontier tier, without overlap."""
     sure = log.propensity >= 1
     cheap = float(((1 - new_frontier) * (sure & log.frontier)).mean())
     return cheap, float((new_frontier * (sure & ~log.frontier)).mean())

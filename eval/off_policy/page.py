@@ -1,59 +1,44 @@
-"""The page on off-policy evaluation: self-contained HTML from `off_policy.json` and one picture."""
+"""The page of an off-policy evaluation, its table and its overlap plot, from `off_policy.json`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from querytier.eval.intervals import Estimate
+from querytier.eval.off_policy.overlap import Overlap, OverlapBins
+from querytier.eval.report.figures import COLOURS, INK, new_figure, svg_element
 from querytier.eval.report.pages import render
 
-__all__ = ["PolicyCells", "PolicyRow", "headline", "policy_rows", "render_page"]
+__all__ = ["PolicyRow", "headline", "overlap_plot", "overlap_text", "policy_rows", "render_page"]
 
 Record = Mapping[str, Any]
 
-_COLUMNS = (
-    ("doubly_robust", "doubly robust"),
-    ("snips", "SNIPS"),
-    ("ips", "IPS"),
-)
+_ESTIMATORS = {"doubly_robust": "doubly robust", "snips": "SNIPS", "ips": "IPS"}
 _QUERIES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyCells:
-    """A policy's mean outcome or cost.
-
-    Attributes
-    ----------
-    estimates : tuple of str
-        Doubly robust, SNIPS, IPS; of the logging router its mean alone.
-    lead : str
-        The artifact's value minus this policy's.
-    """
-
-    estimates: tuple[str, ...]
-    lead: str
+# Costs of single queries have too many zeros to read.
+_UNITS = {"outcome": (1, ".3f"), "cost": (_QUERIES, "#.3g")}
+_CHEAP, _FRONTIER, _MISSING = INK, COLOURS["classifier"], COLOURS["keyword_heuristic"]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRow:
-    """A policy's line of the tables.
+    """A policy's line of the tables, as text.
 
     Attributes
     ----------
     name, frontier_rate : str
-    outcome : PolicyCells
-    cost : PolicyCells or None
-        None where the log has no costs.
+    cells : mapping of str to tuple of str
+        For "outcome", and for "cost" if the log has costs: the doubly robust estimate, SNIPS, IPS,
+        and the artifact's value minus this policy's. The logging router has a mean instead of three
+        estimates, in the first cell.
     effective_groups, largest_weight : str
     reason : str or None
-        Why the log can claim nothing about the policy.
+        Why the log cannot evaluate this policy.
     """
 
     name: str
     frontier_rate: str
-    outcome: PolicyCells
-    cost: PolicyCells | None
+    cells: Mapping[str, tuple[str, ...]]
     effective_groups: str
     largest_weight: str
     reason: str | None
@@ -61,32 +46,59 @@ class PolicyRow:
 
 def policy_rows(record: Record) -> list[PolicyRow]:
     """Return the table of `off_policy.json`: the logging router, then the policies."""
-    return [_logging_row(record), *(_row(row, record) for row in record["rows"])]
+    logging, estimator, ours = record["logging"], _estimator(record), record["rows"][0]
+    columns = _columns(record)
+    first = {
+        name: (_text(logging[name], name), "", "", _text(ours[name]["lead"][estimator], name))
+        for name in columns
+    }
+    groups = _number(record["n"]["evaluated_groups"], ".0f")
+    rate = f"{logging['frontier_rate']:.1%}"
+    rows = [PolicyRow("logging router", rate, first, groups, "1.0", None)]
+    for row in record["rows"]:
+        leads = {name: row["behind_artifact"][name][estimator] for name in columns}
+        cells = {
+            name: (
+                *(_text(row[name][one], name) for one in _ESTIMATORS),
+                "" if row is ours else _text(leads[name], name),
+            )
+            for name in columns
+        }
+        overlap = row["overlap"]
+        effective, largest = overlap["effective_groups"], overlap["largest_weight"]
+        rows.append(
+            PolicyRow(
+                row["name"],
+                f"{overlap['new_frontier_rate']:.1%}",
+                cells,
+                _number(effective, ".0f"),
+                _number(largest, ".1f"),
+                overlap["reason"],
+            )
+        )
+    return rows
 
 
 def headline(record: Record) -> str:
-    """Return what the log says of the artifact, for whoever reads nothing else."""
+    """Return the result for the artifact in one or two sentences."""
     if record["cannot_claim"] is not None:
-        return f"This log cannot say what the artifact would have got: {record['cannot_claim']}."
-    rows = f"{record['n']['evaluated']:,}"
-    outcome = _in_words(record, "outcome", 1, ".3f")
-    quality = f"On these {rows} logged queries the artifact's mean outcome would be {outcome}"
-    if not _has_cost(record):
-        unknown = record["logging"]["cost"]["reason"]
-        return f"{quality}. What it would have cost is not known: {unknown}."
-    cost = _in_words(record, "cost", _QUERIES, "#.3g")
-    return f"{quality}. Its cost of {_QUERIES:,} queries would be {cost}."
+        return f"This log cannot evaluate the artifact: {record['cannot_claim']}."
+    queries = f"On these {record['n']['evaluated']:,} logged queries"
+    outcome = f"{queries} the artifact's mean outcome would be {_in_words(record, 'outcome')}"
+    if "cost" not in _columns(record):
+        return f"{outcome}. Its cost is unknown: {record['logging']['cost']['reason']}."
+    return f"{outcome}. Its cost of {_QUERIES:,} queries would be {_in_words(record, 'cost')}."
 
 
 def render_page(record: Record, plot: str | None) -> str:
-    """Return the page as HTML that fetches nothing.
+    """Return the page as HTML.
 
     Parameters
     ----------
     record : mapping
         The content of `off_policy.json`.
     plot : str or None
-        The overlap plot, an `<svg>` element; None where propensities are missing.
+        The overlap plot, an `<svg>` element; None if propensities are missing.
     """
     return render(
         "off_policy.html.jinja",
@@ -94,107 +106,117 @@ def render_page(record: Record, plot: str | None) -> str:
         plot=plot,
         headline=headline(record),
         table=policy_rows(record),
-        columns=[title for _, title in _COLUMNS],
-        estimator=dict(_COLUMNS)[_estimator(record)],
-        has_cost=_has_cost(record),
+        estimators=list(_ESTIMATORS.values()),
+        estimator=_ESTIMATORS[_estimator(record)],
+        has_cost="cost" in _columns(record),
         notes=sorted(set(_notes(record))),
     )
 
 
+def overlap_plot(overlap: Overlap, bins: OverlapBins) -> str:
+    """Draw the new policy's decisions over the logging policy's frontier probability.
+
+    Frontier decisions are above the line, cheap ones below. Decisions that the log had no chance of
+    making are drawn in red at its edge.
+
+    Parameters
+    ----------
+    overlap : Overlap
+    bins : OverlapBins
+        Of the same log and policy.
+
+    Returns
+    -------
+    str
+        An `<svg>` element whose text alternative is `overlap_text`.
+    """
+    figure, axes = new_figure(6.4, 3.4)
+    width = bins.edges[1] - bins.edges[0]
+    frontier, cheap = bins.frontier.copy(), bins.cheap.copy()
+    frontier[0] -= bins.frontier_without
+    cheap[-1] -= bins.cheap_without
+    style = dict(align="edge", width=width * 0.92, lw=0)
+    axes.bar(bins.edges[:-1], frontier, color=_FRONTIER, label="new policy: frontier", **style)
+    axes.bar(bins.edges[:-1], -cheap, color=_CHEAP, label="new policy: cheap", **style)
+    if bins.frontier_without or bins.cheap_without:
+        lost = [bins.frontier_without, -bins.cheap_without]
+        starts, bottoms = [bins.edges[0], bins.edges[-2]], [frontier[0], -cheap[-1]]
+        axes.bar(starts, lost, bottom=bottoms, color=_MISSING, label="without overlap", **style)
+    axes.axhline(0, color=INK, lw=0.8)
+    axes.set_xlim(-0.01, 1.01)
+    axes.yaxis.set_major_formatter(lambda share, _: f"{abs(share):.0%}")
+    axes.set_xlabel("probability of the frontier tier when the log was written")
+    axes.set_ylabel("share of the rows")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    return svg_element(figure, overlap_text(overlap))
+
+
+def overlap_text(overlap: Overlap) -> str:
+    """Return the content of the plot in words, for readers who cannot see it."""
+    text = (
+        "New policy's decisions by the logging policy's frontier probability: "
+        f"{overlap.new_frontier_rate:.0%} frontier, {1 - overlap.new_frontier_rate:.0%} cheap"
+    )
+    if overlap.without_overlap is None or overlap.effective_groups is None:
+        return f"{text}; overlap unknown"
+    return (
+        f"{text}; {overlap.without_overlap:.1%} without overlap; effective sample size "
+        f"{overlap.effective_groups:.0f} of {overlap.groups} groups, largest weight "
+        f"{overlap.largest_weight:.1f}"
+    )
+
+
 def _estimator(record: Record) -> str:
-    """Return the estimator that is spoken of: the doubly robust one, or SNIPS where it has none."""
-    found = record["rows"][0]["outcome"]
-    only_snips = found["doubly_robust"]["value"] is None and found["snips"]["value"] is not None
+    """Return the estimator of the headline: doubly robust, or SNIPS if only SNIPS has a value."""
+    outcome = record["rows"][0]["outcome"]
+    only_snips = outcome["doubly_robust"]["value"] is None and outcome["snips"]["value"] is not None
     return "snips" if only_snips else "doubly_robust"
 
 
-def _has_cost(record: Record) -> bool:
-    return record["logging"]["cost"]["value"] is not None
+def _columns(record: Record) -> tuple[str, ...]:
+    return ("outcome", "cost") if record["logging"]["cost"]["value"] is not None else ("outcome",)
 
 
-def _logging_row(record: Record) -> PolicyRow:
-    logging, ours = record["logging"], record["rows"][0]
-
-    def cells(column: str) -> PolicyCells:
-        cell, lead = _CELLS[column], ours[column]["lead"][_estimator(record)]
-        return PolicyCells((cell(logging[column]),), cell(lead))
-
-    return PolicyRow(
-        "logging router",
-        f"{logging['frontier_rate']:.1%}",
-        cells("outcome"),
-        cells("cost") if _has_cost(record) else None,
-        _number(record["n"]["evaluated_groups"], "{:.0f}"),
-        "1.0",
-        None,
-    )
-
-
-def _row(row: Record, record: Record) -> PolicyRow:
-    overlap, ours = row["overlap"], row is record["rows"][0]
-
-    def cells(column: str) -> PolicyCells:
-        cell, lead = _CELLS[column], row["behind_artifact"][column][_estimator(record)]
-        estimates = tuple(cell(row[column][name]) for name, _ in _COLUMNS)
-        return PolicyCells(estimates, "" if ours else cell(lead))
-
-    return PolicyRow(
-        row["name"],
-        f"{overlap['new_frontier_rate']:.1%}",
-        cells("outcome"),
-        cells("cost") if _has_cost(record) else None,
-        _number(overlap["effective_groups"], "{:.0f}"),
-        _number(overlap["largest_weight"], "{:.1f}"),
-        overlap["reason"],
-    )
-
-
-def _outcome(estimate: Record) -> str:
-    return _estimate_text(estimate, 1, ".3f")
-
-
-def _cost(estimate: Record) -> str:
-    return _estimate_text(estimate, _QUERIES, "#.3g")
-
-
-_CELLS = {"outcome": _outcome, "cost": _cost}
-
-
-def _estimate_text(content: Record, factor: float, spec: str) -> str:
-    """Write an estimate; a value from 100 on, and its interval, without decimals."""
+def _text(content: Record, column: str) -> str:
+    """Return an estimate with its interval as text, in the unit of its column."""
+    factor, spec = _UNITS[column]
     estimate = Estimate.from_dict(content).scaled(factor)
-    return estimate.text(",.0f" if abs(estimate.value or 0.0) >= 100 else spec)
+    return estimate.text(_spec(estimate.value or 0.0, spec))
 
 
-def _number(value: float | None, form: str) -> str:
-    """Write a number; from 100 on without decimals.
+def _number(value: float | None, spec: str) -> str:
+    """Return a number as text.
 
     Examples
     --------
-    >>> _number(None, "{:.1f}"), _number(1234567.0, "{:#.3g}"), _number(1.0, "{:#.3g}")
+    >>> _number(None, ".1f"), _number(1234567.0, "#.3g"), _number(1.0, "#.3g")
     ('n/a', '1,234,567', '1.00')
     """
-    if value is None:
-        return "n/a"
-    return f"{value:,.0f}" if abs(value) >= 100 else form.format(value)
+    return "n/a" if value is None else format(value, _spec(value, spec))
 
 
-def _in_words(record: Record, column: str, factor: float, spec: str) -> str:
-    """Say the artifact's value, the logging router's, and the difference."""
-    found, estimator = record["rows"][0][column], _estimator(record)
-    value, lead = found[estimator], found["lead"][estimator]
-    logged = _number(factor * found["logged"]["value"], f"{{:{spec}}}")
+def _spec(value: float, spec: str) -> str:
+    """Return the format of a number: from 100 on it has no decimals."""
+    return ",.0f" if abs(value) >= 100 else spec
+
+
+def _in_words(record: Record, column: str) -> str:
+    """Return the artifact's value, the logging router's, and their difference."""
+    valuation, (factor, spec) = record["rows"][0][column], _UNITS[column]
+    estimator = _estimator(record)
+    lead = valuation["lead"][estimator]
+    logged = _number(factor * valuation["logged"]["value"], spec)
     chance = ", which may be chance" if lead["low"] <= 0 <= lead["high"] else ""
     return (
-        f"{_estimate_text(value, factor, spec)}; the logging router's was {logged}, a difference "
-        f"of {_estimate_text(lead, factor, spec)}{chance}"
+        f"{_text(valuation[estimator], column)}; the logging router's was {logged}, a difference "
+        f"of {_text(lead, column)}{chance}"
     )
 
 
 def _notes(record: Record) -> Iterator[str]:
-    """Yield why single estimates have no value where others have."""
+    """Yield why an estimator has no value for a policy that the log can evaluate."""
     for row in record["rows"]:
         if row["overlap"]["reason"] is None:
             for column in ("outcome", "cost"):
-                reasons = {row[column][name].get("reason") for name, _ in _COLUMNS}
+                reasons = {row[column][name].get("reason") for name in _ESTIMATORS}
                 yield from (f"{column}: {reason}" for reason in reasons if reason)

@@ -1,4 +1,4 @@
-"""`querytier off-policy` on simulated one-sided logs of which both outcomes are known."""
+"""`querytier off-policy` on simulated one-sided logs with both outcomes known."""
 
 import io
 import json
@@ -98,7 +98,7 @@ def asked(artifact, tmp_path):
 
 @pytest.fixture(scope="module")
 def answered(artifact, rows, tmp_path_factory):
-    """Return what the verb says of the whole log, and the folder of its results."""
+    """Return exit code, output and record for the whole log, and the folder of results."""
     folder = tmp_path_factory.mktemp("off_policy")
     return *answer(artifact, folder, rows), folder / "out"
 
@@ -107,7 +107,7 @@ def without(rows, *names):
     return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
 
-def test_intervals_hold_what_every_policy_would_have_got(answered, rows, truth, router):
+def test_intervals_cover_what_every_policy_would_have_got(answered, rows, truth, router):
     code, printed, record, out = answered
     queries, cheap, frontier = truth
     ours = np.array([decision.tier == "frontier" for decision in decide_all(router, queries)])
@@ -151,14 +151,14 @@ def test_leads_are_paired_differences(answered):
             assert over_log == pytest.approx(values[0]["value"] - logging)
 
 
-def test_the_page_says_what_the_json_says(answered):
+def test_the_page_agrees_with_the_json(answered):
     _, _, record, out = answered
     page = unescape((out / "off_policy.html").read_text())
     assert headline(record) in page
     for row in policy_rows(record):
         assert f"<td>{row.name}</td><td>{row.frontier_rate}</td>" in page
-        for cells in (row.outcome, row.cost):
-            for cell in (*cells.estimates, cells.lead):
+        for cells in row.cells.values():
+            for cell in filter(None, cells):
                 value, _, interval = cell.partition(" ")
                 below = f'<small class="interval">{interval}</small>' if interval else ""
                 assert f">{value}{below}</td>" in page
@@ -168,33 +168,33 @@ def test_the_page_says_what_the_json_says(answered):
     assert not {"nan", "none"} & set(words)
 
 
-def test_a_log_without_exploration_can_claim_nothing_of_other_decisions(asked, truth, tmp_path):
+def test_a_log_without_exploration_cannot_evaluate_an_artifact(asked, truth, tmp_path):
     rows = logged(np.random.default_rng(3), *truth, explored=0.0)[:SOME]
     code, printed, record = asked(rows)
     assert code == 1
-    assert "This log cannot say what the artifact would have got: the log never takes" in printed
+    assert "This log cannot evaluate the artifact: the log never takes" in printed
     found = {row["name"]: row for row in record["rows"]}
     assert record["cannot_claim"] == found["artifact"]["overlap"]["reason"]
     assert found["artifact"]["outcome"]["snips"]["value"] is None
     page = (tmp_path / "out" / "off_policy.html").read_text()
-    assert f"cannot claim</span>: {record['cannot_claim']}" in page
-    # Of the router that wrote it the log can speak.
+    assert f"cannot evaluate</span>: {record['cannot_claim']}" in page
+    # The log can evaluate the router that wrote it.
     keyword = found["keyword_heuristic"]["outcome"]["ips"]["value"]
     assert keyword == pytest.approx(record["logging"]["outcome"]["value"])
 
 
 @pytest.mark.parametrize("missing", [1, SOME])
-def test_missing_propensities_are_said_and_not_assumed(asked, rows, tmp_path, missing):
+def test_missing_propensities_are_reported_and_not_assumed(asked, rows, tmp_path, missing):
     code, printed, record = asked([*without(rows[:missing], "propensity"), *rows[missing:SOME]])
     assert code == 1
     words = f"{missing} of {SOME} rows have no propensity, and none is assumed"
     assert words in printed
     assert record["cannot_claim"].startswith(words)
     assert all(row["overlap"]["reason"].startswith(words) for row in record["rows"])
-    assert "The overlap is not known" in (tmp_path / "out" / "off_policy.html").read_text()
+    assert "The overlap is unknown" in (tmp_path / "out" / "off_policy.html").read_text()
 
 
-def test_what_is_left_out_is_counted_and_said(asked, rows, tmp_path):
+def test_rows_left_out_are_counted_and_reported(asked, rows, tmp_path):
     lines = [
         *without(rows[:30], "outcome"),
         *without(rows[30:50], "tier"),
@@ -219,26 +219,26 @@ def test_what_is_left_out_is_counted_and_said(asked, rows, tmp_path):
     assert "30 answers without an outcome are left out" in page
 
 
-def test_feedback_stands_in_for_outcomes_and_what_has_no_cost_has_none(asked, rows, tmp_path):
+def test_feedback_stands_in_for_outcomes_and_no_cost_is_assumed(asked, rows, tmp_path):
     said = [{**row, "feedback": "thumbs_up" if row["outcome"] else "retry"} for row in rows[:SOME]]
     code, printed, record = asked(without(said, "outcome", "cost"))
     stated = asked(without(rows[:SOME], "cost"))[2]
     assert code == 0
     assert record["n"]["outcome_from_feedback"] == SOME
-    assert f"outcomes that are feedback: {SOME}" in printed
-    assert f"What it would have cost is not known: {SOME} of {SOME} rows have no cost" in printed
+    assert f"outcomes taken from feedback: {SOME}" in printed
+    assert f"Its cost is unknown: {SOME} of {SOME} rows have no cost" in printed
     assert record["rows"][0]["outcome"] == stated["rows"][0]["outcome"]
     assert "cost of 1,000 queries" not in (tmp_path / "out" / "off_policy.html").read_text()
 
 
-def test_logs_of_which_nothing_can_be_judged_are_refused_with_the_counts(asked, rows):
+def test_logs_without_usable_rows_are_refused_with_counts(asked, rows):
     code, printed, _ = asked(without(rows[:300], "tier"), "--map", MAP)
     assert code == 2
     assert "no record of" in printed
     nothing = [{**row, "tier": None, "outcome": 1} for row in rows[:300]]
     code, printed, _ = asked(nothing)
     assert code == 1
-    assert "none of its 300 rows tells both" in printed
+    assert "none of its 300 rows has both the tier" in printed
     assert "(300 without a tier, 0 without an outcome or feedback)" in printed
     code, printed, _ = asked([{**row, "outcome": 4} for row in rows[:300]])
     assert code == 1

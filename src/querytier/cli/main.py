@@ -12,7 +12,7 @@ from querytier.cli.certify import certify, sample_size
 from querytier.cli.data import data_app
 from querytier.cli.drift import drift
 from querytier.cli.gate import gate
-from querytier.cli.off_policy_verb import off_policy
+from querytier.cli.off_policy import off_policy
 from querytier.cli.pipeline import crossval, evaluate, export, prepare, run, show, train
 from querytier.cli.recalibrate import recalibrate
 from querytier.cli.registry import rollback, trace

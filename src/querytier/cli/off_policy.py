@@ -1,89 +1,89 @@
-"""What off-policy evaluation says in a terminal."""
+"""The verb `querytier off-policy`: what an artifact would have got on a router's own log."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from querytier.cli.log_options import say
-from querytier.data.ingest.log_batches import counts_text
-from querytier.eval.off_policy.page import (
-    PolicyCells,
-    PolicyRow,
-    headline,
-    policy_rows,
-)
+import typer
+
+from querytier.cli.log_options import LogOptions, Logs, say, takes_log_options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["print_policies"]
+    from querytier.eval.off_policy.page import PolicyRow
+
+__all__ = ["off_policy"]
 
 _NARROWEST = 140
-_ESTIMATES = 3
-_COLUMNS = (
-    "frontier\nrate",
-    "doubly\nrobust",
-    "\nSNIPS",
-    "\nIPS",
-    "artifact\nminus row",
-)
+_ESTIMATES = ("doubly\nrobust", "\nSNIPS", "\nIPS", "artifact\nminus row")
 _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 
-def print_policies(record: Mapping[str, Any]) -> None:
-    """Print the tables of `off_policy.json`, what was left out, and what the log can say."""
+@takes_log_options
+def off_policy(
+    logs: Logs,
+    artifact: Annotated[
+        Path, typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for all results.")],
+    reading: LogOptions,
+) -> None:
+    """Estimate what an artifact would have got on one-sided logs; exit 1: the log cannot tell."""
+    from querytier.pipeline.off_policy import compare_policies
+
+    settings = reading.params()
+    comparison = compare_policies(reading.sources(logs, settings), artifact, out, settings)
+    _print(comparison.write(out))
+    say(f"page: {out / 'off_policy.html'}; for tools: {out / 'off_policy.json'}")
+    if comparison.refusal is not None:
+        raise typer.Exit(1)
+
+
+def _print(record: Mapping[str, Any]) -> None:
+    """Print the tables of `off_policy.json`, the rows left out, and the headline."""
     from rich.console import Console
 
-    rows, decisions = policy_rows(record), record["n"]["evaluated"]
+    from querytier.data.ingest.log_batches import counts_text
+    from querytier.eval.off_policy.page import headline, policy_rows
+
+    rows, n = policy_rows(record), record["n"]
     console = Console(width=max(_NARROWEST, Console().width))
-    title = f"{record['source']}, {decisions:,} decisions: mean outcome"
-    outcomes = [(row, row.outcome) for row in rows]
-    console.print(_table(title, outcomes, _COLUMNS + _WEIGHTS))
-    costs = [(row, row.cost) for row in rows if row.cost is not None]
-    if costs:
-        console.print(_table("Cost of 1,000 queries", costs, _COLUMNS))
-    _say_what_is_missing(record)
+    title = f"{record['source']}, {n['evaluated']:,} decisions: mean outcome"
+    console.print(_table(title, rows, "outcome", _WEIGHTS))
+    if "cost" in rows[0].cells:
+        console.print(_table("Cost of 1,000 queries", rows, "cost", ()))
+    left_out = {
+        "without a tier": n["without_tier"],
+        "without an outcome or feedback": n["without_outcome"],
+        "not written by a router": n["passed_over"],
+    }
+    if any(left_out.values()):
+        counts = {name: count for name, count in left_out.items() if count}
+        say(f"of {n['rows']} rows left out: {counts_text(counts)}")
+    if n["quarantined"]:
+        say(f"in quarantine.jsonl: {counts_text(record['quarantined'])}")
+    if n["outcome_from_feedback"]:
+        say(f"outcomes taken from feedback: {n['outcome_from_feedback']}")
     for row in rows:
         if row.reason is not None:
-            say(f"cannot claim {row.name}: {row.reason}")
+            say(f"cannot evaluate {row.name}: {row.reason}")
     say(headline(record))
 
 
-def _table(
-    title: str, found: Iterable[tuple[PolicyRow, PolicyCells]], columns: Sequence[str]
-) -> "Table":
+def _table(title: str, rows: "list[PolicyRow]", column: str, weights: Sequence[str]) -> "Table":
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("policy", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row, cells in found:
-        table.add_row(row.name, *_texts(row, cells)[: len(columns)])
+    for header in ("frontier\nrate", *_ESTIMATES, *weights):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        # The interval goes below its value: in one line the table would be too wide.
+        cells = [cell.replace(" (", "\n(") for cell in row.cells[column]]
+        if row.reason is not None:
+            cells[0] = "cannot evaluate"
+        counts = (row.effective_groups, row.largest_weight) if weights else ()
+        table.add_row(row.name, row.frontier_rate, *cells, *counts)
     return table
-
-
-def _texts(row: PolicyRow, cells: PolicyCells) -> list[str]:
-    """Return values over intervals; of the logging router its mean, once."""
-    missing = [""] * (_ESTIMATES - len(cells.estimates))
-    shown = [*cells.estimates, *missing, cells.lead]
-    texts = [cell.replace(" (", "\n(") for cell in shown]
-    if row.reason is not None:
-        texts[0] = "cannot claim"
-    return [row.frontier_rate, *texts, row.effective_groups, row.largest_weight]
-
-
-def _say_what_is_missing(record: Mapping[str, Any]) -> None:
-    n = record["n"]
-    missing = {
-        "without a tier": n["without_tier"],
-        "without an outcome or feedback": n["without_outcome"],
-        "none of a router's": n["passed_over"],
-    }
-    found = {name: count for name, count in missing.items() if count}
-    if found:
-        say(f"of {n['rows']} rows left out: {counts_text(found)}")
-    if n["quarantined"]:
-        say(f"in quarantine.jsonl: {counts_text(record['quarantined'])}")
-    if n["outcome_from_feedback"]:
-        say(f"outcomes that are feedback: {n['outcome_from_feedback']}")

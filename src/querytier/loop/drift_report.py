@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.eval.drift.drift_page import drift_page
 from querytier.eval.drift.findings import DriftFindings, DriftRule
+from querytier.eval.drift.page import drift_page
 from querytier.eval.drift.tests import find_drift
 from querytier.eval.drift.windows import Observed
 from querytier.files import atomic_file, stamp, write_json

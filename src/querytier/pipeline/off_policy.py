@@ -1,11 +1,8 @@
-"""What an artifact's router would have got on one-sided logs, beside simple policies."""
+"""What an artifact would have got on one-sided logs, compared with simple policies."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +15,14 @@ from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_all
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.text_view import text_view
 from querytier.errors import LogError
 from querytier.eval.intervals import difference
 from querytier.eval.off_policy.estimators import ESTIMATORS, OffPolicyEvaluation, evaluate_policies
 from querytier.eval.off_policy.logged_decisions import LoggedDecisions, known_outcomes
 from querytier.eval.off_policy.overlap import overlap_bins
-from querytier.eval.off_policy.overlap_plot import overlap_plot
-from querytier.eval.off_policy.page import render_page
+from querytier.eval.off_policy.page import overlap_plot, render_page
 from querytier.eval.rankings import keyword_tier
-from querytier.files import atomic_file
+from querytier.files import atomic_file, stamp, write_json
 from querytier.pipeline.params import EvaluateParams, Params
 from querytier.pipeline.scoring import decide_all, embed_all, load_to_judge
 from querytier.serve import Decision, Router
@@ -41,17 +36,17 @@ ARTIFACT = "artifact"
 
 @dataclass(frozen=True, eq=False)
 class PolicyComparison:
-    """What a one-sided log says about an artifact's router, and about policies beside it.
+    """The evaluation of an artifact's router and of simple policies on a one-sided log.
 
     Attributes
     ----------
     router : Router
     read : Examples
-        All that were read.
+        All examples of the log.
     data : DataSummary
-        What became of the log's records.
+        Counts of the log's records.
     log : LoggedDecisions, length n
-        Those of the examples whose tier and outcome are known.
+        The examples whose tier and outcome are known.
     decisions : sequence of Decision, length n
         The artifact's.
     policies : mapping of str to ndarray of float64, shape (n,)
@@ -71,14 +66,13 @@ class PolicyComparison:
 
     @property
     def refusal(self) -> str | None:
-        """Why the log can claim nothing about the artifact; None where it can."""
+        """Why the log cannot evaluate the artifact; None if it can."""
         return self.found[ARTIFACT].overlap.reason
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `off_policy.json`."""
         return {
-            "querytier": version("querytier"),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **stamp(),
             "source": self.data.source,
             "fingerprint": self.data.fingerprint,
             "n": self._counts(),
@@ -94,17 +88,15 @@ class PolicyComparison:
         }
 
     def write(self, out: Path) -> dict[str, Any]:
-        """Write `off_policy.json` and `off_policy.html`; return what the former holds."""
+        """Write `off_policy.json` and `off_policy.html`; return the content of the former."""
         record = self.to_dict()
-        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        page = render_page(record, self._plot())
-        for name, content in (("off_policy.json", text + "\n"), ("off_policy.html", page)):
-            with atomic_file(out / name) as scratch:
-                scratch.write_text(content, "utf-8")
+        write_json(out / "off_policy.json", record)
+        with atomic_file(out / "off_policy.html") as scratch:
+            scratch.write_text(render_page(record, self._plot()), "utf-8")
         return record
 
     def _counts(self) -> dict[str, Any]:
-        """Count rows by what became of them, and the answers of either tier by what is known."""
+        """Count the rows, and the share of each tier's answers whose outcome is known."""
         answered = self.read.tier != ""
         known = ~np.isnan(known_outcomes(self.read))
         return {
@@ -133,7 +125,7 @@ class PolicyComparison:
         }
 
     def _logging(self) -> dict[str, Any]:
-        """Return what the router got that wrote the log."""
+        """Return the results of the router that wrote the log."""
         found, propensity = self.found[ARTIFACT], self.log.propensity
         known = not np.isnan(propensity).any()
         return {
@@ -172,13 +164,13 @@ class PolicyComparison:
 def compare_policies(
     sources: Sequence[LogSource], artifact: Path, out: Path, params: Params
 ) -> PolicyComparison:
-    """Estimate what an artifact's router would have got on one-sided logs.
+    """Estimate the mean outcome and cost of an artifact's router on one-sided logs.
 
     Parameters
     ----------
     sources : sequence of LogSource
-        With `query`, `tier`, and `outcome` or `feedback`; `propensity` where anything is to be
-        claimed, `cost` where it is asked for.
+        With `query`, `tier`, and `outcome` or `feedback`. Estimates need `propensity` too, and
+        those of costs `cost`.
     artifact : Path
     out : Path
         Gets `quarantine.jsonl`.
@@ -189,53 +181,41 @@ def compare_policies(
     UsageError
         If a file or a column does not exist, or tier or outcome is not mapped.
     LogError
-        If a log cannot be read, too many records are bad, no row tells both tier and outcome, or
-        outcomes are not in [0, 1].
+        If a log cannot be read, too many records are bad, no row has both tier and outcome, or an
+        outcome is not in [0, 1].
     ArtifactError
         If the artifact does not load.
     """
-    router = load_to_judge(artifact)
+    router, section = load_to_judge(artifact), params.prepare
+    # The rule on feedback needs what an evaluation needs: the tier, and an outcome or feedback.
+    reading = Reading(LabelRules(("feedback",)), section.max_bad_share, section.redaction)
     out.mkdir(parents=True, exist_ok=True)
-    read, data = read_all(sources, _reading(params), out / "quarantine.jsonl")
-    examples = _judged(read, data.source)
-    log = _logged(examples, data.source)
-    queries = examples.query.tolist()
-    decisions = decide_all(router, queries)
-    policies = _policies(decisions, queries)
-    section = params.evaluate
-    found = evaluate_policies(
-        log,
-        policies,
-        features=_features(router, log, queries),
-        replicates=section.bootstrap,
-        seed=section.seed,
-    )
-    return PolicyComparison(router, read, data, log, decisions, policies, found, section)
-
-
-def _reading(params: Params) -> Reading:
-    """Ask for what a one-sided log has to have: the tier, and an outcome or feedback."""
-    section = params.prepare
-    return Reading(LabelRules(("feedback",)), section.max_bad_share, section.redaction)
-
-
-def _judged(read: Examples, source: str) -> Examples:
+    read, data = read_all(sources, reading, out / "quarantine.jsonl")
     answered, known = read.tier != "", ~np.isnan(known_outcomes(read))
     examples = read.where(answered & known)
     if not len(examples):
         raise LogError(
-            f"{source}: none of its {len(read)} rows tells both which tier answered and how good "
-            f"the answer was ({(~answered).sum()} without a tier, {(answered & ~known).sum()} "
-            "without an outcome or feedback)"
+            f"{data.source}: none of its {len(read)} rows has both the tier that answered and how "
+            f"good the answer was ({(~answered).sum()} without a tier, "
+            f"{(answered & ~known).sum()} without an outcome or feedback)"
         )
-    return examples
-
-
-def _logged(examples: Examples, source: str) -> LoggedDecisions:
     try:
-        return LoggedDecisions.of(examples)
+        log = LoggedDecisions.of(examples)
     except ValueError as error:
-        raise LogError(f"{source}: {error}") from error
+        raise LogError(f"{data.source}: {error}") from error
+    queries = examples.query.tolist()
+    decisions = decide_all(router, queries)
+    policies = _policies(decisions, queries)
+    # Without propensities there will be no estimate, and embeddings take most of the time.
+    refused = np.isnan(log.propensity).any()
+    found = evaluate_policies(
+        log,
+        policies,
+        features=None if refused else embed_all(router, examples.views()).astype(np.float64),
+        replicates=params.evaluate.bootstrap,
+        seed=params.evaluate.seed,
+    )
+    return PolicyComparison(router, read, data, log, decisions, policies, found, params.evaluate)
 
 
 def _policies(decisions: Sequence[Decision], queries: Sequence[str]) -> dict[str, Floats]:
@@ -249,10 +229,3 @@ def _policies(decisions: Sequence[Decision], queries: Sequence[str]) -> dict[str
         "always_frontier": np.ones(len(ours)),
         "coin_at_artifact_rate": np.full(len(ours), ours.mean()),
     }
-
-
-def _features(router: Router, log: LoggedDecisions, queries: Sequence[str]) -> Floats | None:
-    """Return what the outcome model sees; nothing where no estimate will be made."""
-    if np.isnan(log.propensity).any():
-        return None
-    return embed_all(router, [text_view(query) for query in queries]).astype(np.float64)
