@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from querytier.cli.log_options import LogOptions, say, takes_log_options
+from querytier.cli.log_options import LogOptions, takes_log_options
+from querytier.cli.options import AsJson, OutFolder, say
 
 if TYPE_CHECKING:
     from querytier.data.examples import Examples
@@ -23,7 +24,7 @@ def drift(
         list[Path],
         typer.Option("--logs", "--recent", metavar="LOG", help="Recent logs; repeat for several."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for all results.")],
+    out: OutFolder,
     reading: LogOptions,
     run: Annotated[
         Path | None,
@@ -57,9 +58,9 @@ def drift(
     reference_until: Annotated[
         str | None, typer.Option(metavar=_TIME, help="Use only reference records before TIME.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Compare recent traffic with that of the training, or any two logs; exit 1: it has drifted."""
+    """Compare recent traffic with that of a run, or two logs. Exit code 1 if it has drifted."""
     from querytier.loop import drift_windows
     from querytier.loop.drift_report import DRIFT, PAGE, compare_windows
     from querytier.pipeline.prepare import reading_of

@@ -1,12 +1,12 @@
 """The verb `querytier off-policy`: what an artifact would have got on a router's own log."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from querytier.cli.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.cli.log_options import LogOptions, takes_log_options
+from querytier.cli.options import Artifact, Logs, OutFolder, console, plain_table, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,21 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["off_policy"]
 
-_NARROWEST = 140
 _ESTIMATES = ("doubly\nrobust", "\nSNIPS", "\nIPS", "artifact\nminus row")
 _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 
 @takes_log_options
-def off_policy(
-    logs: Logs,
-    artifact: Annotated[
-        Path, typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for all results.")],
-    reading: LogOptions,
-) -> None:
-    """Estimate what an artifact would have got on one-sided logs; exit 1: the log cannot tell."""
+def off_policy(logs: Logs, artifact: Artifact, out: OutFolder, reading: LogOptions) -> None:
+    """Estimate what an artifact would have got on one-sided logs. Exit code 1 if they cannot tell."""
     from querytier.pipeline.off_policy import compare_policies
 
     settings = reading.params()
@@ -42,17 +34,14 @@ def off_policy(
 
 def _print(record: Mapping[str, Any]) -> None:
     """Print the tables of `off_policy.json`, the rows left out, and the headline."""
-    from rich.console import Console
-
     from querytier.data.ingest.log_batches import counts_text
     from querytier.eval.off_policy.page import headline, policy_rows
 
     rows, n = policy_rows(record), record["n"]
-    console = Console(width=max(_NARROWEST, Console().width))
     title = f"{record['source']}, {n['evaluated']:,} decisions: mean outcome"
-    console.print(_table(title, rows, "outcome", _WEIGHTS))
+    console().print(_table(title, rows, "outcome", _WEIGHTS))
     if "cost" in rows[0].cells:
-        console.print(_table("Cost of 1,000 queries", rows, "cost", ()))
+        console().print(_table("Cost of 1,000 queries", rows, "cost", ()))
     left_out = {
         "without a tier": n["without_tier"],
         "without an outcome or feedback": n["without_outcome"],
@@ -72,10 +61,7 @@ def _print(record: Mapping[str, Any]) -> None:
 
 
 def _table(title: str, rows: "list[PolicyRow]", column: str, weights: Sequence[str]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table(title)
     table.add_column("policy", no_wrap=True)
     for header in ("frontier\nrate", *_ESTIMATES, *weights):
         table.add_column(header, justify="right", no_wrap=True)

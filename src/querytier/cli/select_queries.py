@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from querytier.cli.log_options import LogOptions, Logs, say, takes_log_options
+from querytier.cli.log_options import LogOptions, takes_log_options
+from querytier.cli.options import Artifact, Logs, say
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ _PRICE = "Dollars per million tokens read and written; replaces evaluate.prices.
 @takes_log_options
 def select_queries(
     logs: Logs,
-    artifact: Annotated[
-        Path, typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier.")
-    ],
+    artifact: Artifact,
     budget: Annotated[
         float, typer.Option("--budget", metavar="DOLLARS", help="What the labels may cost.")
     ],
@@ -39,7 +38,7 @@ def select_queries(
         float, typer.Option("--output-tokens", help="Tokens of an answer, for --price-...")
     ] = 300.0,
 ) -> None:
-    """Select the queries whose labels teach the most for a budget; they train, and never test."""
+    """Select the queries whose labels teach the most for a budget. They train, and never test."""
     from querytier.loop.query_selection import select_from_logs
 
     settings = _with_prices(reading.params(), price_cheap, price_frontier, output_tokens)
