@@ -1,8 +1,8 @@
-"""Champion and challenger on the same rows: how far apart they are, with paired intervals."""
+"""Champion and challenger on the same rows: paired differences, and what each does as served."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -25,16 +25,18 @@ from querytier.eval.rankings import Ranking
 from querytier.eval.slice_masks import slice_masks
 from querytier.eval.slices import search_slices
 
-__all__ = ["Comparison", "Contender", "Pair"]
+__all__ = ["Comparison", "Contender", "Pair", "as_served"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
+
+_NO_POSITIVE = "no row needs the frontier model"
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """What a router makes of the rows of a gate.
+    """A router on the rows of a gate.
 
     Attributes
     ----------
@@ -42,7 +44,7 @@ class Contender:
         With probabilities; of n rows.
     threshold : float
     latencies : ndarray of float64, shape (k,)
-        Milliseconds of single decisions; of the same queries, in the same order, for both.
+        Milliseconds of single decisions; both contenders decide the same queries in the same order.
     """
 
     ranking: Ranking
@@ -61,23 +63,23 @@ class Comparison:
 
     Attributes
     ----------
-    found : Estimate
-        The difference challenger - champion, or the ratio of the two, between the ends of its two
-        one-sided 95% intervals.
-    words : str
-        Both values, and what they are of.
+    estimate : Estimate
+        Challenger minus champion, or the ratio of the two, between the ends of its two one-sided
+        95% intervals.
+    detail : str
+        Both values in words.
     equal : float
-        Where neither is better: 0 of a difference, 1 of a ratio.
+        The estimate if neither is better: 0 for a difference, 1 for a ratio.
     """
 
-    found: Estimate
-    words: str
+    estimate: Estimate
+    detail: str
     equal: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Champion and challenger, drawn again together in every replicate.
+    """Champion and challenger, resampled together.
 
     Parameters
     ----------
@@ -96,10 +98,11 @@ class Pair:
     fewest_slice_rows: int
 
     def quality(self) -> Comparison:
-        """Compare what is gained at the cost to which the champion's own threshold leads.
+        """Compare quality at the cost of the champion's own threshold.
 
-        Gained is the mean score as routed, without scores the share of needs_frontier that is
-        caught; the cost is the mean over rows where the log has costs, else the frontier rate.
+        At their own thresholds a challenger could win by spending more. Quality is the mean score
+        as routed, or without scores the share of needs_frontier that goes to the frontier tier.
+        Cost is the mean over rows if the log has costs, else the frontier rate.
         """
         what = "mean score" if self.examples.scored else "share of needs_frontier caught"
         cost = "frontier rate" if self._extra_costs is None else "mean cost"
@@ -114,10 +117,10 @@ class Pair:
         return _difference(*self._of_both(self._auroc), "AUROC")
 
     def worst_slice(self) -> Comparison:
-        """Compare what the worst slice of each sends cheap that needs the frontier tier.
+        """Compare the mean needs_frontier that each sends cheap in its worst slice.
 
-        Both at the champion's frontier rate, in the largest of the slices' means. That maximum is
-        biased upwards, for both alike.
+        Both at the champion's frontier rate. The largest of several means is biased upwards, for
+        both alike.
         """
         champion, challenger = self._of_both(self._worst_slice)
         theirs, ours = self._of_both(self._worst_name)
@@ -125,7 +128,7 @@ class Pair:
         return _difference(champion, challenger, "needs_frontier sent cheap", where)
 
     def latency(self) -> Comparison:
-        """Compare the medians of single decisions, queries drawn again together."""
+        """Compare the medians of single decisions, resampling the queries for both together."""
         champion, challenger = self.champion.latencies, self.challenger.latencies
         if not len(champion):
             return Comparison(undefined("no query was timed"), "no query was timed", equal=1.0)
@@ -133,24 +136,22 @@ class Pair:
         draws = np.random.default_rng(self.resampling.seed).integers(len(champion), size=shape)
         ratios = np.median(challenger[draws], axis=1) / np.median(champion[draws], axis=1)
         theirs, ours = float(np.median(champion)), float(np.median(challenger))
-        words = f"median {ours:.2f} ms against {theirs:.2f} ms over {len(champion)} queries"
-        found = one_sided(Estimate(ours / theirs, None, None, replicates=ratios))
-        return Comparison(found, words, equal=1.0)
+        detail = f"median {ours:.2f} ms against {theirs:.2f} ms over {len(champion)} queries"
+        estimate = one_sided(Estimate(ours / theirs, None, None, replicates=ratios))
+        return Comparison(estimate, detail, equal=1.0)
 
     def as_served(self) -> str:
-        """Say what both do at their own thresholds, which the comparisons leave aside."""
+        """Return in words what both do at their own thresholds, which no check looks at."""
         ours, theirs = self._served(self.challenger), self._served(self.champion)
         return f"at its own threshold the challenger sends {ours}; the champion {theirs}"
 
     def _served(self, one: Contender) -> str:
-        frontier, examples = one.frontier, self.examples
-        rate = f"{frontier.mean():.1%} to the frontier tier"
-        if not examples.scored:
+        rate = f"{one.frontier.mean():.1%} to the frontier tier"
+        if not self.examples.scored:
             return rate
-        routed = np.where(frontier > 0, examples.frontier_score, examples.cheap_score)
-        return f"{rate}, for a mean score of {routed.mean():.4f}"
+        return f"{rate}, for a mean score of {_routed(self.examples, one, 'score').mean():.4f}"
 
-    def _of_both(self, statistic: Callable[[Ranking], _Found]) -> tuple[_Found, _Found]:
+    def _of_both(self, statistic: Callable[[Ranking], _Value]) -> tuple[_Value, _Value]:
         return statistic(self.champion.ranking), statistic(self.challenger.ranking)
 
     def _quality(self, ranking: Ranking) -> Estimate:
@@ -158,29 +159,25 @@ class Pair:
 
         def mean_score(weights: Floats) -> Floats:
             gains = examples.frontier_score - examples.cheap_score
-            curve = gain_curve(scores, gains, weights)
-            return weighted_mean(examples.cheap_score, weights) + curve.at(
-                self._rates(scores, weights)
-            )
+            rates = self._rates(scores, weights)
+            always_cheap = weighted_mean(examples.cheap_score, weights)
+            return always_cheap + gain_curve(scores, gains, weights).at(rates)
 
         def caught(weights: Floats) -> Floats:
             curve = gain_curve(scores, examples.needs_frontier, weights)
             return curve.recovered(self._rates(scores, weights))
 
-        statistic = mean_score if examples.scored else caught
-        return self.resampling.estimate(statistic, "no row needs the frontier model")
+        return self.resampling.estimate(mean_score if examples.scored else caught, _NO_POSITIVE)
 
     def _brier(self, ranking: Ranking) -> Estimate:
         probabilities, labels = ranking.probabilities, self.examples.needs_frontier
         if probabilities is None:
-            raise ValueError(f"{ranking.name} claims no probabilities, and a contender has to")
-        return self.resampling.estimate(lambda weights: brier(probabilities, labels, weights), "")
+            raise ValueError(f"{ranking.name} has no probabilities, which a contender needs")
+        return self.resampling.estimate(partial(brier, probabilities, labels), "")
 
     def _auroc(self, ranking: Ranking) -> Estimate:
-        labels = self.examples.needs_frontier
-        return self.resampling.estimate(
-            lambda weights: auroc(ranking.scores, labels, weights), "the rows hold one class only"
-        )
+        statistic = partial(auroc, ranking.scores, self.examples.needs_frontier)
+        return self.resampling.estimate(statistic, "the rows have one class only")
 
     def _worst_slice(self, ranking: Ranking) -> Estimate:
         return self.resampling.estimate(
@@ -188,30 +185,30 @@ class Pair:
         )
 
     def _worst_name(self, ranking: Ranking) -> str:
-        losses = self._slice_losses(ranking, self._undrawn)
+        losses = self._slice_losses(ranking, self._unweighted)
         return list(self._masks)[int(losses.argmax())]
 
     def _worse_slices(self) -> str:
-        """Name the slices in which the challenger is worse beyond chance, all tests counted."""
-        champion, challenger = self._of_both(lambda one: self._losses(one, self._undrawn)[0])
+        """Name the slices where the challenger is worse beyond chance, adjusted for all tests."""
+        champion, challenger = self._of_both(lambda one: self._losses(one, self._unweighted)[0])
         search = search_slices(self._masks, challenger, champion, self.examples.group)
         worse = [f"{one.name!r} (by {one.difference:.3f})" for one in search.worse()]
         return f"; worse beyond chance in {', '.join(worse)}" if worse else ""
 
     def _slice_losses(self, ranking: Ranking, weights: Floats) -> Floats:
-        """Return the mean loss of each slice, -inf where none of it was drawn; shape (b, k)."""
+        """Return the mean loss of each slice, -inf if none of its rows is drawn; shape (b, k)."""
         inside = np.array(list(self._masks.values()), dtype=np.float64).T
         rows = weights @ inside
         losses = (weights * self._losses(ranking, weights)) @ inside
         return np.where(rows > 0, losses / np.where(rows > 0, rows, 1.0), -np.inf)
 
     def _losses(self, ranking: Ranking, weights: Floats) -> Floats:
-        """Return needs_frontier where it goes cheap at the champion's frontier rate; (b, n)."""
+        """Return the needs_frontier sent cheap at the champion's frontier rate; shape (b, n)."""
         rates = weighted_mean(self.champion.frontier, weights)
         return self.examples.needs_frontier * (1 - frontier_shares(ranking.scores, rates, weights))
 
     def _rates(self, scores: Floats, weights: Floats) -> Floats:
-        """Return the frontier rates at which a ranking costs what the champion does."""
+        """Return the frontier rates at which a ranking costs as much as the champion; (b,)."""
         if self._extra_costs is None:
             return weighted_mean(self.champion.frontier, weights)
         spent = weighted_mean(self.champion.frontier * self._extra_costs, weights)
@@ -219,7 +216,7 @@ class Pair:
 
     @cached_property
     def _extra_costs(self) -> Floats | None:
-        """What frontier answers cost more; None where that is not known, or nothing on average."""
+        """How much more frontier answers cost; None if unknown, or nothing on average."""
         extra = self.examples.frontier_cost - self.examples.cheap_cost
         return extra if self.examples.priced and extra.mean() > 0 else None
 
@@ -229,13 +226,54 @@ class Pair:
         return masks or {"all rows": np.ones(len(self.examples), dtype=np.bool_)}
 
     @property
-    def _undrawn(self) -> Floats:
+    def _unweighted(self) -> Floats:
         """The weights of the rows themselves; shape (1, n)."""
         return np.ones((1, len(self.examples)))
 
 
+def as_served(
+    examples: Examples, contender: Contender, replicates: int, seed: int
+) -> dict[str, Estimate]:
+    """Estimate what a router does at its own threshold, with 95% intervals over groups.
+
+    Parameters
+    ----------
+    examples : Examples, length n
+    contender : Contender
+    replicates, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict of str to Estimate
+        `frontier_rate`; `quality`, the mean score as routed (without scores, the share of
+        needs_frontier that goes to the frontier tier); `cost`, the mean per query, if the log has
+        costs; `brier`.
+    """
+    estimate = Resampling(examples.group.tolist(), replicates, seed).estimate
+    frontier, labels = contender.frontier, examples.needs_frontier
+    served = {"frontier_rate": estimate(partial(weighted_mean, frontier), "")}
+    if examples.scored:
+        routed = _routed(examples, contender, "score")
+        served["quality"] = estimate(partial(weighted_mean, routed), "")
+    else:
+        served["quality"] = estimate(lambda w: weighted_mean(frontier, w * labels), _NO_POSITIVE)
+    if examples.priced:
+        spent = _routed(examples, contender, "cost")
+        served["cost"] = estimate(partial(weighted_mean, spent), "")
+    if contender.ranking.probabilities is not None:
+        served["brier"] = estimate(partial(brier, contender.ranking.probabilities, labels), "")
+    return served
+
+
+def _routed(examples: Examples, contender: Contender, column: str) -> Floats:
+    """Return the score, or the cost, of the tier that a router chooses for each row; shape (n,)."""
+    cheap, frontier = (getattr(examples, f"{tier}_{column}") for tier in ("cheap", "frontier"))
+    return np.asarray(np.where(contender.frontier > 0, frontier, cheap))
+
+
 def _difference(champion: Estimate, challenger: Estimate, what: str, more: str = "") -> Comparison:
-    found = one_sided(difference(challenger, champion))
-    if found.value is None:
-        return Comparison(found, f"{what} is not defined: {found.reason}")
-    return Comparison(found, f"{what} {challenger.value:.4f} against {champion.value:.4f}{more}")
+    estimate = one_sided(difference(challenger, champion))
+    if estimate.value is None:
+        return Comparison(estimate, f"{what} is undefined: {estimate.reason}")
+    return Comparison(estimate, f"{what} {challenger.value:.4f} against {champion.value:.4f}{more}")

@@ -1,4 +1,4 @@
-"""Rankings at a stated cost: how far down each gets, and which rows it sends on the way."""
+"""Rankings at equal cost: the frontier rate each can afford, and the rows it sends."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +12,15 @@ Floats = NDArray[np.float64]
 
 
 def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: Floats) -> Floats:
-    """Return the frontier rates at which a ranking has spent so much; shape (b,).
+    """Return the frontier rates at which a ranking has spent a given mean cost; shape (b,).
 
-    Where going on costs nothing, it goes on.
+    Rows that cost nothing more are sent as well.
 
     Parameters
     ----------
     scores : ndarray, shape (n,)
     extra_costs : ndarray, shape (n,)
-        What the frontier tier's answer costs more; above 0 on average.
+        How much more the frontier tier's answer costs; above 0 on average.
     spent : ndarray, shape (b,)
         Mean extra cost over all rows.
     weights : ndarray, shape (b, n)
@@ -32,17 +32,18 @@ def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: F
     array([0.333])
     """
     curve = gain_curve(scores, extra_costs, weights)
-    # A row whose frontier answer is the cheaper one gives back some of what was spent.
+    # A row whose frontier answer is the cheaper one lowers the cost, and interpolation needs a cost
+    # that never falls.
     costs = np.maximum.accumulate(curve.gains, axis=1)
     rows = zip(spent, costs, curve.rates, strict=True)
     return np.array([np.interp(cost, xs, ys) for cost, xs, ys in rows])
 
 
 def frontier_shares(scores: Floats, rates: Floats, weights: Floats) -> Floats:
-    """Return how much of each row goes to the frontier tier at a frontier rate; shape (b, n).
+    """Return the share of each row that goes to the frontier tier at a rate; shape (b, n).
 
-    1 above the cut and 0 below; the rows at the cut, which are equal in score, share what is left
-    of the rate, as chance among them would on average.
+    1 above the cut and 0 below. Rows at the cut have equal scores and share the rest of the rate,
+    as they would on average if chance picked among them.
 
     Parameters
     ----------

@@ -160,11 +160,11 @@ def test_a_challenger_as_bad_as_the_margin_is_let_in_once_in_twenty(respect):
         return Pair(examples, contender(chances), contender(chances + noise), resampling, 50)
 
     lower_is_better = respect != "quality"
-    true = getattr(pair(100_000, 0), respect)().found.value
+    true = getattr(pair(100_000, 0), respect)().estimate.value
     assert true > 0 if lower_is_better else true < 0
     errors = 0
     for seed in range(1, 201):
-        found = getattr(pair(200, seed), respect)().found
+        found = getattr(pair(200, seed), respect)().estimate
         errors += found.high < true if lower_is_better else found.low > true
     assert errors <= 20  # P(Binomial(200, 0.05) > 20) is 0.1%
 

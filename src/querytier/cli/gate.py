@@ -9,7 +9,7 @@ import typer
 from querytier.cli.log_options import say
 
 if TYPE_CHECKING:
-    from querytier.eval.gate.absolute import Check
+    from querytier.eval.gate.checks import Check
     from querytier.loop.gate import Verdict
 
 __all__ = ["gate"]
@@ -27,7 +27,7 @@ def gate(
             "--champion",
             metavar="DIR",
             help="What --out of its run was, or an artifact; without, where the registry has no "
-            "champion, absolute checks decide.",
+            "champion, baseline checks decide.",
         ),
     ] = None,
     params: Annotated[
@@ -80,7 +80,7 @@ def _introduction(verdict: "Verdict") -> list[str]:
     ours = f"{challenger.manifest.model_version}  {challenger.folder}"
     lines = [f"challenger  {ours} (registered version {verdict.version})"]
     if champion is None:
-        lines.append("champion    no other is registered: absolute checks decide")
+        lines.append("champion    no other is registered: baseline checks decide")
     else:
         lines.append(f"champion    {champion.manifest.model_version}  {champion.folder}")
         lines.append(f"            learned from: {champion.known}")
@@ -94,7 +94,13 @@ def _introduction(verdict: "Verdict") -> list[str]:
 
 def _cells(check: "Check") -> list[str]:
     margin = "" if check.margin is None else f"{check.margin:g}" if check.margin else "has to win"
-    return [check.name, check.found, margin, "passed" if check.passed else "failed", check.detail]
+    return [
+        check.name,
+        check.estimate_text,
+        margin,
+        "passed" if check.passed else "failed",
+        check.detail,
+    ]
 
 
 def _conclusion(verdict: "Verdict") -> str:

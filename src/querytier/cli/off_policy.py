@@ -21,7 +21,7 @@ _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 @takes_log_options
 def off_policy(logs: Logs, artifact: Artifact, out: OutFolder, reading: LogOptions) -> None:
-    """Estimate what an artifact would have got on one-sided logs. Exit code 1 if they cannot tell."""
+    """Estimate what an artifact would have got on one-sided logs. Exit code 1 if it is unknown."""
     from querytier.pipeline.off_policy import compare_policies
 
     settings = reading.params()

@@ -10,7 +10,7 @@ from typing import Any
 from querytier.data.examples import Examples
 from querytier.errors import UsageError
 from querytier.eval.evaluation import evaluate_rankings
-from querytier.eval.gate.absolute import Gate, absolute_gate, taken_back
+from querytier.eval.gate.checks import Gate, baseline_gate
 from querytier.eval.gate.comparisons import Contender
 from querytier.eval.gate.non_inferiority import Margins, compare
 from querytier.eval.rankings import Ranking, keyword_scores
@@ -44,7 +44,7 @@ class Verdict:
     gate : Gate
     challenger : Challenger
     champion : Champion or None
-        None where absolute checks decided.
+        None where baseline checks decided.
     rows : JudgedRows
     uses : int
         How often these test rows were used for a choice or shown in an evaluation, this time
@@ -102,7 +102,7 @@ def ask_gate(challenger: Path, champion: Path | None, params: GateParams) -> Ver
     challenger : Path
         What `--out` of a run was.
     champion : Path or None
-        The same, or an artifact. None where the registry has no champion: absolute checks decide.
+        The same, or an artifact. None where the registry has no champion: baseline checks decide.
     params : GateParams
 
     Raises
@@ -125,7 +125,7 @@ def ask_gate(challenger: Path, champion: Path | None, params: GateParams) -> Ver
         tracker.set_tags({"test_rows": rows.name, **_model_versions(ours, theirs)})
         gate = _judged(rows.examples, ours, theirs, params)
         if registry.was_rolled_back(registered.model_version):
-            gate = taken_back(gate)
+            gate = gate.with_rollback()
         uses = tracker.count_runs("test_rows", rows.name)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         verdict = Verdict(gate, ours, theirs, rows, uses, registered.number, stood, now)
@@ -185,7 +185,7 @@ def _absolute(
         replicates=params.bootstrap,
         seed=params.seed,
     )
-    return absolute_gate(evaluation)
+    return baseline_gate(evaluation)
 
 
 def _model_versions(challenger: Challenger, champion: Champion | None) -> dict[str, str]:

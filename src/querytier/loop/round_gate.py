@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.data.leakage import rows_id, seen_in_training
-from querytier.eval.gate.absolute import Gate, taken_back
-from querytier.eval.gate.comparisons import Contender
+from querytier.eval.gate.checks import Gate
+from querytier.eval.gate.comparisons import Contender, as_served
 from querytier.eval.gate.non_inferiority import Margins, compare
-from querytier.eval.gate.served import as_served
 from querytier.files import write_json
 from querytier.loop.contenders import (
     Challenger,
@@ -120,7 +119,7 @@ def _part(
         passed = frozen_margin is not None
         return {**rows, "passed": passed, "reason": why, "checks": [], "served": {}}
     gate = _gate(bout, params, frozen_margin)
-    gate = taken_back(gate) if rolled_back else gate
+    gate = gate.with_rollback() if rolled_back else gate
     return {**rows, **gate.to_dict(), "served": _served(bout, params)}
 
 

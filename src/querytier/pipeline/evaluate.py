@@ -9,7 +9,7 @@ from querytier.classifier.artifact import MANIFEST, MODEL, file_sha256
 from querytier.classifier.manifest import Manifest
 from querytier.data.ingest.preparing import read_prepared
 from querytier.data.leakage import rows_id
-from querytier.eval.gate.absolute import absolute_gate, taken_back
+from querytier.eval.gate.checks import baseline_gate
 from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
@@ -32,7 +32,7 @@ def evaluate_stage(
 ) -> RouterEvaluation:
     """Evaluate the artifact on the test split; write metrics and report; register the version.
 
-    If the registry has no champion, a version that passes the absolute checks becomes it. If it has
+    If the registry has no champion, a version that passes the baseline checks becomes it. If it has
     one, `querytier.loop.gate` compares the two.
 
     Parameters
@@ -74,9 +74,9 @@ def evaluate_stage(
         )
         registry = tracker.registry()
         current = registry.champion_besides(manifest.model_version)
-        gate = absolute_gate(evaluation.evaluation, _how_to_replace(current, out))
+        gate = baseline_gate(evaluation.evaluation, _how_to_replace(current, out))
         if registry.was_rolled_back(manifest.model_version):
-            gate = taken_back(gate)
+            gate = gate.with_rollback()
         uses = tracker.count_runs("test_rows", test_rows)
         metrics = metrics_of(evaluation, data, gate, fitted.candidates, test_uses=uses)
         plots = evaluation.write(metrics, out, out / "model")

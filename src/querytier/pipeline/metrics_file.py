@@ -12,7 +12,7 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.labelling import RULE_BIASES
 from querytier.eval.calibration import calibration_scores
-from querytier.eval.gate.absolute import Gate
+from querytier.eval.gate.checks import Gate
 from querytier.eval.intervals import Estimate
 from querytier.eval.rankings import KEYWORD_THRESHOLD, keyword_scores
 from querytier.eval.report.budget import claim_record
