@@ -1,1 +1,10 @@
-"""Offline: examples to a fitted, calibrated classifier."""
+"""Training: from labelled examples to a chosen, fitted and calibrated classifier.
+
+Read in this order: `linear_models` and `boosted_trees` fit models on soft labels; `baselines` and
+`folds` hold what every comparison needs; `learners` and `recipes` say what a classifier is made of;
+`cross_validation`, `hyperparameters` (with `optuna_search`) and `model_selection` compare
+candidates and choose one; `calibration` and `venn_abers` make and check probabilities; `fit` does
+all of this, and `nested` evaluates it. `checkpoints` and `embedding_cache` save work between runs.
+
+`encoders` makes encoders of the log's own; `label_audit` looks for wrong labels.
+"""

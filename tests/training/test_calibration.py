@@ -10,7 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from querytier.classifier.model.calibrator import Calibrator
 from querytier.errors import MissingExtraError, TrainingError
-from querytier.training.calibration import fit_calibrator, smoothed_targets
+from querytier.training.calibration import fit_calibrator, fit_platt, smoothed_targets
 from querytier.training.venn_abers import venn_abers_check
 
 METHODS = ["platt", "temperature", "beta"]
@@ -58,6 +58,14 @@ def test_each_method_recovers_what_made_the_soft_labels(method, truth):
     np.testing.assert_allclose(sigmoid(found.calibrator.logits(asked)), wanted, atol=2e-3)
     assert (found.method, found.n, found.log_losses) == (method, 8001, {})
     assert found.reason == f"{method}: requested"
+
+
+@given(st.floats(0.3, 3), st.floats(-2, 2))
+def test_platt_scaling_recovers_slope_and_offset(slope, offset):
+    logits = np.linspace(-4, 4, 4001)
+    soft = 1 / (1 + np.exp(-(slope * logits + offset)))
+    found = fit_platt(logits, soft, np.ones(4001))
+    assert found == pytest.approx((slope, offset), rel=0.05, abs=0.02)
 
 
 ROWS = st.lists(

@@ -1,20 +1,18 @@
-"""What the budget "thorough" adds: a search of settings, a fine-tuned encoder, going on."""
+"""What the budget "thorough" adds: tuned settings, a fine-tuned encoder, resuming."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from querytier.classifier.model.encoder import load_encoder
-from querytier.data.example import example_from
-from querytier.data.examples import Examples
-from querytier.data.labelling import LabelRules
-from querytier.training.baselines import LabelledFeatures
 from querytier.training.checkpoints import Checkpoints
 from querytier.training.hyperparameters import Search
 from querytier.training.learners import BoostedTrees, LinearLearner
 from querytier.training.model_selection import cross_validate
 from querytier.training.recipes import Recipe
+from training_rows import rows_with_gain
 
 NAMED = "tuned_stack_linear+terms+trees_by_gain"
 PARAMS = f"""
@@ -31,25 +29,21 @@ evaluate: {{{{bootstrap: 100, latency_decisions: 5}}}}
 
 @pytest.fixture(scope="module")
 def rows():
-    """Return rows whose gain follows from the first coordinate, with noise."""
-    random = np.random.default_rng(0)
-    embeddings = random.normal(size=(150, 4)).astype(np.float32)
-    better = embeddings[:, 0] + random.normal(size=150) > 0
-    examples = [
-        example_from(
-            {"query": f"q {n}", "cheap_score": 0, "frontier_score": int(ok), "group": n},
-            LabelRules(),
-            str(n),
-        )
-        for n, ok in enumerate(better)
-    ]
-    return LabelledFeatures(Examples.of(examples), {"minilm": embeddings})
+    return rows_with_gain(150)
 
 
-def test_a_search_adds_what_it_found_and_stacks_it(rows, tmp_path):
+LINEAR = LinearLearner(("minilm",), 0.01)
+TREES = BoostedTrees(("minilm",), iterations=50, rows_per_leaf=10)
+
+
+def compared(rows, recipes, **others):
+    return cross_validate(rows, recipes, folds=3, seed=0, baselines={}, **others)
+
+
+def test_a_tuned_learner_is_added_and_stacked(rows, tmp_path):
     hopeless = BoostedTrees(("minilm",), iterations=50, rows_per_leaf=90)  # more than half of them
     recipes = [Recipe((one,), "gain") for one in (LINEAR, hopeless)]
-    found = judged(rows, recipes, search=Search(tmp_path / "search.journal", 4, 0))
+    found = compared(rows, recipes, search=Search(tmp_path / "search.journal", 4, 0))
     assert [one.name for one in found[:2]] == [recipe.name for recipe in recipes]
     assert found[1].mean == 0.5
     trees = next(one for one in found[2:] if [it.family for it in one.recipe.learners] == ["trees"])
@@ -57,17 +51,17 @@ def test_a_search_adds_what_it_found_and_stacks_it(rows, tmp_path):
     assert found[-1].recipe.learners[1] == trees.recipe.learners[0]
 
 
-def test_a_search_is_the_same_again(rows, tmp_path):
+def test_a_search_is_repeatable(rows, tmp_path):
     found = [
-        judged(rows, [Recipe((LINEAR,), "gain")], search=Search(tmp_path / name, 4, 0))[-1].name
+        compared(rows, [Recipe((LINEAR,), "gain")], search=Search(tmp_path / name, 4, 0))[-1].name
         for name in ("one", "other", "one")
     ]
     assert len(set(found)) == 1
 
 
-def test_an_interrupted_cross_validation_goes_on_and_says_the_same(rows, tmp_path, monkeypatch):
+def test_an_interrupted_cross_validation_resumes(rows, tmp_path, monkeypatch):
     recipes = [Recipe((one,), "gain") for one in (LINEAR, TREES)]
-    whole = judged(rows, recipes)
+    whole = compared(rows, recipes)
     fits = []
     fitted = BoostedTrees.fit
 
@@ -79,17 +73,25 @@ def test_an_interrupted_cross_validation_goes_on_and_says_the_same(rows, tmp_pat
 
     monkeypatch.setattr(BoostedTrees, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        judged(rows, recipes, checkpoints=Checkpoints.open(tmp_path, {}))
+        compared(rows, recipes, checkpoints=Checkpoints.open(tmp_path, {}))
     monkeypatch.setattr(LinearLearner, "fit", lambda *_: pytest.fail("fitted again"))
-    again = judged(rows, recipes, checkpoints=Checkpoints.open(tmp_path, {}))
+    again = compared(rows, recipes, checkpoints=Checkpoints.open(tmp_path, {}))
     for one, other in zip(again, whole, strict=True):
         np.testing.assert_array_equal(one.scores, other.scores)
 
 
+def test_learners_of_one_name_have_checkpoints_of_their_own(rows, tmp_path):
+    """The name of boosted trees says only how many: an interrupted search mixed up their scores."""
+    one, other = (Recipe((replace(TREES, leaves=leaves),), "gain") for leaves in (3, 24))
+    assert one.name == other.name
+    checkpoints = Checkpoints.open(tmp_path, {})
+    for recipe in (one, other):
+        saved = compared(rows, [recipe], checkpoints=checkpoints)[0].scores
+        np.testing.assert_array_equal(saved, compared(rows, [recipe])[0].scores)
+
+
 @pytest.mark.slow
-def test_a_thorough_run_searches_fine_tunes_exports_and_leaves_nothing_unfinished(
-    scored_log, scored_map, tmp_path, call
-):
+def test_a_thorough_run_leaves_no_checkpoints(scored_log, scored_map, tmp_path, call):
     folder, out = tmp_path / "encoder", tmp_path / "out"
     load_encoder(layers=1).model.save_pretrained(str(folder), create_model_card=False)
     params = tmp_path / "params.yaml"
@@ -108,11 +110,3 @@ def test_a_thorough_run_searches_fine_tunes_exports_and_leaves_nothing_unfinishe
     assert (out / "search.journal").is_file()
     assert not (out / "unfinished").exists()
     assert not (out / "checkpoints").exists()
-
-
-LINEAR = LinearLearner(("minilm",), 0.01)
-TREES = BoostedTrees(("minilm",), iterations=50, rows_per_leaf=10)
-
-
-def judged(rows, recipes, **others):
-    return cross_validate(rows, recipes, folds=3, seed=0, baselines={}, **others)

@@ -153,7 +153,7 @@ def _training_rows(examples: Examples) -> Examples:
     if len(rows) < FEWEST_ROWS_TO_FINE_TUNE:
         raise TrainingError(
             f"{len(rows)} labelled rows of the train split are too few to fine-tune on; add rows "
-            f"(at least {FEWEST_ROWS_TO_FINE_TUNE}, better thousands), or use it unchanged"
+            f"(at least {FEWEST_ROWS_TO_FINE_TUNE}, better thousands), or use the encoder unchanged"
         )
     check_both_classes(rows.needs_frontier, "train")
     return rows

@@ -1,6 +1,4 @@
-"""The audit of fresh labels: its bounds hold, poison of one source is held back, drift is not."""
-
-import json
+"""Tests of labels keep their level; poison of one source or group is held back, drift is not."""
 
 import numpy as np
 import pytest
@@ -8,8 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blank import blank_examples
-from querytier.loop.fresh_label_audit import HELD_BACK, audit_fresh
-from querytier.pipeline.param_sections import AuditFreshParams
 from querytier.training.label_audit.contradictions import contradiction, dispersion
 from querytier.training.label_audit.expected_labels import ExpectedLabels
 from querytier.training.label_audit.hold_back import HoldRules, hold_back
@@ -17,14 +13,14 @@ from querytier.training.label_audit.hold_back import HoldRules, hold_back
 SOURCES = ("ash", "bay", "cob", "dew", "elm")
 
 
-def examples_of(labels, sources, queries=None, groups=None):
+def examples_of(labels, sources, groups=None):
     """Return labelled examples; each is a group of its own unless groups are given."""
     numbers = range(len(labels))
     return blank_examples(
         id=[f"id-{n}" for n in numbers],
-        needs_frontier=[float(label) for label in labels],
+        needs_frontier=labels,
         source=list(sources),
-        query=list(queries or [f"q{n}" for n in numbers]),
+        query=[f"q{n}" for n in numbers],
         group=list(groups or [f"g{n}" for n in numbers]),
     )
 
@@ -39,7 +35,7 @@ def findings(change, *, seed=0, count=600, sources=SOURCES, groups=None):
     known, asked = random.normal(0, 1.6, 500), random.normal(0, 1.6, count)
     places = np.array([sources[n % len(sources)] for n in range(count)], dtype=object)
     labels = change(drawn(asked, random), places, asked, random)
-    fresh = examples_of(labels, places, groups=groups)
+    fresh = examples_of(labels, places, groups)
     recorded = examples_of(drawn(known, random), ["ash"] * 500)
     components = np.column_stack([asked > 0, random.normal(size=count)]).astype(float)
     expected = ExpectedLabels(known, asked, components, fresh.needs_frontier)
@@ -182,77 +178,3 @@ def test_sources_that_differ_by_themselves_raise_the_dispersion():
     assert dispersion(cells, labels, p, units)["to cheap"] > 5
     honest = (random.random(2000) < p).astype(float)
     assert dispersion(cells, honest, p, units)["to cheap"] < 2
-
-
-HARD, EASY = "prove the lemma on {} with all steps", "where is my parcel from {}"
-PLACES = [f"{first}{second}" for first in ("Bren", "Cas", "Dor", "Fal") for second in range(100)]
-
-
-def queries_and_needs(start, count):
-    random = np.random.default_rng(start)
-    needs = random.random(count) < 0.4
-    texts = [
-        (HARD if need else EASY).format(PLACES[(start + n) % len(PLACES)])
-        for n, need in enumerate(needs)
-    ]
-    noise = random.random(count) < 0.08
-    return texts, np.where(noise, ~needs, needs).astype(float)
-
-
-@pytest.fixture(scope="module")
-def audited():
-    """Return the audit of 120 fresh rows, a quarter of them from a hostile source."""
-    known, labels = queries_and_needs(0, 220)
-    recorded = examples_of(labels, ["ash"] * 220, known)
-    queries, labels = queries_and_needs(150, 120)
-    sources = [("ash", "bay", "cob", "elm")[n % 4] for n in range(120)]
-    labels = np.where(np.array(sources) == "elm", 1 - labels, labels)
-    return audit_fresh(recorded, examples_of(labels, sources, queries))
-
-
-def test_every_row_held_back_has_a_reason(audited):
-    assert set(audited.held_back.source) == {"elm"}
-    assert set(audited.kept.source) == {"ash", "bay", "cob"}
-    assert len(audited.kept) + len(audited.held_back) == 120
-    assert len(audited.reasons) == 30
-    assert all("source 'elm': 30 labels" in reason for reason in audited.reasons)
-
-
-def test_the_rows_held_back_are_reported_and_written(audited, tmp_path):
-    assert audited.lines()[0] == "label audit: 90 of 120 fresh rows kept, 30 held back"
-    record = json.loads(json.dumps(audited.to_dict(), allow_nan=False))
-    assert record["held_back"] == 30
-    assert record["judged"][0]["standing"] == "held"
-    audited.write(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / HELD_BACK).read_text("utf-8").splitlines()]
-    assert {line["source"] for line in lines} == {"elm"}
-    assert lines[0].keys() == {
-        *("id", "source", "group", "query", "time", "split", "needs_frontier", "reason")
-    }
-
-
-@pytest.mark.parametrize(
-    ("known", "fresh", "params", "why"),
-    [
-        (300, 200, AuditFreshParams(enabled=False), "audit_fresh.enabled is false"),
-        (30, 200, AuditFreshParams(), "30 recorded labels"),
-        (300, 10, AuditFreshParams(), "10 fresh labels are fewer than audit_fresh.fewest_labels"),
-        (300, 0, AuditFreshParams(), "0 fresh labels"),
-    ],
-)
-def test_if_nothing_can_be_tested_all_rows_are_kept(known, fresh, params, why):
-    texts, labels = queries_and_needs(0, known)
-    queries, others = queries_and_needs(900, fresh)
-    recorded = examples_of(labels, ["ash"] * known, texts)
-    audit = audit_fresh(recorded, examples_of(others, ["ash"] * fresh, queries), params)
-    assert len(audit.kept) == fresh
-    assert why in audit.lines()[0]
-
-
-def test_rows_without_a_label_are_kept():
-    texts, labels = queries_and_needs(0, 220)
-    recorded = examples_of(labels, ["ash"] * 220, texts)
-    queries, others = queries_and_needs(150, 120)
-    fresh = examples_of(others, ["ash"] * 120, queries)
-    fresh.needs_frontier[::2] = np.nan
-    assert len(audit_fresh(recorded, fresh).kept) == 120
