@@ -1,4 +1,4 @@
-"""Laws of fine-tuning, on an encoder of one tiny layer made here."""
+"""Fine-tuning, on an encoder of one tiny layer."""
 
 import json
 import shutil
@@ -42,6 +42,21 @@ def tiny(tmp_path_factory):
     return tiny_encoder(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="module")
+def tuned(tiny):
+    """Return the encoder after one epoch on 60 queries."""
+    return tune(tiny, queries(60), epochs=1)
+
+
+@pytest.fixture(scope="module")
+def out_of_fold(tiny, tmp_path_factory):
+    """Return an encoder that was fine-tuned on two folds, and the folder of its checkpoints."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    rows, checkpoints = queries(100, cheap_score=NAN), Checkpoints.open(folder, {})
+    settings = settings_of(epochs=1)
+    return fine_tune_out_of_fold(tiny, rows, settings, folds=2, checkpoints=checkpoints), folder
+
+
 def tiny_encoder(folder, layers=1):
     from transformers import BertConfig, BertModel
 
@@ -76,7 +91,7 @@ def tune(encoder, rows, *, checkpoint=None, **others):
 
 
 def queries(count, seed=0, split="train", **values):
-    """Make queries of which every other one is hard by its words; two in three have scores."""
+    """Return queries, every other one hard by its words; two in three have scores."""
     random = np.random.default_rng(seed)
     rows = []
     for n in range(count):
@@ -97,7 +112,7 @@ def queries(count, seed=0, split="train", **values):
 
 
 def separation(encoder, examples):
-    """Return how much more alike queries of one label are than those of two, by cosine."""
+    """Return the mean cosine between queries of one label minus that between labels."""
     embeddings = encoder.encode(list(examples.query), progress=False)
     same = examples.needs_frontier[:, None] == examples.needs_frontier
     likeness = embeddings @ embeddings.T
@@ -114,7 +129,7 @@ def layer_weights(encoder):
 
 
 @pytest.mark.parametrize("objective", ["need", "gain", "contrastive"])
-def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(tiny, objective):
+def test_unseen_queries_of_one_label_move_closer_together(tiny, objective):
     asked = queries(60, seed=1, split="test")
     before = separation(tiny, asked)
     tuned = tune(tiny, queries(120), objective=objective)
@@ -123,14 +138,14 @@ def test_training_draws_queries_of_one_label_together_also_those_it_never_saw(ti
     assert separation(tiny, asked) == before
 
 
-def test_without_scores_the_gain_is_learnt_from_the_labels(tiny):
+def test_without_scores_the_gain_is_learnt_from_labels(tiny):
     asked = queries(60, seed=1, split="test")
     tuned = tune(tiny, queries(120, cheap_score=NAN), objective="gain")
     assert separation(tuned, asked) > separation(tiny, asked) + 0.2
 
 
-def test_the_tail_of_a_long_query_is_read_as_in_serving(tiny):
-    """All that tells the labels apart stands behind the first `max_tokens` tokens."""
+def test_the_end_of_a_long_query_is_read_as_in_serving(tiny):
+    """The labels differ only after the first `max_tokens` tokens."""
     rows = queries(120)
     for n, query in enumerate(rows.query):
         telling = [word for word in query.split() if word not in FILLER]
@@ -139,7 +154,7 @@ def test_the_tail_of_a_long_query_is_read_as_in_serving(tiny):
     assert separation(tuned, rows) > separation(tiny, rows) + 0.2
 
 
-def test_a_row_counts_by_its_weight(tiny):
+def test_rows_count_by_their_weight(tiny):
     asked = queries(60, seed=1, split="test")
     right, wrong = queries(120), queries(120, seed=2, weight=1e-6)
     wrong.needs_frontier[:] = 1 - wrong.needs_frontier
@@ -147,19 +162,17 @@ def test_a_row_counts_by_its_weight(tiny):
     assert separation(tuned, asked) > separation(tiny, asked) + 0.2
 
 
-def test_the_weights_follow_from_the_training_split_and_the_seed_alone(tiny):
-    once = tune(tiny, queries(60), epochs=1)
+def test_weights_depend_only_on_the_training_split_and_the_seed(tiny, tuned):
     others = [
         queries(60, seed=3, split=split) for split in ("calibration", "certification", "test")
     ]
     unlabelled = queries(5, seed=4, needs_frontier=NAN)
     rows = Examples.concatenated([queries(60), *others, unlabelled])
-    assert tune(tiny, rows, epochs=1).weights_sha256 == once.weights_sha256
-    other = tune(tiny, queries(60), epochs=1, seed=1)
-    assert other.weights_sha256 != once.weights_sha256
+    assert tune(tiny, rows, epochs=1).weights_sha256 == tuned.weights_sha256
+    assert tune(tiny, queries(60), epochs=1, seed=1).weights_sha256 != tuned.weights_sha256
 
 
-def test_the_named_layers_stay_and_the_others_are_dropped(tmp_path):
+def test_only_the_named_layers_are_kept(tmp_path):
     whole = tiny_encoder(tmp_path / "whole", layers=3)
     hardly = {"epochs": 1, "learning_rate": 1e-9}
     tuned = tune(whole, queries(60), keep_layers=(0, 2), **hardly)
@@ -171,7 +184,7 @@ def test_the_named_layers_stay_and_the_others_are_dropped(tmp_path):
     assert read_fine_tuned(tmp_path / "tuned").weights_sha256 == tuned.weights_sha256
 
 
-def test_layers_of_several_kinds_are_dropped_with_their_kinds(tmp_path):
+def test_layer_types_follow_the_layers_kept(tmp_path):
     from transformers import ModernBertConfig, ModernBertModel
 
     special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
@@ -186,19 +199,19 @@ def test_layers_of_several_kinds_are_dropped_with_their_kinds(tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["need", "contrastive"])
-def test_an_interrupted_run_goes_on_to_the_weights_of_one_that_was_not(tiny, tmp_path, objective):
-    call = {"objective": objective, "checkpoint": tmp_path}
-    whole = tune(tiny, queries(120), **call)
+def test_an_interrupted_run_reaches_the_same_weights(tiny, tmp_path, objective):
+    call = {"objective": objective, "checkpoint": tmp_path, "epochs": 1}
+    whole = tune(tiny, queries(60), **call)
     before, last = steps(tmp_path)
     assert before < last
     (tmp_path / f"checkpoint-{last}" / "trainer_state.json").unlink()
-    assert tune(tiny, queries(120), **call).weights_sha256 == whole.weights_sha256
+    assert tune(tiny, queries(60), **call).weights_sha256 == whole.weights_sha256
     assert steps(tmp_path)[-1] == last
     state = json.loads((tmp_path / f"checkpoint-{last}" / "trainer_state.json").read_text())
     assert state["global_step"] == last
 
 
-def test_training_stops_where_the_loss_no_longer_falls(tiny, tmp_path):
+def test_training_stops_when_the_loss_no_longer_falls(tiny, tmp_path):
     rows = queries(60)
     rows.needs_frontier[:] = np.random.default_rng(5).integers(0, 2, 60)
     call = {"epochs": 20, "batch_size": 27, "patience": 1, "checkpoint": tmp_path}
@@ -206,8 +219,7 @@ def test_training_stops_where_the_loss_no_longer_falls(tiny, tmp_path):
     assert steps(tmp_path)[-1] < 20
 
 
-def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_path):
-    tuned = tune(tiny, queries(60), epochs=1)
+def test_the_graph_gives_the_probabilities_of_the_fine_tuned_encoder(tuned, tmp_path):
     heads = Heads((Member(("tiny",), Linear(np.linspace(-3, 3, 32)[np.newaxis], np.ones(1))),))
     trace(Features("tiny", tuned), tmp_path / "traced.onnx")
     write_graph(tmp_path / "traced.onnx", Features("tiny", tuned), heads, tmp_path / "model.onnx")
@@ -220,37 +232,30 @@ def test_the_graph_of_a_fine_tuned_encoder_gives_its_probabilities(tiny, tmp_pat
         assert found[0] == pytest.approx(probability, abs=1e-5)
 
 
-def test_what_is_said_of_a_row_out_of_fold_does_not_depend_on_its_label(tiny):
-    rows = queries(100, cheap_score=NAN, frontier_score=NAN)
-    found = fine_tune_out_of_fold(tiny, rows, settings_of(), folds=2)
-    assert set(found.out_of_fold) == set(rows.id)
+def test_out_of_fold_outputs_do_not_depend_on_the_row_s_label(tiny, out_of_fold):
+    rows, outputs = queries(100, cheap_score=NAN), out_of_fold[0].out_of_fold
+    assert set(outputs) == set(rows.id)
     mask = group_folds(rows, 2, 0)[1]
     flipped = np.where(mask, 1 - rows.needs_frontier, rows.needs_frontier)
-    other = replace(rows, needs_frontier=flipped)
-    again = fine_tune_out_of_fold(tiny, other, settings_of(), folds=2, masks=[mask])
+    other, settings = replace(rows, needs_frontier=flipped), settings_of(epochs=1)
+    again = fine_tune_out_of_fold(tiny, other, settings, folds=2, masks=[mask]).out_of_fold
     for name in rows.id[mask]:
-        np.testing.assert_array_equal(again.out_of_fold[name], found.out_of_fold[name])
-    said = np.array([found.out_of_fold[name][0] for name in rows.id])
-    assert said[rows.needs_frontier == 1].mean() > said[rows.needs_frontier == 0].mean()
+        np.testing.assert_array_equal(again[name], outputs[name])
+    need = np.array([outputs[name][0] for name in rows.id])
+    assert need[rows.needs_frontier == 1].mean() > need[rows.needs_frontier == 0].mean()
 
 
-def test_out_of_fold_outputs_outlive_an_interruption(tiny, tmp_path):
-    rows, checkpoints = queries(100), Checkpoints.open(tmp_path, {})
-    whole = fine_tune_out_of_fold(
-        tiny, rows, settings_of(epochs=1), folds=2, checkpoints=checkpoints
-    )
-    first = Checkpoints.open(tmp_path, {}).load_or_compute(
-        "fine-tuned, fold 0", lambda: pytest.fail("computed again")
-    )
+def test_out_of_fold_outputs_survive_an_interruption(out_of_fold):
+    tuned, folder = out_of_fold
+    resumed = Checkpoints.open(folder, {})
+    first = resumed.load_or_compute("fine-tuned, fold 0", lambda: pytest.fail("computed again"))
+    rows = queries(100)
     mask = group_folds(rows, 2, 0)[0]
-    expected = np.array([whole.out_of_fold[name] for name in rows.id[mask]])
+    expected = np.array([tuned.out_of_fold[name] for name in rows.id[mask]])
     np.testing.assert_array_equal(first, expected)
 
 
-def test_an_encoder_comes_back_from_its_folder_as_it_was_and_changed_weights_are_refused(
-    tiny, tmp_path
-):
-    tuned = tune(tiny, queries(60), epochs=1)
+def test_an_encoder_is_read_back_unchanged_or_refused(tiny, tuned, tmp_path):
     write_fine_tuned(tuned, tmp_path / "tuned")
     again = read_fine_tuned(tmp_path / "tuned")
     for attribute in ("name", "weights_sha256", "tokenizer_json", "dimension", "max_tokens"):
@@ -268,11 +273,6 @@ def test_an_encoder_comes_back_from_its_folder_as_it_was_and_changed_weights_are
 def test_a_folder_without_an_encoder_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"holds no fine-tuned encoder \(.*fine_tuned\.json"):
         read_fine_tuned(tmp_path)
-
-
-def test_a_loss_that_is_no_number_ends_the_training(tiny):
-    with pytest.raises(TrainingError, match="loss of the need objective became nan; lower"):
-        tune(tiny, queries(60), learning_rate=1e30)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,9 @@ def test_parameters_out_of_range_are_usage_errors(tiny, parameter, message):
         tune(tiny, queries(60), **parameter)
 
 
-def test_the_checkpoint_of_another_run_is_refused(tiny, tmp_path):
-    tune(tiny, queries(60), epochs=1, checkpoint=tmp_path)
+def test_an_infinite_loss_and_the_checkpoint_of_another_run_are_refused(tiny, tmp_path):
+    settings = {"learning_rate": 1e30, "checkpoint": tmp_path}
+    with pytest.raises(TrainingError, match="loss of the need objective became nan; lower"):
+        tune(tiny, queries(60), **settings)
     with pytest.raises(TrainingError, match=r"another run, with seed 0 \(now 1\); name another"):
-        tune(tiny, queries(60), epochs=1, checkpoint=tmp_path, seed=1)
+        tune(tiny, queries(60), **settings, seed=1)

@@ -1,4 +1,4 @@
-"""The static encoder: its tokenisation, what distillation brings, and its way into an artifact."""
+"""The static encoder: its tokens, its distillation, and its artifact."""
 
 import json
 
@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from querytier.classifier.export.exporting import Lineage, export_artifact
 from querytier.classifier.export.parity import parity_views
 from querytier.classifier.manifest import Certificate
+from querytier.classifier.model.encoder import load_encoder
 from querytier.classifier.model.features import Features
 from querytier.classifier.model.head import Calibrated, Heads, Member
 from querytier.classifier.model.nets import Linear
@@ -30,7 +31,7 @@ from querytier.training.encoders.word_vectors import refine, word_projection
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Work as `distil` promises to repeat itself: on one thread."""
+    """Use one thread, on which `distil` is repeatable."""
     import torch
 
     threads = torch.get_num_threads()
@@ -41,28 +42,34 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def views(scored_log):
-    """Return views of 240 queries in an order without pattern."""
+    """Return views of 200 queries in random order."""
     lines = scored_log.read_text("utf-8").splitlines()
-    picked = np.random.default_rng(5).choice(len(lines), 240, replace=False)
-    return [text_view(json.loads(lines[row])["prompt"]) for row in picked]
+    rows = np.random.default_rng(5).choice(len(lines), 200, replace=False)
+    return [text_view(json.loads(lines[row])["prompt"]) for row in rows]
 
 
 @pytest.fixture(scope="module")
-def embeddings(encoder, views):
-    return encoder.encode(views, progress=False)
+def teacher():
+    """Return one layer of MiniLM: its embeddings are cheap, and no sums of word vectors."""
+    return load_encoder(layers=1)
 
 
 @pytest.fixture(scope="module")
-def distilled(encoder, views, embeddings):
-    """Return encoders distilled on the first 160 views: refined, and plain averages."""
+def embeddings(teacher, views):
+    return teacher.encode(views, progress=False)
+
+
+@pytest.fixture(scope="module")
+def distilled(teacher, views, embeddings):
+    """Return encoders distilled on the first 140 views, with and without refinement."""
     return [
         distil(
-            encoder,
-            views[:160],
-            words=500,
+            teacher,
+            views[:140],
+            words=300,
             dimension=64,
             seed=3,
-            embeddings=embeddings[:160],
+            embeddings=embeddings[:140],
             epochs=epochs,
         )
         for epochs in (30, 0)
@@ -71,7 +78,7 @@ def distilled(encoder, views, embeddings):
 
 @pytest.fixture(scope="module")
 def small_teacher(views):
-    """Return a teacher that costs nothing: random vectors of the words of the views."""
+    """Return a teacher of random word vectors."""
     vocabulary = sorted({word for view in views for word in words_of(view)})
     table = np.random.default_rng(1).normal(size=(len(vocabulary) + 2, 24))
     return static_encoder("small", table.astype(np.float32), vocabulary)
@@ -88,7 +95,7 @@ def test_every_word_of_a_view_counts(static):
     assert ids[0] != ids[-1]
 
 
-def test_the_vocabulary_is_what_recurs_by_frequency_and_then_the_teachers_words():
+def test_frequent_words_come_first_then_the_teacher_s():
     teacher = static_encoder(
         "small", np.eye(8, dtype=np.float32), ["é", "the", "b", "zyx", "of", "?"]
     )
@@ -110,16 +117,16 @@ def test_an_embedding_is_the_direction_of_the_sum_of_its_words():
     np.testing.assert_allclose(embeddings, [[1, 0], [0, 1], [0.5**0.5] * 2, [0.8, 0.6]], atol=1e-6)
 
 
-def test_refinement_brings_held_out_views_nearer_to_the_teacher(distilled, views, embeddings):
-    """By how alike they find each two of 80 views that neither was distilled on."""
-    pairs = np.triu_indices(80, 1)
+def test_refinement_brings_unseen_views_nearer_to_the_teacher(distilled, views, embeddings):
+    """By the similarities that they give to pairs of 60 views not used to distil."""
+    pairs = np.triu_indices(60, 1)
 
-    def likeness(vectors):
+    def similarities(vectors):
         return (vectors @ vectors.T)[pairs]
 
-    of_teacher = likeness(embeddings[160:])
+    of_teacher = similarities(embeddings[140:])
     refined_one, plain = (
-        np.corrcoef(likeness(each.encode(views[160:], progress=False)), of_teacher)[0, 1]
+        np.corrcoef(similarities(each.encode(views[140:], progress=False)), of_teacher)[0, 1]
         for each in distilled
     )
     assert refined_one > plain + 0.02
@@ -137,8 +144,8 @@ def test_sums_of_word_vectors_are_the_same_in_any_order(static):
 
 
 @given(arrays(np.float32, (6, 5), elements=st.floats(-8, 8, width=32)), st.floats(-3, 0))
-def test_a_word_vector_is_off_by_a_128th_of_its_largest_number_at_the_most(table, shrink):
-    """Or by half a step of the whole table, where it is that small."""
+def test_a_word_vector_is_off_by_at_most_a_128th_of_its_maximum(table, shrink):
+    """Or, for tiny vectors, by half a step of the whole table."""
     table[0], table[1], table[2] = 0, 8, table[2] * np.float32(10**shrink)
     model = static_encoder("words", table, list("abcd")).model
     kept = model.get_buffer("table").numpy() * model.get_buffer("powers").numpy()[:, np.newaxis]
@@ -148,7 +155,7 @@ def test_a_word_vector_is_off_by_a_128th_of_its_largest_number_at_the_most(table
     assert (np.abs(kept - table) <= allowed).all()
 
 
-def test_refined_vectors_point_nearer_to_their_targets_on_rows_not_seen():
+def test_refined_vectors_point_nearer_to_unseen_targets():
     generator = np.random.default_rng(2)
     truth = generator.normal(size=(50, 8)).astype(np.float32)
     rows = [generator.integers(1, 50, 6).tolist() for _ in range(400)]
@@ -164,7 +171,7 @@ def test_refined_vectors_point_nearer_to_their_targets_on_rows_not_seen():
     assert cosine(better) > cosine(start) + 0.05
 
 
-def test_a_projection_keeps_the_lengths_of_what_lies_on_its_axes():
+def test_a_projection_keeps_lengths_along_its_axes():
     generator = np.random.default_rng(4)
     plane = generator.normal(size=(2, 6)).astype(np.float32)
     words, views = (generator.normal(size=(40, 2)).astype(np.float32) @ plane for _ in range(2))
@@ -176,7 +183,7 @@ def test_a_projection_keeps_the_lengths_of_what_lies_on_its_axes():
         )
 
 
-def test_the_same_seed_gives_the_same_encoder_and_another_seed_another(small_teacher, views):
+def test_the_encoder_depends_on_the_seed_alone(small_teacher, views):
     def sha256(seed):
         return distil(small_teacher, views, dimension=16, seed=seed, epochs=3).weights_sha256
 
@@ -184,7 +191,7 @@ def test_the_same_seed_gives_the_same_encoder_and_another_seed_another(small_tea
     assert sha256(1) != sha256(2)
 
 
-def test_queries_of_nothing_known_have_finite_embeddings(static):
+def test_queries_of_unknown_words_have_finite_embeddings(static):
     embeddings = static.encode(["ᏣᎳᎩ", "qzxv qzxw", "½", " ", ""], progress=False)
     assert np.isfinite(embeddings).all()
     blank = static_encoder("blank", np.zeros((3, 4), np.float32), ["word"])
@@ -206,7 +213,7 @@ def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_
     )
     assert manifest.max_tokens == STATIC_MAX_TOKENS
     assert not (tmp_path / "model" / "tokenizer.json").exists()
-    assert manifest.encoder["name"] == "static-all-MiniLM-L6-v2"
+    assert manifest.encoder["name"] == static.name
     router = Router.load(tmp_path / "model")
     for query in ["Why is the sky blue?", "ᏣᎳᎩ", "½", "word " * 5_000]:
         embeddings = static.encode([text_view(query)], progress=False)
@@ -228,7 +235,7 @@ def lineage():
     return Lineage(label_rule=rule, metrics=metrics, data=data, code={})
 
 
-def test_what_is_written_is_read_again(static, tmp_path):
+def test_a_static_encoder_is_read_back_unchanged(static, tmp_path):
     write_static(static, tmp_path / "static")
     again = read_static(tmp_path / "static")
     assert (again.name, again.weights_sha256) == (static.name, static.weights_sha256)
@@ -248,10 +255,10 @@ def test_a_changed_or_missing_static_encoder_is_refused(static, tmp_path):
         read_static(tmp_path)
 
 
-def test_wrong_arguments_are_refused(encoder, views, embeddings):
+def test_wrong_arguments_are_refused(teacher, views, embeddings):
     with pytest.raises(ValueError, match="dimension 500 is more than the teacher's 384"):
-        distil(encoder, views, dimension=500, seed=0)
+        distil(teacher, views, dimension=500, seed=0)
     with pytest.raises(TrainingError, match="2 text views are too few"):
-        distil(encoder, views[:2], seed=0)
-    with pytest.raises(ValueError, match=r"shape \(7, 384\) for 240 views"):
-        distil(encoder, views, seed=0, embeddings=embeddings[:7])
+        distil(teacher, views[:2], seed=0)
+    with pytest.raises(ValueError, match=r"shape \(7, 384\) for 200 views"):
+        distil(teacher, views, seed=0, embeddings=embeddings[:7])
