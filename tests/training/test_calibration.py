@@ -1,4 +1,4 @@
-"""Laws of fitting and choosing a calibration, and of the check by Venn-Abers."""
+"""Calibration: how it is fitted and chosen, and the check by Venn-Abers."""
 
 import sys
 
@@ -50,12 +50,12 @@ def smoothed_loss(calibrator, logits, labels, weights):
         ("beta", Calibrator(0.4, 0.4, -1.0)),
     ],
 )
-def test_each_method_recovers_what_made_the_soft_labels(method, truth):
+def test_each_method_recovers_its_own_parameters(method, truth):
     logits = np.linspace(-4, 4, 8001)
     found = fitted(logits, sigmoid(truth.logits(logits)), method)
-    asked = np.linspace(-4, 4, 9)
-    wanted = sigmoid(truth.logits(asked))
-    np.testing.assert_allclose(sigmoid(found.calibrator.logits(asked)), wanted, atol=2e-3)
+    points = np.linspace(-4, 4, 9)
+    wanted = sigmoid(truth.logits(points))
+    np.testing.assert_allclose(sigmoid(found.calibrator.logits(points)), wanted, atol=2e-3)
     assert (found.method, found.n, found.log_losses) == (method, 8001, {})
     assert found.reason == f"{method}: requested"
 
@@ -82,7 +82,7 @@ ROWS = st.lists(
 @settings(max_examples=30, deadline=None)
 @given(ROWS)
 @example(np.array([(0.0, 0.5, 0.5), (1.0, 0.0, 0.5), (-13.375, 1.0, 3.0)]).T)
-def test_what_holds_more_forms_fits_no_worse(rows):
+def test_a_method_with_more_parameters_fits_no_worse(rows):
     logits, labels, weights = rows
     platt, temperature, beta = (
         smoothed_loss(fitted(logits, labels, method, weights).calibrator, *rows)
@@ -95,7 +95,7 @@ def test_what_holds_more_forms_fits_no_worse(rows):
 
 @settings(max_examples=30, deadline=None)
 @given(ROWS, st.sampled_from(METHODS))
-def test_no_fit_turns_the_ranking_round_or_runs_off(rows, method):
+def test_no_fit_reverses_the_ranking_or_diverges(rows, method):
     logits, labels, weights = rows
     found = fitted(logits, labels, method, weights).calibrator
     calibrated = found.logits(np.linspace(-30, 30, 50))
@@ -105,19 +105,19 @@ def test_no_fit_turns_the_ranking_round_or_runs_off(rows, method):
 
 @settings(max_examples=30, deadline=None)
 @given(ROWS, st.sampled_from(METHODS))
-def test_a_weight_is_so_many_rows(rows, method):
+def test_a_weight_counts_as_a_number_of_rows(rows, method):
     logits, labels, weights = rows
     twice = np.repeat(rows, 2, axis=1)
     one = fitted(logits, labels, method, 2 * weights).calibrator
     other = fitted(*twice[:2], method, twice[2]).calibrator
-    # Of nearly flat losses the minimum is found, and not where on the flat.
+    # If the loss is nearly flat, the minimum is found, but not one place of it.
     assert smoothed_loss(one, logits, labels, 2 * weights) == pytest.approx(
         smoothed_loss(other, logits, labels, 2 * weights), abs=1e-5
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_log_odds_of_ten_thousand_are_no_trouble(method):
+def test_log_odds_in_the_thousands_are_calibrated(method):
     logits, labels = drawn(Calibrator(1.0, 1.0, 0.0), 400)
     small = fitted(logits, labels, method).calibrator.logits(logits)
     found = fitted(logits * 2000, labels, method).calibrator
@@ -128,7 +128,7 @@ def test_log_odds_of_ten_thousand_are_no_trouble(method):
         np.testing.assert_allclose(found.logits(logits * 2000), small, atol=0.02)
 
 
-def test_against_the_head_a_calibration_is_flat():
+def test_labels_against_the_head_give_a_flat_calibration():
     logits = np.linspace(-2, 2, 100)
     for method in METHODS:
         calibrator = fitted(logits, (logits < 0).astype(float), method).calibrator
@@ -144,7 +144,7 @@ def test_against_the_head_a_calibration_is_flat():
         (np.zeros(300), np.zeros(300), "all 300 labels are 0"),
     ],
 )
-def test_where_nothing_varies_every_query_gets_the_same_probability(method, logits, labels, what):
+def test_uniform_rows_give_every_query_the_same_probability(method, logits, labels, what):
     found = fitted(logits, labels, method)
     p = sigmoid(found.calibrator.logits(np.array([-50.0, 0.0, 50.0])))
     assert p == pytest.approx(np.full(3, labels.mean()), abs=0.005)
@@ -152,7 +152,7 @@ def test_where_nothing_varies_every_query_gets_the_same_probability(method, logi
     assert found.log_losses == {}
 
 
-def test_auto_takes_beta_where_only_it_fits():
+def test_auto_chooses_beta_if_only_beta_fits():
     logits, labels = drawn(SKEWED, 4000)
     found = fitted(logits, labels)
     assert (found.method, found.reason) == ("beta", "beta: the lowest cross-validated log loss")
@@ -163,7 +163,7 @@ def test_auto_takes_beta_where_only_it_fits():
     assert found.calibrator == fitted(logits, labels, "beta").calibrator
 
 
-def test_auto_mostly_takes_platt_where_platt_is_right_and_says_why():
+def test_auto_mostly_chooses_platt_if_platt_is_right():
     picks = []
     for seed in range(6):
         found = fitted(*drawn(Calibrator(0.5, 0.5, -1.0), 600, seed))
@@ -182,7 +182,7 @@ def test_the_same_seed_makes_the_same_choice():
     assert fitted(logits, labels, seed=3) == fitted(logits, labels, seed=3)
 
 
-def test_groups_stay_whole_so_five_groups_are_the_five_folds():
+def test_five_groups_are_the_five_folds():
     logits, labels = drawn(SKEWED, 500)
     groups = (np.arange(500) % 5).astype(object)
     losses = {method: [] for method in METHODS}
@@ -195,7 +195,7 @@ def test_groups_stay_whole_so_five_groups_are_the_five_folds():
     assert fitted(logits, labels, groups=groups, seed=1).log_losses == expected
 
 
-def test_a_fold_that_leaves_one_class_to_learn_from_learns_a_constant():
+def test_a_fold_with_one_class_gets_a_constant():
     groups = np.repeat(np.arange(6), 50).astype(object)
     found = fitted(np.linspace(-2, 2, 300), (groups == 5).astype(float), groups=groups)
     assert np.isfinite(list(found.log_losses.values())).all()
@@ -211,7 +211,7 @@ def test_a_fold_that_leaves_one_class_to_learn_from_learns_a_constant():
         (40, 2, 9, "40 rows and 2 groups"),
     ],
 )
-def test_too_little_to_choose_by_is_platt_and_said(count, group_count, needy, what):
+def test_too_few_rows_to_compare_methods_use_platt(count, group_count, needy, what):
     logits = np.random.default_rng(0).normal(size=count)
     labels = (np.arange(count) < needy).astype(float)
     groups = (np.arange(count) % group_count).astype(object)
@@ -225,11 +225,11 @@ def test_an_unknown_method_is_refused():
         fitted(np.arange(3.0), np.array([0.0, 1.0, 1.0]), "isotonic")
 
 
-def pairs_by_refitting(logits, labels, asked):
-    """Venn-Abers as it is defined: two isotonic regressions for each asked row."""
+def pairs_by_refitting(logits, labels, points):
+    """Venn-Abers as it is defined: two isotonic regressions for each row."""
     regressions = [
         IsotonicRegression().fit(np.append(logits, z), np.append(labels, label)).predict([z])[0]
-        for z in asked
+        for z in points
         for label in (0.0, 1.0)
     ]
     return np.array(regressions).reshape(-1, 2).T
@@ -240,11 +240,11 @@ def pairs_by_refitting(logits, labels, asked):
     st.lists(st.tuples(st.integers(-9, 9), st.sampled_from([0.0, 0.25, 0.75, 1.0])), min_size=1),
     st.lists(st.tuples(st.integers(-11, 11), st.floats(0, 1)), min_size=1, max_size=5),
 )
-def test_the_check_is_that_of_isotonic_regressions_on_labels_cut_at_one_half(rows, asked_rows):
+def test_the_check_equals_isotonic_regressions_on_hard_labels(rows, checked_rows):
     logits, labels = np.array(rows, dtype=float).T
-    asked, p = np.array(asked_rows, dtype=float).T
-    low, high = pairs_by_refitting(logits, (labels > 0.5).astype(float), asked)
-    found = venn_abers_check(logits, labels, asked, p)
+    points, p = np.array(checked_rows, dtype=float).T
+    low, high = pairs_by_refitting(logits, (labels > 0.5).astype(float), points)
+    found = venn_abers_check(logits, labels, points, p)
     assert found.n == len(p)
     assert found.mean_width == pytest.approx((high - low).mean())
     distance = np.abs(p - high / (1 - low + high))
@@ -254,20 +254,20 @@ def test_the_check_is_that_of_isotonic_regressions_on_labels_cut_at_one_half(row
         assert found.share_inside == ((low < p) & (p < high)).mean()
 
 
-def test_labels_of_one_half_are_dropped():
+def test_the_check_drops_labels_of_one_half():
     logits, labels = drawn(SKEWED, 100)
-    asked, p = np.array([-1.0, 1.0]), np.array([0.2, 0.8])
+    points, p = np.array([-1.0, 1.0]), np.array([0.2, 0.8])
     more = np.append(logits, [0.0, 3.0]), np.append(labels, [0.5, 0.5])
-    assert venn_abers_check(*more, asked, p) == venn_abers_check(logits, labels, asked, p)
+    assert venn_abers_check(*more, points, p) == venn_abers_check(logits, labels, points, p)
     with pytest.raises(TrainingError, match=r"all 3 calibration labels are 0\.5"):
-        venn_abers_check(np.arange(3.0), np.full(3, 0.5), asked, p)
+        venn_abers_check(np.arange(3.0), np.full(3, 0.5), points, p)
 
 
-def test_the_check_tells_a_calibration_that_fits_from_one_that_does_not():
+def test_the_check_finds_a_calibration_that_does_not_fit():
     logits, labels = drawn(SKEWED, 2000)
-    asked = np.linspace(-4, 4, 200)
+    points = np.linspace(-4, 4, 200)
     fits, does_not = (
-        venn_abers_check(logits, labels, asked, sigmoid(calibrator.logits(asked)))
+        venn_abers_check(logits, labels, points, sigmoid(calibrator.logits(points)))
         for calibrator in (SKEWED, Calibrator(0.2, 0.2, 0.0))
     )
     assert fits.mean_width == does_not.mean_width < 0.05
@@ -275,7 +275,7 @@ def test_the_check_tells_a_calibration_that_fits_from_one_that_does_not():
     assert fits.share_inside > does_not.share_inside
 
 
-def test_the_check_leaves_numpy_as_it_was():
+def test_the_check_changes_no_numpy_settings():
     before = np.geterr()
     sys.modules.pop("venn_abers.venn_abers", None)
     sys.modules.pop("venn_abers", None)
@@ -283,7 +283,7 @@ def test_the_check_leaves_numpy_as_it_was():
     assert np.geterr() == before
 
 
-def test_without_venn_abers_the_error_names_the_extra(monkeypatch):
+def test_the_error_without_venn_abers_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "venn_abers", None)
     with pytest.raises(MissingExtraError, match="venn_abers is not installed"):
         venn_abers_check(np.arange(2.0), np.array([0.0, 1.0]), np.zeros(1), np.zeros(1))

@@ -1,4 +1,4 @@
-"""An interrupted run goes on where it stopped, and never with what is not its own."""
+"""An interrupted run resumes with its own checkpoints, and with no others."""
 
 import logging
 import signal
@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from querytier.training.checkpoints import Checkpoints
 
-folder, said, result, killed_after, largest_file = sys.argv[1:]
+folder, computed, result, killed_after, largest_file = sys.argv[1:]
 if largest_file:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), resource.RLIM_INFINITY))
 
 def compute(seed):
-    with open(said, "a") as file:
+    with open(computed, "a") as file:
         file.write(f"{seed}\\n")
     return np.random.default_rng(seed).normal(size=500)
 
@@ -36,7 +36,7 @@ found = []
 for part in range(3):
     for name in range(2):
         scores = checkpoints.part(f"fold {part}").load_or_compute(
-            f"way {name}", lambda: compute(10 * part + name)
+            f"name {name}", lambda: compute(10 * part + name)
         )
         found.append(scores)
         if len(found) == int(killed_after or 0):
@@ -47,8 +47,8 @@ if result == "done":
 """
 
 
-def command(folder, said, result="", killed_after="", largest_file=""):
-    arguments = [folder, said, result, killed_after, largest_file]
+def command(folder, computed, result="", killed_after="", largest_file=""):
+    arguments = [folder, computed, result, killed_after, largest_file]
     return [sys.executable, "-c", PROGRAM, *map(str, arguments)]
 
 
@@ -80,19 +80,19 @@ def files(folder):
 
 
 @pytest.mark.parametrize("killed_after", [1, 3, 6])
-def test_a_run_that_was_killed_computes_the_rest_only(folder, tmp_path, killed_after):
-    said, said_whole = tmp_path / "said", tmp_path / "said whole"
-    assert run(folder, said, killed_after=killed_after).returncode == -signal.SIGKILL
-    assert len(said.read_text().split()) == killed_after
-    resumed = run(folder, said, "done")
+def test_a_killed_run_computes_only_the_rest(folder, tmp_path, killed_after):
+    seeds, whole = tmp_path / "seeds", tmp_path / "whole"
+    assert run(folder, seeds, killed_after=killed_after).returncode == -signal.SIGKILL
+    assert len(seeds.read_text().split()) == killed_after
+    resumed = run(folder, seeds, "done")
     assert resumed.returncode == 0, resumed.stderr
-    assert said.read_text().split() == ["0", "1", "10", "11", "20", "21"]
+    assert seeds.read_text().split() == ["0", "1", "10", "11", "20", "21"]
     assert not folder.exists()
-    assert resumed.stdout == run(folder, said_whole).stdout
-    assert said.read_text() == said_whole.read_text()
+    assert resumed.stdout == run(folder, whole).stdout
+    assert seeds.read_text() == whole.read_text()
 
 
-def test_a_scratch_file_that_a_killed_process_left_is_not_read(folder):
+def test_a_half_written_file_is_not_read(folder):
     opened(folder).load_or_compute("a", computed())
     (path,) = files(folder)
     path.with_name(".0123.partial").write_bytes(path.read_bytes()[:50])
@@ -100,16 +100,16 @@ def test_a_scratch_file_that_a_killed_process_left_is_not_read(folder):
     np.testing.assert_array_equal(opened(folder).load_or_compute("a", computed(2)), 2)
 
 
-def test_processes_that_share_a_folder_find_whole_results(folder, tmp_path):
-    saids = [tmp_path / f"said {number}" for number in range(4)]
-    working = [subprocess.Popen(command(folder, said), stdout=subprocess.PIPE) for said in saids]
+def test_processes_can_share_a_folder(folder, tmp_path):
+    seeds = [tmp_path / f"seeds {number}" for number in range(4)]
+    working = [subprocess.Popen(command(folder, path), stdout=subprocess.PIPE) for path in seeds]
     results = [process.communicate(timeout=60)[0] for process in working]
     assert len(set(results)) == 1
     assert len(results[0]) == 6 * 500 * 8
     assert len(files(folder)) == 6
-    again = run(folder, tmp_path / "said")
+    again = run(folder, tmp_path / "seeds")
     assert (again.stdout, again.stderr) == (results[0], b"")
-    assert not (tmp_path / "said").exists()
+    assert not (tmp_path / "seeds").exists()
 
 
 @given(
@@ -123,7 +123,7 @@ def test_processes_that_share_a_folder_find_whole_results(folder, tmp_path):
         arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
     )
 )
-def test_every_bit_is_kept(tmp_path_factory, array):
+def test_every_bit_is_saved(tmp_path_factory, array):
     folder = tmp_path_factory.mktemp("unfinished")
     opened(folder).load_or_compute("a", lambda: array.T)
     kept = opened(folder).load_or_compute("a", forbidden)
@@ -133,23 +133,23 @@ def test_every_bit_is_kept(tmp_path_factory, array):
 
 
 @given(st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=3), unique_by=tuple, max_size=9))
-def test_every_part_and_name_has_a_result_of_its_own(tmp_path_factory, places):
+def test_every_part_and_name_has_an_array_of_its_own(tmp_path_factory, places):
     checkpoints = Checkpoints.open(tmp_path_factory.mktemp("unfinished"), RUN)
 
-    def asked(place, compute):
+    def load(place, compute):
         scope = checkpoints
         for part in place[:-1]:
             scope = scope.part(part)
         return scope.load_or_compute(place[-1], compute).item()
 
     for number, place in enumerate(places):
-        assert asked(place, lambda number=number: np.array(number)) == number
+        assert load(place, lambda number=number: np.array(number)) == number
     for number, place in enumerate(places):
-        assert asked(place, forbidden) == number
+        assert load(place, forbidden) == number
 
 
 @pytest.mark.parametrize("other", [{"seed": 18}, {"folds": 3.5}, {"version": "0.2"}])
-def test_results_of_another_run_are_removed_not_used(folder, caplog, other):
+def test_checkpoints_of_another_run_are_removed(folder, caplog, other):
     caplog.set_level(logging.INFO)
     opened(folder).load_or_compute("a", computed(1))
     assert caplog.text == ""
@@ -160,19 +160,19 @@ def test_results_of_another_run_are_removed_not_used(folder, caplog, other):
     np.testing.assert_array_equal(checkpoints.load_or_compute("a", computed(2)), 2)
 
 
-def test_the_order_of_a_description_says_nothing(folder):
+def test_the_order_of_a_description_does_not_matter(folder):
     opened(folder).load_or_compute("a", computed())
     Checkpoints.open(folder, dict(reversed(RUN.items()))).load_or_compute("a", forbidden)
 
 
-def test_going_on_is_told(folder, caplog):
+def test_resuming_is_logged(folder, caplog):
     caplog.set_level(logging.INFO)
     opened(folder).part("fold 1").load_or_compute("a", computed())
     opened(folder)
     assert "resuming an interrupted run: 1 checkpoints" in caplog.text
 
 
-def test_a_file_put_under_the_name_of_another_is_not_used(folder):
+def test_a_file_under_the_name_of_another_is_not_used(folder):
     checkpoints = opened(folder)
     checkpoints.load_or_compute("a", computed(1))
     (first,) = files(folder)
@@ -199,7 +199,7 @@ def test_a_damaged_file_is_computed_again(tmp_path_factory, data):
     np.testing.assert_array_equal(opened(folder).load_or_compute("a", forbidden), 2)
 
 
-def test_damage_is_told_with_the_file(folder, caplog):
+def test_a_damaged_file_is_named_in_a_warning(folder, caplog):
     opened(folder).load_or_compute("a", computed(1))
     (path,) = files(folder)
     path.write_bytes(b"")
@@ -209,7 +209,7 @@ def test_damage_is_told_with_the_file(folder, caplog):
     assert record.getMessage() == f"{path} is damaged; its array is computed again"
 
 
-def test_a_folder_that_cannot_be_made_is_told_once_and_costs_time_only(tmp_path, caplog):
+def test_a_run_continues_if_its_folder_cannot_be_made(tmp_path, caplog):
     (tmp_path / "file").touch()
     checkpoints = Checkpoints.open(tmp_path / "file" / "unfinished", RUN)
     for part in "xy":
@@ -221,14 +221,14 @@ def test_a_folder_that_cannot_be_made_is_told_once_and_costs_time_only(tmp_path,
     assert (tmp_path / "file").is_file()
 
 
-def test_a_disk_that_is_full_is_told_once_and_costs_time_only(folder, tmp_path):
-    limited = run(folder, tmp_path / "said", largest_file=1000)
+def test_a_run_continues_if_the_disk_is_full(folder, tmp_path):
+    limited = run(folder, tmp_path / "seeds", largest_file=1000)
     assert limited.stderr.count(b"cannot save checkpoints in") == 1
     assert files(folder) == []
-    assert limited.stdout == run(folder, tmp_path / "said whole").stdout
+    assert limited.stdout == run(folder, tmp_path / "whole").stdout
 
 
-def test_a_file_that_cannot_be_read_is_computed_again(folder, caplog):
+def test_an_unreadable_file_is_computed_again(folder, caplog):
     checkpoints = opened(folder)
     checkpoints.load_or_compute("a", computed(1))
     (path,) = files(folder)
@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_read_is_computed_again(folder, caplog):
     assert "cannot read" in caplog.text
 
 
-def test_what_is_done_leaves_nothing_of_its_own_and_all_of_others(folder):
+def test_remove_leaves_the_files_of_others(folder):
     checkpoints = opened(folder)
     checkpoints.part("x").load_or_compute("a", computed())
     checkpoints.part("y").load_or_compute("a", computed())
@@ -252,7 +252,7 @@ def test_what_is_done_leaves_nothing_of_its_own_and_all_of_others(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "run-notes"]
 
 
-def test_what_was_never_begun_can_be_done(folder):
+def test_remove_works_without_checkpoints(folder):
     opened(folder).remove()
     assert not folder.parent.joinpath("unfinished").exists()
 
@@ -262,7 +262,7 @@ def test_python_objects_are_refused(folder):
         opened(folder).load_or_compute("a", lambda: np.array([object()]))
 
 
-def test_where_nothing_is_kept_all_is_computed():
+def test_no_checkpoints_compute_everything():
     for value in (1, 2):
         found = NO_CHECKPOINTS.part("x").load_or_compute("a", computed(value))
         np.testing.assert_array_equal(found, value)

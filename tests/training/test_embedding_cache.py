@@ -1,4 +1,4 @@
-"""Embeddings that are kept are the ones that were encoded, whatever happens to their files."""
+"""The cache returns the embeddings that were encoded, whatever happens to its files."""
 
 import copy
 import shutil
@@ -30,16 +30,16 @@ def vars_of(encoder):
 
 @dataclass(frozen=True)
 class Watched(Encoder):
-    """An encoder that notes what it encodes, and is interrupted when it has encoded so many."""
+    """An encoder that records the views, and is interrupted after a number of them."""
 
-    asked: list[str] = field(default_factory=list)
+    encoded: list[str] = field(default_factory=list)
     interrupted_at: int | None = None
 
     def encode(self, views, *, progress=True):
         """Encode, unless it is time to be interrupted."""
-        if self.interrupted_at == len(self.asked):
+        if self.interrupted_at == len(self.encoded):
             raise KeyboardInterrupt
-        self.asked.extend(views)
+        self.encoded.extend(views)
         return super().encode(views, progress=progress)
 
 
@@ -63,29 +63,29 @@ def chunks(cache):
     return sorted(cache.folder.rglob("*.embeddings"))
 
 
-def test_what_is_kept_is_what_was_encoded_bit_for_bit(watched, cache):
+def test_saved_embeddings_are_the_encoded_ones_bit_for_bit(watched, cache):
     first = cache.encode(watched, VIEWS)
-    assert sorted(watched.asked) == sorted(VIEWS)
+    assert sorted(watched.encoded) == sorted(VIEWS)
     assert first.dtype == np.float32
-    in_chunks = [watched.asked[start : start + 2] for start in (0, 2, 4)]
+    in_chunks = [watched.encoded[start : start + 2] for start in (0, 2, 4)]
     fresh = [Encoder.encode(watched, views, progress=False) for views in in_chunks]
-    order = [watched.asked.index(view) for view in VIEWS]
+    order = [watched.encoded.index(view) for view in VIEWS]
     np.testing.assert_array_equal(first, np.concatenate(fresh)[order])
-    watched.asked.clear()
+    watched.encoded.clear()
     np.testing.assert_array_equal(cache.encode(watched, VIEWS), first)
-    assert watched.asked == []
+    assert watched.encoded == []
 
 
-def test_a_log_that_grows_has_its_new_views_encoded_only(watched, cache):
+def test_only_the_new_views_of_a_grown_log_are_encoded(watched, cache):
     first = cache.encode(watched, VIEWS[:3])
-    watched.asked.clear()
+    watched.encoded.clear()
     np.testing.assert_array_equal(cache.encode(watched, VIEWS)[:3], first)
-    assert sorted(watched.asked) == sorted(VIEWS[3:])
+    assert sorted(watched.encoded) == sorted(VIEWS[3:])
 
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from(VIEWS), max_size=12))
-def test_order_and_number_of_the_views_do_not_matter(encoder, filled, views):
+def test_order_and_number_of_views_change_no_embedding(encoder, filled, views):
     cache, embedding_of = filled
     found = cache.encode(encoder, views, progress=False)
     assert found.shape == (len(views), encoder.dimension)
@@ -94,12 +94,12 @@ def test_order_and_number_of_the_views_do_not_matter(encoder, filled, views):
     assert len(chunks(cache)) == 1
 
 
-def test_they_do_not_matter_to_an_empty_cache_either(watched, tmp_path):
+def test_order_and_number_change_nothing_in_an_empty_cache(watched, tmp_path):
     there = EmbeddingCache(tmp_path / "a", 2).encode(watched, VIEWS)
     back = EmbeddingCache(tmp_path / "b", 2).encode(watched, [*VIEWS[::-1], VIEWS[2]])
     np.testing.assert_array_equal(back[:5][::-1], there)
     np.testing.assert_array_equal(back[5], there[2])
-    assert watched.asked[:5] == watched.asked[5:]
+    assert watched.encoded[:5] == watched.encoded[5:]
 
 
 def cut(path):
@@ -135,36 +135,36 @@ def become_a_folder(path):
 def test_a_damaged_chunk_is_encoded_again_with_a_warning(watched, cache, damage, caplog):
     first = cache.encode(watched, VIEWS)
     damage(chunks(cache)[0])
-    again = replace(watched, asked=[])
+    again = replace(watched, encoded=[])
     np.testing.assert_allclose(cache.encode(again, VIEWS), first, atol=1e-6)
-    assert len(again.asked) in {1, 2}
-    assert set(again.asked) < set(VIEWS)
+    assert len(again.encoded) in {1, 2}
+    assert set(again.encoded) < set(VIEWS)
     assert [str(chunk) in caplog.text for chunk in chunks(cache)].count(True) == 1
     assert "delete the file" in caplog.text
-    once_more = replace(watched, asked=[])
+    once_more = replace(watched, encoded=[])
     np.testing.assert_allclose(cache.encode(once_more, VIEWS), first, atol=1e-6)
-    assert once_more.asked == []
+    assert once_more.encoded == []
 
 
-def test_an_interrupted_encoding_goes_on_where_it_was(watched, cache, tmp_path):
-    stopped = replace(watched, asked=[], interrupted_at=4)
+def test_an_interrupted_encoding_resumes(watched, cache, tmp_path):
+    stopped = replace(watched, encoded=[], interrupted_at=4)
     with pytest.raises(KeyboardInterrupt):
         cache.encode(stopped, VIEWS)
     assert len(chunks(cache)) == 2
     assert not list(cache.folder.rglob(".*"))
     resumed = cache.encode(watched, VIEWS)
-    assert sorted(stopped.asked + watched.asked) == sorted(VIEWS)
+    assert sorted(stopped.encoded + watched.encoded) == sorted(VIEWS)
     whole = EmbeddingCache(tmp_path / "whole", 2).encode(watched, VIEWS)
     np.testing.assert_array_equal(resumed, whole)
 
 
-def test_what_a_killed_process_left_behind_is_not_read(watched, cache, caplog):
+def test_a_half_written_chunk_is_not_read(watched, cache, caplog):
     cache.encode(watched, VIEWS)
     chunk = chunks(cache)[0]
     chunk.with_name(f".{chunk.name}.partial").write_bytes(chunk.read_bytes()[:100])
-    watched.asked.clear()
+    watched.encoded.clear()
     cache.encode(watched, VIEWS)
-    assert (watched.asked, caplog.text) == ([], "")
+    assert (watched.encoded, caplog.text) == ([], "")
 
 
 def other_weights(encoder):
@@ -199,7 +199,7 @@ def test_embeddings_of_another_encoder_are_never_returned(encoder, cache, make):
     np.testing.assert_array_equal(cache.encode(encoder, VIEWS), ours)
 
 
-def test_two_at_once_do_no_harm(encoder, cache):
+def test_two_threads_can_share_a_cache(encoder, cache):
     results = []
     work = [
         threading.Thread(target=lambda: results.append(cache.encode(encoder, VIEWS)))
@@ -213,21 +213,21 @@ def test_two_at_once_do_no_harm(encoder, cache):
     np.testing.assert_array_equal(cache.encode(encoder, VIEWS), results[0])
 
 
-def test_a_folder_that_cannot_be_written_costs_time_only(watched, tmp_path, caplog):
+def test_a_read_only_folder_costs_only_time(watched, tmp_path, caplog):
     (tmp_path / "file").touch()
     cache = EmbeddingCache(tmp_path / "file")
     assert cache.encode(watched, VIEWS).shape == (5, watched.dimension)
     assert "set QUERYTIER_CACHE" in caplog.text
 
 
-def test_no_text_is_kept_and_only_the_owner_may_look(encoder, cache):
+def test_no_text_is_saved_and_only_the_owner_may_read(encoder, cache):
     cache.encode(encoder, VIEWS)
     for chunk in chunks(cache):
         assert chunk.parent.stat().st_mode & 0o077 == 0
         assert not [view for view in VIEWS if view.encode() in chunk.read_bytes()]
 
 
-def test_the_folder_is_the_one_that_the_environment_names(monkeypatch, tmp_path):
+def test_the_environment_names_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path))
     assert EmbeddingCache().folder == tmp_path
     monkeypatch.delenv("QUERYTIER_CACHE")

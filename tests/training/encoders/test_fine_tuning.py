@@ -130,18 +130,18 @@ def layer_weights(encoder):
 
 @pytest.mark.parametrize("objective", ["need", "gain", "contrastive"])
 def test_unseen_queries_of_one_label_move_closer_together(tiny, objective):
-    asked = queries(60, seed=1, split="test")
-    before = separation(tiny, asked)
+    unseen = queries(60, seed=1, split="test")
+    before = separation(tiny, unseen)
     tuned = tune(tiny, queries(120), objective=objective)
     assert tuned.name == f"tiny-fine-tuned-{objective}"
-    assert separation(tuned, asked) > before + 0.2
-    assert separation(tiny, asked) == before
+    assert separation(tuned, unseen) > before + 0.2
+    assert separation(tiny, unseen) == before
 
 
 def test_without_scores_the_gain_is_learnt_from_labels(tiny):
-    asked = queries(60, seed=1, split="test")
+    unseen = queries(60, seed=1, split="test")
     tuned = tune(tiny, queries(120, cheap_score=NAN), objective="gain")
-    assert separation(tuned, asked) > separation(tiny, asked) + 0.2
+    assert separation(tuned, unseen) > separation(tiny, unseen) + 0.2
 
 
 def test_the_end_of_a_long_query_is_read_as_in_serving(tiny):
@@ -155,11 +155,11 @@ def test_the_end_of_a_long_query_is_read_as_in_serving(tiny):
 
 
 def test_rows_count_by_their_weight(tiny):
-    asked = queries(60, seed=1, split="test")
+    unseen = queries(60, seed=1, split="test")
     right, wrong = queries(120), queries(120, seed=2, weight=1e-6)
     wrong.needs_frontier[:] = 1 - wrong.needs_frontier
     tuned = tune(tiny, Examples.concatenated([right, wrong]))
-    assert separation(tuned, asked) > separation(tiny, asked) + 0.2
+    assert separation(tuned, unseen) > separation(tiny, unseen) + 0.2
 
 
 def test_weights_depend_only_on_the_training_split_and_the_seed(tiny, tuned):

@@ -32,13 +32,13 @@ def drawn(log_odds, random):
 def findings(change, *, seed=0, count=600, sources=SOURCES, groups=None):
     """Return the findings of an audit of fresh labels, honest but for a change."""
     random = np.random.default_rng(seed)
-    known, asked = random.normal(0, 1.6, 500), random.normal(0, 1.6, count)
+    known, log_odds = random.normal(0, 1.6, 500), random.normal(0, 1.6, count)
     places = np.array([sources[n % len(sources)] for n in range(count)], dtype=object)
-    labels = change(drawn(asked, random), places, asked, random)
+    labels = change(drawn(log_odds, random), places, log_odds, random)
     fresh = examples_of(labels, places, groups)
     recorded = examples_of(drawn(known, random), ["ash"] * 500)
-    components = np.column_stack([asked > 0, random.normal(size=count)]).astype(float)
-    expected = ExpectedLabels(known, asked, components, fresh.needs_frontier)
+    components = np.column_stack([log_odds > 0, random.normal(size=count)]).astype(float)
+    expected = ExpectedLabels(known, log_odds, components, fresh.needs_frontier)
     return hold_back(expected, recorded, fresh, HoldRules())
 
 
@@ -50,8 +50,8 @@ def flipped(labels, places, *_):
     return np.where(places == "elm", 1 - labels, labels)
 
 
-def shifted(_labels, _places, asked, random):
-    return drawn(-asked, random)
+def shifted(_labels, _places, log_odds, random):
+    return drawn(-log_odds, random)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -71,15 +71,15 @@ def test_a_shift_in_all_sources_is_drift_and_kept(seed):
 
 
 def test_poison_is_found_during_drift():
-    def both(labels, places, asked, random):
-        return flipped(shifted(labels, places, asked, random), places, asked, random)
+    def both(labels, places, log_odds, random):
+        return flipped(shifted(labels, places, log_odds, random), places, log_odds, random)
 
     # If the difficulty is reversed for all, elm's flipped labels look like the recorded ones, so
     # nothing contradicts them. Labels that are all set to cheap contradict both.
     assert ("source", "elm") not in verdicts(findings(both))
 
-    def all_cheap(labels, places, asked, random):
-        labels = shifted(labels, places, asked, random)
+    def all_cheap(labels, places, log_odds, random):
+        labels = shifted(labels, places, log_odds, random)
         return np.where(places == "elm", 0.0, labels)
 
     found = verdicts(findings(all_cheap))
@@ -117,11 +117,11 @@ def test_a_poisoned_group_is_held_back_without_its_source():
 
 def test_trusted_sources_are_never_held_back():
     random = np.random.default_rng(0)
-    asked = random.normal(0, 1.6, 600)
+    log_odds = random.normal(0, 1.6, 600)
     places = np.array([SOURCES[n % 5] for n in range(600)], dtype=object)
-    labels = flipped(drawn(asked, random), places, asked, random)
+    labels = flipped(drawn(log_odds, random), places, log_odds, random)
     fresh = examples_of(labels, places)
-    expected = ExpectedLabels(asked, asked, np.zeros((600, 1)), fresh.needs_frontier)
+    expected = ExpectedLabels(log_odds, log_odds, np.zeros((600, 1)), fresh.needs_frontier)
     found = hold_back(expected, fresh, fresh, HoldRules(trusted=("elm",)))
     assert {one.verdict for one in found} <= {"drift", "cannot tell"}
 

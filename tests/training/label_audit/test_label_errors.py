@@ -64,7 +64,7 @@ def suspects(spoilt):
     return audit_labels(spoilt, folds=4, seed=0)
 
 
-def test_planted_errors_are_found_the_least_plausible_first(suspects):
+def test_planted_errors_are_listed_least_plausible_first(suspects):
     found = {suspect.id for suspect in suspects}
     assert found <= {f"id-{n}" for n in PLANTED}
     assert len(found) >= len(PLANTED) - 1
@@ -91,7 +91,7 @@ def applied(examples, corrections):
     return corrected, corrector.corrected
 
 
-def test_a_corrected_table_makes_the_labels_right_again(spoilt, suspects, tmp_path):
+def test_a_corrected_table_corrects_the_labels(spoilt, suspects, tmp_path):
     write_suspects(suspects, tmp_path / "review.csv")
     with (tmp_path / "review.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -113,7 +113,7 @@ def test_a_corrected_table_makes_the_labels_right_again(spoilt, suspects, tmp_pa
     assert (corrected.label_source == CORRECTION).sum() == count
 
 
-def test_what_a_person_has_confirmed_is_not_suspected_again(spoilt, suspects):
+def test_confirmed_labels_are_not_suspected_again(spoilt, suspects):
     confirmed = int(suspects[0].id.removeprefix("id-"))
     sources = spoilt.examples.label_source.copy()
     sources[confirmed] = CORRECTION
@@ -129,7 +129,7 @@ def test_a_label_of_one_half_is_never_suspected(spoilt):
     assert found <= {f"id-{n}" for n in PLANTED[2:]}
 
 
-def test_soft_labels_are_suspected_by_their_side(spoilt):
+def test_soft_labels_are_checked_by_their_side(spoilt):
     soft = np.where(spoilt.examples.needs_frontier > 0.5, 0.9, 0.1)
     found = audit_labels(relabelled(spoilt, soft), folds=4, seed=0)
     assert len(found) >= len(PLANTED) - 2
@@ -167,7 +167,7 @@ def contradictions(labelled):
     return {suspect.id: suspect for suspect in found if suspect.reason != "label_error"}
 
 
-def test_equal_views_with_labels_on_both_sides_contradict_each_other():
+def test_equal_views_with_opposite_labels_contradict():
     found = contradictions(
         with_duplicates(
             ("Is it raining?", 0.0),
@@ -182,7 +182,7 @@ def test_equal_views_with_labels_on_both_sides_contradict_each_other():
     assert found["id-d1"].note == "the same text, id-d0 is labelled 0 by judge"
 
 
-def test_sources_that_are_true_to_themselves_are_judges_who_disagree():
+def test_sources_that_agree_with_themselves_disagree():
     found = contradictions(
         with_duplicates(("Why?", 0.25, "ada"), ("Why?", 0.0, "ada"), ("Why?", 1.0, "grace"))
     )
@@ -192,7 +192,7 @@ def test_sources_that_are_true_to_themselves_are_judges_who_disagree():
     )
 
 
-def test_contradictions_come_first_and_no_example_comes_twice():
+def test_contradictions_come_first_and_no_example_twice():
     labelled = with_duplicates(("prove the lemma", 0.0), ("prove the lemma", 1.0))
     labelled.embeddings[-2:, 0] = 3
     found = [suspect.id for suspect in audit_labels(labelled, folds=3, seed=0)]
@@ -206,13 +206,13 @@ def test_many_duplicates_are_counted_in_the_note():
 
 
 @pytest.mark.parametrize("needy", [0, 2, 200])
-def test_too_few_labels_of_one_side_are_a_training_error(needy):
+def test_too_few_labels_of_one_side_are_refused(needy):
     labels = (np.arange(200) < needy).astype(float)
     with pytest.raises(TrainingError, match="too few for 4 folds; add labelled rows, or lower"):
         audit_labels(relabelled(clear_cut(), labels), folds=4, seed=0)
 
 
-def test_one_side_in_a_single_group_is_a_training_error():
+def test_one_side_in_a_single_group_is_refused():
     labels = (np.arange(200) < 20).astype(float)
     groups = np.where(labels > 0.5, "one", clear_cut().examples.group)
     with pytest.raises(TrainingError, match="or their groups, are too few"):
