@@ -1,55 +1,17 @@
 """A service whose certificate is broken by what it is told: it falls back, and remembers."""
 
-import http.client
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-import time
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.manifest import Certificate
+from served import ARTIFACT, serving, wait_until
 
-ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
 EXPIRES = (datetime.now(UTC) + timedelta(days=365)).date().isoformat()
-
-
-@contextmanager
-def serving(artifact, logs, *arguments, errors=os.devnull):
-    """Run `querytier serve` in a process of its own; yield what asks it."""
-    command = [sys.executable, "-m", "querytier", "serve", "--artifact", artifact, "--port", 0]
-    command = [*command, "--log", logs, "--watch", 0.1, *arguments]
-    with (
-        Path(errors).open("ab") as log,
-        subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=log, text=True
-        ) as process,
-    ):
-        place = urlsplit(re.search(r"http://[\w.:]+", process.stdout.readline()).group())
-
-        def ask(path, body=None):
-            with closing(http.client.HTTPConnection(place.hostname, place.port)) as connection:
-                sent = None if body is None else json.dumps(body)
-                connection.request("GET" if body is None else "POST", path, sent)
-                answer = connection.getresponse()
-                content = answer.read().decode()
-                assert answer.status == 200, content
-                return content if path == "/metrics" else json.loads(content)
-
-        try:
-            yield ask
-        finally:
-            process.terminate()
-            process.wait(20)
-    assert process.returncode == 0
 
 
 def certify(artifact, **details):
@@ -58,12 +20,8 @@ def certify(artifact, **details):
     write_certificate(artifact, Certificate("granted", "a test", known), 2.0)
 
 
-def metric(ask, name):
-    return float(re.search(rf"^{re.escape(name)} (\S+)$", ask("/metrics"), re.MULTILINE).group(1))
-
-
-def reason(ask):
-    return ask("/v1/decide", {"query": "Where is my order?"})["reason"]
+def reason(served):
+    return served.result("/v1/decide", {"query": "Where is my order?"})["reason"]
 
 
 @pytest.fixture
@@ -77,89 +35,92 @@ def test_outcomes_withdraw_the_certificate_a_restart_does_not_and_a_new_one_begi
     artifact, tmp_path
 ):
     logs, errors = tmp_path / "logs", tmp_path / "errors.jsonl"
-    with serving(artifact, logs, "--audit-rate", 1, errors=errors) as ask:
-        told = break_promise(ask)
-        decision = ask("/v1/decide", {"query": "Where is my order?"})
+    with serving(
+        artifact, "--watch", 0.1, "--log", logs, "--audit-rate", 1, errors=errors
+    ) as served:
+        told = break_promise(served)
+        decision = served.result("/v1/decide", {"query": "Where is my order?"})
         assert (decision["tier"], decision["reason"]) == ("frontier", "fallback:certificate")
         assert (decision["audit"], decision["audit_propensity"]) == (False, 0.0)
-        assert metric(ask, "querytier_certificate_withdrawn") == 1
-        assert metric(ask, "querytier_retrain_due") == 1
-        assert metric(ask, 'querytier_audits_extra_calls_total{tier="frontier"}') == len(told)
-        assert metric(ask, "querytier_audits_cost_total") == pytest.approx(0.02 * len(told))
-        certificate = ask("/v1/status")["certificate"]
+        assert served.metric("querytier_certificate_withdrawn") == 1
+        assert served.metric("querytier_retrain_due") == 1
+        assert served.metric("querytier_audits_extra_calls_total", tier="frontier") == len(told)
+        assert served.metric("querytier_audits_cost_total") == pytest.approx(0.02 * len(told))
+        certificate = served.result("/v1/status")["certificate"]
         assert certificate["watch"]["state"] == "withdrawn"
         assert certificate["watch"]["wealth"] >= certificate["watch"]["needed"] == 20
         assert certificate["retrain_due"] is True
     assert "the certificate is withdrawn" in errors.read_text()
-    with serving(artifact, logs) as ask:
-        assert reason(ask) == "fallback:certificate", "even where nothing is audited now"
-        assert metric(ask, "querytier_certificate_withdrawn") == 1
+    with serving(artifact, "--watch", 0.1, "--log", logs) as served:
+        assert reason(served) == "fallback:certificate", "even where nothing is audited now"
+        assert served.metric("querytier_certificate_withdrawn") == 1
         certify(artifact, date="2031-05-07")
-        deadline = time.monotonic() + 20
-        while metric(ask, 'querytier_reloads_total{result="success"}') < 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert reason(ask) == "classifier"
-        assert metric(ask, "querytier_retrain_due") == 0
-        assert metric(ask, "querytier_certificate_wealth") == 1
+        wait_until(lambda: served.metric("querytier_reloads_total", result="success") >= 1)
+        assert reason(served) == "classifier"
+        assert served.metric("querytier_retrain_due") == 0
+        assert served.metric("querytier_certificate_wealth") == 1
     lines = [json.loads(line) for line in (logs / "decisions.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines if line["audit"]] == told
 
 
-def break_promise(ask):
+def break_promise(served):
     """Tell of every audited decision that the cheap answer failed, until nothing is promised."""
     told = []
     for number in range(20):
-        decision = ask("/v1/decide", {"query": f"query {number}", "conversation": f"c-{number}"})
+        decision = served.result(
+            "/v1/decide", {"query": f"query {number}", "conversation": f"c-{number}"}
+        )
         if decision["reason"] != "classifier":
             return told
         assert decision["audit"] is True
         told.append(decision["id"])
         scores = {"cheap_score": 0, "frontier_score": 1}
         costs = {"cheap_cost": 0.001, "frontier_cost": 0.02}
-        ask("/v1/outcomes", {"id": decision["id"], **scores, **costs})
+        served.result("/v1/outcomes", {"id": decision["id"], **scores, **costs})
     raise AssertionError("twenty broken promises out of twenty, and it still serves")
 
 
 def test_what_no_id_comes_back_for_is_not_audited_and_wealth_survives_a_restart(artifact, tmp_path):
     rate = ("--audit-rate", 1, "--audit-level", 0.01)
-    with serving(artifact, tmp_path / "logs", *rate) as ask:
+    with serving(artifact, "--log", tmp_path / "logs", *rate) as served:
         inputs = [{"name": "query", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]
-        ask("/v2/models/querytier/infer", {"inputs": inputs})
-        assert metric(ask, "querytier_audits_waiting") == 0
-        batch = ask("/v1/decide/batch", {"queries": ["a", "b", "c"]})["decisions"]
+        served.result("/v2/models/querytier/infer", {"inputs": inputs})
+        assert served.metric("querytier_audits_waiting") == 0
+        batch = served.result("/v1/decide/batch", {"queries": ["a", "b", "c"]})["decisions"]
         assert all(one["audit"] for one in batch)
-        ask("/v1/outcomes", {"id": batch[1]["id"], "cheap_score": 0, "frontier_score": 1})
-        assert metric(ask, "querytier_audits_taken_total") == 0, "the first holds it up"
-        ask("/v1/outcomes", {"id": batch[0]["id"], "cheap_score": 0, "frontier_score": 1})
-        before = ask("/v1/status")["certificate"]["watch"]
+        served.result("/v1/outcomes", {"id": batch[1]["id"], "cheap_score": 0, "frontier_score": 1})
+        assert served.metric("querytier_audits_taken_total") == 0, "the first holds it up"
+        served.result("/v1/outcomes", {"id": batch[0]["id"], "cheap_score": 0, "frontier_score": 1})
+        before = served.result("/v1/status")["certificate"]["watch"]
     assert (before["taken"], before["waiting"], before["needed"]) == (2, 1, 100)
-    with serving(artifact, tmp_path / "logs", *rate) as ask:
-        assert ask("/v1/status")["certificate"]["watch"] == before
+    with serving(artifact, "--log", tmp_path / "logs", *rate) as served:
+        assert served.result("/v1/status")["certificate"]["watch"] == before
 
 
 def test_the_domain_of_a_request_reaches_router_and_watch(tmp_path):
     """Until the request could name a domain, slice certificates never applied over HTTP."""
     artifact = Path(shutil.copytree(ARTIFACT, tmp_path / "model"))
     certify(artifact, slices=[{"name": name, "status": "granted"} for name in ("law", "shop")])
-    with serving(artifact, tmp_path / "logs", "--audit-rate", 1) as ask:
+    with serving(artifact, "--log", tmp_path / "logs", "--audit-rate", 1) as served:
 
         def decide(domain, cheap_score):
-            decision = ask("/v1/decide", {"query": "Where is my order?", "domain": domain})
+            decision = served.result(
+                "/v1/decide", {"query": "Where is my order?", "domain": domain}
+            )
             if decision["audit"]:
                 scores = {"cheap_score": cheap_score, "frontier_score": 1}
-                ask("/v1/outcomes", {"id": decision["id"], **scores})
+                served.result("/v1/outcomes", {"id": decision["id"], **scores})
             return decision["reason"]
 
         assert decide("shop", 1) == "classifier"
         assert decide("medicine", 1) == "fallback:certificate"
         queries = {"queries": ["a", "b"], "domain": "medicine"}
-        batch = ask("/v1/decide/batch", queries)["decisions"]
+        batch = served.result("/v1/decide/batch", queries)["decisions"]
         assert {one["reason"] for one in batch} == {"fallback:certificate"}
         for _ in range(30):
             decide("law", 0)
         assert decide("law", 0) == "fallback:certificate"
-        assert ask("/v1/status")["certificate"]["watch"]["state"] == "withdrawn"
+        assert served.result("/v1/status")["certificate"]["watch"]["state"] == "withdrawn"
     (journal,) = (tmp_path / "logs").glob("certificate-*.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     assert {line.get("domain") for line in lines if "audit" in line} == {"shop", "law"}

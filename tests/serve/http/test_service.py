@@ -3,9 +3,7 @@
 import asyncio
 import hashlib
 import hmac
-import http.client
 import json
-import os
 import re
 import shutil
 import signal
@@ -16,19 +14,16 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from querytier.classifier.artifact import file_sha256
@@ -41,123 +36,16 @@ from querytier.serve.http.settings import Limits, ServiceSettings
 from querytier.serve.http.telemetry import record_span
 from querytier.serve.http.wire import DecisionAnswer
 from querytier.serve.log.decision_log import DecisionLog
+from served import ARTIFACTS, INFER, QUERY, Served, in_this_process, serving, stable, wait_until
 
-ARTIFACTS = Path(__file__).parents[2] / "fixtures" / "artifacts"
 TOKEN = "a-token-of-this-test"
-QUERY = "Where is my order?"
-INFER = "/v2/models/querytier/infer"
 POSTED = ["/v1/decide", "/v1/decide/batch", "/v1/outcomes", INFER]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server answered."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    content: bytes
-
-    @property
-    def json(self):
-        """What the body says."""
-        return json.loads(self.content)
-
-
-@dataclass
-class Served:
-    """A server, and one connection to it."""
-
-    url: str
-    process: subprocess.Popen | None = None
-    token: str | None = None
-    log: Path | None = None
-
-    def connect(self, timeout=20):
-        """Return a connection that is opened when it is first used."""
-        place = urlsplit(self.url)
-        return http.client.HTTPConnection(place.hostname, place.port, timeout=timeout)
-
-    def ask(self, path, body=None, connection=None, **headers):
-        """Ask over a connection of its own, or over one that is kept."""
-        if connection is None:
-            with closing(self.connect()) as own:
-                return self.ask(path, body, own, **headers)
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if self.token is not None:
-            sent.setdefault("authorization", f"Bearer {self.token}")
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        connection.request("GET" if body is None else "POST", path, body, sent)
-        response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read())
-
-    def raw(self, sent, timeout=20):
-        """Send bytes as they are, and return all that comes until the server closes."""
-        place = urlsplit(self.url)
-        with socket.create_connection((place.hostname, place.port), timeout) as connection:
-            answer = b""
-            with suppress(ConnectionError):  # what is sent into a closed connection resets it
-                connection.sendall(sent)
-                while received := connection.recv(65_536):
-                    answer += received
-            return answer
-
-    def metric(self, name, **labels):
-        """Return the sum of a metric's samples with these labels."""
-        text = self.ask("/metrics").content.decode()
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-
-@contextmanager
-def serving(folder, *arguments, token=None, log=None):
-    """Run `querytier serve` in a process of its own; it has to end gently."""
-    command = [sys.executable, "-m", "querytier", "serve", "--artifact", folder, "--port", 0]
-    command = [*map(str, command), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | (
-        {"QUERYTIER_TOKEN": token} if token else {}
-    )
-    with (
-        Path(log or os.devnull).open("wb") as errors,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-        ) as process,
-    ):
-        line = process.stdout.readline()
-        try:
-            yield Served(re.search(r"http://[\w.:]+", line).group(), process, token, log)
-        finally:
-            process.terminate()
-            process.wait(20)
-    assert process.returncode == 0
-
-
-@contextmanager
-def in_this_process(settings):
-    """Run the application under a server of this process, as any ASGI server may."""
-    server = uvicorn.Server(
-        uvicorn.Config(application(settings), port=0, log_config=None, ws="none", lifespan="on")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    place = server.servers[0].sockets[0].getsockname()
-    try:
-        yield Served(f"http://{place[0]}:{place[1]}", token=settings.token)
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 @pytest.fixture(scope="module")
 def service(artifact, tmp_path_factory):
-    log = tmp_path_factory.mktemp("service") / "errors.jsonl"
-    with serving(artifact, "--log-level", "debug", log=log) as served:
+    errors = tmp_path_factory.mktemp("service") / "errors.jsonl"
+    with serving(artifact, "--log-level", "debug", errors=errors) as served:
         yield served
 
 
@@ -167,11 +55,6 @@ def guarded():
     limits = ["--max-body", 5000, "--max-batch", 3, "--arrival-timeout", 0.5]
     with serving(ARTIFACTS / "format-2", *limits, "--max-concurrency", 2, token=TOKEN) as served:
         yield served
-
-
-def of_classifier(decision):
-    """Return what a decision says, without what differs from one to the next."""
-    return {name: value for name, value in decision.items() if name not in {"id", "latency_ms"}}
 
 
 # --- decisions
@@ -194,7 +77,7 @@ def of_classifier(decision):
 def test_a_query_is_decided_as_the_router_decides_it(service, router, query):
     answer = service.ask("/v1/decide", {"query": query})
     assert answer.status == 200
-    assert of_classifier(answer.json) == of_classifier(router.decide(query).to_dict())
+    assert stable(answer.json) == stable(router.decide(query).to_dict())
     assert re.fullmatch("[0-9a-f]{32}", answer.json["id"])
 
 
@@ -206,7 +89,7 @@ def test_of_messages_the_last_user_turn_is_decided(service, router):
         {"role": "user", "content": [{"type": "text", "text": QUERY}, {"type": "image"}]},
     ]
     answer = service.ask("/v1/decide", {"messages": messages, "id": "my-own"})
-    assert of_classifier(answer.json) == of_classifier(router.decide(QUERY).to_dict())
+    assert stable(answer.json) == stable(router.decide(QUERY).to_dict())
     assert answer.json["id"] == "my-own"
     nobody = service.ask("/v1/decide", {"messages": []})
     assert (nobody.status, nobody.json["reason"]) == (200, "fallback:empty")
@@ -244,8 +127,8 @@ def test_a_batch_is_decided_one_by_one_and_in_order(service, router):
     ]
     answer = service.ask("/v1/decide/batch", {"queries": queries})
     decisions = answer.json["decisions"]
-    expected = [of_classifier(one.to_dict()) for one in router.decide_many(queries)]
-    assert [of_classifier(one) for one in decisions] == expected
+    expected = [stable(one.to_dict()) for one in router.decide_many(queries)]
+    assert [stable(one) for one in decisions] == expected
     assert len({one["id"] for one in decisions}) == len(queries)
     assert service.ask("/v1/decide/batch", {"queries": []}).json == {"decisions": []}
 
@@ -340,11 +223,13 @@ def test_a_body_beyond_the_limit_is_refused_however_it_comes(guarded):
     assert (announced.status, announced.json["error"]["code"]) == (413, "too_large")
     assert "--max-body" in announced.json["error"]["message"]
     assert guarded.ask("/v1/decide", b"x" * 30_000).status == 413
-    head = f"POST /v1/decide HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
-    huge = guarded.raw(head + b"Content-Length: 99999999999\r\n\r\n")
+    head = guarded.head()
+    huge = guarded.exchange(head + b"Content-Length: 99999999999\r\n\r\n")
     assert huge.startswith(b"HTTP/1.1 413")
     chunks = b"7d0\r\n" + b"x" * 2000 + b"\r\n"
-    chunked = guarded.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks * 4 + b"0\r\n\r\n")
+    chunked = guarded.exchange(
+        head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks * 4 + b"0\r\n\r\n"
+    )
     assert chunked.startswith(b"HTTP/1.1 413")
 
 
@@ -362,25 +247,25 @@ def test_a_compressed_body_is_refused(guarded):
 
 
 def test_who_dawdles_is_sent_away(guarded):
-    head = f"POST /v1/decide HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n"
-    slow_body = guarded.raw(f"{head}Content-Length: 99\r\n\r\n{{".encode())
+    head = guarded.head()
+    slow_body = guarded.exchange(head + b"Content-Length: 99\r\n\r\n{")
     assert slow_body.startswith(b"HTTP/1.1 408")
     assert b"--arrival-timeout" in slow_body
-    assert guarded.raw(head.encode()) == b""  # no end of the headers: closed without an answer
-    assert guarded.raw(b"") == b""
+    assert guarded.exchange(head) == b""  # no end of the headers: closed without an answer
+    assert guarded.exchange(b"") == b""
 
 
 def test_headers_beyond_the_limit_are_refused(guarded):
-    answer = guarded.raw(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000)
+    answer = guarded.exchange(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000)
     assert answer[:12] in {b"HTTP/1.1 400", b""}
     assert guarded.ask("/v2/health/live").status == 200
 
 
 def test_beyond_the_limit_of_requests_at_once_the_fallback_tier_is_told(guarded):
-    head = f"POST /v1/decide HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\n"
-    half = f"{head}Content-Length: 99\r\n\r\n{{".encode()
+    head = guarded.head()
+    half = head + b"Content-Length: 99\r\n\r\n{"
     with ThreadPoolExecutor(2) as threads:
-        slow = [threads.submit(guarded.raw, half) for _ in range(2)]
+        slow = [threads.submit(guarded.exchange, half) for _ in range(2)]
         while guarded.metric("querytier_requests_in_flight") < 2:
             time.sleep(0.01)
         answer = guarded.ask("/v1/decide", {"query": QUERY})
@@ -571,10 +456,10 @@ def test_logs_are_json_lines_without_the_text_of_queries(service):
     secret = "a word that stands nowhere else: xylophonist"
     name = service.ask("/v1/decide", {"query": secret}).json["id"]
     service.ask("/v1/decide", {"query": 1, secret: 2})
-    lines = [json.loads(line) for line in service.log.read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in service.errors.read_text("utf-8").splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     assert [line["reason"] for line in lines if line.get("id") == name] == ["classifier"]
-    assert "xylophonist" not in service.log.read_text("utf-8")
+    assert "xylophonist" not in service.errors.read_text("utf-8")
 
 
 def test_a_decision_is_a_span_below_the_callers(router):
@@ -746,8 +631,8 @@ def test_a_good_artifact_is_taken_and_a_bad_one_is_not_while_requests_go_on(tmp_
     assert "golden vector" in refused.json["error"]["message"]
     assert f"model {new.model_version} stays in service" in refused.json["error"]["message"]
     assert {one.status for one in seen} == {200}
-    known = [of_classifier(one.to_dict()) for one in (old, new)]
-    found = [of_classifier(one.json) for one in seen]
+    known = [stable(one.to_dict()) for one in (old, new)]
+    found = [stable(one.json) for one in seen]
     assert all(one in known for one in found)
     assert found[-1] == known[1]
 
@@ -755,7 +640,7 @@ def test_a_good_artifact_is_taken_and_a_bad_one_is_not_while_requests_go_on(tmp_
 def test_a_signal_or_a_changed_folder_reloads(tmp_path):
     folder = place(tmp_path / "model", "format-1")
     errors = tmp_path / "errors.jsonl"
-    with serving(folder, "--watch", 0.1, log=errors) as served:
+    with serving(folder, "--watch", 0.1, errors=errors) as served:
 
         def version():
             return served.ask("/v1/status").json["model"]["model_version"]
@@ -770,13 +655,6 @@ def test_a_signal_or_a_changed_folder_reloads(tmp_path):
         wait_until(lambda: served.metric("querytier_reloads_total", result="failure") >= 1)
         assert served.ask("/v1/decide", {"query": QUERY}).status == 200
     assert "the artifact was refused" in errors.read_text()
-
-
-def wait_until(is_so, seconds=10):
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # --- the end
@@ -877,12 +755,14 @@ def test_the_verb_explains_itself(call):
     assert "Example: querytier serve" in re.sub(r"\s+", " ", out)
 
 
-def test_a_missing_extra_is_named(call, monkeypatch):
-    monkeypatch.setitem(sys.modules, "querytier.serve.http.server", None)
-    monkeypatch.delitem(sys.modules, "querytier.serve.http.access", raising=False)
-    monkeypatch.setitem(sys.modules, "starlette.datastructures", None)
-    code, _, err = call("serve", "--artifact", ARTIFACTS / "format-2")
-    assert (code, "pip install 'querytier[serve]'" in err) == (1, True)
+def test_a_missing_extra_is_named():
+    program = (
+        "import sys\nsys.modules['starlette'] = None\nfrom querytier.cli.main import main\nmain()\n"
+    )
+    command = [sys.executable, "-c", program, "serve", "--artifact", str(ARTIFACTS / "format-2")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "pip install 'querytier[serve]'" in answer.stderr
 
 
 def test_limits_are_above_zero():

@@ -1,17 +1,12 @@
 """The service against its own OpenAPI document, by requests that are made of it."""
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
+from served import ARTIFACT, serving
+
 TOKEN = "a-token-of-this-contract"
 HEADERS = {"authorization": f"Bearer {TOKEN}"}
 
@@ -19,17 +14,8 @@ HEADERS = {"authorization": f"Bearer {TOKEN}"}
 @pytest.fixture(scope="module")
 def document():
     """Return what a running service says of itself."""
-    command = [sys.executable, "-m", "querytier", "serve", "--artifact", str(ARTIFACT)]
-    with subprocess.Popen(
-        [*command, "--port", "0", "--log-level", "warning"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "QUERYTIER_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        url = re.search(r"http://[\w.:]+", process.stdout.readline()).group()
-        yield schemathesis.openapi.from_url(f"{url}/openapi.json", headers=HEADERS)
-        process.terminate()
-        process.wait(20)
+    with serving(ARTIFACT, "--log-level", "warning", token=TOKEN) as served:
+        yield schemathesis.openapi.from_url(f"{served.url}/openapi.json", headers=HEADERS)
 
 
 def test_the_service_does_what_its_document_says(document):

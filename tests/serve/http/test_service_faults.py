@@ -3,97 +3,28 @@
 import asyncio
 import http.client
 import json
-import os
 import re
 import resource
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from querytier.serve import Decision, Router, RouterSettings
 from querytier.serve.log.decision_log import DecisionLog, LogSettings
+from served import ARTIFACT, ARTIFACTS, AS_INSTALLED, INFER, QUERY, serving, stable, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
-OTHER = ARTIFACT.with_name("format-1")
+OTHER = ARTIFACTS / "format-1"
 TOKEN = "a-token-of-these-faults"
-QUERY = "Where is my order?"
-INFER = "/v2/models/querytier/infer"
-
-
-@dataclass
-class Served:
-    """A service in a process of its own."""
-
-    port: int
-    process: subprocess.Popen
-    errors: Path
-    token: str | None = None
-
-    def connect(self):
-        """Return a connection that is opened when it is first used."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-
-    def ask(self, path, body=None, connection=None):
-        """Return the status of an answer, and what it says."""
-        if connection is None:
-            with closing(self.connect()) as own:
-                return self.ask(path, body, own)
-        if body is not None and not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-        connection.request("GET" if body is None else "POST", path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-
-    def decide(self, connection=None, **more):
-        """Return a decision."""
-        status, content = self.ask("/v1/decide", {"query": QUERY, **more}, connection)
-        assert status == 200, content
-        return json.loads(content)
-
-    def raw(self):
-        """Return a connection for bytes as they are."""
-        return socket.create_connection(("127.0.0.1", self.port), 20)
-
-    def head(self, path="/v1/decide", more=""):
-        """Return the begin of a request."""
-        shown = f"Authorization: Bearer {self.token}\r\n" if self.token else ""
-        return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{shown}{more}".encode()
-
-    def metric(self, name, **labels):
-        """Return the sum of a metric's samples with these labels."""
-        _, content = self.ask("/metrics")
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(content.decode())
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
-
-    def resident_mb(self):
-        """Return the memory that the process holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1000
-
-    def open_files(self):
-        """Return how many files and sockets the process has open."""
-        return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
-
-
-AS_IT_IS = ("-m", "querytier")
 WITHOUT_HTTPTOOLS = (
     "-c",
     """import sys; sys.modules["httptools"] = None
@@ -101,33 +32,15 @@ from querytier.cli.main import main; sys.exit(main())""",
 )
 
 
-@contextmanager
-def serving(folder, *arguments, errors, token=None, start=AS_IT_IS, **process):
-    """Run `querytier serve`; it has to end gently unless a test has killed it."""
-    command = [sys.executable, *start, "serve", "--artifact", folder, "--port", 0]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | (
-        {"QUERYTIER_TOKEN": token} if token else {}
-    )
-    with (
-        errors.open("wb") as told,
-        subprocess.Popen(
-            [*map(str, command), *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=told,
-            text=True,
-            env=environment,
-            **process,
-        ) as running,
-    ):
-        port = int(re.search(r":(\d+)", running.stdout.readline())[1])
-        served = Served(port, running, errors, token)
-        try:
-            yield served
-        finally:
-            if running.poll() is None:
-                running.terminate()
-                running.wait(20)
-    assert running.returncode in {0, -signal.SIGKILL}
+def resident_mb(served):
+    """Return the memory that the process uses."""
+    status = Path(f"/proc/{served.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1000
+
+
+def open_files(served):
+    """Return the number of open files and sockets of the process."""
+    return len([*Path(f"/proc/{served.process.pid}/fd").iterdir()])
 
 
 @pytest.fixture
@@ -143,21 +56,9 @@ def guarded(request, tmp_path_factory):
     errors = tmp_path_factory.mktemp("guarded") / "errors.jsonl"
     limits = ["--max-body", 5000, "--max-batch", 3, "--arrival-timeout", 1]
     told = ["--log-level", "debug"]
-    start = WITHOUT_HTTPTOOLS if request.param == "in Python" else AS_IT_IS
+    start = WITHOUT_HTTPTOOLS if request.param == "in Python" else AS_INSTALLED
     with serving(ARTIFACT, *limits, *told, errors=errors, token=TOKEN, start=start) as served:
         yield served
-
-
-def wait_until(holds, seconds=15):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came to hold"
-        time.sleep(0.02)
-
-
-def of_classifier(decision):
-    """Return what a decision says, without what differs from one to the next."""
-    return {name: value for name, value in decision.items() if name not in {"id", "latency_ms"}}
 
 
 def logged(folder):
@@ -214,19 +115,19 @@ ACCIDENTS = (
 def test_whatever_happens_to_the_artifact_the_one_before_goes_on_deciding(tmp_path, errors):
     folder = Path(shutil.copytree(ARTIFACT, tmp_path / "model"))
     with serving(folder, errors=errors, token=TOKEN) as served:
-        before = of_classifier(served.decide())
+        before = stable(served.decide())
         for number, accident in enumerate(ACCIDENTS, 1):
             accident(folder)
-            status, content = served.ask("/v1/reload", b"")
-            assert status == 409, accident
-            assert "stays in service" in json.loads(content)["error"]["message"]
-            assert of_classifier(served.decide()) == before
+            answer = served.ask("/v1/reload", b"")
+            assert answer.status == 409, accident
+            assert "stays in service" in answer.json["error"]["message"]
+            assert stable(served.decide()) == before
             assert served.metric("querytier_reloads_total", result="failure") == number
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
             shutil.copytree(ARTIFACT, folder)
         shutil.rmtree(folder)
         shutil.copytree(OTHER, folder)
-        assert served.ask("/v1/reload", b"")[0] == 200
+        assert served.ask("/v1/reload", b"").status == 200
         assert served.decide()["model_version"] != before["model_version"]
         assert served.metric("querytier_reloads_total", result="success") == 1
 
@@ -244,9 +145,8 @@ def test_where_the_logs_disk_is_full_all_are_answered_and_what_is_lost_is_counte
     with serving(ARTIFACT, "--log", log, errors=errors, preexec_fn=small_files) as served:
         for number in range(45):
             queries = [f"{number} {turn}" for turn in range(256)]
-            status, content = served.ask("/v1/decide/batch", {"queries": queries})
-            assert status == 200
-            assert {one["reason"] for one in json.loads(content)["decisions"]} == {"classifier"}
+            decisions = served.result("/v1/decide/batch", {"queries": queries})["decisions"]
+            assert {one["reason"] for one in decisions} == {"classifier"}
         assert served.metric("querytier_decisions_total") == asked
         written = served.metric("querytier_log_written_total")
         dropped = served.metric("querytier_log_dropped_total")
@@ -276,10 +176,10 @@ def drip(sockets, sent):
 
 
 def test_slow_clients_are_sent_away_and_stop_nobody_else(guarded):
-    before = guarded.open_files()
+    before = open_files(guarded)
     half_body = guarded.head(more="Content-Length: 4000\r\n\r\n") + b"{"
     begun = (b"", b"POST /v1/dec", guarded.head(), half_body)
-    slow = [guarded.raw() for _ in range(200)]
+    slow = [guarded.socket() for _ in range(200)]
     for number, one in enumerate(slow):
         one.sendall(begun[number % 4])
     longest, until = 0.0, time.monotonic() + 2
@@ -287,36 +187,36 @@ def test_slow_clients_are_sent_away_and_stop_nobody_else(guarded):
         while time.monotonic() < until:
             drip(slow, b"x")
             started = time.monotonic()
-            guarded.decide(connection)
+            guarded.decide(connection=connection)
             longest = max(longest, time.monotonic() - started)
     assert longest < 1
-    wait_until(lambda: guarded.open_files() <= before + 1)
+    wait_until(lambda: open_files(guarded) <= before + 1)
     for one in slow:
         one.close()
 
 
 def test_who_sends_empty_lines_between_requests_does_not_stay(guarded):
-    before = guarded.open_files()
-    with guarded.raw() as patient:
+    before = open_files(guarded)
+    with guarded.socket() as patient:
         patient.sendall(guarded.head("/v1/outcomes", "Content-Length: 2\r\n\r\n") + b"{}")
         assert patient.recv(65_536)
         with suppress(OSError):
             for _ in range(30):
                 patient.sendall(b"\r\n")
                 time.sleep(0.1)
-        wait_until(lambda: guarded.open_files() <= before)
+        wait_until(lambda: open_files(guarded) <= before)
 
 
 def test_who_does_not_read_is_cut_off_and_stops_nobody_else(guarded):
     request = guarded.head("/openapi.json").replace(b"POST", b"GET") + b"\r\n"
-    before = guarded.open_files()
-    with guarded.raw() as deaf:
+    before = open_files(guarded)
+    with guarded.socket() as deaf:
         deaf.settimeout(0.2)
         with suppress(TimeoutError):  # 5,000 answers are more than any buffer holds
             deaf.sendall(request * 5000)
         assert guarded.decide()["reason"] == "classifier"
-        assert guarded.open_files() > before
-        wait_until(lambda: guarded.open_files() <= before)
+        assert open_files(guarded) > before
+        wait_until(lambda: open_files(guarded) <= before)
 
 
 # --- bodies and requests that are none
@@ -409,7 +309,7 @@ def wrong_requests(head):
 
 def status_of(served, sent):
     """Return the status that bytes are answered with."""
-    with served.raw() as connection:
+    with served.socket() as connection:
         with suppress(ConnectionError):  # what is sent into a closed connection resets it
             connection.sendall(sent)
         try:
@@ -419,26 +319,26 @@ def status_of(served, sent):
 
 
 def test_hundreds_of_kinds_of_wrong_bodies_are_refused_and_the_next_request_is_right(guarded):
-    expected, found = of_classifier(guarded.decide()), Counter()
+    expected, found = stable(guarded.decide()), Counter()
     kinds = dict.fromkeys(wrong_bodies())
     with closing(guarded.connect()) as connection:
         for path, body in kinds:
-            status, content = guarded.ask(path, body, connection)
-            assert 400 <= status < 500, (path, body[:100])
-            assert "error" in json.loads(content)
-            assert of_classifier(guarded.decide(connection)) == expected
-            found[status] += 1
+            answer = guarded.ask(path, body, connection)
+            assert 400 <= answer.status < 500, (path, body[:100])
+            assert "error" in answer.json
+            assert stable(guarded.decide(connection=connection)) == expected
+            found[answer.status] += 1
     assert len(kinds) >= 200
     assert set(found) == {400, 413, 422}
     assert guarded.metric("querytier_requests_total", status="500") == 0
 
 
 def test_what_is_no_request_is_refused_and_the_next_one_is_right(guarded):
-    expected = of_classifier(guarded.decide())
+    expected = stable(guarded.decide())
     for sent in wrong_requests(guarded.head()):
         status = status_of(guarded, sent)
         assert 400 <= status < 500 or (status == 0 and len(sent) > 5000), sent[:200]
-        assert of_classifier(guarded.decide()) == expected
+        assert stable(guarded.decide()) == expected
     assert guarded.metric("querytier_requests_total", status="500") == 0
 
 
@@ -446,7 +346,9 @@ def test_no_token_shows_up_in_what_the_service_tells(guarded):
     wrong = f"{TOKEN}-and-more"
     request = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {wrong}\r\n\r\n"
     assert status_of(guarded, request.encode()) == 401
-    told = [guarded.ask(path)[1].decode() for path in ("/metrics", "/v1/status", "/openapi.json")]
+    told = [
+        guarded.ask(path).content.decode() for path in ("/metrics", "/v1/status", "/openapi.json")
+    ]
     assert TOKEN not in guarded.errors.read_text() + "".join(told)
 
 
@@ -457,7 +359,7 @@ def asking(served, answered, ended=lambda: False):
     """Ask over one connection until the service is gone; note what was answered, and when."""
     with closing(served.connect()) as connection, suppress(OSError, http.client.HTTPException):
         while not ended():
-            found = served.decide(connection)["id"]
+            found = served.decide(connection=connection)["id"]
             answered.append((time.monotonic(), found))
 
 
@@ -483,14 +385,14 @@ def test_a_killed_service_loses_no_more_than_the_last_moment_of_its_log(tmp_path
 def test_a_hundred_connections_for_a_minute_leave_the_service_as_it_was(tmp_path, errors):
     log, answered = tmp_path / "log", []
     with serving(ARTIFACT, "--log", log, errors=errors) as served:
-        files = served.open_files()
+        files = open_files(served)
         memory = asyncio.run(busy_minute(served, answered))
         assert served.metric("querytier_decisions_total") == len(answered)
         assert served.metric("querytier_requests_total", path="/v1/decide", status="200") == len(
             answered
         )
         assert served.metric("querytier_log_dropped_total") == 0
-        wait_until(lambda: served.open_files() <= files + 2)
+        wait_until(lambda: open_files(served) <= files + 2)
     assert memory[1] - memory[0] < 8, f"{memory} MB, {len(answered)} answers"
     assert sorted(logged(log)) == sorted(answered)
 
@@ -502,7 +404,7 @@ async def busy_minute(served, answered, warm=15.0, seconds=60.0):
     request = served.head(more=f"Content-Length: {len(body)}\r\n\r\n") + body
 
     async def ask_on():
-        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        reader, writer = await asyncio.open_connection(*served.url[7:].split(":"))
         while time.monotonic() < end:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
@@ -513,9 +415,9 @@ async def busy_minute(served, answered, warm=15.0, seconds=60.0):
 
     async def memories():
         await asyncio.sleep(warm)
-        first = served.resident_mb()
+        first = resident_mb(served)
         await asyncio.sleep(max(end - time.monotonic() - 1, 0))
-        return first, served.resident_mb()
+        return first, resident_mb(served)
 
     memory, *_ = await asyncio.gather(memories(), *(ask_on() for _ in range(100)))
     return memory

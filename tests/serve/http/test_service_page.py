@@ -1,26 +1,15 @@
 """The service's page in a real browser: a query is typed, a decision is seen."""
 
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
+from served import ARTIFACT, ARTIFACTS, serving
 
 
 @pytest.fixture(scope="module")
 def address():
     """Return where a server of its own answers."""
-    command = [sys.executable, "-m", "querytier", "serve", "--artifact", ARTIFACT, "--port", "0"]
-    command += ["--shadow", ARTIFACT.with_name("format-1")]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        line = server.stdout.readline()
-        yield re.search(r"http://[\w.:]+", line).group()
-        server.terminate()
+    with serving(ARTIFACT, "--shadow", ARTIFACTS / "format-1") as served:
+        yield served.url
 
 
 @pytest.mark.parametrize("width", [1280, 360])

@@ -6,7 +6,6 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,8 +20,8 @@ from querytier.serve.http.shadow import Shadow
 from querytier.serve.http.shadow_metrics import ShadowSettings, TierCosts
 from querytier.serve.http.wire import Outcome, Refusal
 from querytier.serve.log.decision_log import DecisionLog
+from served import ARTIFACTS, stable, wait_until
 
-ARTIFACTS = Path(__file__).parents[2] / "fixtures" / "artifacts"
 CHAMPION, CHALLENGER = ARTIFACTS / "format-1", ARTIFACTS / "format-2"
 QUERIES = [f"Prove lemma {n}." if n % 3 else f"Where is order {n}?" for n in range(60)]
 
@@ -34,20 +33,6 @@ def decided(service, queries=QUERIES, **more):
         return [await service.decide(DecisionRequest(query, **more)) for query in queries]
 
     return asyncio.run(ask())
-
-
-def tiers(records):
-    return [
-        {name: value for name, value in one.items() if name not in {"id", "latency_ms"}}
-        for one in records
-    ]
-
-
-def wait_until(is_so, seconds=10):
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def metrics_of(service):
@@ -64,7 +49,7 @@ def test_a_shadow_is_compared_and_the_answers_are_those_without_one():
     shadow = ShadowSettings(CHALLENGER, TierCosts({"cheap": 1.0, "frontier": 11.0}))
     service = DecisionService(ServiceSettings(CHAMPION, shadow=shadow))
     answers = decided(service)
-    assert tiers(answers) == tiers(decided(alone))
+    assert [*map(stable, answers)] == [*map(stable, decided(alone))]
     wait_until(lambda: service.status()["shadow"]["compared"] == len(QUERIES))
     found = service.status()["shadow"]
     others = Router.load(CHALLENGER).decide_many(QUERIES)
