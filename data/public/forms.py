@@ -1,152 +1,99 @@
-"""The layouts in which public sets are published, and their reshaping to what the reader reads.
+"""The layouts in which public sets are published, and the models in them.
 
-Known from the sets' cards and from programs that read them; each is checked by its column names, so
-that a set published anew under other names is refused, and not misread.
+Known from the sets' cards and from programs that read them.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from querytier.data.values import sequence_in
 from querytier.errors import LogError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["Form", "ModelTally", "arena_votes", "compendium_scores", "routerbench_scores"]
+__all__ = ["ModelCounts", "as_log_row"]
 
 _COST = "|total_cost"
-_VOTE_COLUMNS = (
-    "id",
-    "question_id",
-    "model_a",
-    "model_b",
-    "winner",
-    "winner_model_a",
-    "winner_model_b",
-    "winner_tie",
-    "evaluation_session_id",
-    "prompt",
-    "conversation_a",
-    "language",
-    "timestamp",
-    "tstamp",
-)
+_NOT_NEEDED = re.compile(r"response|^conversation_b$|^full_conversation$|embedding")
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A layout of a set's files.
+def as_log_row(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return a row without the models' answers, in a layout that `querytier.data.formats` reads.
+
+    RoutingCompendium has the scores of RouterBench as a list in the order of `models_name`, and no
+    costs: they become RouterBench's own columns, one of scores and one of (null) costs a model.
+
+    Raises
+    ------
+    LogError
+        If the number of scores is not that of the models.
+
+    Examples
+    --------
+    >>> as_log_row({"prompt": "Hi", "m": 1.0, "m|total_cost": 0.1, "m|model_response": "Hello"})
+    {'prompt': 'Hi', 'm': 1.0, 'm|total_cost': 0.1}
+    >>> row = {"prompt": "Hi", "dataset": "d", "models_name": ["m"], "models_performance": [1.0]}
+    >>> as_log_row(row)
+    {'prompt': 'Hi', 'eval_name': 'd', 'm': 1.0, 'm|total_cost': None}
+    """
+    if "models_performance" not in fields:
+        return {name: value for name, value in fields.items() if not _NOT_NEEDED.search(name)}
+    names, scores = map(sequence_in, (fields.get("models_name"), fields["models_performance"]))
+    if len(names) != len(scores):
+        raise LogError(
+            f"a row has {len(names)} models_name and {len(scores)} models_performance; download "
+            "the set again"
+        )
+    row = {"prompt": fields.get("prompt"), "eval_name": fields.get("dataset")}
+    for name, score in zip(names, scores, strict=True):
+        row |= {str(name): score, f"{name}{_COST}": None}
+    return row
+
+
+class ModelCounts:
+    """The models of a set, and the two of them with most votes between them.
 
     Attributes
     ----------
-    columns : tuple of str
-        Columns that it must have.
-    reshaped : callable
-        From a table of these columns (and more) to one of those that the reader needs.
+    rows : int
+        Rows counted so far.
     """
 
-    columns: tuple[str, ...]
-    reshaped: Callable[["pa.Table"], "pa.Table"]
+    def __init__(self) -> None:
+        self.rows = 0
+        self._answers: Counter[str] = Counter()
+        self._votes: Counter[tuple[str, str]] = Counter()
+        self._wins: Counter[tuple[tuple[str, str], str]] = Counter()
 
-
-@dataclass(slots=True)
-class ModelTally:
-    """What the models of a set are, and which two of them were voted on most often."""
-
-    _answers: Counter[str] = field(default_factory=Counter)
-    _votes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _wins: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-
-    def take(self, table: "pa.Table") -> None:
-        """Count the models of a reshaped table."""
-        if "model_a" in table.column_names:
-            self._take_votes(table)
-        elif "model_name" in table.column_names:
-            self._answers.update(table["model_name"].to_pylist())
+    def add(self, row: Mapping[str, object]) -> None:
+        """Count the models of a row."""
+        self.rows += 1
+        if "model_a" in row:
+            self._add_vote(row, str(row["model_a"]), str(row["model_b"]))
+        elif "model_name" in row:
+            self._answers[str(row["model_name"])] += 1
         else:
-            self._answers.update(dict.fromkeys(_scored_models(table), table.num_rows))
+            self._answers.update(n.removesuffix(_COST) for n in row if n.endswith(_COST))
 
     def models(self) -> tuple[str, ...]:
         """Return the models, most frequent first."""
         return tuple(model for model, _ in self._answers.most_common())
 
     def pair(self) -> tuple[str, str] | None:
-        """Return the two models with most votes between them, the more often chosen one last."""
+        """Return the two models with most votes between them, the one that won more last."""
         if not self._votes:
             return None
-        (one, other), _ = self._votes.most_common(1)[0]
-        is_better = self._wins[one, other, one] > self._wins[one, other, other]
+        (pair, _), *_ = self._votes.most_common(1)
+        one, other = pair
+        is_better = self._wins[pair, one] > self._wins[pair, other]
         return (other, one) if is_better else (one, other)
 
-    def _take_votes(self, table: "pa.Table") -> None:
-        named = (
-            ["winner"] if "winner" in table.column_names else ["winner_model_a", "winner_model_b"]
-        )
-        for vote in table.select(["model_a", "model_b", *named]).to_pylist():
-            one, other = vote["model_a"], vote["model_b"]
-            self._answers.update((one, other))
-            if one == other:
-                continue
-            pair = (min(one, other), max(one, other))
-            self._votes[pair] += 1
-            for side in ("model_a", "model_b"):
-                if vote.get("winner") == side or vote.get(f"winner_{side}"):
-                    self._wins[(*pair, vote[side])] += 1
-
-
-def routerbench_scores(table: "pa.Table") -> "pa.Table":
-    """Return RouterBench's own table without the models' answers, which are most of it.
-
-    Raises
-    ------
-    LogError
-        If there are not both a score and a cost column of two models.
-    """
-    models = _scored_models(table)
-    if len(models) < 2:
-        raise LogError(
-            "RouterBench's table has a column MODEL with scores and one MODEL|total_cost for each "
-            f"model; this one has both of {', '.join(models) or 'no model'}"
-        )
-    known = [name for name in ("sample_id", "prompt", "eval_name") if name in table.column_names]
-    return table.select([*known, *models, *(model + _COST for model in models)])
-
-
-def compendium_scores(table: "pa.Table") -> "pa.Table":
-    """Return RouterBench's table from that of RoutingCompendium, which has no cost an answer.
-
-    `models_performance` has the scores in the order of `models_name`; the costs are null.
-
-    Raises
-    ------
-    LogError
-        If two rows differ in their models, or a row in the number of its scores.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    names = table["models_name"].to_pylist()
-    scores = table["models_performance"]
-    counts = set(pc.list_value_length(scores).to_pylist())
-    if not names[0] or any(row != names[0] for row in names) or counts != {len(names[0])}:
-        raise LogError(
-            "the rows of RoutingCompendium's table differ in models_name, or in the number of "
-            "models_performance; download it again"
-        )
-    columns = {"prompt": table["prompt"], "eval_name": table["dataset"]}
-    columns |= {name: pc.list_element(scores, place) for place, name in enumerate(names[0])}
-    unknown = pa.nulls(table.num_rows, pa.float64())
-    return pa.table(columns | {name + _COST: unknown for name in names[0]})
-
-
-def arena_votes(table: "pa.Table") -> "pa.Table":
-    """Return a table of votes without what the reader does not need, such as the second answers."""
-    return table.select([name for name in _VOTE_COLUMNS if name in table.column_names])
-
-
-def _scored_models(table: "pa.Table") -> list[str]:
-    names = set(table.column_names)
-    costed = (name.removesuffix(_COST) for name in table.column_names if name.endswith(_COST))
-    return [model for model in costed if model in names]
+    def _add_vote(self, row: Mapping[str, object], one: str, other: str) -> None:
+        self._answers.update((one, other))
+        if one == other:
+            return
+        pair = (min(one, other), max(one, other))
+        self._votes[pair] += 1
+        for side, model in (("model_a", one), ("model_b", other)):
+            # CSV has the flags of the table of votes as text.
+            if row.get("winner") == side or str(row.get(f"winner_{side}")) in ("1", "1.0", "True"):
+                self._wins[pair, model] += 1

@@ -74,16 +74,14 @@ def audit(
 
 
 @data_app.command(
-    epilog="Example: querytier data fetch routerbench --out routerbench.parquet "
+    epilog="Example: querytier data fetch routerbench --out routerbench.jsonl.gz "
     "--from downloads/routerbench.parquet"
 )
 def fetch(
     name: Annotated[str, typer.Argument(help="routerbench, arena_preferences or llmrouterbench.")],
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", metavar="FILE", help="The .parquet, .jsonl or .jsonl.gz file to write."
-        ),
+        typer.Option("--out", metavar="FILE", help="The log file to write, .jsonl or .jsonl.gz."),
     ],
     downloaded: Annotated[
         Path | None,

@@ -23,7 +23,6 @@ from querytier.errors import LogError, UsageError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
-pytest.importorskip("datasets")
 
 SMALL, LARGE = "acme/small-8x1b", "large-2-preview"
 ROUTERBENCH = [
@@ -99,7 +98,7 @@ def write(path, rows):
     elif path.name.endswith(".gz"):
         path.write_bytes(gzip.compress(text.encode()))
     else:
-        path.write_text(json.dumps(rows) if path.suffix == ".json" else text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -108,10 +107,11 @@ def inspected(path):
 
 
 @pytest.mark.parametrize(("rows", "costs"), [(ROUTERBENCH, 4), (COMPENDIUM, 0)])
-@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".jsonl.gz"])
-def test_both_forms_of_routerbench_become_its_table(tmp_path, rows, costs, ending):
+@pytest.mark.parametrize("source", ["a.parquet", "a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+def test_both_forms_of_routerbench_become_its_table(tmp_path, rows, costs, source, ending):
     out = tmp_path / f"log{ending}"
-    fetched = fetch("routerbench", out, write(tmp_path / f"downloaded{ending}", rows))
+    fetched = fetch("routerbench", out, write(tmp_path / source, rows))
     assert (fetched.rows, fetched.models, fetched.pair) == (4, (SMALL, LARGE), None)
     found = inspected(out)
     assert (found.format, found.rows, found.bad) == (Format.ROUTERBENCH, 4, {})
@@ -132,9 +132,9 @@ def test_the_usual_pair_stands_in_the_next_command(tmp_path):
     assert fetched.next_command == words
 
 
-@pytest.mark.parametrize("source", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.json", "a [1].jsonl"])
+@pytest.mark.parametrize("source", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a [1].jsonl"])
 def test_conversations_with_votes_are_understood(tmp_path, source):
-    out = tmp_path / "log.parquet"
+    out = tmp_path / "log.jsonl"
     fetched = fetch("arena_preferences", out, write(tmp_path / source, CONVERSATIONS))
     assert fetched.rows == 4
     assert fetched.models == (LARGE, SMALL, "tiny-0")
@@ -207,7 +207,7 @@ def test_the_newest_results_of_each_model_become_one_table(tmp_path, is_archive)
         source = results_archive(tmp_path / "bench-release.tar.gz", RESULTS)
     else:
         source = results_folder(tmp_path / "results", RESULTS)
-    out = tmp_path / "log.parquet"
+    out = tmp_path / "log.jsonl"
     fetched = fetch("llmrouterbench", out, source)
     assert (fetched.rows, set(fetched.models), fetched.pair) == (6, {SMALL, LARGE}, None)
     assert fetched.next_command[-4:] == ("--cheap", "CHEAP", "--frontier", "FRONTIER")
@@ -229,7 +229,7 @@ def test_the_newest_results_of_each_model_become_one_table(tmp_path, is_archive)
 def test_results_of_another_layout_are_refused(tmp_path, content, said):
     folder = results_folder(tmp_path / "results", {"m/a-20250101_000000.json": content})
     with pytest.raises(LogError, match=said):
-        fetch("llmrouterbench", tmp_path / "log.parquet", folder)
+        fetch("llmrouterbench", tmp_path / "log.jsonl", folder)
 
 
 @pytest.mark.parametrize("length", [-1, -40, -300, 100, 0])
@@ -237,29 +237,31 @@ def test_a_truncated_archive_says_so(tmp_path, length):
     archive = results_archive(tmp_path / "bench-release.tar.gz", RESULTS)
     archive.write_bytes(archive.read_bytes()[:length])
     with pytest.raises(LogError, match="damaged or truncated archive"):
-        fetch("llmrouterbench", tmp_path / "log.parquet", archive)
+        fetch("llmrouterbench", tmp_path / "log.jsonl", archive)
 
 
 @pytest.mark.parametrize("name", ["routerbench", "arena_preferences"])
-def test_another_schema_is_refused_with_what_is_missing_and_what_is_there(tmp_path, name):
+def test_another_schema_is_refused_with_its_columns(tmp_path, name):
     source = write(tmp_path / "other.jsonl", [{"question": "Hi", "model_a": "m"}])
-    with pytest.raises(LogError, match=r"lacks .*; it has question, model_a; see https://"):
-        fetch(name, tmp_path / "log.parquet", source)
+    with pytest.raises(
+        LogError, match=r"line 1: not a row of .*; its columns are question, model_a; see https://"
+    ):
+        fetch(name, tmp_path / "log.jsonl", source)
     assert [path.name for path in tmp_path.iterdir()] == ["other.jsonl"]
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"prompt": "Hi", "eval_name": "x", "m": 1.0}], "this one has both of no model"),
-        ([*COMPENDIUM, COMPENDIUM[0] | {"models_name": ["a", "b"]}], "differ in models_name"),
-        ([COMPENDIUM[0] | {"models_performance": [1.0]}], "number of models_performance"),
+        ([{"prompt": "Hi", "eval_name": "x", "m": 1.0}], "columns are prompt, eval_name, m;"),
+        ([*COMPENDIUM, COMPENDIUM[0] | {"models_name": ["a", "b"]}], "line 5: not a row"),
+        ([COMPENDIUM[0] | {"models_performance": [1.0]}], "2 models_name and 1 models_perf"),
     ],
 )
 def test_scores_that_name_no_models_are_refused(tmp_path, rows, said):
     source = write(tmp_path / "other.parquet", rows)
     with pytest.raises(LogError, match=said):
-        fetch("routerbench", tmp_path / "log.parquet", source)
+        fetch("routerbench", tmp_path / "log.jsonl", source)
     assert [path.name for path in tmp_path.iterdir()] == ["other.parquet"]
 
 
@@ -277,8 +279,8 @@ def test_scores_that_name_no_models_are_refused(tmp_path, rows, said):
 def test_a_damaged_or_empty_file_says_so(tmp_path, name, content):
     source = tmp_path / name
     source.write_bytes(content)
-    with pytest.raises(LogError, match=r"not readable as|is empty"):
-        fetch("arena_preferences", tmp_path / "log.parquet", source)
+    with pytest.raises(LogError, match=r"readable|line \d: not|no rows|header has|damaged"):
+        fetch("arena_preferences", tmp_path / "log.jsonl", source)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -294,27 +296,32 @@ def test_a_pickle_is_refused_unread(tmp_path, monkeypatch):
     source = tmp_path / "routerbench_0shot.pkl"
     source.write_bytes(pickle.dumps(Burglar()))
     with pytest.raises(UsageError, match=r"runs whatever code.*to_parquet"):
-        fetch("routerbench", tmp_path / "log.parquet", source)
+        fetch("routerbench", tmp_path / "log.jsonl", source)
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
 
 @pytest.mark.parametrize(
     ("name", "out", "source", "said"),
     [
-        ("routerbank", "log.parquet", None, "there are routerbench, arena_preferences, llmrouter"),
-        ("routerbench", "log.csv", None, r"none of the endings .parquet, .jsonl and .jsonl.gz"),
-        ("routerbench", "log.parquet", "none.parquet", "no such file"),
-        ("routerbench", "log.parquet", "a.txt", "ending '.txt'"),
-        ("llmrouterbench", "log.parquet", "a.txt", "no archive of LLMRouterBench"),
-        ("routerbench", "a.parquet", "a.parquet", "give another path"),
+        (
+            "routerbank",
+            "log.jsonl",
+            None,
+            "choose one of routerbench, arena_preferences",
+        ),
+        ("routerbench", "log.parquet", None, r"name it .jsonl or .jsonl.gz"),
+        ("routerbench", "log.jsonl", "none.parquet", "no such file"),
+        ("routerbench", "log.jsonl", "a.txt", "ending '.txt'"),
+        ("llmrouterbench", "log.jsonl", "a.txt", "no archive of LLMRouterBench"),
+        ("routerbench", "a.jsonl", "a.jsonl", "give another path"),
     ],
 )
 def test_a_wrong_call_says_what_would_be_right(tmp_path, name, out, source, said):
     (tmp_path / "a.txt").write_text("x")
-    write(tmp_path / "a.parquet", COMPENDIUM)
+    write(tmp_path / "a.jsonl", COMPENDIUM)
     with pytest.raises(UsageError, match=said):
         fetch(name, tmp_path / out, source and tmp_path / source)
-    assert pq.read_table(tmp_path / "a.parquet").num_rows == len(COMPENDIUM)
+    assert len(list(read_records(tmp_path / "a.jsonl"))) == len(COMPENDIUM)
 
 
 OFFLINE = """
@@ -324,7 +331,7 @@ from querytier.data.public.fetch import PUBLIC_SETS, fetch
 from querytier.errors import LogError
 for name in PUBLIC_SETS:
     try:
-        fetch(name, Path(sys.argv[1]) / "log.parquet")
+        fetch(name, Path(sys.argv[1]) / "log.jsonl")
     except LogError as error:
         print(error)
 """
@@ -344,16 +351,5 @@ def test_without_the_hub_the_error_names_the_page_and_the_way_round_it(tmp_path)
     for public, line in zip(PUBLIC_SETS.values(), said, strict=True):
         assert f"hub is not reachable for {public.repository} (HF_HUB_OFFLINE is set" in line
         assert f"download it from {public.page} where it can be reached" in line
-        assert f"querytier data fetch {public.name} --out {tmp_path}/log.parquet --from" in line
-    assert not (tmp_path / "log.parquet").exists()
-
-
-def test_nothing_stays_in_the_cache_of_datasets(tmp_path, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    folder = tmp_path / "work"
-    folder.mkdir()
-    fetch("routerbench", folder / "log.parquet", write(folder / "a.jsonl.gz", COMPENDIUM))
-    assert sorted(path.name for path in folder.iterdir()) == ["a.jsonl.gz", "log.parquet"]
-    assert not (tmp_path / "cache").exists()
+        assert f"querytier data fetch {public.name} --out {tmp_path}/log.jsonl --from" in line
+    assert not (tmp_path / "log.jsonl").exists()

@@ -1,9 +1,9 @@
-"""The results that LLMRouterBench publishes: an archive of JSON files, read without unpacking it.
+"""The results of LLMRouterBench: an archive of JSON files, read without unpacking it.
 
 `bench-release.tar.gz` has a file for each benchmark, split and model, `bench/BENCHMARK/SPLIT/MODEL/
-*-YYYYMMDD_HHMMSS.json`: an object with `model_name`, `dataset_name`, `demo` and `records`, each of
-them with `prompt`, `origin_query`, `score` and `cost`. Known from the project's own storage module
-and README (github.com/ynulihao/LLMRouterBench); the archive itself was not at hand.
+*-YYYYMMDD_HHMMSS.json`: an object with `model_name`, `dataset_name`, `demo` and `records`, which
+have `prompt`, `origin_query`, `score` and `cost`. The layout is known from the storage module and the
+README of github.com/ynulihao/LLMRouterBench; it was not tried on the archive itself.
 """
 
 import gzip
@@ -12,26 +12,23 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 from querytier.data.values import score_in, text_in
 from querytier.errors import LogError, UsageError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["ARCHIVE", "result_tables"]
+__all__ = ["ARCHIVE", "results"]
 
 ARCHIVE = "bench-release.tar.gz"
 _CHUNK = 1 << 20
 _RESULT_FIELDS = ("model_name", "dataset_name", "records")
 
 
-def result_tables(path: Path) -> Iterator["pa.Table"]:
-    """Yield a table of LLMRouter's long form for each file of results.
+def results(path: Path) -> Iterator[dict[str, object]]:
+    """Yield a row of LLMRouter's routing data for each model and query.
 
-    Of several runs of a model on a benchmark the newest counts, by the time in the file's name;
-    trial runs (`demo`) do not. The query is the prompt that the models saw.
+    If a model ran several times on a benchmark, the newest run counts, by the time in the file's
+    name; trial runs (`demo`) are left out. The query is the prompt that the models saw.
 
     Memory: one file of results.
 
@@ -43,34 +40,35 @@ def result_tables(path: Path) -> Iterator["pa.Table"]:
     Raises
     ------
     UsageError
-        If it is neither.
+        If it does not exist, or is neither.
     LogError
-        If it is damaged, or a file in it is not of that layout.
+        If it is damaged, or a file in it has another layout.
     """
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in path.rglob("*.json")}
         for name in sorted(_newest(files)):
-            yield _table(name, files[name].read_bytes())
+            yield from _rows(name, files[name].read_bytes())
     elif path.name.endswith((".tar.gz", ".tgz", ".tar")):
-        yield from _archived_tables(path)
+        yield from _archived_rows(path)
     else:
         raise UsageError(
             f"{path} is no archive of LLMRouterBench; give {ARCHIVE} or the folder unpacked from it"
         )
 
 
-def _archived_tables(path: Path) -> Iterator["pa.Table"]:
+def _archived_rows(path: Path) -> Iterator[dict[str, object]]:
     try:
         with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             newest = _newest(member.name for member in archive if member.isfile())
-            # The archive ends before its compressed file does, whose end tells that it is whole.
+            # The archive ends before its compressed file does, and only the end of the compressed
+            # file shows that nothing was cut off.
             while file.read(_CHUNK):
                 pass
         with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.name in newest else None
                 if content is not None:
-                    yield _table(member.name, content.read())
+                    yield from _rows(member.name, content.read())
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise LogError(
             f"{path} is a damaged or truncated archive ({error}); download it again"
@@ -82,7 +80,7 @@ def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
 
 
 def _newest(names: "Iterator[str] | Mapping[str, object]") -> set[str]:
-    """Return the last of the JSON files in each folder; their names end with their time."""
+    """Return the newest JSON file of each folder; the names end with the time of the run."""
     last: dict[PurePosixPath, str] = {}
     for name in names:
         file = PurePosixPath(name)
@@ -92,26 +90,19 @@ def _newest(names: "Iterator[str] | Mapping[str, object]") -> set[str]:
     return set(last.values())
 
 
-def _table(name: str, content: bytes) -> "pa.Table":
-    import pyarrow as pa
-
+def _rows(name: str, content: bytes) -> Iterator[dict[str, object]]:
     result = _result(name, content)
-    records = [] if result.get("demo") else result["records"]
-    assert isinstance(records, list)
-    columns = {
-        "task_name": [text_in(result["dataset_name"])] * len(records),
-        "query": [_query(record) for record in records],
-        "model_name": [text_in(result["model_name"])] * len(records),
-        "performance": [score_in(record.get("score")) for record in records],
-        "cost": [score_in(record.get("cost")) for record in records],
-    }
-    kinds = dict.fromkeys(columns, pa.string()) | dict.fromkeys(
-        ("performance", "cost"), pa.float64()
-    )
-    return pa.table(columns, schema=pa.schema(list(kinds.items())))
+    for record in [] if result.get("demo") else result["records"]:
+        yield {
+            "task_name": text_in(result["dataset_name"]),
+            "query": _query(record),
+            "model_name": text_in(result["model_name"]),
+            "performance": score_in(record.get("score")),
+            "cost": score_in(record.get("cost")),
+        }
 
 
-def _result(name: str, content: bytes) -> dict[str, object]:
+def _result(name: str, content: bytes) -> dict[str, Any]:
     try:
         result = json.loads(content)
     except (ValueError, RecursionError) as error:
