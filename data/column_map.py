@@ -1,4 +1,4 @@
-"""The column map: where each field of an example stands in a user's log records."""
+"""The column map: which column of a user's log records holds each field of an example."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,19 +45,19 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class ColumnMap:
-    """For each field of an example, the dotted path at which log records hold it.
+    """The dotted path in a log record of each field of an example.
 
-    In a list of named values a path goes by name, and finds the last value of that name.
+    In a list of named values, a path finds the last value of a name.
 
     Parameters
     ----------
     paths : mapping of str to str
-        Keys are among `FIELDS`, `query` is among them.
+        By field, one of `FIELDS`; `query` is required.
 
     Raises
     ------
     UsageError
-        If a key is not a field, or `query` is not mapped.
+        If a key is no field, or `query` is not mapped.
 
     Examples
     --------
@@ -75,34 +75,35 @@ class ColumnMap:
         _check_fields(self.paths)
         if "query" not in self.paths:
             raise UsageError(
-                "the column map names no query; add query=COLUMN, as in --map query=prompt"
+                "the column map names no query; add query=COLUMN, such as --map query=prompt"
             )
 
     @staticmethod
     def paths_of_same_names(record: Mapping[str, object]) -> dict[str, str]:
-        """Map every field to the column of its own name, where the record has one."""
+        """Map every field to the column of the same name, if the record has one."""
         return {name: name for name in FIELDS if name in record}
 
     def values(self, record: Mapping[str, object]) -> dict[str, object]:
-        """Return the mapped fields that the record has, by field name; nulls are left out."""
+        """Return the values of the mapped fields by field name, without missing and null ones."""
         found = {name: _look_up(record, path) for name, path in self.paths.items()}
         if record.get("selected") == PLANNED:
-            # Mapped or not: a row that was planned must not pass for one that chance picked.
+            # Even if it is not mapped: a row that a plan selected is not a random sample, and an
+            # estimate that took it for one would be biased.
             found.setdefault("selected", PLANNED)
         return {name: value for name, value in found.items() if value not in (_MISSING, None)}
 
     def present(self, record: Mapping[str, object]) -> set[str]:
-        """Return the fields whose column the record has, be its value null or not."""
+        """Return the fields whose column the record has, even if its value is null."""
         return {name for name, path in self.paths.items() if _look_up(record, path) is not _MISSING}
 
 
 def parse_paths(text: str) -> dict[str, str]:
-    """Read `field=path,field=path`, as the command line takes it.
+    """Return the paths of `field=path,field=path`, the text of `--map`.
 
     Raises
     ------
     UsageError
-        If a part is not `field=path`, a field is none of `FIELDS`, or is named twice.
+        If a part is not `field=path`, or a field is unknown or named twice.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def parse_paths(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, path = (piece.strip() for piece in part.partition("="))
         if not (name and equals and path):
-            raise UsageError(f"--map has {part!r}; write field=column, as in query=prompt")
+            raise UsageError(f"--map has {part!r}; write field=column, such as query=prompt")
         if name in paths:
             raise UsageError(f"--map names {name} twice: {paths[name]!r} and {path!r}")
         paths[name] = path
@@ -122,7 +123,7 @@ def parse_paths(text: str) -> dict[str, str]:
 
 
 def leaf_paths(record: Mapping[str, object], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted paths that a column map can name in a record.
+    """Yield the dotted paths of all values of a record that a column map can name.
 
     Examples
     --------
@@ -143,12 +144,15 @@ def _check_fields(names: Iterable[str]) -> None:
     for name in names:
         if name not in FIELDS:
             raise UsageError(
-                f"the column map has no field {name!r}; fields are {', '.join(FIELDS)}"
+                f"{name!r} is not a field of the column map; fields are {', '.join(FIELDS)}"
             )
 
 
 def _look_up(record: object, path: str) -> object:
-    """Follow a dotted path; a column whose own name has the dots comes first."""
+    """Return the value at a dotted path, or `_MISSING`.
+
+    A dot may be part of a name (`gen_ai.usage`), so the longest name that the record has wins.
+    """
     inner = _inner(record)
     if path in inner:
         return inner[path]
@@ -159,7 +163,7 @@ def _look_up(record: object, path: str) -> object:
 
 
 def _inner(value: object) -> Mapping[str, object]:
-    """Return a mapping, or a list of named values as one; empty where it is neither."""
+    """Return a mapping, or a list of named values as a mapping; empty if it is neither."""
     if isinstance(value, Mapping):
         return value
     if not isinstance(value, list) or not all(map(_is_named_value, value)):

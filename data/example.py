@@ -1,4 +1,4 @@
-"""An example: a query, its label, and what the log tells of the answers."""
+"""An example: a query, its label, and what its log says about the answers."""
 
 import math
 from collections.abc import Mapping
@@ -24,45 +24,46 @@ __all__ = ["Example", "example_from", "feedback_of", "outcomes_in"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A query, its label, and what the log tells of the answers.
+    """A query, its label, and what its log says about the answers.
+
+    A text that the log does not have is empty, and a number NaN.
 
     Attributes
     ----------
     id, query, group, domain, language, source, label_source : str
-        Empty where the log does not tell; `query` never is.
+        `query` is never empty.
     needs_frontier : float
-        The label, in [0, 1]; NaN where no rule could make one.
+        The label, in [0, 1]; NaN if no rule makes one.
     unlabelled : str
-        Why it has no label; empty where it has one.
+        Why the example has no label; empty if it has one.
     weight : float
-        How much the example counts in training; above 0.
+        Weight in training, above 0.
     cheap_score, frontier_score : float
-        Quality of the two answers; NaN where the log does not tell.
+        Quality of the two answers.
     ok_threshold : float
-        The score from which either answer counts as success.
+        A score of at least this much is a success.
     cheap_cost, frontier_cost : float
-        Cost of the two answers, in any one currency; NaN where the log does not tell.
+        Cost of the two answers, in any one currency.
     input_tokens, cheap_output_tokens, frontier_output_tokens : float
-        Tokens that either model reads, and that each of the two writes; NaN where the log does not
-        tell.
+        Numbers of tokens that both models read, and that each of them writes.
     tier : {"cheap", "frontier", ""}
-        Which tier answered, where the log is one-sided.
+        The tier that answered, if the log is one-sided.
     outcome : float
-        Quality of that answer; NaN where the log does not tell.
+        Quality of that answer.
     feedback : str
-        What its reader did, as in `Outcomes`; empty where the log does not tell.
+        What the reader of that answer did, as in `Outcomes`.
     propensity : float
-        Probability with which the router chose that tier, in (0, 1]; NaN where the log does not
-        tell: it is never assumed.
+        Probability with which the router chose that tier, in (0, 1]; NaN if the log does not state
+        it: it is never assumed.
     policy : str
         The version of the router that chose.
     time : str
-        When the query was asked, as `utc_time` gives it; empty where the log does not tell.
+        When the query was asked, as `utc_time` writes it.
     split : str
-        One of `querytier.data.splits.SPLITS`; empty until splits are given.
+        One of `querytier.data.splits.SPLITS`; empty until splits are assigned.
     selected : {"random", "planned"}
-        Whether chance picked the query for its label, or `querytier plan-labels` did: a planned one
-        trains, and is never judged by.
+        Whether chance selected the query to be labelled, or `querytier select-queries` did: a
+        planned example may train, and must not judge.
     """
 
     id: str
@@ -106,24 +107,24 @@ _WINNERS = {
 def example_from(
     values: Mapping[str, object], rules: LabelRules, default_id: str, pair: ModelPair | None = None
 ) -> Example:
-    """Make an example of a log record's mapped values.
+    """Return the example of a log record's mapped values.
 
     Parameters
     ----------
     values : mapping of str to object
-        By field name, as `ColumnMap.values` gives them.
+        By field name, as `ColumnMap.values` returns them.
     rules : LabelRules
         How the label is made.
     default_id : str
-        The id where the record has none.
+        The id, if the record has none.
     pair : ModelPair, optional
-        Turns models' names in `tier` and `winner` into tiers.
+        Turns names of models in `tier` and `winner` into tiers.
 
     Raises
     ------
     BadRecordError
-        If the query is empty to the classifier, a number is none or out of range, the time is none,
-        a word is none of those known. A record without a label is no bad record.
+        If the text view of the query is empty, a number or a time cannot be read, a number is out
+        of range, or a word is unknown. A record without a label is not a bad record.
     """
     source = text_of(values, "source")
     outcomes = outcomes_in(values, pair)
@@ -160,12 +161,7 @@ def example_from(
 
 
 def outcomes_in(values: Mapping[str, object], pair: ModelPair | None) -> Outcomes:
-    """Return what a log record's mapped values tell of the answers; as `example_from`.
-
-    Raises
-    ------
-    BadRecordError
-    """
+    """Return what a log record's mapped values say about the answers; raises as `example_from`."""
     label = number_of(values, "needs_frontier")
     if label < 0 or label > 1:
         raise BadRecordError(f"needs_frontier outside [0, 1]: {label}")
@@ -183,12 +179,12 @@ def outcomes_in(values: Mapping[str, object], pair: ModelPair | None) -> Outcome
 
 
 def feedback_of(values: Mapping[str, object]) -> str:
-    """Return the feedback of a log record's mapped values, in our word; empty without.
+    """Return the feedback of a log record's mapped values as one of our words; empty without any.
 
     Raises
     ------
     BadRecordError
-        If it is none of the known words, and neither true nor false.
+        If it is neither a known word, nor true or false.
 
     Examples
     --------
@@ -255,7 +251,7 @@ def _selected(values: Mapping[str, object]) -> str:
 
 
 def _of_answer(values: Mapping[str, object], name: str, tier: str, answered: str) -> float:
-    """Return what a tier's answer took; without a tier in its name, it is that which answered."""
+    """Return the cost or tokens of a tier's answer; plain `cost` is of the tier that answered."""
     taken = number_of(values, f"{tier}_{name}")
     if math.isnan(taken) and tier == answered:
         taken = number_of(values, name)

@@ -41,7 +41,7 @@ time, split, selected : ndarray of object, shape (n,)
     needs_frontier, weight, cheap_score, frontier_score, ok_threshold, cheap_cost, frontier_cost, \
 input_tokens, cheap_output_tokens, frontier_output_tokens, outcome, propensity : ndarray of \
 float64, shape (n,)
-        Numbers, as in `Example`; NaN where the log does not tell.
+        Numbers, as in `Example`; NaN if the log does not have them.
     """
 
     id: Strings
@@ -76,7 +76,7 @@ float64, shape (n,)
 
     @classmethod
     def of(cls, rows: list[Example]) -> Self:
-        """Turn rows into columns."""
+        """Return rows as columns."""
         columns: dict[str, Any] = {
             name: np.array([getattr(row, name) for row in rows], dtype=kind)
             for name, kind in _KINDS.items()
@@ -85,7 +85,7 @@ float64, shape (n,)
 
     @classmethod
     def concatenated(cls, parts: Sequence["Examples"]) -> Self:
-        """Join the rows of one or more."""
+        """Return the rows of one or more sets of examples as one set."""
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts]) for name in _KINDS
         }
@@ -141,7 +141,7 @@ float64, shape (n,)
         return datasets.Dataset(self.table().cast(datasets.Features(features).arrow_schema))
 
     def with_splits(self, groups: NDArray[np.uint64], splits: Strings) -> Self:
-        """Return the examples with other groups, written as 16 hexadecimal digits, and splits."""
+        """Return the examples with new groups, written as 16 hexadecimal digits, and new splits."""
         names = np.array([f"{group:016x}" for group in groups.tolist()], dtype=object)
         return replace(self, group=names, split=splits)
 
@@ -169,7 +169,7 @@ float64, shape (n,)
 
     @property
     def planned(self) -> NDArray[np.bool_]:
-        """Which rows were picked by a plan, not by chance, shape (n,)."""
+        """Which rows a plan selected, not chance, shape (n,)."""
         return np.asarray(self.selected == PLANNED, dtype=np.bool_)
 
     @property
@@ -183,25 +183,29 @@ float64, shape (n,)
         return not bool(np.isnan(self.cheap_cost + self.frontier_cost).any())
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of all rows, whatever their order."""
+        """Return the fingerprint of the rows, which does not depend on their order."""
         fingerprint = Fingerprint()
         fingerprint.add(self)
         return fingerprint.hexdigest()
 
 
 class Fingerprint:
-    """The sum of the rows' sha256, modulo 2**256: the same in any order, and in any batches."""
+    """The sum of the rows' sha256, modulo 2**256: the same in any order and in any batches.
+
+    A log is fingerprinted while it streams by; a hash over sorted rows would need all of them.
+    """
 
     def __init__(self) -> None:
         self._sum = 0
 
     def add(self, examples: Examples) -> None:
-        """Take in more rows."""
+        """Add rows."""
         names = [name for name in _KINDS if name != "selected"]
         columns = [getattr(examples, name).tolist() for name in names]
         planned = examples.planned.tolist()
         for row, is_planned in zip(zip(*columns, strict=True), planned, strict=True):
-            # Rows that chance picked keep the hash they had before labels could be planned.
+            # Rows that chance selected keep the hash they had before plans existed, so that the
+            # fingerprints of old artifacts stay valid.
             content = [*row, PLANNED] if is_planned else row
             digest = hashlib.sha256(json.dumps(content).encode()).digest()
             self._sum = (self._sum + int.from_bytes(digest)) % 2**256

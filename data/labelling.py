@@ -1,11 +1,11 @@
-"""From what a log tells of the answers to the label of an example: rules in order, by record.
+"""The label of an example, made from what its log says about the answers: rules in order.
 
-A record is labelled by the first of the rules that has all it needs. A record that none can label
-is no bad record: it keeps what is known of it, with the reason why it has no label.
+The first rule that has all it needs labels a record. A record that no rule can label is not a bad
+record: it is kept, with the reason why it has no label.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self, get_args
 
@@ -41,7 +41,7 @@ RuleName = Literal[
     "feedback",
 ]
 
-# The fields that each rule reads: one of the sets has to be in the column map.
+# The fields that each rule reads; the column map must have one of the sets.
 RULE_FIELDS: dict[RuleName, tuple[tuple[str, ...], ...]] = {
     "explicit": (("needs_frontier",),),
     "graded_samples": (("cheap_grades", "frontier_grades"),),
@@ -50,18 +50,18 @@ RULE_FIELDS: dict[RuleName, tuple[tuple[str, ...], ...]] = {
     "preference": (("winner",),),
     "feedback": (("tier", "feedback"), ("tier", "outcome")),
 }
-# What a reader of a report has to know of the labels that a rule makes.
+# What a reader of a report must know about the labels of a rule.
 RULE_BIASES: dict[RuleName, str] = {
     "explicit": "as good as whoever wrote the labels; no outcome checks them",
-    "graded_samples": "none, where the answers of the two models were drawn independently",
+    "graded_samples": "none, if the answers of the two models were drawn independently",
     "quality_gap": "asks for better, not for good enough; a judge's noise makes labels above 0",
-    "cheap_fails_frontier_succeeds": "one answer of each model: what a second one would have "
-    "scored is unknown",
+    "cheap_fails_frontier_succeeds": "one answer of each model: what a second one would score is "
+    "unknown",
     "preference": "a vote ranks two answers and grades neither; long answers win more votes",
-    "feedback": "only queries that the cheap tier answered have a label; of its failures it is "
-    "unknown whether the frontier answer would have done better",
+    "feedback": "only queries that the cheap tier answered have a label; whether the frontier "
+    "answer would have been better is unknown",
 }
-# Both read the two scores: the gap is taken only by those who ask for it, and name a margin.
+# quality_gap reads the same two scores as the rule before it, and needs a margin: only on request.
 AUTOMATIC_RULES: tuple[RuleName, ...] = tuple(
     rule for rule in get_args(RuleName) if rule != "quality_gap"
 )
@@ -77,24 +77,24 @@ _VOTE_SUCCESS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What a log record tells of the answers to its query; NaN and empty where it does not.
+    """What a log record says about the answers to its query; NaN and empty by default.
 
     Attributes
     ----------
     needs_frontier : float
-        A label that the log brings, in [0, 1].
+        The log's own label, in [0, 1].
     cheap_score, frontier_score : float
         Quality of the two answers, higher is better.
     cheap_grades, frontier_grades : tuple of float
         The same for several answers of each model.
     winner : {"frontier", "cheap", "tie", "both_bad", ""}
-        What a judge preferred.
+        The answer that a judge preferred.
     tier : {"cheap", "frontier", ""}
-        Which one answered, where the log is one-sided.
+        The tier that answered, if the log is one-sided.
     outcome : float
         Quality of that answer.
     feedback : {"thumbs_up", "thumbs_down", "retry", "escalation", "human_takeover", ""}
-        What its reader did.
+        What the reader of that answer did.
     """
 
     needs_frontier: float = math.nan
@@ -110,23 +110,23 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class LabelRules:
-    """Which rules make labels, in which order, and what counts as success.
+    """The rules that make labels, in their order, and what counts as success.
 
     Attributes
     ----------
     rules : sequence of str
-        Of `RULE_FIELDS`; the first that has all it needs makes a record's label.
+        Names from `RULE_FIELDS`; the first rule that has all it needs labels a record.
     ok_threshold : float
-        A score of at least this much counts as success; in the unit of the log's scores.
+        A score of at least this much is a success; in the unit of the log's scores.
     ok_thresholds : mapping of str to float
-        The same for single sources (the field `source` of a record).
+        Other thresholds by source (the field `source` of a record).
     margin : float or None
-        The gap that `quality_gap` finds worth paying for.
+        The gap in score that `quality_gap` considers worth paying for.
 
     Raises
     ------
     UsageError
-        If there is no such rule, or `quality_gap` has no margin above 0.
+        If a rule does not exist, or `quality_gap` has no margin above 0.
     """
 
     rules: Sequence[RuleName] = AUTOMATIC_RULES
@@ -137,22 +137,22 @@ class LabelRules:
     def __post_init__(self) -> None:
         for rule in self.rules:
             if rule not in RULE_FIELDS:
-                raise UsageError(f"no label rule {rule!r}; rules are {', '.join(RULE_FIELDS)}")
+                raise UsageError(f"no label rule {rule!r}; choose from {', '.join(RULE_FIELDS)}")
         if "quality_gap" in self.rules and not (self.margin or 0) > 0:
             raise UsageError(
-                f"the label rule quality_gap has the margin {self.margin}; give --margin, the gap "
-                "in score that is worth paying for, above 0"
+                f"the label rule quality_gap has the margin {self.margin}; set --margin above 0, "
+                "to the gap in score that is worth paying for"
             )
 
     def with_automatic(self) -> Self:
-        """Return the rules, and those that need no asking for, in their usual order."""
+        """Return these rules and the automatic ones, in their usual order."""
         rules = {*self.rules, *AUTOMATIC_RULES}
         return replace(self, rules=tuple(rule for rule in RULE_FIELDS if rule in rules))
 
     def behind(self, label_sources: Collection[str]) -> Self:
-        """Return those of the rules that made labels of these sources; all where none did.
+        """Return the rules that made the labels of these sources; all rules, if none did.
 
-        A source that is no rule's name was given by the log with an explicit label.
+        A source that is not the name of a rule came with a label of the log: the rule is explicit.
 
         Examples
         --------
@@ -165,16 +165,16 @@ class LabelRules:
         return replace(self, rules=rules) if rules else self
 
     def success_at(self, source: str) -> float:
-        """Return the score from which an answer of a source's records counts as success."""
+        """Return the score from which an answer is a success, for the records of a source."""
         return self.ok_thresholds.get(source, self.ok_threshold)
 
     def served_by(self, columns: ColumnMap) -> Self:
-        """Return those of the rules that a column map can serve.
+        """Return the rules whose fields a column map has.
 
         Raises
         ------
         UsageError
-            If it serves none; the message says what each would need.
+            If there are none; the message says what each rule needs.
         """
         mapped = set(columns.paths)
         rules = [
@@ -190,27 +190,26 @@ class LabelRules:
             for names in RULE_FIELDS[rule]
         )
         raise UsageError(
-            f"the column map ({', '.join(columns.paths)}) names nothing that makes a label; "
-            f"add {ways}"
+            f"no label can be made from the mapped columns ({', '.join(columns.paths)}); add {ways}"
         )
 
 
 def label_of(outcomes: Outcomes, rules: LabelRules, ok_threshold: float) -> tuple[float, str]:
-    """Return the label and the rule that made it; NaN and the reason where none could.
+    """Return the label and the rule that made it; NaN and the reasons, if no rule can.
 
     Parameters
     ----------
     outcomes : Outcomes
     rules : LabelRules
     ok_threshold : float
-        A score of at least this much counts as success: `LabelRules.success_at` the source.
+        A score of at least this much is a success: `LabelRules.success_at` for the source.
 
     Returns
     -------
     label : float
         In [0, 1], or NaN.
     rule : str
-        The name of the rule, or the reasons why none made a label.
+        The name of the rule, or the reasons why there is no label.
 
     Examples
     --------
@@ -224,7 +223,7 @@ def label_of(outcomes: Outcomes, rules: LabelRules, ok_threshold: float) -> tupl
     """
     reasons: dict[str, None] = {}
     for rule in rules.rules:
-        label = _MAKERS[rule](outcomes, rules, ok_threshold)
+        label = _label(rule, outcomes, rules.margin, ok_threshold)
         if not isinstance(label, str):
             return label, rule
         reasons[label] = None
@@ -232,11 +231,11 @@ def label_of(outcomes: Outcomes, rules: LabelRules, ok_threshold: float) -> tupl
 
 
 def scores_of(outcomes: Outcomes, ok_threshold: float) -> tuple[float, float, float]:
-    """Return the scores of both answers, and what counts as success among them.
+    """Return the scores of both answers, and the score from which they are successes.
 
-    Several grades give their mean. A vote gives the scores of a game, 1 for a win and 1/2 for a
-    draw (Elo 1978, The Rating of Chessplayers), or 0 for both where both were found bad; there 1/2
-    is success.
+    The score of several grades is their mean. A vote has the scores of a game, 1 for a win and 1/2
+    for a draw (Elo 1978, The Rating of Chessplayers), or 0 twice if both answers are bad; of these,
+    1/2 is a success.
 
     Examples
     --------
@@ -253,56 +252,39 @@ def scores_of(outcomes: Outcomes, ok_threshold: float) -> tuple[float, float, fl
     return cheap, frontier, ok_threshold
 
 
-def _by_label(outcomes: Outcomes, _rules: LabelRules, _ok: float) -> float | str:
-    label = outcomes.needs_frontier
-    return "needs_frontier missing" if math.isnan(label) else label
+def _label(
+    rule: RuleName, outcomes: Outcomes, margin: float | None, ok_threshold: float
+) -> float | str:
+    """Return the label by one rule, or the reason why it makes none."""
+    label: float | None
+    match rule:
+        case "explicit":
+            label, reason = outcomes.needs_frontier, "needs_frontier missing"
+        case "graded_samples":
+            label = graded_samples(outcomes.cheap_grades, outcomes.frontier_grades, ok_threshold)
+            reason = f"{'frontier' if outcomes.cheap_grades else 'cheap'}_grades missing"
+        case "preference":
+            label = preference(outcomes.winner) if outcomes.winner else None
+            reason = "winner missing"
+        case "feedback":
+            label, reason = _by_feedback(outcomes, ok_threshold)
+        case _:
+            cheap, frontier = outcomes.cheap_score, outcomes.frontier_score
+            reason = f"{'cheap' if math.isnan(cheap) else 'frontier'}_score missing"
+            if math.isnan(cheap + frontier):
+                label = None
+            elif rule == "quality_gap":
+                assert margin is not None
+                label = quality_gap(cheap, frontier, margin)
+            else:
+                label = cheap_fails_frontier_succeeds(cheap, frontier, ok_threshold)
+    return reason if label is None or math.isnan(label) else label
 
 
-def _by_grades(outcomes: Outcomes, _rules: LabelRules, ok: float) -> float | str:
-    label = graded_samples(outcomes.cheap_grades, outcomes.frontier_grades, ok)
-    if label is not None:
-        return label
-    return f"{'frontier' if outcomes.cheap_grades else 'cheap'}_grades missing"
-
-
-def _by_scores(outcomes: Outcomes, _rules: LabelRules, ok: float) -> float | str:
-    cheap, frontier = outcomes.cheap_score, outcomes.frontier_score
-    return _missing_score(outcomes) or cheap_fails_frontier_succeeds(cheap, frontier, ok)
-
-
-def _by_gap(outcomes: Outcomes, rules: LabelRules, _ok: float) -> float | str:
-    assert rules.margin is not None
-    cheap, frontier = outcomes.cheap_score, outcomes.frontier_score
-    return _missing_score(outcomes) or quality_gap(cheap, frontier, rules.margin)
-
-
-def _by_vote(outcomes: Outcomes, _rules: LabelRules, _ok: float) -> float | str:
-    return preference(outcomes.winner) if outcomes.winner else "winner missing"
-
-
-def _by_feedback(outcomes: Outcomes, _rules: LabelRules, ok: float) -> float | str:
-    said = outcomes.feedback
-    if not said and not math.isnan(outcomes.outcome):
-        said = "thumbs_up" if outcomes.outcome >= ok else "thumbs_down"
-    if not outcomes.tier:
-        return "tier missing"
-    if not said:
-        return "outcome missing"
-    label = feedback(outcomes.tier, said)
-    return "only the frontier answer known" if label is None else label
-
-
-def _missing_score(outcomes: Outcomes) -> str:
-    if math.isnan(outcomes.cheap_score):
-        return "cheap_score missing"
-    return "frontier_score missing" if math.isnan(outcomes.frontier_score) else ""
-
-
-_MAKERS: dict[RuleName, Callable[[Outcomes, LabelRules, float], float | str]] = {
-    "explicit": _by_label,
-    "graded_samples": _by_grades,
-    "cheap_fails_frontier_succeeds": _by_scores,
-    "quality_gap": _by_gap,
-    "preference": _by_vote,
-    "feedback": _by_feedback,
-}
+def _by_feedback(outcomes: Outcomes, ok_threshold: float) -> tuple[float | None, str]:
+    reaction = outcomes.feedback
+    if not reaction and not math.isnan(outcomes.outcome):
+        reaction = "thumbs_up" if outcomes.outcome >= ok_threshold else "thumbs_down"
+    if not outcomes.tier or not reaction:
+        return None, "outcome missing" if outcomes.tier else "tier missing"
+    return feedback(outcomes.tier, reaction), "only the frontier answer known"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.data.near_duplicates import near_duplicate_links
+from querytier.data.near_duplicates import components, near_duplicate_links
 from querytier.data.splits import SPLITS, joined_groups
 from querytier.data.text_view import hashed
 
@@ -83,7 +83,7 @@ def deduplicated(recorded: Examples, fresh: Examples, threshold: float | None) -
         # The links of a near-duplicate cluster only span it, so those of the rows that stay cannot
         # be picked from the old ones: a refused row may have been the bridge between them.
         links = _links(Examples.concatenated([recorded, accepted]), threshold)
-    families = _families(links, count + len(accepted))
+    families = components(links, count + len(accepted))
     theirs, ours = families[:count], families[count:]
     connects = np.isin(ours, _in_several_splits(theirs, splits))
     accepted, ours = accepted.where(~connects), ours[~connects]
@@ -187,15 +187,6 @@ def _linked_to_two_splits(links: Indices, splits: Indices, fresh: int) -> Mask:
     between = (low < recorded) & (high >= recorded)
     touched[high[between] - recorded, splits[low[between]]] = True
     return np.asarray(touched.sum(axis=1) > 1)
-
-
-def _families(links: Indices, count: int) -> Indices:
-    """Return the connected component of the links that each of `count` rows is in."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
 def _in_several_splits(families: Indices, splits: Indices) -> Indices:

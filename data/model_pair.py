@@ -1,4 +1,4 @@
-"""The pair of models between which a router chooses, under the many names of either."""
+"""The pair of models between which a router chooses, and the many names of one model."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class ModelPair:
     Raises
     ------
     UsageError
-        If a name is empty, or both are the same.
+        If a name is empty, or both names are the same.
     """
 
     cheap: str
@@ -35,7 +35,7 @@ class ModelPair:
             )
 
     def tier_of(self, model: str) -> str | None:
-        """Return "cheap" or "frontier"; None where the model is neither, or might be both.
+        """Return "cheap" or "frontier"; None if the model is neither, or could be both.
 
         Examples
         --------
@@ -48,11 +48,11 @@ class ModelPair:
 
 
 def closest_model(model: str, names: Iterable[str]) -> str | None:
-    """Return the one name that means the model; None where none does, or several do equally.
+    """Return the name that is closest to a model; None if none is close, or two equally.
 
-    The same name is closer than one that differs in case or in having a provider's prefix, and that
-    is closer than one that differs in having a version at its end. Two different prefixes, or two
-    different versions, are two models.
+    An equal name is closest, then one that differs only in case or by the prefix of a provider,
+    then one that differs by a version at the end. Two different prefixes, or two different
+    versions, mean two models.
 
     Examples
     --------

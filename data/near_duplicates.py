@@ -1,10 +1,10 @@
 """Near duplicates: queries that share most of their three-word sequences.
 
-Every pair at or above the threshold is found, without sketches or samples: an exact set similarity
-join by prefix filtering, after Bayardo, Ma and Srikant, "Scaling up all pairs similarity search"
-(WWW 2007), and Xiao, Wang, Lin and Yu, "Efficient similarity joins for near duplicate detection"
-(WWW 2008). MinHash with locality-sensitive hashing took longer on 14,000 exam questions, and left
-some of their near duplicates apart.
+All pairs at or above the threshold are found, without sketches or samples. It is an exact set
+similarity join with prefix filtering, after Bayardo, Ma and Srikant, "Scaling up all pairs
+similarity search" (WWW 2007), and Xiao, Wang, Lin and Yu, "Efficient similarity joins for near
+duplicate detection" (WWW 2008). MinHash with locality-sensitive hashing took longer on 14,000 exam
+questions, and missed some of their near duplicates.
 """
 
 import re
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["near_duplicate_links"]
+__all__ = ["components", "near_duplicate_links"]
 
 Indices = NDArray[np.intp]
 
-# Thai, Lao, Burmese, Khmer, kana and Han: no spaces part their words.
+# Thai, Lao, Burmese, Khmer, kana and Han: scripts without spaces between words.
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\U00020000-\U0003ffff"
 )
-# What ends or quotes a sentence changes no request; other signs, such as + and %, may.
+# Marks that end or quote a sentence do not change a request; other signs, such as + and %, may.
 _SENTENCE_MARKS = (
     ".,;:!?'\"\u00a1\u00ab\u00bb\u00bf\u060c\u061b\u061f\u0964\u2018-\u201f\u2026\u3001\u3002"
     "\u300c-\u300f\uff01\uff0c\uff0e\uff1a\uff1b\uff1f"
@@ -38,7 +38,10 @@ _SENTENCE_MARKS = (
 _SIGNS = r"#$%&()*+\-/<=>@\[\\\]^`{|}~\u00b1\u00d7\u00f7\u2010-\u2015\u2190-\u2bff"
 _WORD = re.compile(rf"[{_UNSPACED}{_SIGNS}]|[^\s{_SENTENCE_MARKS}{_UNSPACED}{_SIGNS}]+")
 _EDGE = 0
+# Floating point may put threshold * size just above the whole number that it equals; rounding up
+# would then shorten a prefix by one, and miss pairs that are exactly at the threshold.
 _ROUNDING = 1e-9
+# Both bound the memory: a sparse product of candidates, and the rows of shingles of compared pairs.
 _CANDIDATES_AT_ONCE = 2_000_000
 _PAIRS_AT_ONCE = 200_000
 
@@ -46,23 +49,24 @@ _PAIRS_AT_ONCE = 200_000
 def near_duplicate_links(views: Sequence[str], threshold: float) -> Indices:
     """Return links that connect all near duplicates.
 
-    Two views are near duplicates where the Jaccard similarity of their sets of shingles is at least
-    `threshold`. A shingle is three words in sequence, the edges of the view counted as words; case
-    and sentence marks do not count; a character of a script without spaces is a word. One differing
-    word touches three shingles: at 0.8 it parts queries of up to 24 words, and no longer ones.
+    Two views are near duplicates if the Jaccard similarity of their sets of shingles is at least
+    `threshold`. A shingle is three words in a row; the two edges of a view count as words, case and
+    sentence marks are ignored, and in a script without spaces each character is a word. A word that
+    differs changes three shingles: at 0.8, two queries that differ in one word are near duplicates
+    if they have more than 24 words.
 
     Parameters
     ----------
     views : sequence of str, length n
-        Text views. Equal ones are linked as well, but it is faster to join them beforehand.
+        Text views. Equal ones are linked as well, but joining them beforehand is faster.
     threshold : float
         In (0, 1].
 
     Returns
     -------
     ndarray of intp, shape (k, 2)
-        Row numbers of near duplicates. The pairs span each cluster: any two near duplicates are
-        connected through them, though not always by a pair of their own.
+        Row numbers of near duplicates. The pairs span each cluster: they connect any two near
+        duplicates, but not always directly.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def near_duplicate_links(views: Sequence[str], threshold: float) -> Indices:
     array([[0, 2]])
     """
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold = {threshold}; a similarity to link at is in (0, 1]")
+        raise ValueError(f"threshold is {threshold}; a similarity to link from is in (0, 1]")
     if len(views) < 2:
         return np.empty((0, 2), dtype=np.intp)
     shingles = _shingles(views)
@@ -85,7 +89,7 @@ def near_duplicate_links(views: Sequence[str], threshold: float) -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class _Postings:
-    """Which rows hold which shingles; `row` and `shingle` are of equal length."""
+    """Pairs of a row and a shingle that it has; both arrays have the same length."""
 
     row: Indices
     shingle: Indices
@@ -95,25 +99,28 @@ class _Postings:
 
 
 def _links(shingles: "csr_array", threshold: float) -> Indices:
-    """Join rows sorted by size.
+    """Return the links of rows that are sorted by size.
 
-    Rows are compared with the first row of each shingle before all others: where that joins the
-    rows of a template, the pairs among them, whose number grows with the square, are never formed.
+    Rows are first compared with the first row of each shingle only. If that connects all rows of a
+    template, the pairs among them are never formed; their number grows with the square of the rows.
     """
     probed, indexed = _prefixes(shingles, threshold)
     first = _first_rows(indexed, shingles.shape)
     links = _similar(shingles, _pairs_with_first(probed, first), threshold)
-    joined = _components(links, shingles.shape[0])
+    joined = components(links, shingles.shape[0])
     home = np.append(joined, -1)[first]
     for pairs in _other_pairs(probed, indexed, joined, home):
         apart = joined[pairs[:, 0]] != joined[pairs[:, 1]]
         links = np.concatenate([links, _similar(shingles, pairs[apart], threshold)])
-        joined = _components(links, shingles.shape[0])
+        joined = components(links, shingles.shape[0])
     return links
 
 
 def _shingles(views: Sequence[str]) -> "csr_array":
-    """Return which view holds which shingle, the rare shingles first in each row.
+    """Return which view has which shingle, in each row the rarest shingle first.
+
+    The order matters twice: prefixes are the rarest shingles of a row, and rare shingles are shared
+    by few rows, so that few candidates have to be compared.
 
     Returns
     -------
@@ -135,9 +142,9 @@ def _shingles(views: Sequence[str]) -> "csr_array":
 
 
 def _word_numbers(views: Sequence[str]) -> tuple[Indices, Indices]:
-    """Return the words of all views as numbers, two edges before and after each, and the lengths.
+    """Return the words of all views as numbers, with two edges around each view, and the lengths.
 
-    Views without a word count as one word.
+    A view without a word, such as "???", counts as one word.
     """
     numbers: defaultdict[str, int] = defaultdict(count(_EDGE + 1).__next__)
     words = [[numbers[word] for word in _words(view)] for view in views]
@@ -153,9 +160,11 @@ def _words(view: str) -> list[str]:
 def _prefixes(shingles: "csr_array", threshold: float) -> tuple[_Postings, _Postings]:
     """Return the prefixes with which rows probe, and those under which they are indexed.
 
-    Rows similar by at least t have a shingle in common that is among the rarest s - ceil(t s) + 1
-    of the larger row and the rarest s - ceil(2t / (1 + t) s) + 1 of the smaller, s being the number
-    of shingles of each (Xiao et al.): so many they must share that no more can be left out.
+    Let x be the larger and y the smaller of two rows, as sets of shingles. A Jaccard similarity of
+    at least t means that they share at least t / (1 + t) (|x| + |y|) shingles (Xiao et al., eq. 1).
+    That is at least t |x|, as |y| >= t |x|, and at least 2t / (1 + t) |y|, as |x| >= |y|. So if the
+    rarest |x| - ceil(t |x|) + 1 shingles of x and the rarest |y| - ceil(2t / (1 + t) |y|) + 1 of y
+    are all different, too few others are left, and the pair need not be compared.
     """
     size = np.diff(shingles.indptr)
     row = np.repeat(np.arange(len(size)), size)
@@ -170,7 +179,7 @@ def _prefixes(shingles: "csr_array", threshold: float) -> tuple[_Postings, _Post
 
 
 def _first_rows(indexed: _Postings, shape: tuple[int, int]) -> Indices:
-    """Return for each shingle the first row indexed under it, shape[0] where there is none."""
+    """Return for each shingle the first row indexed under it; shape[0] if there is none."""
     first = np.full(shape[1], shape[0])
     np.minimum.at(first, indexed.shingle, indexed.row)
     return first
@@ -186,10 +195,11 @@ def _pairs_with_first(probed: _Postings, first: Indices) -> Indices:
 def _other_pairs(
     probed: _Postings, indexed: _Postings, joined: Indices, home: Indices
 ) -> Iterator[Indices]:
-    """Yield the pairs that share a shingle, some thousands at once.
+    """Yield the pairs that share a shingle of their prefixes, in blocks.
 
-    Left out are most pairs joined already: rows in the same component as the first row of a
-    shingle, its `home`, probe a second column, which indexes only the rows of other components.
+    Most pairs that are connected already are skipped. Every shingle has two columns: the first
+    indexes all its rows, the second only rows outside the component of its first row, its `home`.
+    Rows of the home component probe the second column, and so never meet each other again.
     """
     at_home = joined[probed.row] == home[probed.shingle]
     away = indexed.where(joined[indexed.row] != home[indexed.shingle])
@@ -214,7 +224,7 @@ def _held(rows: Indices, columns: Indices, height: int, width: int) -> "csr_arra
 
 
 def _blocks(work: Indices) -> Iterator[tuple[int, int]]:
-    """Yield starts and stops of blocks of rows that share cumulative work evenly."""
+    """Yield starts and stops of blocks of rows with about the same number of candidates."""
     start, done = 0, 0
     while start < len(work):
         limit = np.searchsorted(work, done + _CANDIDATES_AT_ONCE, side="right")
@@ -236,7 +246,8 @@ def _jaccard(shingles: "csr_array", left: Indices, right: Indices) -> NDArray[np
     return similarity
 
 
-def _components(links: Indices, rows: int) -> Indices:
+def components(links: Indices, rows: int) -> Indices:
+    """Return for each row the connected component of the links that it is in, shape (rows,)."""
     from scipy.sparse.csgraph import connected_components
 
     graph = _held(links[:, 0], links[:, 1], rows, rows)

@@ -1,4 +1,8 @@
-"""Groups and splits: which rows are kept together, and what each is used for."""
+"""Groups and splits: which rows stay together, and which of them train or judge.
+
+A row's split follows from a stable hash of its group. As a log grows, every group keeps its split,
+so that no classifier was ever trained on rows that judge its successor.
+"""
 
 import hashlib
 from typing import TypeAlias
@@ -18,7 +22,8 @@ __all__ = [
 
 SPLITS = ("train", "calibration", "certification", "test")
 FEWEST_ROWS_TO_CERTIFY = 1000
-# Wide enough that large logs, whose shares chance hardly moves, keep the splits of their hashes.
+# Shares of a split by label may differ this much from the requested ones. It is wide enough that
+# chance hardly moves the shares of large logs so far: these keep the splits of their hashes.
 STRATUM_TOLERANCE = 0.05
 
 SplitShares = dict[str, float]
@@ -28,19 +33,19 @@ Hashes: TypeAlias = NDArray[np.uint64]
 
 
 def joined_groups(names: Hashes, views: Hashes, links: NDArray[np.intp] | None = None) -> Hashes:
-    """Return one group for all rows that a group, a text view or a link joins, however indirectly.
+    """Return one group for all rows that are connected by a group, a text view or a link.
 
     Parameters
     ----------
     names, views : ndarray of uint64, shape (n,)
         Hashes of each row's group and of its text view.
     links : ndarray of intp, shape (k, 2), optional
-        Pairs of rows to be joined as well.
+        Pairs of rows that share a group as well.
 
     Returns
     -------
     ndarray of uint64, shape (n,)
-        The smallest of the joined groups' hashes.
+        The smallest hash of the groups that are joined.
 
     Examples
     --------
@@ -58,7 +63,7 @@ def joined_groups(names: Hashes, views: Hashes, links: NDArray[np.intp] | None =
 
 
 def _joined(names: Hashes, links: Hashes) -> Hashes:
-    """Return for each name the smallest of those that links, of shape (2, k), join to it."""
+    """Return for each name the smallest name that links, of shape (2, k), connect it to."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -77,12 +82,12 @@ def _joined(names: Hashes, links: Hashes) -> Hashes:
 def splits_of(
     groups: Hashes, shares: SplitShares, seed: int, labels: Labels | None = None
 ) -> NDArray[np.object_]:
-    """Return the split of every row by `split_of` its group, stratified by label.
+    """Return the split of every row, by the hash of its group, stratified by label.
 
-    Splits follow from the groups' hashes, so that a log that grows keeps them. Where chance has
-    dealt the groups of one label (most of their rows need the frontier model, do not, or have no
-    label) further than `STRATUM_TOLERANCE` from their shares, as happens with fewer than about 500
-    such groups, the nearest groups on the hash's scale change their split, as few as it takes.
+    The strata are groups in which most labelled rows need the frontier model, groups in which most
+    do not, and groups without a label. With fewer than about 500 groups in a stratum, chance can
+    move its share of a split further than `STRATUM_TOLERANCE` from the requested one; then the
+    fewest groups possible change their split, those nearest on the hash's scale.
 
     Parameters
     ----------
@@ -91,7 +96,7 @@ def splits_of(
         Share of each split but "train".
     seed : int
     labels : ndarray of float, shape (n,), optional
-        NaN where there is none; without any, splits are not stratified.
+        NaN for rows without a label. None does not stratify.
     """
     distinct, group_of = _numbered(groups)
     positions = np.fromiter((_position(int(g), seed) for g in distinct), float, len(distinct))
@@ -112,10 +117,10 @@ def temporal_splits(
     seed: int,
     labels: Labels | None = None,
 ) -> NDArray[np.object_]:
-    """Return the test split for the groups with the newest rows, and hashed splits for the others.
+    """Return the test split for the groups with the newest rows, and splits by hash for the others.
 
-    As the log grows, rows leave the test split; large groups, seldom without a new row, make it
-    larger than its share in rows.
+    As the log grows, rows leave the test split. Large groups get new rows often, so the share of
+    rows in the test split is larger than its share of groups.
 
     Parameters
     ----------
@@ -123,7 +128,7 @@ def temporal_splits(
     times : ndarray of float64, shape (n,)
         Seconds since 1970.
     shares : dict
-        The test split's is a share of the groups.
+        That of the test split is a share of the groups.
     seed : int
     labels : ndarray of float, shape (n,), optional
         As in `splits_of`, for the other splits.
@@ -143,7 +148,10 @@ def temporal_splits(
 
 
 def _numbered(groups: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
-    """Return the distinct groups and the place of each row's, at half of the memory of numpy."""
+    """Return the distinct groups and the number of each row's group.
+
+    It is `np.unique(groups, return_inverse=True)` with half of its memory, for long logs.
+    """
     order = np.argsort(groups)
     ordered = groups[order]
     first = np.ones(len(groups), dtype=bool)
@@ -157,7 +165,8 @@ def _numbered(groups: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
 
 
 def _position(group: int, seed: int) -> float:
-    """Return where a stable hash puts a group, in [0, 1); another seed puts it elsewhere."""
+    """Return the position of a group on a scale from 0 to 1, by a hash of seed and group."""
+    # Not Python's hash(), which differs between processes.
     digest = hashlib.blake2b(f"{seed}:{group:016x}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
@@ -165,7 +174,8 @@ def _position(group: int, seed: int) -> float:
 def _splits_at(positions: Floats, shares: SplitShares, tolerance: float) -> NDArray[np.object_]:
     """Cut the scale of positions into splits, each cut at most `tolerance` from its share.
 
-    The test split comes first on the scale, so that leaving out the others does not move it.
+    The test split comes first on the scale. So it is the same rows if a log is too small for
+    calibration and certification splits, and grows into them later.
     """
     ordered, splits = np.sort(positions), np.full(len(positions), "train", dtype=object)
     start, share = 0.0, 0.0
@@ -180,7 +190,7 @@ def _splits_at(positions: Floats, shares: SplitShares, tolerance: float) -> NDAr
 
 
 def _majorities(group_of: NDArray[np.int32], labels: Labels) -> Floats:
-    """Return for each group whether most of its labelled rows are positive; -1 without any."""
+    """Return 1 for groups with mostly positive labels, 0 for others, -1 for those without any."""
     known = ~np.isnan(labels)
     counts = np.bincount(group_of, known)
     sums = np.bincount(group_of, np.where(known, labels, 0.0))

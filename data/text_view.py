@@ -5,8 +5,8 @@ Version 1 takes these steps, in this order, so that the work is bounded before a
 1. messages become the text of the last user turn;
 2. at most `MAX_CHARACTERS` characters are kept: the head and the tail, joined by `CUT_MARK`;
 3. control, zero-width, bidirectional and lone surrogate characters are dropped;
-4. harness text is taken away: ChatML turns other than the last user turn, and blocks such as
-   `<system-reminder>`; a `<user_query>` block, where there is one, is all that remains;
+4. harness text is removed: ChatML turns other than the last user turn, and blocks such as
+   `<system-reminder>`; if there is a `<user_query>` block, only it remains;
 5. literal special tokens (`[SEP]`, `<|im_end|>`, `</s>`) are split, so that no tokenizer takes them
    for its own;
 6. white space (U+0009 to U+000D, U+0020, U+0085, U+00A0, U+1680, U+2000 to U+200A, U+2028, U+2029,
@@ -70,7 +70,7 @@ def text_view(query: str | Messages) -> str:
     -------
     str
         At most `MAX_CHARACTERS + len(CUT_MARK)` characters plus one for each literal special token;
-        empty where nothing is left to decide on.
+        empty if nothing is left to decide on.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def text_view(query: str | Messages) -> str:
     """
     text = query if isinstance(query, str) else last_user_text(query)
     text = _keep_head_and_tail(text)
-    # Most texts need no more than a look: the searches would take longer than a static encoder.
+    # Most texts need none of the searches, which would take longer than a static encoder.
     if not (text.isascii() and text.isprintable()):
         text = _UNSEEN.sub("", text)
     if "<" in text:
@@ -99,7 +99,7 @@ def text_view(query: str | Messages) -> str:
 
 
 def is_truncated(query: str | Messages) -> bool:
-    """Tell whether the view leaves out characters of the query because of its length.
+    """Return whether the view omits characters of the query because of its length.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def is_truncated(query: str | Messages) -> bool:
 
 
 def last_user_text(messages: Messages) -> str:
-    """Return the text of the last user turn; empty where there is none.
+    """Return the text of the last user turn; empty if there is none.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def last_user_text(messages: Messages) -> str:
 
 
 def hashed(text: str) -> int:
-    """Return a stable 64-bit hash of a text: what stands for it where many are kept in memory.
+    """Return a stable 64-bit hash of a text, to keep in memory in its place.
 
     Examples
     --------
@@ -153,8 +153,8 @@ def hashed(text: str) -> int:
 def view_fingerprint() -> str:
     """Return the sha256 of the view's outputs on fixed inputs.
 
-    Artifacts carry it: a change of the view that changes what it returns makes them refuse to load,
-    a harmless refactoring does not.
+    Artifacts contain it: they refuse to load if the view returns something else for these inputs,
+    and still load after a harmless refactoring.
     """
     outputs = "\x00".join(text_view(vector) for vector in _FIXED_INPUTS)
     return hashlib.sha256(outputs.encode()).hexdigest()
@@ -168,7 +168,7 @@ def _keep_head_and_tail(text: str) -> str:
 
 
 def _last_chatml_turn(text: str) -> str:
-    """Return the last user turn of ChatML markup; the text itself where there is none."""
+    """Return the last user turn of ChatML markup; the text itself if there is none."""
     turn, start = text, None
     for mark in _CHATML.finditer(text):
         if start is not None:
@@ -178,7 +178,7 @@ def _last_chatml_turn(text: str) -> str:
 
 
 def _request_only(text: str) -> str:
-    """Return what stands inside the last `<user_query>` block; the text itself without one."""
+    """Return the content of the last `<user_query>` block; the text itself without one."""
     request, start = text, None
     for mark in _REQUEST.finditer(text):
         if not mark.group(1):
@@ -189,10 +189,10 @@ def _request_only(text: str) -> str:
 
 
 def _without_blocks(text: str, tag: re.Pattern[str]) -> str:
-    """Take away the outermost blocks between matching tags, in one pass over the text.
+    """Return a text without the outermost blocks between matching tags, in one pass.
 
-    A tag that is never closed, or never opened, stays as it is: text is only taken away where it is
-    certain what it was.
+    A tag that is never closed, or never opened, is kept: only text that is certainly a harness's is
+    removed.
     """
     kept: list[str] = []
     opened: list[int] = []

@@ -1,10 +1,10 @@
-"""Votes of Chatbot Arena: people's choices between the answers of two models out of many.
+"""Votes of Chatbot Arena: people's choices between the answers of two of many models.
 
-Two forms. The published conversations (`model_a`, `model_b`, `winner`, `conversation_a`), whose
-turns hold text (lmsys/chatbot_arena_conversations) or parts of it
+There are two layouts: the published conversations (`model_a`, `model_b`, `winner`,
+`conversation_a`), whose turns are text (lmsys/chatbot_arena_conversations) or parts
 (lmarena-ai/arena-human-preference-140k); and the table of 55,000 votes
-(lmsys/lmsys-arena-human-preference-55k), with a JSON list of the user's turns as `prompt` and a
-column for each outcome. Both are known from the sets' cards and from programs that read them.
+(lmsys/lmsys-arena-human-preference-55k), with a JSON list of the user's turns as `prompt` and one
+column per outcome. Both are known from the sets' cards and from programs that read them.
 """
 
 from collections.abc import Mapping
@@ -24,25 +24,25 @@ _OUTCOMES = {"tie": "tie", "tie (bothbad)": "both_bad", "both_bad": "both_bad"}
 
 
 def are_arena_fields(fields: Fields) -> bool:
-    """Tell whether a record is a vote between two named models, in either form."""
+    """Return whether a record is a vote between two named models, in either layout."""
     names = fields.keys()
     has_outcome = {"winner", "conversation_a"} <= names or ({"prompt", *_OUTCOME_COLUMNS} <= names)
     return {"model_a", "model_b"} <= names and has_outcome
 
 
 def arena_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
-    """Return the canonical fields of a vote; the pair tells which model is the frontier's.
+    """Return the canonical fields of a vote; the pair says which model is the frontier one.
 
-    The vote is on the whole conversation, so all turns of the user are joined, as those of
-    RouterBench are. The table of 55,000 votes has one kind of tie, which here is "tie" even where
-    both answers were bad. Votes of one evaluation session are one conversation.
+    The vote is on the whole conversation, so all turns of the user are joined, as for RouterBench.
+    The table of 55,000 votes has only one kind of tie: it is "tie" even if both answers were bad.
+    The votes of one evaluation session are one conversation.
 
     Raises
     ------
     UnusableRecordError
-        If the two models are not both of the pair, or there is no query, or no one outcome.
+        If a model is not of the pair, there is no query, or not exactly one outcome.
     UsageError
-        If there is no pair.
+        If no pair is given.
 
     Examples
     --------
@@ -65,12 +65,12 @@ def arena_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
 
 
 def _tiers(fields: Fields, pair: ModelPair | None) -> dict[str, str]:
-    """Return the tier of either side of the vote."""
+    """Return the tier of both sides of the vote."""
     models = {side: text_in(fields.get(side)) for side in ("model_a", "model_b")}
     if pair is None:
         raise UsageError(
-            "the log holds votes between two of many models, and no pair of models is named; name "
-            f"its cheap and its frontier model, such as {models['model_a']} and {models['model_b']}"
+            "the log has votes between many models, and no pair of models is named; name the cheap "
+            f"and the frontier model, such as {models['model_a']} and {models['model_b']}"
         )
     tiers: dict[str, str] = {}
     for side, model in models.items():

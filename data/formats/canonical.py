@@ -1,9 +1,10 @@
-"""Canonical log records: one set of names for what gateways and tracers log under many.
+"""Canonical log records: one set of names for what gateways and tracers log under many names.
 
-The fields of a canonical record are flat and among `CANONICAL_FIELDS`. What a log does not state is
-absent, and so is a value that cannot be read as its kind: a time that is none, a cost of NaN.
-Nothing is made up. A record of a known schema that is of no use becomes a `Record` with a problem;
-`is_passed_over` tells those that were never about the two tiers from those that are bad.
+A canonical record is flat. Besides the fields of a column map (`querytier.data.column_map.FIELDS`)
+it may have conversation, requested_model, served_model, provider, latency_ms, status, tags and
+outcomes. A value that the log does not state is absent, and so is one that cannot be read, such as
+a cost of NaN; nothing is made up. A record that cannot be used becomes a `Record` with a problem;
+`is_passed_over` says whether it never concerned the two tiers, or is bad.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,6 @@ from querytier.data.text_view import last_user_text
 from querytier.data.values import first_present, json_in, score_in, text_in
 
 __all__ = [
-    "CANONICAL_FIELDS",
     "EMPTY_QUERY",
     "HASHED_QUERY",
     "NESTED_TOO_DEEPLY",
@@ -32,35 +32,6 @@ __all__ = [
     "unusable",
 ]
 
-CANONICAL_FIELDS = (
-    "id",
-    "time",
-    "conversation",
-    "source",
-    "query",
-    "requested_model",
-    "served_model",
-    "tier",
-    "provider",
-    "input_tokens",
-    "output_tokens",
-    "cost",
-    "latency_ms",
-    "status",
-    "tags",
-    "propensity",
-    "policy",
-    "outcomes",
-    "outcome",
-    "feedback",
-    "cheap_score",
-    "frontier_score",
-    "cheap_cost",
-    "frontier_cost",
-    "domain",
-    "language",
-    "winner",
-)
 NOT_A_CALL = "not an LLM call"
 NESTED_TOO_DEEPLY = "nested too deeply"
 OTHER_MODEL = "a model outside the pair"
@@ -68,30 +39,30 @@ HASHED_QUERY = "query kept as a hash only"
 EMPTY_QUERY = "decision without a query"
 NO_DECISION = "outcome of no decision in these logs"
 
-_NONE_OF_OURS = (NOT_A_CALL, OTHER_MODEL, HASHED_QUERY, EMPTY_QUERY, NO_DECISION)
+_PASSED_OVER = (NOT_A_CALL, OTHER_MODEL, HASHED_QUERY, EMPTY_QUERY, NO_DECISION)
 
 _QUERY_HOLDERS = ("messages", "input", "contents", "prompt")
 
 
 class UnusableRecordError(ValueError):
-    """A record is of its schema and still of no use; the message becomes its problem."""
+    """A record has its schema and still cannot be used; the message becomes its problem."""
 
 
 def canonical_fields(
     pair: ModelPair | None, *, alias: str | None = None, **values: object
 ) -> dict[str, object]:
-    """Return the values that are there, and the tier where the pair tells it.
+    """Return the values that are present, and the tier if the pair of models tells it.
 
-    The tier is that of the model that served; where the log does not name it, that of the one that
-    was requested.
+    The tier is that of the model that answered or, if the log does not name it, of the requested
+    one.
 
     Parameters
     ----------
     pair : ModelPair or None
     alias : str or None
-        A requested model of a gateway, which may stand for many models: it tells no tier.
+        The model requested from a gateway, which may serve any model for it: it tells no tier.
     **values : object
-        By canonical name.
+        By canonical name; times as datetimes.
 
     Examples
     --------
@@ -113,7 +84,7 @@ def canonical_fields(
 def converted(
     record: Record, canonical_of: Callable[[Mapping[str, object]], dict[str, object]]
 ) -> Record:
-    """Return the record with canonical fields, or with the problem for which it has none."""
+    """Return the record with canonical fields, or with the problem why it has none."""
     if record.problem is not None or record.fields is None:
         return record
     try:
@@ -125,17 +96,17 @@ def converted(
 
 
 def unusable(record: Record, problem: str) -> Record:
-    """Return the record without fields, its line and raw text kept beside the problem."""
+    """Return the record with a problem in place of its fields."""
     return replace(record, fields=None, problem=problem)
 
 
 def is_passed_over(record: Record) -> bool:
-    """Tell whether a record's problem is that it is none of ours, and not that it is bad.
+    """Return whether a record does not concern the router, rather than being bad.
 
-    Traces hold tool calls, score tables hold further models, and our own log holds decisions whose
-    text it was told not to keep: such records are counted, but no sign of a damaged log.
+    Traces contain tool calls, score tables other models, and our own log decisions whose text it
+    was told not to keep. Such records are counted, but are no sign of a damaged log.
     """
-    return (record.problem or "").split(":", 1)[0] in _NONE_OF_OURS
+    return (record.problem or "").split(":", 1)[0] in _PASSED_OVER
 
 
 def logged_query(*contents: object) -> str:
@@ -144,13 +115,13 @@ def logged_query(*contents: object) -> str:
     Parameters
     ----------
     *contents : object
-        Text, chat messages (also with OpenTelemetry's or Gemini's `parts`), a request body that
-        holds either, or any of these as JSON text.
+        Text, chat messages (also with OpenTelemetry's or Gemini's `parts`), a request body with
+        either, or any of these as JSON text.
 
     Raises
     ------
     UnusableRecordError
-        If there is no content, or no text in its last user turn.
+        If there is no content, or its last user turn has no text.
 
     Examples
     --------
@@ -165,13 +136,12 @@ def logged_query(*contents: object) -> str:
 
 
 def outcomes_of(judged: Iterable[tuple[object, object, str]]) -> list[dict[str, object]]:
-    """Return the judgements of an answer; those without a name or a value are left out.
+    """Return the judgements of an answer, without those that have no name or no value.
 
     Parameters
     ----------
     judged : iterable of tuple
-        Name, value and source of each. Numbers and truth values become numbers, other values stay
-        text.
+        Name, value and source of each. Numbers and truth values become numbers, other values text.
 
     Examples
     --------
@@ -188,7 +158,7 @@ def outcomes_of(judged: Iterable[tuple[object, object, str]]) -> list[dict[str, 
 
 
 def _query_text(content: object) -> str | None:
-    """Return the last user text; empty where that turn holds none, None without any messages."""
+    """Return the last user text; empty if that turn has none, None without any messages."""
     inner = json_in(content)
     if isinstance(inner, Mapping):
         text = _text_of_mapping(inner)

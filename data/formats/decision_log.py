@@ -1,25 +1,21 @@
-"""The log of our own decisions, and what was said of the answers later.
+"""Our own decision log, joined with the outcomes of the answers.
 
-A router that serves writes each decision when it is made (`querytier.serve.log.decision_log`),
-and the outcome of its answer, which comes minutes or days later, to a file of its
-own under the decision's id. Here the two are joined.
+A router writes each decision when it is made (`querytier.serve.log.decision_log`). The outcome of
+its answer follows minutes or days later, in another file, under the decision's id.
 
-Of several outcomes of one decision the last in time counts, for each of what `judgement_of` reads
-by itself: a cost that comes after a vote does not take the vote away. Of the same time, or without
-one, it is the later line.
+If a decision has several outcomes, the latest value of each field wins, so a later cost does not
+erase an earlier vote. Ties, and outcomes without a time, go to the later line.
 
-The two scores tell how good the answers of both tiers were, for queries that both were asked, such
-as those of an audit. Where both are known they make the label, and not what became of the one
-answer that was given.
+The two scores are those of both tiers' answers, for queries that both tiers answered, such as those
+of an audit. If both are known, they make the label, and not the outcome of the one answer.
 
-Decisions that the classifier did not make are kept. They have propensity 1, as what decided instead
-left no chance to the other tier, and the policy of such a row is the model version with the reason
-behind a plus (`v3+fallback:timeout`): another rule chose there than `v3`, and a new policy can only
-be compared with the rule that chose. What is explored belongs to the version's own policy, whose
-propensities tell of the chance.
+Decisions that the classifier did not make are kept. They have propensity 1, because the other tier
+had no chance, and their policy is the model version with the reason after a plus
+(`v3+fallback:timeout`): another rule than `v3` chose there, and a new policy can only be compared
+with the rule that chose. Explored decisions belong to the version's own policy, whose propensities
+account for them.
 
-The tenant that asked is the `source` of the example: what is counted, capped and audited by source
-is so by tenant.
+The tenant becomes the `source` of the example, so counts, caps and audits by source are by tenant.
 """
 
 import math
@@ -56,7 +52,7 @@ _OF_THE_CLASSIFIER = ("classifier", "explore")
 
 
 def are_decisions(fields: Fields) -> bool:
-    """Tell whether a record is a decision of ours, its text kept or not."""
+    """Return whether a record is one of our own decisions, with or without its text."""
     return fields.keys() >= _MARKS
 
 
@@ -65,11 +61,11 @@ def decision_records(
     outcomes: Iterable[Record] | None,
     elsewhere: Iterable[Record] | None = (),
 ) -> Iterator[Record]:
-    """Yield a record a decision, with what was said of its answer.
+    """Yield a record for each decision, with the outcome of its answer.
 
-    Every record has all of `DECISION_FIELDS`, null where there is nothing to tell: outcomes may
-    come first with the millionth decision. A decision whose text was not kept, and an outcome of no
-    decision, come with a problem that `is_passed_over` knows.
+    Every record has all of `DECISION_FIELDS`, null if unknown, because the first outcome may be
+    that of the millionth decision. A decision whose text was not kept, and an outcome of no
+    decision, have a problem that counts as passed over.
 
     Memory: all outcomes, none of the decisions.
 
@@ -77,32 +73,32 @@ def decision_records(
     ----------
     records : iterator of Record
     outcomes : iterable of Record, optional
-        With `id`, `time` and any of what `judgement_of` reads.
+        With `id`, `time` and any of the fields that `judgement_of` reads.
     elsewhere : iterable of Record or None
-        The other files of the log, whose decisions the same outcomes judge. None leaves it to one
-        of those files to say which outcomes are bad, or of no decision.
+        The other files of the log, whose decisions have outcomes in the same file. None leaves it
+        to one of those files to report outcomes that are bad or of no decision.
     """
-    said = _Said()
-    bad = list(filter(None, map(said.take, outcomes or ())))
+    known = _Outcomes()
+    bad = list(filter(None, map(known.add, outcomes or ())))
     if elsewhere is not None:
         yield from bad
     for record in records:
-        yield converted(record, lambda fields: _canonical(fields, said))
+        yield converted(record, lambda fields: _canonical(fields, known))
     if elsewhere is not None:
-        yield from said.left(elsewhere)
+        yield from known.unmatched(elsewhere)
 
 
 def judgement_of(values: Fields) -> dict[str, float | str]:
-    """Return what a record says of the answers to a query.
+    """Return the judgement of the answers to a query that a record contains.
 
-    Any of outcome, feedback and cost, of the answer that was given, and of cheap_score and
-    frontier_score, cheap_cost and frontier_cost, where both tiers were asked.
+    It is any of outcome, feedback and cost, of the answer that was given, and of cheap_score,
+    frontier_score, cheap_cost and frontier_cost, if both tiers answered.
 
     Raises
     ------
     BadRecordError
-        If it says nothing; the outcome or a score is no number in [0, 1], the feedback none of the
-        known words, or a cost no number of 0 or more.
+        If it contains none of them; an outcome or a score is not a number in [0, 1], a cost not a
+        number of at least 0, or the feedback not a known word.
 
     Examples
     --------
@@ -123,16 +119,16 @@ def judgement_of(values: Fields) -> dict[str, float | str]:
     return judged
 
 
-class _Said:
-    """What was said of answers, by the decision's id."""
+class _Outcomes:
+    """The outcomes of answers, by the decision's id."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, dict[str, tuple[str, object]]] = {}
         self._lines: dict[str, int] = {}
         self._joined: set[str] = set()
 
-    def take(self, record: Record) -> Record | None:
-        """Keep what a record says; return one that is bad, with the problem."""
+    def add(self, record: Record) -> Record | None:
+        """Keep an outcome; return a record that is bad, with the problem."""
         if record.fields is None:
             return replace(record, problem=f"bad outcome: {record.problem}")
         try:
@@ -141,35 +137,38 @@ class _Said:
             return unusable(record, f"bad outcome: {error}")
         return None
 
-    def of(self, own_id: str) -> dict[str, object]:
-        """Return what was said of a decision's answer."""
-        said = self._by_id.get(own_id, {})
-        if said:
-            self._joined.add(own_id)
-        return {name: value for name, (_, value) in said.items()}
+    def of(self, decision_id: str) -> dict[str, object]:
+        """Return the outcome of a decision's answer."""
+        known = self._by_id.get(decision_id, {})
+        if known:
+            self._joined.add(decision_id)
+        return {name: value for name, (_, value) in known.items()}
 
-    def left(self, elsewhere: Iterable[Record]) -> Iterator[Record]:
-        """Yield the outcomes of no decision, one an id."""
-        left = dict.fromkeys(own_id for own_id in self._by_id if own_id not in self._joined)
-        for record in elsewhere if left else ():
-            left.pop(text_of(_given(record.fields or {}), "id"), None)
-        for own_id in left:
-            yield Record(self._lines[own_id], None, f"{NO_DECISION}: {own_id}", own_id)
+    def unmatched(self, elsewhere: Iterable[Record]) -> Iterator[Record]:
+        """Yield the outcomes of no decision, one per id."""
+        ids = dict.fromkeys(name for name in self._by_id if name not in self._joined)
+        for record in elsewhere if ids else ():
+            ids.pop(text_of(_given(record.fields or {}), "id"), None)
+        for name in ids:
+            yield Record(self._lines[name], None, f"{NO_DECISION}: {name}", name)
 
     def _keep(self, record: Record, fields: Fields) -> None:
         given = _given(fields)
-        own_id, time, judged = text_of(given, "id"), time_of(given), judgement_of(given)
-        if not own_id:
+        decision_id, time, judged = text_of(given, "id"), time_of(given), judgement_of(given)
+        if not decision_id:
             raise BadRecordError("id missing")
-        kept = self._by_id.setdefault(own_id, {})
-        self._lines[own_id] = record.line
+        known = self._by_id.setdefault(decision_id, {})
+        self._lines[decision_id] = record.line
         for name, value in judged.items():
-            if name not in kept or time >= kept[name][0]:
-                kept[name] = (time, value)
+            # Times are ISO texts of one form, which sort as the times do; no time sorts first.
+            if name not in known or time >= known[name][0]:
+                known[name] = (time, value)
 
 
-def _canonical(fields: Fields, said: _Said) -> dict[str, object]:
-    judged = said.of(text_of(_given(fields), "id"))
+def _canonical(fields: Fields, outcomes: _Outcomes) -> dict[str, object]:
+    # Before the checks: an outcome of a decision without a text is of a known decision all the
+    # same.
+    judged = outcomes.of(text_of(_given(fields), "id"))
     _check_text(fields)
     own = {name: fields.get(name) for name in DECISION_FIELDS}
     place = {"conversation": fields.get("group"), "source": fields.get("tenant")}

@@ -1,9 +1,7 @@
 """Calls as the gateways LiteLLM and Helicone log them.
 
-Langfuse's are in `querytier.data.formats.langfuse`.
-
 Sources: LiteLLM's `StandardLoggingPayload` and the table `LiteLLM_SpendLogs` of its proxy;
-Helicone's export. Fields that hold JSON as text are read as what they hold.
+Helicone's export. Fields with JSON as text are parsed.
 """
 
 import re
@@ -42,20 +40,20 @@ _HELICONE_SESSION = "Helicone-Session-Id"
 def litellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a `StandardLoggingPayload`.
 
-    The served model is the one that LiteLLM's router chose (`metadata.routing_decision`), else
-    `model`; `model_group` is the alias that was asked for, and tells no tier. The latency is end
-    less start: `response_time` is the time to the first token where the answer was streamed.
+    The served model is the one that LiteLLM's router chose (`metadata.routing_decision`), or else
+    `model`; `model_group` is the requested alias, and tells no tier. The latency is end minus
+    start: `response_time` is the time to the first token if the answer was streamed.
 
     Raises
     ------
     UnusableRecordError
-        If it is no LLM call, or holds no query.
+        If it is not an LLM call, or has no query.
     """
     return _litellm(fields, pair, fields.get("id"), fields.get("response_cost"))
 
 
 def litellm_spend_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
-    """Return the canonical fields of a row of LiteLLM's spend table; as `litellm_fields`.
+    """Return the canonical fields of a row of LiteLLM's spend table; raises as `litellm_fields`.
 
     Recent proxies leave `messages` empty and store the request in `proxy_server_request`.
     """
@@ -65,15 +63,15 @@ def litellm_spend_fields(fields: Fields, pair: ModelPair | None) -> dict[str, ob
 def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a request that Helicone logged.
 
-    The requested model tells no tier: the gateway may serve another, and then names that one.
-    Properties become tags (`name=value`), but for the session, which is the conversation. The
-    rating that users gave is the feedback, and an outcome from "feedback"; scores are outcomes from
-    "score".
+    The requested model tells no tier: the gateway may serve another, which it then names.
+    Properties become tags (`name=value`), except the session, which is the conversation. A user's
+    rating is the feedback, and also an outcome with the source "feedback"; scores are outcomes with
+    the source "score".
 
     Raises
     ------
     UnusableRecordError
-        If it is no LLM call, or holds no query: bodies are exported only where that was asked for.
+        If it is not an LLM call, or has no query: bodies are only exported on request.
     """
     body = mapping_in(fields.get("request_body"))
     kind = text_in(body.get("_type"))

@@ -1,4 +1,4 @@
-"""Judgements that a log keeps apart from the calls they judge: held until the calls come."""
+"""Judgements that a log stores apart from the calls they judge: kept until the calls come."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ Outcome = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was said of an answer.
+    """A judgement of an answer.
 
     Attributes
     ----------
     record : Record
-        The one that says it.
+        The record of the judgement.
     targets : tuple of str
-        What it judges: names of a call, each of which is enough to find it.
+        Names of the call that it judges; each is enough to find the call.
     own_id : str
-        Tells a judgement that comes again from another one of the same target.
+        Distinguishes a judgement that is logged again from another one of the same target.
     time : datetime or None
     outcome : dict
         Name, value and source.
@@ -37,16 +37,16 @@ class Judgement:
 
 
 class Judgements:
-    """Judgements by what they judge.
+    """Judgements by target.
 
     Memory: all judgements, none of the calls.
 
     Parameters
     ----------
     problem : str
-        What is wrong with a judgement that no call has taken.
+        The problem of a judgement that belongs to no call.
     judgement_of : callable
-        Makes a judgement of a record and its fields, or raises `UnusableRecordError`.
+        Returns the judgement of a record and its fields, or raises `UnusableRecordError`.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Judgements:
         self._by_target: dict[str, dict[str, Judgement]] = {}
         self._joined: set[tuple[str, str]] = set()
 
-    def take(self, record: Record) -> Record | None:
-        """Keep a judgement, of several with its id the newest; return a record that is none."""
+    def add(self, record: Record) -> Record | None:
+        """Keep a judgement, the newest of those with its id; return a record that is not one."""
         if record.fields is None:
             return record
         try:
@@ -72,7 +72,7 @@ class Judgements:
         return None
 
     def outcomes(self, *targets: str | None) -> list[Outcome]:
-        """Return what was said so far of a call, by whichever of its names."""
+        """Return the outcomes so far of a call, by any of its names."""
         found: dict[str, Outcome] = {}
         for target in filter(None, targets):
             for own_id, judgement in self._by_target.get(target, {}).items():
@@ -80,8 +80,8 @@ class Judgements:
                 found.setdefault(own_id, judgement.outcome)
         return list(found.values())
 
-    def left(self) -> Iterator[Record]:
-        """Yield the judgements that no call has taken."""
+    def unmatched(self) -> Iterator[Record]:
+        """Yield the judgements that belong to no call so far."""
         for first, judgements in self._by_target.items():
             for own_id, judgement in judgements.items():
                 names = {(target, own_id) for target in judgement.targets}

@@ -1,7 +1,7 @@
 """Langfuse: observations joined with scores.
 
-Source: the fields of Langfuse's blob storage export (`observations_v2`, `scores`), and of its API,
-whose names are the same in camel case.
+Source: Langfuse's blob storage export (`observations_v2`, `scores`), and its API, which has the
+same names in camel case.
 """
 
 import re
@@ -41,7 +41,7 @@ _COSTS = ("total_cost", "totalCost", "calculatedTotalCost", "total")
 
 
 def are_observations(fields: Fields) -> bool:
-    """Tell whether a record is an observation: of a known type, in a trace, with a start."""
+    """Return whether a record is an observation: of a known type, in a trace, with a start."""
     named = all(first_present(fields, name, _camel(name)) for name in ("trace_id", "start_time"))
     return named and fields.get("type") in _TYPES
 
@@ -49,25 +49,22 @@ def are_observations(fields: Fields) -> bool:
 def langfuse_records(
     records: Iterator[Record], pair: ModelPair | None, scores: Iterator[Record] | None
 ) -> Iterator[Record]:
-    """Yield a record an observation, with the scores of it and of its trace as outcomes.
+    """Yield a record for each observation, with its scores and those of its trace as outcomes.
 
-    An observation that is no generation becomes a record with the problem `NOT_A_CALL`. Scores
-    that can be joined with no generation come last, each with that as its problem.
+    An observation that is not a generation becomes a record with the problem `NOT_A_CALL`. Scores
+    that belong to no generation come last, with that as their problem.
 
     Memory: all scores, none of the observations.
     """
-    said = Judgements("score without a generation", _score)
-    for record in scores or ():
-        bad = said.take(record)
-        if bad is not None:
-            yield bad
+    judgements = Judgements("score without a generation", _score)
+    yield from filter(None, map(judgements.add, scores or ()))
     for record in records:
-        yield converted(record, lambda fields: _observation(fields, pair, said))
-    yield from said.left()
+        yield converted(record, lambda fields: _observation(fields, pair, judgements))
+    yield from judgements.unmatched()
 
 
 def _score(record: Record, fields: Fields) -> Judgement:
-    """Return a score of an observation where it names one, else of a trace."""
+    """Return a score of the observation that it names, or else of its trace."""
     target = _text(fields, "observation_id") or _text(fields, "trace_id")
     value, words = fields.get("value"), _get(fields, "string_value")
     is_category = _text(fields, "data_type") in ("CATEGORICAL", "TEXT")
@@ -80,10 +77,12 @@ def _score(record: Record, fields: Fields) -> Judgement:
     return Judgement(record, (target,), own_id, time_in(fields.get("timestamp")), judged[0])
 
 
-def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> dict[str, object]:
+def _observation(
+    fields: Fields, pair: ModelPair | None, judgements: Judgements
+) -> dict[str, object]:
     """Return the canonical fields of a generation.
 
-    The latency is end less start: the field `latency` is in seconds or in milliseconds, depending
+    The latency is end minus start: the field `latency` is in seconds or in milliseconds, depending
     on when the export was set up, and does not say which.
     """
     kind = text_in(fields.get("type"))
@@ -110,7 +109,7 @@ def _observation(fields: Fields, pair: ModelPair | None, said: Judgements) -> di
         tags=[str(tag) for tag in sequence_in(fields.get("tags"))],
         propensity=number_in(metadata.get("propensity")),
         policy=text_in(metadata.get("policy")),
-        outcomes=said.outcomes(observation, trace),
+        outcomes=judgements.outcomes(observation, trace),
     )
 
 

@@ -1,9 +1,9 @@
 """OpenTelemetry spans of LLM calls, under the GenAI and the OpenInference names.
 
-Sources: the OpenTelemetry semantic conventions for generative AI, their names before 1.37
-(`gen_ai.system`, `gen_ai.usage.prompt_tokens`, `gen_ai.prompt.0.content`) among them; the
-OpenInference specification; OTLP/JSON. A line is an export request, which holds many spans or log
-records, or one of them by itself.
+Sources: the OpenTelemetry semantic conventions for generative AI, including the names before 1.37
+(`gen_ai.system`, `gen_ai.usage.prompt_tokens`, `gen_ai.prompt.0.content`); the OpenInference
+specification; OTLP/JSON. A line is an export request with many spans or log records, or one of
+them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,12 +19,12 @@ from querytier.data.formats.canonical import (
 )
 from querytier.data.formats.judgements import Judgements
 from querytier.data.formats.otel_evaluations import (
+    add_evaluation,
+    add_evaluations,
     are_log_records,
     evaluations,
     log_records,
     outcomes_in,
-    take,
-    take_one,
     targets_of,
 )
 from querytier.data.formats.otlp import (
@@ -57,10 +57,7 @@ _ERROR_CODES = (2, "2", "STATUS_CODE_ERROR", "ERROR")
 
 
 def are_spans(fields: Mapping[str, object]) -> bool:
-    """Tell whether a record is an OTLP export request, or one span of an LLM call.
-
-    A log record by itself is told in the same way.
-    """
+    """Return whether a record is an OTLP export request, or one span or log record of a call."""
     if any(isinstance(fields.get(name), list) for name in ENVELOPES):
         return True
     has_id = any(name in fields for name in ("spanId", "span_id"))
@@ -70,29 +67,29 @@ def are_spans(fields: Mapping[str, object]) -> bool:
 def span_records(
     records: Iterator[Record], pair: ModelPair | None, scores: Iterator[Record] | None = None
 ) -> Iterator[Record]:
-    """Yield a record a span, of the line of its export request and with its own text as raw.
+    """Yield a record for each span, with the line of its export request and its own raw text.
 
-    The conversation is the one that the span names, else its session, else its trace: the calls of
-    one trace share their text. A span that is no LLM call, and a log record, becomes a record with
-    the problem `NOT_A_CALL`, so that those of a file can be counted; `is_passed_over` knows it.
+    The conversation is the one that the span names, or else its session, or else its trace, because
+    the calls of one trace share their text. A span that is not an LLM call, and a log record,
+    becomes a record with the problem `NOT_A_CALL`, so that it is counted as passed over.
 
-    Evaluations are joined with the spans that come after them. Those that no span has taken come
-    last, each with that as its problem.
+    Evaluations are joined with the spans that come after them. Those that belong to no span come
+    last, with that as their problem.
 
     Memory: all evaluations that are log records, and one line and its spans.
     """
-    said = evaluations()
-    yield from take(scores or (), said)
+    judgements = evaluations()
+    yield from add_evaluations(scores or (), judgements)
     for record in records:
         if record.fields is None or record.problem is not None:
             yield record
             continue
-        yield from _records_of(record, record.fields, pair, said)
-    yield from said.left()
+        yield from _records_of(record, record.fields, pair, judgements)
+    yield from judgements.unmatched()
 
 
 def _records_of(
-    record: Record, fields: Mapping[str, object], pair: ModelPair | None, said: Judgements
+    record: Record, fields: Mapping[str, object], pair: ModelPair | None, judgements: Judgements
 ) -> Iterator[Record]:
     try:
         logged = [own_record(record, item) for item in log_records(fields)]
@@ -103,9 +100,9 @@ def _records_of(
     if not spans and not logged:
         yield unusable(record, "no spans")
     for item in logged:
-        yield take_one(item, said) or unusable(item, f"{NOT_A_CALL}: an evaluation")
+        yield add_evaluation(item, judgements) or unusable(item, f"{NOT_A_CALL}: an evaluation")
     for span in spans:
-        yield converted(span, lambda fields: _span_fields(fields, pair, said))
+        yield converted(span, lambda fields: _span_fields(fields, pair, judgements))
 
 
 def _spans(fields: Mapping[str, object]) -> Iterator[object]:
@@ -117,7 +114,7 @@ def _spans(fields: Mapping[str, object]) -> Iterator[object]:
 
 
 def _span_fields(
-    span: Mapping[str, object], pair: ModelPair | None, said: Judgements
+    span: Mapping[str, object], pair: ModelPair | None, judgements: Judgements
 ) -> dict[str, object]:
     attributes = attributes_of(span)
     _check_call(attributes)
@@ -150,7 +147,7 @@ def _span_fields(
         tags=[str(tag) for tag in sequence_in(attributes.get("tag.tags"))],
         propensity=number_in(first_present(attributes, "querytier.propensity", "propensity")),
         policy=_text(attributes, "querytier.model_version", "querytier.policy"),
-        outcomes=_outcomes(events, said.outcomes(*targets_of(own_id, response))),
+        outcomes=_outcomes(events, judgements.outcomes(*targets_of(own_id, response))),
     )
 
 
@@ -170,15 +167,15 @@ def _check_call(attributes: Attributes) -> None:
 
 
 def _inputs(attributes: Attributes, events: Iterable[tuple[str, Attributes]]) -> Iterator[object]:
-    """Yield what may hold the messages, the present convention first."""
+    """Yield everything that may contain the messages, the current convention first."""
     turns = []
     yield sequence_in(attributes.get("gen_ai.input.messages"))
-    for name, said in events:
-        yield sequence_in(said.get("gen_ai.input.messages"))
-        yield said.get("gen_ai.prompt")
+    for name, of_event in events:
+        yield sequence_in(of_event.get("gen_ai.input.messages"))
+        yield of_event.get("gen_ai.prompt")
         if name.startswith("gen_ai.") and name.endswith(".message"):
             role = name.removeprefix("gen_ai.").removesuffix(".message")
-            turns.append({"role": role, "content": said.get("content")})
+            turns.append({"role": role, "content": of_event.get("content")})
     yield turns
     yield _numbered(attributes, "llm.input_messages.", "message.")
     yield _numbered(attributes, "gen_ai.prompt.", "")
@@ -187,7 +184,7 @@ def _inputs(attributes: Attributes, events: Iterable[tuple[str, Attributes]]) ->
 
 
 def _numbered(attributes: Attributes, before: str, after: str) -> list[Attributes]:
-    """Return the mappings that names like `llm.input_messages.0.message.role` spread out."""
+    """Return the mappings that names like `llm.input_messages.0.message.role` flatten."""
     found: dict[int, Attributes] = {}
     for name, value in attributes.items():
         index, _, rest = name.removeprefix(before).partition(".")
@@ -203,13 +200,13 @@ def _numbered(attributes: Attributes, before: str, after: str) -> list[Attribute
 def _outcomes(
     events: Iterable[tuple[str, Attributes]], logged: Iterable[dict[str, object]]
 ) -> list[dict[str, object]]:
-    """Return all evaluations; one that is an event and a log record counts once."""
+    """Return all evaluations; one that is both an event and a log record counts once."""
     outcomes = outcomes_in(events)
     return [*outcomes, *(outcome for outcome in logged if outcome not in outcomes)]
 
 
 def _status(span: Mapping[str, object], attributes: Attributes) -> str:
-    """Return "error" or "ok"; instrumentations leave the status of what went well unset."""
+    """Return "error" or "ok"; instrumentations do not set the status of successful calls."""
     status = mapping_in(span.get("status"))
     code = first_present(status, "code", "status_code")
     failed = "error.type" in attributes or code in _ERROR_CODES

@@ -1,8 +1,8 @@
 """Evaluations of an LLM's answers under OpenTelemetry's names, as span events and as log records.
 
 Source: the event `gen_ai.evaluation.result` of the OpenTelemetry semantic conventions for
-generative AI. A log record of it names what it judges by the span that it was written in, or by
-`gen_ai.response.id`; the explanation is not kept.
+generative AI. A log record names the answer that it judges by the span in which it was written, or
+by `gen_ai.response.id`; the explanation is not kept.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,12 +27,12 @@ from querytier.data.formats.reading import Record
 from querytier.data.values import first_present, text_in, time_in
 
 __all__ = [
+    "add_evaluation",
+    "add_evaluations",
     "are_log_records",
     "evaluations",
     "log_records",
     "outcomes_in",
-    "take",
-    "take_one",
     "targets_of",
 ]
 
@@ -44,18 +44,18 @@ _LOGS = ("resourceLogs", "resource_logs")
 
 
 def evaluations() -> Judgements:
-    """Return a place for evaluations until their spans come."""
+    """Return an empty collection of evaluations that wait for their spans."""
     return Judgements("evaluation without a span", _judgement)
 
 
 def are_log_records(fields: Fields) -> bool:
-    """Tell whether a record holds OTLP log records and no spans: an export of them, or one."""
+    """Return whether a record is an export of OTLP log records without spans, or one of them."""
     exported = [name for name in ENVELOPES if fields.get(name)]
     return all(name in _LOGS for name in exported) if exported else _event_name(fields) == _EVENT
 
 
 def log_records(fields: Fields) -> Iterator[object]:
-    """Yield the log records of an export request, or the record that is one by itself."""
+    """Yield the log records of an export request, or the record itself if it is one."""
     if _event_name(fields) == _EVENT:
         yield fields
     for resource in children(fields, *_LOGS):
@@ -63,8 +63,8 @@ def log_records(fields: Fields) -> Iterator[object]:
             yield from children(scope, "logRecords", "log_records")
 
 
-def take(records: Iterable[Record], said: Judgements) -> Iterator[Record]:
-    """Keep the evaluations in a file of log records; yield with a problem what is none."""
+def add_evaluations(records: Iterable[Record], judgements: Judgements) -> Iterator[Record]:
+    """Keep the evaluations in a file of log records; yield all others with a problem."""
     for record in records:
         if record.fields is None:
             yield record
@@ -76,35 +76,35 @@ def take(records: Iterable[Record], said: Judgements) -> Iterator[Record]:
             continue
         if not logged:
             yield unusable(record, "no log records")
-        yield from filter(None, (take_one(item, said) for item in logged))
+        yield from filter(None, (add_evaluation(item, judgements) for item in logged))
 
 
-def take_one(record: Record, said: Judgements) -> Record | None:
-    """Keep an evaluation; return with a problem a log record of another kind, or one in pieces."""
+def add_evaluation(record: Record, judgements: Judgements) -> Record | None:
+    """Keep an evaluation; return a log record that is not one, or incomplete, with a problem."""
     name = _event_name(record.fields or {})
     if record.fields is not None and name != _EVENT:
         return unusable(record, f"{NOT_A_CALL}: {name or 'a log record'}")
-    return said.take(record)
+    return judgements.add(record)
 
 
 def outcomes_in(events: Iterable[tuple[str, Attributes]]) -> list[dict[str, object]]:
     """Return the evaluations among events, given by name and attributes."""
     return outcomes_of(
         (
-            said.get(f"{_PREFIX}.name"),
-            first_present(said, f"{_PREFIX}.score.value", f"{_PREFIX}.score.label"),
+            attributes.get(f"{_PREFIX}.name"),
+            first_present(attributes, f"{_PREFIX}.score.value", f"{_PREFIX}.score.label"),
             _EVENT,
         )
-        for name, said in events
+        for name, attributes in events
         if name == _EVENT
     )
 
 
 def targets_of(span: str, response: str | None) -> tuple[str, ...]:
-    """Return the names by which evaluations may mean a span.
+    """Return the names by which evaluations may refer to a span.
 
-    An evaluation that names a response is not of a span with another response, though it was
-    written in it: an LLM that judges has a span of its own.
+    An evaluation that names a response does not judge a span with another response, even if it was
+    written in that span: an LLM that judges has a span of its own.
     """
     by_response = f"response {response}" if response else f"{span} without a response"
     return (by_response, span)
@@ -122,7 +122,7 @@ def _judgement(record: Record, fields: Fields) -> Judgement:
 
 
 def _judged(context: str, response: str | None) -> tuple[str, ...]:
-    """Return the targets of an evaluation; ids of zeros stand for no context."""
+    """Return the targets of an evaluation; ids of zeros mean that there is no span."""
     context = context if context.strip("0-") else ""
     if response is None:
         return (context,) if context else ()

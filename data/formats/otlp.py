@@ -1,6 +1,6 @@
-"""OTLP/JSON, as exporters write it and as protobuf libraries dump it.
+"""OTLP/JSON, as exporters write it and as protobuf libraries print it.
 
-The dumps have ids in base64, int64 as text, and snake case.
+The libraries write ids in base64, int64 as text, and names in snake case.
 """
 
 import base64
@@ -24,23 +24,19 @@ __all__ = [
 Attributes = dict[str, object]
 
 ENVELOPES = (
-    "resourceSpans",
-    "resource_spans",
-    "resourceLogs",
-    "resource_logs",
-    "resourceMetrics",
-    "resource_metrics",
+    *("resourceSpans", "resourceLogs", "resourceMetrics"),
+    *("resource_spans", "resource_logs", "resource_metrics"),
 )
 
 
 def children(parent: object, *names: str) -> Iterator[object]:
-    """Yield the items of the lists of a parent that have any of the names."""
+    """Yield the items of a parent's lists with these names."""
     for name in names:
         yield from sequence_in(parent.get(name)) if isinstance(parent, Mapping) else ()
 
 
 def own_record(record: Record, child: object) -> Record:
-    """Return a record of what a record's fields hold, of its line and with its own text as raw."""
+    """Return a part of a record as a record, with the same line and the part's own raw text."""
     raw = json.dumps(child, ensure_ascii=False, default=str)
     if isinstance(child, dict):
         return Record(record.line, child, None, raw)
@@ -48,21 +44,21 @@ def own_record(record: Record, child: object) -> Record:
 
 
 def trace_of(holder: Mapping[str, object]) -> str | None:
-    """Return the id of a trace in hexadecimal digits; None where there is none."""
+    """Return the id of a trace in hexadecimal digits; None without one."""
     return _hex_id(first_present(holder, "traceId", "trace_id"), 16)
 
 
 def context_of(holder: Mapping[str, object]) -> str:
-    """Return what is the id of a span, and in a log record names the span it was written in.
+    """Return the id of a span, or of the span in which a log record was written.
 
-    It is trace and span in hexadecimal digits; empty where neither is there.
+    It is trace and span in hexadecimal digits; empty if there is neither.
     """
     own_id = _hex_id(first_present(holder, "spanId", "span_id"), 8)
     return "-".join(part for part in (trace_of(holder), own_id) if part)
 
 
 def attributes_of(holder: object) -> Attributes:
-    """Return the attributes of a span, event or log record, be they OTLP's list or a mapping."""
+    """Return the attributes of a span, event or log record, given as OTLP's list or a mapping."""
     attributes = holder.get("attributes") if isinstance(holder, Mapping) else None
     if isinstance(attributes, Mapping):
         return dict(attributes)
@@ -76,7 +72,7 @@ def _named_values(pairs: object) -> Iterator[tuple[str, object]]:
 
 
 def _value(value: object) -> object:
-    """Return what an OTLP value holds, whatever its type is called."""
+    """Return the content of an OTLP value, whatever its type is called."""
     if not isinstance(value, Mapping) or len(value) != 1:
         return None
     kind, content = next(iter(value.items()))
@@ -88,9 +84,9 @@ def _value(value: object) -> object:
 
 
 def _hex_id(value: object, size: int) -> str | None:
-    """Return an id of `size` bytes as hexadecimal digits; what is neither that nor base64, as is.
+    """Return an id of `size` bytes in hexadecimal digits; other text unchanged.
 
-    The lengths of the two spellings differ, so none is taken for the other.
+    An id in base64 has another length than one in hexadecimal digits, so they cannot be confused.
     """
     text = text_in(value)
     if text is None or len(text) == 2 * size:

@@ -25,18 +25,18 @@ _LARGEST_CSV_FIELD = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One log record, or the reason why a line is none.
+    """One log record, or the reason why a line is not one.
 
     Attributes
     ----------
     line : int
         Line number in the file, from 1 (Parquet: row number).
     fields : dict or None
-        The record's fields; None where the line could not be read.
+        The record's fields; None if there is a problem.
     problem : str or None
-        Why the line could not be read.
+        Why the line cannot be read, or the record not be used.
     raw : str
-        The line as it stands in the file, undecodable bytes escaped.
+        The line as it is in the file, with undecodable bytes escaped.
     """
 
     line: int
@@ -51,15 +51,15 @@ def read_records(path: Path) -> Iterator[Record]:
     Parameters
     ----------
     path : Path
-        `.jsonl`, `.ndjson`, `.json` (an object a line), `.csv`, `.tsv` or `.parquet`; the text
-        formats may be gzipped, whatever they are called.
+        `.jsonl`, `.ndjson`, `.json` (one object per line), `.csv`, `.tsv` or `.parquet`. Text
+        formats may be gzipped, whatever the file is called.
 
     Raises
     ------
     UsageError
-        If there is no such file, or its ending names no known format.
+        If the file does not exist, or its ending is of no known format.
     LogError
-        If the file as a whole cannot be read: a gzip cut short, a Parquet file that is none.
+        If the file as a whole cannot be read: a truncated gzip file, a damaged Parquet file.
     """
     if not path.is_file():
         raise UsageError(f"no such file: {path}; give the path of a router log")
@@ -72,7 +72,7 @@ def read_records(path: Path) -> Iterator[Record]:
         return _read_jsonl(path)
     known = ", ".join([*_JSON_ENDINGS, *_CSV_DELIMITERS, ".parquet"])
     raise UsageError(
-        f"{path}: the ending {ending or '(none)'!r} names no known log format; "
+        f"{path}: the ending {ending or '(none)'!r} is not that of a known log format; "
         f"rename the file to one of {known} (text formats also with .gz)"
     )
 
@@ -96,6 +96,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[Record]:
+    # The default of 128 kB is less than a query with a pasted document.
     csv.field_size_limit(_LARGEST_CSV_FIELD)
     texts = (text.decode("utf-8", "surrogateescape") for _, text in _lines(path))
     rows = csv.reader(texts, delimiter=delimiter)
@@ -137,7 +138,7 @@ def _read_parquet(path: Path) -> Iterator[Record]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield line numbers and lines, the byte order mark taken off."""
+    """Yield line numbers and lines, without a byte order mark."""
     line = 0
     try:
         with _opened(path) as file:
@@ -145,7 +146,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield line, text.removeprefix(b"\xef\xbb\xbf") if line == 1 else text
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise LogError(
-            f"{path} is a damaged or truncated gzip file: it ends badly after line {line} "
+            f"{path} is a damaged or truncated gzip file: it cannot be read after line {line} "
             f"({error}); copy it again from its source"
         ) from error
 

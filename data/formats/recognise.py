@@ -1,4 +1,4 @@
-"""Log formats: which one a record is of, and how records of it become canonical ones."""
+"""Log formats: which format a record has, and how its records become canonical ones."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -28,7 +28,7 @@ Fields = Mapping[str, object]
 
 
 class Format(StrEnum):
-    """A schema of log records; `OTEL` covers OpenInference, whose spans come in the same files."""
+    """A schema of log records; `OTEL` includes OpenInference, whose spans are in the same files."""
 
     PLAIN = "plain"
     QUERYTIER = "querytier"
@@ -44,7 +44,9 @@ class Format(StrEnum):
 
 
 def recognise(fields: Fields) -> Format:
-    """Return the format of a record, by names (and a few values) that no other has; else plain.
+    """Return the format of a record, by names (and a few values) that no other format has.
+
+    A record of no known format is plain.
 
     Examples
     --------
@@ -65,30 +67,30 @@ def canonical_records(
 ) -> Iterator[Record]:
     """Yield records whose fields have the names of `querytier.data.formats.canonical`.
 
-    Streams; `llmrouter_records`, `langfuse_records`, `span_records` and `decision_records` say what
-    they hold. Nothing vanishes: each input record gives at least one (two halves of LLMRouter's
-    give one together), and what is of no use comes with a problem, its line number and its text.
-    Plain records pass as they are.
+    Records are streamed; `llmrouter_records`, `langfuse_records`, `span_records` and
+    `decision_records` say what they keep in memory. No record is lost: each gives at least one (two
+    halves of LLMRouter's together give one), and a record that cannot be used comes with a problem,
+    its line number and its text. Plain records are unchanged.
 
     Parameters
     ----------
     records : iterator of Record
-        Those with a problem pass unchanged.
+        Those with a problem are unchanged.
     format : Format
     pair : ModelPair or None
-        The tables of models' scores and the arena's votes need it; elsewhere it tells the tier of a
-        served model.
+        Required for tables of models' scores and votes of the arena; otherwise it gives the tier of
+        the model that answered.
     scores : iterator of Record, optional
-        Langfuse's scores, from the second file of its export; OpenTelemetry's evaluations, where
-        log records are exported to a file of their own; the outcomes of our own decisions.
+        Langfuse's scores, from the second file of its export; OpenTelemetry's evaluations, if log
+        records are exported to a file of their own; the outcomes of our own decisions.
     elsewhere : iterable of Record or None
-        The other files of our own decisions; as `decision_records`.
+        The other files of our own decisions, as in `decision_records`.
 
     Raises
     ------
     UsageError
-        If scores come with another format, or a table of models' scores or votes without a pair of
-        its models.
+        If scores are given with another format, or a table of models' scores or votes without a
+        pair of its models.
     """
     if scores is not None and format not in (Format.LANGFUSE, Format.OTEL, Format.QUERYTIER):
         raise UsageError(

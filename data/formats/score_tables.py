@@ -1,8 +1,8 @@
 """Tables of models' scores over queries: RouteLLM, RouterBench and LLMRouter.
 
-Sources: the CSV files of RouteLLM's evaluation (`prompt`, a column of truth values a model),
-RouterBench (`prompt` as a Python list literal, a score column and `MODEL|total_cost` a model), and
-LLMRouter's routing data, a line for each query and model. Each needs a pair of models.
+Sources: the CSV files of RouteLLM's evaluation (`prompt` and one column of truth values per model),
+RouterBench (`prompt` as a Python list literal, a score column and `MODEL|total_cost` per model),
+and LLMRouter's routing data, one line per query and model. All need a pair of models.
 """
 
 import ast
@@ -39,10 +39,10 @@ _SHOWN_MODELS = 12
 
 
 def are_routellm_fields(fields: Fields) -> bool:
-    """Tell whether a record is a prompt and truth values of two or more models.
+    """Return whether a record is a prompt and the truth values of two or more models.
 
-    Every column but the prompt (and a nameless index) must be named as models are (with a digit,
-    and a hyphen or a slash), so that a plain log with flags stays plain.
+    All columns except the prompt (and an index without a name) must have names like models (a
+    digit, and a hyphen or a slash), so that a plain log with flags is not taken for one.
     """
     models = _routellm_models(fields)
     judged = [model for model in models if fields[model] is not None]
@@ -56,12 +56,12 @@ def are_routellm_fields(fields: Fields) -> bool:
 
 
 def are_routerbench_fields(fields: Fields) -> bool:
-    """Tell whether a record has a prompt, the name of its evaluation and a cost a model."""
+    """Return whether a record has a prompt, the name of its evaluation and costs of models."""
     return {"prompt", "eval_name"} <= fields.keys() and bool(_routerbench_models(fields))
 
 
 def are_llmrouter_fields(fields: Fields) -> bool:
-    """Tell whether a record is the performance of one model on one query."""
+    """Return whether a record is the performance of one model on one query."""
     return {"query", "model_name", "performance"} <= fields.keys()
 
 
@@ -71,9 +71,9 @@ def routellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
     Raises
     ------
     UnusableRecordError
-        If it holds no prompt.
+        If it has no prompt.
     UsageError
-        If there is no pair, or no column of one of its models.
+        If no pair is given, or a model of it has no column.
     """
     cheap, frontier = _columns(pair, _routellm_models(fields))
     return canonical_fields(
@@ -87,15 +87,14 @@ def routellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
 def routerbench_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a line of RouterBench's.
 
-    The prompt is a list of turns, all of them the user's; the score stands for all, so they are
-    joined.
+    The prompt is a list of turns of the user. The score is of all turns, so they are joined.
 
     Raises
     ------
     UnusableRecordError
-        If it holds no prompt, or one that cannot be read.
+        If it has no prompt, or one that cannot be read.
     UsageError
-        If there is no pair, or no column of one of its models.
+        If no pair is given, or a model of it has no column.
     """
     cheap, frontier = _columns(pair, _routerbench_models(fields))
     return canonical_fields(
@@ -111,19 +110,19 @@ def routerbench_fields(fields: Fields, pair: ModelPair | None) -> dict[str, obje
 
 
 def llmrouter_records(records: Iterator[Record], pair: ModelPair | None) -> Iterator[Record]:
-    """Yield a record for each query of which the lines of both models have come.
+    """Yield a record for each query, once the lines of both models are read.
 
-    It has the line number of the later of the two. The lines of other models have the problem
-    `OTHER_MODEL`, a second line of a model before that of the other is a problem, and halves that
-    stayed alone come last.
+    It has the line number of the later line. Lines of other models have the problem `OTHER_MODEL`;
+    a second line of one model before the other model's is a problem; halves without the other half
+    come last.
 
-    Memory: the first half of every query whose other half is still to come. That is little where
-    the lines of a query stand together, and a half of every query where those of a model do.
+    Memory: the first half of every query whose second half is still to come. That is little if the
+    lines of a query are together, and half of the file if the lines of a model are.
 
     Raises
     ------
     UsageError
-        If there is no pair, or the file has no line of one of its models.
+        If no pair is given, or the file has no line of one of its models.
     """
     halves: dict[tuple[str, str], _Half] = {}
     models: dict[str, None] = {}
@@ -151,7 +150,7 @@ def llmrouter_records(records: Iterator[Record], pair: ModelPair | None) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class _Half:
-    """What one model's line adds to a record."""
+    """What the line of one model contributes to a record."""
 
     record: Record
     key: tuple[str, str]
@@ -208,10 +207,10 @@ def _unknown_models(pair: ModelPair | None, models: list[str]) -> UsageError:
     if pair is None:
         problem = "no pair of models is named"
     else:
-        problem = f"it has not both {pair.cheap!r} and {pair.frontier!r}"
+        problem = f"it does not have both {pair.cheap!r} and {pair.frontier!r}"
     return UsageError(
         f"the log is a table of several models' scores, and {problem}; "
-        f"name its cheap and its frontier model, of: {shown}"
+        f"name the cheap and the frontier model, from: {shown}"
     )
 
 
@@ -224,7 +223,7 @@ def _routerbench_models(fields: Fields) -> list[str]:
 
 
 def _text_of(fields: Fields, name: str) -> str:
-    """Return a query as it stands: tables hold text, and text that looks like JSON is meant so."""
+    """Return a query unchanged: in these tables, text that looks like JSON is the query itself."""
     query = fields.get(name)
     if not isinstance(query, str) or not query.strip():
         raise UnusableRecordError("query empty" if isinstance(query, str) else f"{name} missing")
@@ -232,7 +231,7 @@ def _text_of(fields: Fields, name: str) -> str:
 
 
 def _turns(prompt: object) -> object:
-    """Return the turns of a list literal as one text; text that is no list literal as it is."""
+    """Return the turns of a list literal as one text; other text unchanged."""
     if not isinstance(prompt, str) or not prompt.lstrip().startswith("["):
         turns = prompt
     else:

@@ -1,14 +1,14 @@
-"""Corrections: labels that a person has put right in the table of an audit, read back and applied.
+"""Corrections: labels that a person has corrected in the table of an audit, read and applied.
 
-The table is made for spreadsheets, which take liberties with what they open:
+The table is made for spreadsheets, which change what they open:
 
 - A text that starts with ``=``, ``+``, ``-`` or ``@`` becomes a formula, and queries are written by
-  strangers (CWE-1236). `review_text` puts an apostrophe before it, at the start and behind
-  semicolons, at which spreadsheets of many countries cut; every cell is quoted, and the id comes
-  first, so that no cut can fall into it. Nothing is taken back from these cells.
+  strangers (CWE-1236). `review_text` puts an apostrophe before it, at the start and after
+  semicolons, at which spreadsheets of many countries split a line. Every cell is quoted, and the id
+  comes first, so that no split can fall into it. These cells are never read back.
 - An id that looks like a number, a date or a formula becomes one: ``007`` comes back as ``7``.
-  `review_id` puts an apostrophe before every id, and `read_corrections` takes it away, where the
-  spreadsheet has not done so itself. So ids survive the round trip.
+  `review_id` puts an apostrophe before every id, and `read_corrections` removes it, unless the
+  spreadsheet did. So ids survive the round trip.
 - The file may come back with semicolons for commas and commas for points; both are read.
 """
 
@@ -47,11 +47,11 @@ class Correction:
     Attributes
     ----------
     id : str
-        Of the example.
+        Id of the example.
     needs_frontier : float
-        The label that a person has set, in [0, 1].
+        The label that a person set, in [0, 1].
     query : str
-        The query as the table shows it; empty where the file does not show it.
+        The query as the table shows it; empty if the file does not have it.
     line : int
         Line of the file on which the row ends.
     """
@@ -69,9 +69,9 @@ class Corrections:
     Attributes
     ----------
     source : str
-        The file, as it was named.
+        The path of the file, as given.
     rows : sequence of Correction
-        In the order of the file; no id comes twice.
+        In the order of the file; ids are unique.
     """
 
     source: str
@@ -81,19 +81,19 @@ class Corrections:
 def read_corrections(path: Path) -> Corrections:
     """Read the rows of an audit's table in which `corrected_label` is filled in.
 
-    Of a table written by hand, the columns `id` and `corrected_label` are enough.
+    A table written by hand needs only the columns `id` and `corrected_label`.
 
     Parameters
     ----------
     path : Path
-        As `querytier.training.label_audit.label_errors.write_suspects` wrote it, or as
-        a spreadsheet has saved it.
+        As `querytier.training.label_audit.label_errors.write_suspects` wrote it, or as a
+        spreadsheet saved it.
 
     Raises
     ------
     UsageError
-        If there is no such file, it is no such table, a corrected label is not in [0, 1], or an id
-        comes twice.
+        If the file does not exist or is no such table, a corrected label is not in [0, 1], or an id
+        is repeated.
     """
     rows: dict[str, Correction] = {}
     for line, cells in _filled_rows(path):
@@ -101,14 +101,14 @@ def read_corrections(path: Path) -> Corrections:
         first = rows.setdefault(correction.id, correction)
         if first is not correction:
             raise UsageError(
-                f"{path}, line {line}: the id {correction.id!r} was corrected on line {first.line} "
-                "already; leave the corrected_label of one of them empty"
+                f"{path}, line {line}: the id {correction.id!r} is already corrected on line "
+                f"{first.line}; leave the corrected_label of one of them empty"
             )
     return Corrections(str(path), tuple(rows.values()))
 
 
 class Corrector:
-    """Corrections applied to examples batch by batch, while a log streams by.
+    """Applies corrections to examples batch by batch, while a log streams by.
 
     Parameters
     ----------
@@ -126,16 +126,16 @@ class Corrector:
         self.corrected = 0
 
     def apply(self, examples: Examples) -> Examples:
-        """Return the examples, labels corrected where there is a correction for them.
+        """Return the examples with corrected labels.
 
-        `label_source` of a corrected one is `CORRECTION`, also where the person confirmed the label
-        that it had.
+        The `label_source` of a corrected example is `CORRECTION`, even if the person confirmed the
+        label.
 
         Raises
         ------
         UsageError
-            If a correction was made of another query: ids like `line-7`, given where a log has
-            none, hold only as long as the log's lines stay as they are.
+            If a correction belongs to another query: ids like `line-7`, which replace missing ids,
+            are only valid while the lines of the log do not change.
         """
         found = [row for row, identity in enumerate(examples.id.tolist()) if identity in self._open]
         if not found:
@@ -154,7 +154,7 @@ class Corrector:
         return replace(examples, needs_frontier=labels, label_source=sources, unlabelled=unlabelled)
 
     def check_all_used(self) -> None:
-        """Refuse corrections that no example was found for.
+        """Raise an error if there are corrections of examples that the log does not have.
 
         Raises
         ------
@@ -163,13 +163,13 @@ class Corrector:
         for correction in self._open.values():
             raise UsageError(
                 f"{self._source}, line {correction.line}: no example has the id "
-                f"{correction.id!r}; take the table of an audit of this log with its ids as they "
-                "are, or empty its corrected_label"
+                f"{correction.id!r}; use the table of an audit of this log and do not change its "
+                "ids, or empty its corrected_label"
             )
 
 
 def review_id(example_id: str) -> str:
-    """Return an id as the table has it: text to every spreadsheet.
+    """Return an id as the table has it: every spreadsheet reads it as text.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def review_id(example_id: str) -> str:
 
 
 def review_text(text: str) -> str:
-    r"""Return a text as the table has it: on one line, and a formula to no spreadsheet.
+    r"""Return a text as the table has it: on one line, and no spreadsheet reads a formula.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def review_query(query: str) -> str:
 def _filled_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line number and cells of the rows that have a corrected label."""
     if not path.is_file():
-        raise UsageError(f"no such file: {path}; name the table that the audit wrote")
+        raise UsageError(f"no such file: {path}; give the path of the table that the audit wrote")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -216,15 +216,15 @@ def _filled_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         if not {"id", "corrected_label"} <= set(table.fieldnames or ()):
             raise UsageError(
-                f"{path} has no columns id and corrected_label (its first line: {header[:80]!r}); "
-                "keep the first line that the audit wrote"
+                f"{path} has no columns id and corrected_label (first line: {header[:80]!r}); keep "
+                "the first line that the audit wrote"
             )
         for cells in table:
             if (cells["corrected_label"] or "").strip():
                 yield table.line_num, cells
     except csv.Error as error:
         raise UsageError(
-            f"{path} is not readable as CSV after line {table.line_num} ({error}); save it again"
+            f"{path} cannot be read as CSV after line {table.line_num} ({error}); save it again"
         ) from error
 
 
@@ -237,7 +237,7 @@ def _correction(path: Path, line: int, cells: dict[str, str]) -> Correction:
     if not 0 <= label <= 1:
         raise UsageError(
             f"{path}, line {line}: corrected_label is {value!r}; write a number from 0 (the cheap "
-            "model will do) to 1 (needs the frontier model), or leave it empty"
+            "model is enough) to 1 (needs the frontier model), or leave it empty"
         )
     example_id = (cells["id"] or "").removeprefix("'")
     return Correction(example_id, label, cells.get("query") or "", line)
@@ -248,11 +248,11 @@ def _check_same_query(place: str, correction: Correction, query: str) -> None:
     if shown and shown != known:
         raise UsageError(
             f"{place}: the id {correction.id!r} belongs to another query, "
-            f"{review_query(query)[:60]!r}; audit this log again, or, where only a spreadsheet "
-            "has changed the text, empty the cell of the query"
+            f"{review_query(query)[:60]!r}; audit this log again, or, if only a spreadsheet has "
+            "changed the text, empty the cell of the query"
         )
 
 
 def _words(text: str) -> str:
-    """Return what of a text no spreadsheet changes."""
+    """Return the letters and digits of a text, which no spreadsheet changes."""
     return _NO_WORD.sub("", text)

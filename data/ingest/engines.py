@@ -1,7 +1,7 @@
-"""Where the work on log files runs: in this process, or through Daft on all cores or a Ray cluster.
+"""Where log files are processed: in this process, or by Daft on all cores or a Ray cluster.
 
-An engine calls one function for each item, and gives back the Arrow record batches that it yields,
-in order: whoever consumes them cannot tell one engine from another but by the time it takes.
+An engine calls a function for each item and yields the Arrow record batches that the function
+yields, in order. The results are the same with every engine; only the time differs.
 
 References
 ----------
@@ -41,8 +41,8 @@ class Engine(Protocol):
         Parameters
         ----------
         work : callable
-            From an item to record batches; their schemas need not agree. It is called once for
-            each item. Work and items can be pickled.
+            From an item to record batches, whose schemas may differ. It is called once per item.
+            Work and items must be picklable.
         items : sequence
 
         Yields
@@ -53,13 +53,13 @@ class Engine(Protocol):
         Raises
         ------
         QuerytierError
-            What `work` raises, at its place: after the batches that come before it.
+            What `work` raises, after the batches that come before the error.
         """
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Works in this process, batch by batch as they are taken."""
+    """Works in this process, one batch at a time, on demand."""
 
     def batches(self, work: Work[Item], items: Sequence[Item]) -> "Iterator[pa.RecordBatch]":
         """Yield what `work` yields for each item; see `Engine.batches`."""
@@ -69,29 +69,29 @@ class LocalEngine:
 
 @dataclass(frozen=True)
 class DaftEngine:
-    """Works through Daft, in processes of their own.
+    """Works by Daft, in other processes.
 
-    An item's batches travel together, compressed, so a worker holds those of the item it is at,
-    and this process at most those of eight items per core.
+    The batches of an item are sent together, compressed. A worker has those of its current item in
+    memory, and this process those of at most eight items per core.
 
     Attributes
     ----------
     address : str or None
-        Of a Ray cluster, as `daft.set_runner_ray` takes it; its machines have this version of
-        querytier installed and see the items' files under the same paths. None works on this
-        machine. A process keeps the runner that it used first.
+        Address of a Ray cluster, as for `daft.set_runner_ray`. Its machines need this version of
+        querytier, and the items' files under the same paths. None works on this machine. A process
+        keeps the runner that it used first.
     """
 
     address: str | None = None
 
     def batches(self, work: Work[Item], items: Sequence[Item]) -> "Iterator[pa.RecordBatch]":
         """Yield what `work` yields for each item; see `Engine.batches`."""
-        # Daft does not slow down for a slow consumer, so it is given only as many items at a time
-        # as this process can hold the batches of.
+        # Daft does not wait for a slow consumer, so it gets only as many items at a time as this
+        # process can keep the batches of.
         at_once = _ITEMS_PER_CORE * _cores(self.address)
         for start in range(0, len(items), at_once):
-            # Closed here, whatever happens: left to the garbage collector, which may run on Daft's
-            # own thread, a run that was not finished would wait there for itself.
+            # Closed here in any case: the garbage collector may run on Daft's own thread, where an
+            # unfinished run would wait for itself.
             with closing(_answers(work, items[start : start + at_once], self.address)) as answers:
                 for answer in _in_order(answers):
                     yield from map(_batch_of, answer["batches"])
@@ -106,20 +106,20 @@ def engine(name: str, address: str | None = None) -> Engine:
     ----------
     name : {"local", "daft"}
     address : str or None
-        Of a Ray cluster, for "daft".
+        Address of a Ray cluster, for "daft".
 
     Raises
     ------
     UsageError
         If there is no such engine, or "local" is given an address.
     MissingExtraError
-        If Daft, or Ray where there is an address, is not installed.
+        If Daft is not installed, or an address is given and Ray is not installed.
     """
     if name == "local":
         if address is not None:
             raise UsageError(
-                f"the address {address!r} is that of a Ray cluster, and the local engine has no "
-                "use for it; leave it out, or choose the engine 'daft'"
+                f"the address {address!r} of a Ray cluster is not used by the local engine; remove "
+                "it, or choose the engine 'daft'"
             )
         return LocalEngine()
     if name != "daft":
@@ -133,8 +133,8 @@ def engine(name: str, address: str | None = None) -> Engine:
 
 @cache
 def _cores(address: str | None) -> int:
-    """Start Daft's runner; return how many cores it works on."""
-    # Daft reads these when it is imported: it reports imports and runs unless told not to.
+    """Start Daft's runner; return its number of cores."""
+    # Daft reads these when it is imported; without them it reports imports and runs.
     os.environ.update(_ENVIRONMENT)
     import daft
 
@@ -144,8 +144,8 @@ def _cores(address: str | None) -> int:
         daft.set_runner_native()
     except daft.exceptions.DaftCoreException as error:
         raise UsageError(
-            f"Daft cannot work on {address or 'this machine'}: {error}; a process keeps the first "
-            "runner that it was given, so use a process of its own"
+            f"Daft cannot work on {address or 'this machine'}: {error}; a process keeps its first "
+            "runner, so use another process"
         ) from error
     return processors()
 
@@ -162,21 +162,21 @@ def _cores_of_cluster(address: str) -> int:
             f"no Ray cluster answers at {address}: {error}; give the address that "
             "`ray start --head` prints"
         ) from error
-    daft.set_runner_ray()  # takes the connection that is there
+    daft.set_runner_ray()  # uses the connection that `ray.init` made
     return int(ray.cluster_resources()["CPU"])
 
 
 def _answers(
     work: Work[Item], items: Sequence[Item], address: str | None
 ) -> "Generator[pa.StructScalar, None, None]":
-    """Have Daft work on the items; yield the answers in the order in which they arrive."""
+    """Let Daft work on the items; yield the answers in the order in which they arrive."""
     import daft
 
     numbers = daft.from_pydict({"number": list(range(len(items)))})
     if address is not None:
-        # One item is one task: Ray spreads tasks over machines, and Daft does not split them.
+        # One item per task: Ray distributes tasks over machines, and Daft does not split a task.
         numbers = numbers.into_partitions(len(items))
-    # A process for each core, as work in Python holds the interpreter's lock.
+    # One process per core, because Python code holds the interpreter's lock.
     answer = daft.func.batch(
         return_dtype=daft.DataType.from_arrow_type(_answer_type()), batch_size=1, use_process=True
     )(_answers_of)
@@ -189,8 +189,8 @@ def _answers(
 def _in_order(answers: "Iterator[pa.StructScalar]") -> "Iterator[pa.StructScalar]":
     """Yield answers by number; those that come early wait.
 
-    Daft's native runner keeps the order, and its Ray runner that of tasks; neither promises it.
-    What waits is bounded by what is given to Daft at once.
+    Daft's native runner keeps the order, and its Ray runner the order of tasks, but neither
+    guarantees it. No more answers wait than Daft gets items at a time.
     """
     early: dict[int, pa.StructScalar] = {}
     number = 0
@@ -228,14 +228,14 @@ def _answer_of(number: int, work: Work[Item], item: Item) -> dict[str, Any]:
     try:
         batches.extend(map(_bytes_of, work(item)))
     except QuerytierError as error:
-        # Daft would wrap it, so it travels by name.
+        # Daft would wrap the error in one of its own, so it is sent by name.
         answer.update(error=type(error).__name__, message=str(error))
     return answer
 
 
 def _error_of(answer: "pa.StructScalar") -> QuerytierError:
     kind = getattr(errors, answer["error"].as_py())
-    # Not every error's arguments are its message.
+    # Without calling the class: the arguments of some errors are not their message.
     error: QuerytierError = kind.__new__(kind, answer["message"].as_py())
     return error
 

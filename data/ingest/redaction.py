@@ -1,19 +1,19 @@
 """Personal data in queries: found by datafog's patterns, counted by kind, never kept or shown.
 
-Only kinds that are precise in the text of queries are looked for, each match checked once more:
+Only kinds whose patterns are precise in queries are searched for, and each match is checked again:
 
 =========== ====================================================================================
 EMAIL       as datafog finds it, the local part at most 64 and the domain 255 characters long
-PHONE       international with +, or ten digits of North America parted into three groups
-SSN         with its hyphens; nine bare digits are any number
+PHONE       international with +, or ten digits of North America in three groups
+SSN         with its hyphens; nine digits without may be any number
 CREDIT_CARD with a valid check digit (ISO/IEC 7812-1, Annex B)
 IP_ADDRESS  IPv4 of the public Internet; 127.0.0.1 and 10.0.0.1 identify nobody
 DE_IBAN     with a valid checksum (ISO 13616)
 =========== ====================================================================================
 
-Not looked for are datafog's dates, postal codes and the other German numbers: most of what its
-dates and postal codes match in queries is neither. Names and addresses have no pattern: what this
-leaves can still be personal.
+datafog's dates, postal codes and other German numbers are not searched for: most of what its dates
+and postal codes match in queries is neither. Names and addresses have no pattern, so the text that
+remains can still be personal.
 """
 
 import ipaddress
@@ -32,6 +32,7 @@ Redaction = Literal["off", "on", "fail"]
 
 KINDS = ("EMAIL", "DE_IBAN", "CREDIT_CARD", "IP_ADDRESS", "SSN", "PHONE")
 
+# RFC 5321, sections 4.5.3.1.1 and 4.5.3.1.2.
 _LONGEST_LOCAL_PART = 64
 _LONGEST_DOMAIN = 255
 
@@ -62,7 +63,7 @@ def redact(text: str) -> tuple[str, Counter[str]]:
     """
     text, counts = _redacted_once(text)
     found = counts
-    # A finding that is taken away can lay open the one beside it.
+    # Text that one match covered may be part of another match once the first is replaced.
     while found:
         text, found = _redacted_once(text)
         counts += found
@@ -70,30 +71,31 @@ def redact(text: str) -> tuple[str, Counter[str]]:
 
 
 def check_nothing_personal(counts: Mapping[str, int], logs: str) -> None:
-    """Refuse a log in which `redact` found something.
+    """Raise an error if `redact` found personal data in a log.
 
     Parameters
     ----------
     counts : mapping of str to int
-        Findings by kind, over all queries of the log.
+        Matches by kind, over all queries of the logs.
     logs : str
-        Their names.
+        Names of the logs.
 
     Raises
     ------
     LogError
-        If there are any; the message tells how many of which kind, and never which.
+        If there are any; the message has their number by kind, and never the data.
     """
     found = ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items()) if count)
     if found:
         raise LogError(
-            f"{logs} holds personal data ({found}); let it be replaced with redaction: on, or take "
-            "it out of the log"
+            f"{logs} contains personal data ({found}); replace it with redaction: on, or remove it "
+            "from the log"
         )
 
 
 @cache
 def _patterns() -> dict[str, re.Pattern[str]]:
+    # datafog reads it when it is imported, and reports its use over the network otherwise.
     os.environ["DATAFOG_NO_TELEMETRY"] = "1"
     try:
         from datafog.processing.text_processing.regex_annotator import RegexAnnotator
@@ -114,17 +116,18 @@ def _redacted_once(text: str) -> tuple[str, Counter[str]]:
 
 
 def _numbers(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Yield the matches that pass their check; one that fails may hide the next."""
+    """Yield the matches that pass their check."""
     start = 0
     while match := pattern.search(text, start):
         passed = _CHECKS[kind](match)
+        # A match that fails may overlap one that passes, so the search resumes within it.
         start = match.end() if passed else match.start() + 1
         if passed:
             yield match
 
 
 def _emails(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Yield the matches near each @: over a whole text the pattern takes time by its square."""
+    """Yield the matches around each @, as on a whole text the pattern takes quadratic time."""
     end = 0
     for sign in re.finditer("@", text):
         start = max(end, sign.start() - _LONGEST_LOCAL_PART)
@@ -142,7 +145,7 @@ def _replaced(text: str, matches: list[re.Match[str]], placeholder: str) -> str:
 
 
 def _stands_alone(match: re.Match[str]) -> bool:
-    """Tell whether a match is no part of a longer dotted or decimal number."""
+    """Return whether a match is not part of a longer dotted or decimal number."""
     before = match.string[max(match.start() - 2, 0) : match.start()]
     after = match.string[match.end() : match.end() + 2]
     return not (re.match(r"\d[.,]", before) or re.match(r"[.,]\d", after))

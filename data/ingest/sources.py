@@ -1,4 +1,4 @@
-"""A log file and what it takes to read it: format, columns, the pair of models, a second file."""
+"""A log file and what is needed to read it: format, columns, pair of models, a second file."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,21 +26,21 @@ class LogSource:
     ----------
     path : Path
     format : Format or None
-        None is plain where `paths` name the file's own columns, and else told by the first
-        readable record.
+        None means plain if `paths` are given, and otherwise the format of the first readable
+        record.
     pair : ModelPair or None
-        Needed where the log holds many models' scores; elsewhere it tells the tier that answered.
+        Required if the log has scores of many models; otherwise it gives the tier that answered.
     scores : Path or None
         Judgements of the log's answers in a file of their own: the scores of a Langfuse export,
         OpenTelemetry's log records, or the outcomes of our own decisions.
     paths : mapping of str to str
-        Columns by field, as `ColumnMap` has them. Of a plain log they are the whole map; of another
-        format they go before the columns of the fields' own names.
+        Columns by field, as in `ColumnMap`. For a plain log they are the whole map; for another
+        format they take precedence over the columns with the fields' own names.
     id_prefix : str
-        Begins the ids that are made of line numbers; keeps those of several files apart.
+        Start of the ids that are made from line numbers, so that those of several files differ.
     parts : tuple of Path
-        Where our own decisions are in several files, all of them, in order: outcomes that judge
-        none of their decisions are told once, by the last.
+        If our own decisions are in several files, all of them, in order: outcomes of no decision
+        are reported once, with the last.
     """
 
     path: Path
@@ -52,15 +52,15 @@ class LogSource:
     parts: tuple[Path, ...] = ()
 
     def records(self) -> Iterator[Record]:
-        """Yield the log's records: those of a plain log as they are, others in canonical fields.
+        """Yield the log's records: those of a plain log unchanged, others with canonical fields.
 
-        OpenTelemetry's log records come first, wherever they stand: the file is read twice, so that
-        their evaluations are there before the spans that they judge.
+        OpenTelemetry's log records come first, wherever they are in the file: it is read twice, so
+        that evaluations are known before the spans that they judge.
 
         Raises
         ------
         UsageError
-            If a file does not exist, or the format needs a pair of models that is not given.
+            If a file does not exist, or the format needs a pair of models and none is given.
         LogError
             If a file cannot be read.
         """
@@ -69,7 +69,7 @@ class LogSource:
         return self._canonical(in_order(self.path), schema)
 
     def recognised(self) -> Format:
-        """Return the format: the one given, or that of the first readable record."""
+        """Return the given format, or else that of the first readable record."""
         if self.format is not None:
             return self.format
         if self.paths:
@@ -80,12 +80,12 @@ class LogSource:
         return Format.PLAIN
 
     def columns(self) -> ColumnMap:
-        """Return the whole column map; without one, of the columns of the first 1,000 records.
+        """Return the whole column map; if none is given, from the first 1,000 records.
 
         Raises
         ------
         LogError
-            If it takes a readable record, and the log has none.
+            If none is given, and the log has no readable record.
         UsageError
             If the map has no query.
         """
@@ -100,7 +100,7 @@ class LogSource:
         for fields in islice(readable, _RECORDS_TO_LOOK_AT):
             names |= fields
         if not names:
-            raise LogError(f"{self.path} has no readable record; is it a router log?")
+            raise LogError(f"{self.path} has no readable record; give the path of a router log")
         return same_name_columns(names, self.paths)
 
     def _canonical(self, records: Iterator[Record], schema: Format) -> Iterator[Record]:
@@ -108,7 +108,7 @@ class LogSource:
         return canonical_records(records, schema, self.pair, scores, self._elsewhere())
 
     def _elsewhere(self) -> Iterator[Record] | None:
-        """Return the records of the other parts; None where another part is the last."""
+        """Return the records of the other parts; None if another part is the last."""
         if self.parts and self.parts[-1] != self.path:
             return None
         others = (path for path in self.parts if path != self.path)
@@ -118,9 +118,9 @@ class LogSource:
 def same_name_columns(
     fields: Mapping[str, object], paths: Mapping[str, str] | None = None
 ) -> ColumnMap:
-    """Map every field to the column of its own name, where `paths` name no other.
+    """Return a map of every field to the column of the same name, unless `paths` name another.
 
-    A conversation is a group without another.
+    The conversation is the group, if there is no other.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def same_name_columns(
 
 
 def _log_records_first(path: Path) -> Iterator[Record]:
-    """Yield the records of a file of OpenTelemetry, those before its spans that may judge them."""
+    """Yield the records of a file of OpenTelemetry, log records (evaluations) before spans."""
     records = read_records(path)
     yield from (record for record in records if record.fields and are_log_records(record.fields))
     for record in read_records(path):

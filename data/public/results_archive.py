@@ -2,8 +2,8 @@
 
 `bench-release.tar.gz` has a file for each benchmark, split and model, `bench/BENCHMARK/SPLIT/MODEL/
 *-YYYYMMDD_HHMMSS.json`: an object with `model_name`, `dataset_name`, `demo` and `records`, which
-have `prompt`, `origin_query`, `score` and `cost`. The layout is known from the storage module and the
-README of github.com/ynulihao/LLMRouterBench; it was not tried on the archive itself.
+have `prompt`, `origin_query`, `score` and `cost`. The layout is known from the storage module and
+the README of github.com/ynulihao/LLMRouterBench; it was not tried on the archive itself.
 """
 
 import gzip

@@ -1,18 +1,18 @@
-"""The recorded training set and fresh examples, merged by rule: window, decay, caps.
+"""Merge fresh examples with the record of a retrain loop: window, decay, caps.
 
-There are two sets. The *record* is every example that was ever taken in, with the weight its log
-gave it and the split it got then. *What trains* is a view of the record: rows outside the window
-are left out, and the weights are lowered by age, and where one group or one source would weigh too
-much. As the view is made anew of the record each time, nothing is lowered twice, and merging the
+There are two sets. The *record* holds every example that was ever accepted, with the weight from
+its log and the split it got then. The *training data* is a view of the record: rows outside the
+window are left out, and weights are lowered by age, and if one group or source would weigh too
+much. The view is computed from the record each time, so nothing is lowered twice, and merging the
 same rows again changes nothing.
 
-Splits never change. A fresh row that shares its group or its text view with a recorded row, or is
-nearly its duplicate, joins that row's group and split; one that would tie rows of two splits
-together is refused, since whichever split it got, the other would know it.
+Splits never change. A fresh row that duplicates a recorded one joins its group and split; a row
+that would connect rows of two splits is refused, because whichever split it got would leak into the
+other (`querytier.data.leakage`).
 
-Weights are lowered in training and calibration alone, as nothing else looks at them. The caps are
-on weight, not on rows: what a person or a tool can do to a classifier by sending it many rows grows
-with their weight, and no row has to be thrown away to bound it.
+Weights are lowered in training and calibration only, as nothing else uses them. The caps are on
+weight, not on the number of rows: what a sender of many rows can do to a classifier grows with
+their weight, and no row has to be discarded to limit it.
 """
 
 import hashlib
@@ -44,19 +44,21 @@ _CONTENT = (
 
 @dataclass(frozen=True, slots=True)
 class MergeRule:
-    """What becomes of old rows, and how much one group or source may weigh.
+    """Which rows are used, and how much age, one group or one source changes their weight.
 
     Attributes
     ----------
     window_days : float or None
-        Rows older than this before the newest are left out, in every split; None keeps all.
+        Rows that are this many days older than the newest row are left out of every split; None
+        uses all rows.
     half_life_days : float or None
-        After so many days a row counts half in training and calibration; None keeps weights.
+        Number of days after which a row counts half in training and calibration; None keeps
+        weights.
     largest_group_share, largest_source_share : float or None
-        The largest share, in (0, 1], of the weight of the training split, and of the calibration
-        split, that one group or one source may have; None caps nothing.
+        The largest share, in (0, 1], that one group or one source may have of the weight of the
+        training split, and of the calibration split; None caps nothing.
     near_duplicate_threshold : float or None
-        Rows at least this similar, in (0, 1], share a group; None joins equal views only.
+        Similarity, in (0, 1], from which rows share a group; None joins equal views only.
     near_duplicate_rows : int
         Longer records are not searched for near duplicates.
     """
@@ -71,34 +73,34 @@ class MergeRule:
 
 @dataclass(frozen=True, slots=True)
 class MergeCounts:
-    """What became of every row.
+    """Numbers of rows by what became of them.
 
     Attributes
     ----------
     recorded, fresh : int
-        Rows that came in.
+        Rows before the merge.
     repeated : int
-        Fresh rows that are recorded already; what their log says now changes nothing.
+        Fresh rows that are recorded already; a changed label in their log changes nothing.
     id_reused : int
-        Fresh rows whose id stands for another query; refused.
+        Fresh rows whose id is that of another query; refused.
     straddling : int
-        Fresh rows that would tie rows of two splits together; refused.
+        Fresh rows that would connect rows of two splits; refused.
     unlabelled : int
-        Fresh rows without a label; they may come again when they have one.
+        Fresh rows without a label; they can be merged once they have one.
     added, joined : int
         Fresh rows that were recorded, and those among them that joined a recorded group.
     outside_window : int
         Recorded rows, added ones included, that are too old to be used.
     undated : int
-        Rows in use without a time: neither window nor decay touches them.
+        Rows in use without a time, to which neither window nor decay applies.
     decayed : int
-        Rows that count less for their age.
+        Rows whose weight is lowered by their age.
     capped_groups, capped_sources : dict of str to float
         By group or source, the factor by which a cap lowered its weight in one split.
     caps_left_out : tuple of str
-        Why a cap could not be kept.
+        Why a cap could not be applied.
     used : int
-        Rows of what trains, calibrates, certifies and tests.
+        Rows that train, calibrate, certify or test.
     """
 
     recorded: int
@@ -120,14 +122,14 @@ class MergeCounts:
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """What a merge made.
+    """The result of a merge.
 
     Attributes
     ----------
     examples : Examples
-        What trains, calibrates, certifies and tests; sorted by id.
+        The rows that train, calibrate, certify or test; sorted by id.
     record : Examples
-        All rows ever taken in, with their own weights, sorted by id: `recorded` of the next merge.
+        All rows ever accepted, with their own weights, sorted by id: `recorded` of the next merge.
     added : frozenset of str
         Ids of the fresh rows that were recorded.
     counts : MergeCounts
@@ -142,15 +144,15 @@ class Merged:
 def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     """Merge fresh examples with the record.
 
-    Ids that only stand for a place in a file (`line-7`) are replaced by a hash of the row's
-    content, as another file has a line 7, too; equal rows of such files count once.
+    An id that is only the number of a line (`line-7`) is replaced by a hash of the row's content,
+    because every file has a line 7; equal rows of such files count once.
 
     Parameters
     ----------
     recorded : Examples
         The record of an earlier merge; may be empty.
     fresh : Examples
-        With groups and splits, as `querytier.data.ingest.preparing` gives them.
+        With groups and splits, as `querytier.data.ingest.preparing` returns them.
     rule : MergeRule
 
     Returns
@@ -167,8 +169,8 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     threshold = rule.near_duplicate_threshold
     if len(recorded) + len(new) > rule.near_duplicate_rows:
         threshold = None
-    kin = deduplicated(recorded, new, threshold)
-    record = _sorted(Examples.concatenated([recorded, kin.fresh]))
+    split_rows = deduplicated(recorded, new, threshold)
+    record = _sorted(Examples.concatenated([recorded, split_rows.fresh]))
     used, outside = _in_window(record, rule.window_days)
     examples, caps = _weighed(used, rule)
     repeated_within = len(labelled) - len(distinct)
@@ -177,10 +179,10 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
         fresh=len(fresh),
         repeated=repeated_within + int(sum(same)),
         id_reused=int(taken.sum()) - int(sum(same)),
-        straddling=kin.straddling,
+        straddling=split_rows.straddling,
         unlabelled=len(named) - len(labelled),
-        added=len(kin.fresh),
-        joined=kin.joined,
+        added=len(split_rows.fresh),
+        joined=split_rows.joined,
         outside_window=outside,
         undated=int((used.time == "").sum()),
         decayed=caps.decayed,
@@ -189,7 +191,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
         caps_left_out=caps.left_out,
         used=len(used),
     )
-    return Merged(examples, record, frozenset(kin.fresh.id.tolist()), counts)
+    return Merged(examples, record, frozenset(split_rows.fresh.id.tolist()), counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class _Lowered:
 
 
 def with_lasting_ids(fresh: Examples) -> Examples:
-    """Return rows with ids of their content where an id only tells the place in a file."""
+    """Return rows with a hash of their content in place of ids that are numbers of lines."""
     ids = fresh.id.copy()
     for row in np.flatnonzero([bool(_MADE_UP.search(name)) for name in ids.tolist()]).tolist():
         content = json.dumps([getattr(fresh, name)[row] for name in _CONTENT])
@@ -210,7 +212,7 @@ def with_lasting_ids(fresh: Examples) -> Examples:
 
 
 def _sorted(examples: Examples) -> Examples:
-    """Return the rows in an order that does not depend on the order they came in."""
+    """Return the rows in an order that does not depend on the order in which they came."""
     keys = [json.dumps(row) for row in _rows(examples)]
     order = np.array(sorted(range(len(examples)), key=lambda row: (examples.id[row], keys[row])))
     return examples if not len(order) else examples.where(order)
@@ -238,7 +240,7 @@ def _in_window(record: Examples, days: float | None) -> tuple[Examples, int]:
 
 
 def _ages(examples: Examples) -> Floats:
-    """Return days before the newest row; NaN where there is no time."""
+    """Return the days between each row and the newest one; NaN for rows without a time."""
     times = np.array([_seconds(time) for time in examples.time.tolist()], dtype=np.float64)
     if not len(times) or np.isnan(times).all():
         return np.full(len(times), np.nan)

@@ -1,10 +1,9 @@
-"""Caps on influence: the largest share of a total weight that one group or one source may have.
+"""Caps on weight: the largest share of a total weight that one group or one source may have.
 
-A cap c on n weights w lowers those above a level t to t, where t = c (m t + rest) for the m lowered
-ones: t = c rest / (1 - m c). It can be kept only where there are at least 1/c groups. A source
-consists of groups, so that lowering one may lift another's share: the two caps are applied in turn
-until both hold. Where they cannot both hold, groups are capped alone, as a group is what one sender
-can fill.
+A cap c lowers the m largest weights to one level t, with t = c (m t + rest), so t = c rest / (1 - m
+c). It is possible only with at least 1/c groups. A source consists of groups, so lowering one may
+raise the share of another: the two caps are applied in turn until both hold. If they cannot both
+hold, only groups are capped, because a group is what one sender can fill.
 """
 
 from dataclasses import dataclass
@@ -23,15 +22,15 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Capped:
-    """Weights below the caps.
+    """Weights that keep the caps.
 
     Attributes
     ----------
     weights : ndarray of float64, shape (n,)
     groups, sources : dict of str to float
-        The factor of each name whose weight was lowered.
+        For each group or source whose weight was lowered, the factor.
     left_out : tuple of str
-        Why a cap is not kept.
+        Why a cap is not applied.
     """
 
     weights: Floats
@@ -70,7 +69,7 @@ def capped(
     left_out += why
     lowered = _in_turn(weights, groups, sources, by_group, by_source)
     if lowered is None:
-        left_out.append("the caps on groups and on sources cannot both hold: groups are capped")
+        left_out.append("the caps on groups and sources cannot both hold: only groups are capped")
         by_source = None
         lowered = _in_turn(weights, groups, sources, by_group, None)
     assert lowered is not None
@@ -99,7 +98,7 @@ def _in_turn(
     group_share: float | None,
     source_share: float | None,
 ) -> tuple[Floats, Floats] | None:
-    """Return the weights below both caps, and below that of groups alone; None if none are."""
+    """Return weights that keep both caps, and those that keep the first alone; None if none do."""
     first = found = _below(weights, groups, group_share)
     for _ in range(_MOST_TURNS):
         found = _below(found, sources, source_share)
@@ -119,7 +118,7 @@ def _below(weights: Floats, names: Names, share: float | None) -> Floats:
     order = np.argsort(-sums, kind="stable")
     rest, level = float(sums.sum()), np.inf
     for lowered, name in enumerate(order.tolist()):
-        # With the `lowered` largest at the level, is the next below it?
+        # The level if the `lowered` largest names are at it; done once the next one is below.
         level = share * rest / (1 - lowered * share) if lowered * share < 1 else sums[name]
         if sums[name] <= level * (1 + _ROUNDING):
             break

@@ -253,7 +253,7 @@ def test_personal_data_is_replaced_before_anything_is_written(tmp_path):
     assert summary.redacted == {"EMAIL": 300}
     assert all(query.endswith("for [EMAIL]") for query in examples.query)
     assert "example.org" not in (tmp_path / "quarantine.jsonl").read_text()
-    with pytest.raises(LogError, match=r"holds personal data \(EMAIL: 300\)"):
+    with pytest.raises(LogError, match=r"contains personal data \(EMAIL: 300\)"):
         prepared(tmp_path, rows, redaction="fail", max_bad_share=0.1)
 
 

@@ -138,9 +138,9 @@ def test_every_rule_has_fields_and_a_bias_and_only_the_gap_is_not_automatic():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rules": ("guess",)}, "no label rule 'guess'; rules are explicit"),
-        ({"rules": ("quality_gap",)}, "has the margin None; give --margin"),
-        ({"rules": ("quality_gap",), "margin": 0}, "has the margin 0; give --margin"),
+        ({"rules": ("guess",)}, "no label rule 'guess'; choose from explicit"),
+        ({"rules": ("quality_gap",)}, "has the margin None; set --margin above 0"),
+        ({"rules": ("quality_gap",), "margin": 0}, "has the margin 0; set --margin above 0"),
     ],
 )
 def test_wrong_rules_are_a_usage_error(arguments, message):

@@ -126,5 +126,5 @@ def test_a_template_of_thousands_of_rows_is_joined_without_comparing_all_pairs()
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
 def test_a_threshold_that_is_no_similarity_is_refused(threshold):
-    with pytest.raises(ValueError, match=r"similarity to link at is in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"similarity to link from is in \(0, 1\]"):
         near_duplicate_links(["a", "b"], threshold)

@@ -163,7 +163,7 @@ def test_a_gzip_cut_short_is_an_error_that_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
-        ("log.xlsx", b"", UsageError, "names no known log format"),
+        ("log.xlsx", b"", UsageError, "is not that of a known log format"),
         ("log.parquet", b"not parquet", LogError, "not a readable Parquet file"),
         ("log.jsonl", b"", LogError, "none of the 0 records is usable .the file is empty"),
         ("log.jsonl", b"{\n[\n", LogError, "none of the 2 records is usable .not JSON: 2"),
@@ -195,7 +195,7 @@ def test_too_large_a_share_of_bad_records_stops_with_the_counts(tmp_path):
     [
         ("query", "write field=column"),
         ("query=a,query=b", "names query twice"),
-        ("prompt=a", "no field 'prompt'"),
+        ("prompt=a", "'prompt' is not a field"),
         ("id=a", "names no query"),
         ("", "names no query"),
     ],
@@ -206,7 +206,7 @@ def test_a_wrong_column_map_is_a_usage_error(text, message):
 
 
 def test_a_map_without_label_or_scores_is_a_usage_error(tmp_path):
-    with pytest.raises(UsageError, match="names nothing that makes a label"):
+    with pytest.raises(UsageError, match="no label can be made from the mapped columns"):
         read_examples(tmp_path / "x.jsonl", {"query": "q", "cheap_score": "c"})
 
 

@@ -122,14 +122,14 @@ def test_a_value_that_is_no_label_is_named_with_its_line(tmp_path, value):
 
 def test_an_id_corrected_twice_is_named_with_both_lines(tmp_path):
     path = table(tmp_path / "review.csv", "'c,,1,", "'007,,1,", "'c,,0,")
-    with pytest.raises(UsageError, match=r"line 4: the id 'c' was corrected on line 2 already"):
+    with pytest.raises(UsageError, match=r"line 4: the id 'c' is already corrected on line 2"):
         read_corrections(path)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("'d,,1,", r"line 2: no example has the id 'd'; take the table of an audit of this log"),
+        ("'d,,1,", r"line 2: no example has the id 'd'; use the table of an audit of this log"),
         (",,1,", r"line 2: no example has the id ''"),
         ("'c,What is a quorum?,1,", r"line 2: the id 'c' belongs to another query, .Say 'no'"),
     ],
@@ -159,7 +159,7 @@ def test_a_cell_larger_than_any_is_a_usage_error(tmp_path):
     path = table(tmp_path / "review.csv", f"'c,{'x' * 2000},1,")
     limit = csv.field_size_limit(1000)
     try:
-        with pytest.raises(UsageError, match="not readable as CSV after line 1"):
+        with pytest.raises(UsageError, match="cannot be read as CSV after line 1"):
             read_corrections(path)
     finally:
         csv.field_size_limit(limit)

@@ -165,7 +165,7 @@ def test_daft_yields_what_the_local_engine_yields(items):
 
 def test_the_local_engine_has_no_address():
     assert engine("local") == LocalEngine()
-    with pytest.raises(UsageError, match=r"'10\.0\.0\.1:6379' is that of a Ray cluster"):
+    with pytest.raises(UsageError, match=r"'10\.0\.0\.1:6379' of a Ray cluster is not used"):
         engine("local", "10.0.0.1:6379")
 
 

@@ -92,7 +92,7 @@ def test_a_long_text_takes_time_by_its_length():
 
 def test_a_log_with_personal_data_can_be_refused_without_showing_any():
     check_nothing_personal(Counter(), "log.jsonl")
-    with pytest.raises(LogError, match=r"log\.jsonl holds personal data \(EMAIL: 2, PHONE: 1\)"):
+    with pytest.raises(LogError, match=r"log\.jsonl contains personal data \(EMAIL: 2, PHONE: 1\)"):
         check_nothing_personal(Counter(PHONE=1, EMAIL=2), "log.jsonl")
 
 
