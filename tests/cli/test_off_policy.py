@@ -7,6 +7,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from querytier.cli.main import main
 from querytier.eval.off_policy.estimators import ESTIMATORS
 from querytier.eval.off_policy.page import headline, policy_rows
 from querytier.eval.rankings import keyword_tier
-from querytier.pipeline.scoring import decide_all
+from querytier.pipeline.scoring import decide_all, load_to_judge
 
+ARTIFACT = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
 POLICIES = [
     "artifact",
     "keyword_heuristic",
@@ -74,13 +76,13 @@ def rows(truth):
     return logged(np.random.default_rng(2), *truth)
 
 
-def answer(artifact, folder, lines, *options):
+def answer(folder, lines, *options):
     """Write a log, ask the verb about it; return exit code, what it printed, and the record."""
     params, log, out = folder / "params.yaml", folder / "router.jsonl", folder / "out"
     params.write_text("evaluate: {bootstrap: 100}\n")
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     log.write_text("\n".join(texts) + "\n")
-    arguments = [log, "--artifact", artifact, "--out", out, "--params", params, *options]
+    arguments = [log, "--artifact", ARTIFACT, "--out", out, "--params", params, *options]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", ["querytier", "off-policy", *map(str, arguments)])
@@ -92,25 +94,26 @@ def answer(artifact, folder, lines, *options):
 
 
 @pytest.fixture
-def asked(artifact, tmp_path):
-    return partial(answer, artifact, tmp_path)
+def asked(tmp_path):
+    return partial(answer, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def answered(artifact, rows, tmp_path_factory):
+def answered(rows, tmp_path_factory):
     """Return exit code, output and record for the whole log, and the folder of results."""
     folder = tmp_path_factory.mktemp("off_policy")
-    return *answer(artifact, folder, rows), folder / "out"
+    return *answer(folder, rows), folder / "out"
 
 
 def without(rows, *names):
     return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
 
-def test_intervals_cover_what_every_policy_would_have_got(answered, rows, truth, router):
+def test_intervals_cover_what_every_policy_would_have_got(answered, rows, truth):
     code, printed, record, out = answered
     queries, cheap, frontier = truth
-    ours = np.array([decision.tier == "frontier" for decision in decide_all(router, queries)])
+    decisions = decide_all(load_to_judge(ARTIFACT), queries)
+    ours = np.array([decision.tier == "frontier" for decision in decisions])
     keyword = np.array([keyword_tier(query) == "frontier" for query in queries])
     rates = [ours, keyword, np.zeros(ROWS), np.ones(ROWS), np.full(ROWS, ours.mean())]
     assert code == 0
@@ -234,7 +237,7 @@ def test_feedback_stands_in_for_outcomes_and_no_cost_is_assumed(asked, rows, tmp
 def test_logs_without_usable_rows_are_refused_with_counts(asked, rows):
     code, printed, _ = asked(without(rows[:300], "tier"), "--map", MAP)
     assert code == 2
-    assert "no record of" in printed
+    assert "no record has the mapped column tier=tier" in printed
     nothing = [{**row, "tier": None, "outcome": 1} for row in rows[:300]]
     code, printed, _ = asked(nothing)
     assert code == 1

@@ -47,7 +47,7 @@ Delta = Annotated[
 ]
 
 # Narrower terminals, and files, get this width: a table that wraps cannot be read or compared.
-_NARROWEST = 130
+_NARROWEST = 140
 
 
 def say(text: str) -> None:
