@@ -10,7 +10,7 @@ from typing import Any
 
 from real_runs import markdown_table
 
-from querytier.eval.report.table import Column, table_cells
+from querytier.eval.report.table import table_cells
 
 __all__ = ["Measured", "Yardstick", "results_page"]
 
@@ -149,8 +149,7 @@ def summary_cells(yardstick: Yardstick, found: Measured) -> list[str]:
 
 def shown(row: dict[str, Any], key: str) -> str:
     """Return a value with its interval."""
-    (cell,) = table_cells(row, [Column(key, key)])
-    return cell
+    return table_cells(row, [key])[0]
 
 
 def verdict(value: float | None, to_reach: float | None) -> str:

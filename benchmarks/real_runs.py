@@ -16,7 +16,7 @@ from typing import Any
 from sections import write_section
 
 from querytier.data.splits import SPLITS
-from querytier.eval.report.table import COLUMNS, table_cells
+from querytier.eval.report.table import COLUMNS, columns_with_values, table_cells
 
 ROOT = Path(__file__).parents[1]
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))
@@ -81,7 +81,7 @@ def results_page(results: dict[str, dict[str, Any]]) -> str:
             f"## {TITLES[name]}\n",
             f"```\nquerytier run {RUNS[name]} --out runs/{name}\n```\n",
             facts(metrics),
-            markdown_table(metrics, tuple(column.key for column in COLUMNS)),
+            markdown_table(metrics, tuple(COLUMNS)),
         ]
     return "\n".join(parts)
 
@@ -134,12 +134,8 @@ def mean_scores(metrics: dict[str, Any]) -> str:
 def markdown_table(metrics: dict[str, Any], keys: tuple[str, ...]) -> str:
     """Return the rows as a Markdown table, columns without any value left out."""
     rows = metrics["rows"]
-    columns = [
-        column
-        for column in COLUMNS
-        if column.key in keys and any(table_cells(row, [column]) != ["n/a"] for row in rows)
-    ]
-    lines = ["| row | " + " | ".join(column.title for column in columns) + " |"]
+    columns = columns_with_values(metrics, keys)
+    lines = ["| row | " + " | ".join(COLUMNS[column] for column in columns) + " |"]
     lines += ["|---|" + "---:|" * len(columns)]
     for row in rows:
         texts = table_cells(row, columns)

@@ -1,7 +1,7 @@
-"""Discrimination and calibration over many row weights at once.
+"""Discrimination and calibration for many row weights at once.
 
-scikit-learn has these for one set of weights; intervals need them for a thousand. Tests hold them
-equal to scikit-learn's.
+scikit-learn computes these for one set of weights; the bootstrap needs them for a thousand. Tests
+compare them with scikit-learn's.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def auroc(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
     Returns
     -------
     ndarray, shape (b,)
-        In [0, 1]; NaN where one class is missing.
+        In [0, 1]; NaN if one class is missing.
 
     Examples
     --------
@@ -47,8 +47,8 @@ def auroc(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
 def average_precision(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
     """Return the mean precision over the recall, not interpolated; shapes and labels as in `auroc`.
 
-    Rows of equal score come in together. A ranking by chance gets the share of rows that need the
-    frontier model. NaN where none does.
+    Rows of equal score count together. A random ranking gets the share of rows that need the
+    frontier model. NaN if none does.
 
     Examples
     --------
@@ -78,8 +78,8 @@ def brier(probabilities: Floats, needs_frontier: Floats, weights: Floats) -> Flo
 def ece(probabilities: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
     """Return the expected calibration error over ten bins of equal width; shapes as in `auroc`.
 
-    The plain estimate is biased upwards: even a perfect model shows some. Compare it with
-    `ece_when_calibrated` (Bröcker & Smith 2007 call that consistency resampling).
+    The plain estimate is biased upwards: it is above 0 even for a perfect model. Compare it with
+    `ece_when_calibrated`, and see `querytier.eval.calibration` for the debiased error.
 
     Examples
     --------
@@ -92,7 +92,9 @@ def ece(probabilities: Floats, needs_frontier: Floats, weights: Floats) -> Float
 def ece_when_calibrated(probabilities: Floats, seed: int) -> float:
     """Return the 95th percentile of the ECE of a perfectly calibrated model.
 
-    Labels are drawn from the probabilities themselves, 1,000 times.
+    An ECE has to exceed this floor before it shows miscalibration at this number of rows. Labels are
+    drawn from the probabilities themselves, 1,000 times (consistency resampling, Bröcker & Smith
+    2007).
 
     Parameters
     ----------
@@ -100,18 +102,17 @@ def ece_when_calibrated(probabilities: Floats, seed: int) -> float:
     seed : int
     """
     random = np.random.default_rng(seed)
-    errors = [
-        _ece(probabilities, (probabilities - labels)[np.newaxis, :], np.array([len(labels)]))
-        for labels in (
-            (random.random(len(probabilities)) < probabilities).astype(np.float64)
-            for _ in range(_SIMULATIONS)
-        )
-    ]
+    size = len(probabilities)
+    errors = []
+    for _ in range(_SIMULATIONS):
+        labels = random.random(size) < probabilities
+        weighted = (probabilities - labels)[np.newaxis, :]
+        errors.append(_ece(probabilities, weighted, np.array([size])))
     return float(np.percentile(errors, 95))
 
 
 def tie_starts(ordered: Floats) -> NDArray[np.intp]:
-    """Return where each run of equal values starts.
+    """Return the index at which each run of equal values starts.
 
     Examples
     --------
@@ -125,6 +126,7 @@ def _classes_by_score(
     scores: Floats, needs_frontier: Floats, weights: Floats
 ) -> tuple[Floats, Floats]:
     """Return the weight of either class at each distinct score, from the lowest; shape (b, k)."""
+    # A label of exactly 0.5 belongs to neither class.
     keep = np.flatnonzero(needs_frontier != 0.5)
     if not len(keep):
         return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))

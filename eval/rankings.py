@@ -28,17 +28,16 @@ _KEYWORDS = ("why", "compare", "analyze", "strategy", "tradeoff")
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Scores that order queries, the ones to send to the frontier tier first.
+    """Scores that order queries; the highest go to the frontier tier first.
 
     Attributes
     ----------
     name : str
     scores : ndarray of float64, shape (n,)
-        Higher goes to the frontier tier first.
     probabilities : ndarray of float64, shape (n,), or None
-        What is claimed to be P(needs_frontier): the scores, others, or nothing.
+        Predicted P(needs_frontier): the scores, others, or None.
     fitted_on : str
-        Which rows it learned from, for the reader.
+        The rows it was fitted on, for the reader.
     """
 
     name: str
@@ -48,22 +47,22 @@ class Ranking:
 
 
 def probability_ranking(name: str, probabilities: Floats, fitted_on: str) -> Ranking:
-    """Return a ranking by what is claimed to be P(needs_frontier)."""
+    """Return a ranking by predicted P(needs_frontier)."""
     return Ranking(name, probabilities, probabilities, fitted_on)
 
 
 def oracle(examples: Examples) -> Ranking:
-    """Return the ranking that knows the outcomes: by gain, without scores by label."""
+    """Return the ranking that knows the outcomes: by gain, or by label without scores."""
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
     return Ranking("oracle", scores, None, "the answers themselves")
 
 
 def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
-    """Return the classifier's decisions dealt out to the queries by chance.
+    """Return the classifier's decisions in random order.
 
-    At the same frontier rate, this is what the rate alone gives, without any skill. It is one
-    permutation; the mean over all of them is what a constant gets.
+    At the same frontier rate, this shows what the rate alone achieves, without any skill. It is one
+    permutation; the mean over all of them is that of a constant.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
 def keyword_score(query: str) -> float:
     """Return the score of the published keyword heuristic, in [0, 1].
 
-    `min(length / 400, 1)` plus 0.2 for each of five words that occurs, capped at 1.
+    `min(length / 400, 1)` plus 0.2 for each of five words that occurs, at most 1.
 
     Examples
     --------

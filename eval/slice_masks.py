@@ -1,4 +1,4 @@
-"""Slices of examples by what the log and the query tell: each a name and a mask."""
+"""Slices of examples by fields of the log and properties of the query: a name and a mask each."""
 
 import unicodedata
 from collections import Counter
@@ -27,7 +27,7 @@ def slice_masks(examples: Examples, fewest_rows: int = 30) -> dict[str, Mask]:
     ----------
     examples : Examples, length n
     fewest_rows : int
-        Smaller slices are left out, and so are those that hold every row.
+        Smaller slices are left out, and so are those that contain every row.
 
     Returns
     -------
@@ -53,9 +53,9 @@ def slice_masks(examples: Examples, fewest_rows: int = 30) -> dict[str, Mask]:
 
 
 def script_of(text: str) -> str:
-    """Return the script of most letters, a stand-in for the language; empty without a letter.
+    """Return the script of most letters, in place of the language; empty without a letter.
 
-    A tenth of kana among the letters makes a text Japanese.
+    A text with a tenth of kana among its letters is Japanese, whose other letters are Han.
 
     Examples
     --------

@@ -1,11 +1,11 @@
-"""Where one ranking loses against another: every slice tested, none by luck.
+"""Slices in which a ranking or a decision is worse than another, with all tests counted.
 
-Of twenty slices one is worse at the 5% level by chance alone. Holm's step-down makes it so that the
-chance of any false alarm among all of them stays below 5%, however the slices overlap.
+Of twenty slices one is worse at the 5% level by chance alone. With Holm's step-down the probability
+of any false alarm among all of them stays below 5%, however the slices overlap.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ _TAIL = 0.025
 
 @dataclass(frozen=True, slots=True)
 class SliceResult:
-    """What a slice says of two rankings or decisions.
+    """Two rankings or decisions, compared in one slice.
 
     Attributes
     ----------
@@ -68,16 +68,16 @@ class SliceSearch:
     Attributes
     ----------
     results : list of SliceResult
-        Those tested, the one where the first loses most comes first.
+        Those tested; the one in which the first loses most comes first.
     untested : dict of str to str
-        Why the others were not, by name.
+        Why the others were not tested, by name.
     """
 
     results: list[SliceResult]
     untested: dict[str, str]
 
     def worse(self, level: float = 0.05) -> list[SliceResult]:
-        """Return where the first is worse, with at most `level` chance of any false alarm."""
+        """Return the slices in which the first is worse; the level is that of any false alarm."""
         return [
             result
             for result in self.results
@@ -93,15 +93,15 @@ def search_slices(
     *,
     fewest_rows: int = _FEWEST_ROWS,
 ) -> SliceSearch:
-    """Test in every slice whether two rankings or decisions lose the same.
+    """Test in every slice whether two rankings or decisions have the same mean loss.
 
-    Paired t-tests with standard errors over groups, and as many degrees of freedom as there are
-    groups less one.
+    Paired t-tests with standard errors over groups, and one degree of freedom fewer than there are
+    groups.
 
     Parameters
     ----------
     masks : mapping of str to ndarray of bool, shape (n,)
-        As `slice_masks` gives them.
+        As `slice_masks` returns them.
     first_losses, second_losses : ndarray of float64, shape (n,)
         Of the same rows; lower is better.
     groups : ndarray of object, shape (n,)
@@ -155,19 +155,19 @@ def holm(p_values: Floats) -> Floats:
 
 
 def slice_record(examples: Examples, frontier: Mask, level: float = 0.05) -> dict[str, Any]:
-    """Compare in every slice what is missed with what a coin at the slice's frontier rate would.
+    """Compare the misses in every slice with those of a coin at the slice's frontier rate.
 
-    A query is missed that needs the frontier model and goes to the cheap one. Where a slice is
-    worse than its coin, the classifier ranks its queries the wrong way round.
+    A query is missed if it needs the frontier model and goes to the cheap one. In a slice that is
+    worse than its coin, the classifier ranks queries the wrong way round.
 
     Parameters
     ----------
     examples : Examples, length n
         At least one, all of them labelled.
     frontier : ndarray of bool, shape (n,)
-        Where the classifier decided for the frontier tier.
+        Which rows the classifier sends to the frontier tier.
     level : float
-        Chance of any false alarm among all slices, in (0, 1).
+        Probability of any false alarm among all slices, in (0, 1).
 
     Returns
     -------
@@ -176,6 +176,7 @@ def slice_record(examples: Examples, frontier: Mask, level: float = 0.05) -> dic
         reason.
     """
     needed, cheap = examples.needs_frontier, ~frontier
+    # Slices too small to test are listed as such: leaving them out would look as if all were fine.
     masks = slice_masks(examples, fewest_rows=1)
     found = search_differences(
         {
@@ -188,17 +189,10 @@ def slice_record(examples: Examples, frontier: Mask, level: float = 0.05) -> dic
     def record(result: SliceResult) -> dict[str, Any]:
         rows = masks[result.name]
         return {
-            "name": result.name,
-            "rows": result.rows,
-            "groups": result.groups,
+            **asdict(result),
             "frontier_rate": float(frontier[rows].mean()),
             "needs_frontier": float(needed[rows].mean()),
             "missed": float((needed * cheap)[rows].mean()),
-            "difference": result.difference,
-            "low": result.low,
-            "high": result.high,
-            "p_value": result.p_value,
-            "adjusted_p_value": result.adjusted_p_value,
             "worse": result.name in worse,
         }
 
@@ -211,10 +205,10 @@ def slice_record(examples: Examples, frontier: Mask, level: float = 0.05) -> dic
 
 def _why_not(groups: Groups, fewest_rows: int) -> str | None:
     if len(groups) < fewest_rows:
-        return f"{len(groups)} rows, and at least {fewest_rows} are asked for"
+        return f"{len(groups)} rows, at least {fewest_rows} are needed"
     distinct = len(np.unique(groups.astype(str)))
     if distinct < _FEWEST_GROUPS:
-        return f"{distinct} groups, and at least {_FEWEST_GROUPS} are asked for"
+        return f"{distinct} groups, at least {_FEWEST_GROUPS} are needed"
     return None
 
 
@@ -227,7 +221,8 @@ def _tested(name: str, differences: Floats, groups: Groups) -> SliceResult:
     if error > 0:
         p_value = float(2 * t.sf(abs(mean) / error, freedom))
     else:
-        # Every group differs by the same: as probable as all coins on one side, twice.
+        # No spread between groups, so no t statistic: a sign test, twice the probability that all
+        # coins fall on one side.
         p_value = 2.0**-freedom if mean else 1.0
     return SliceResult(
         name, found.rows, found.groups, mean, mean - half, mean + half, p_value, p_value
@@ -235,9 +230,9 @@ def _tested(name: str, differences: Floats, groups: Groups) -> SliceResult:
 
 
 def _more_than_a_coin(needed: Floats, cheap: Mask) -> Floats:
-    """Return rows' shares in what is missed beyond chance: their mean is the covariance.
+    """Return each row's part of the misses beyond chance: their mean is the covariance.
 
-    Both means are taken off, as the coin's rate is that of the very rows: without, the scatter of
-    the rate would be left out of the intervals.
+    Both means are subtracted because the coin's rate is estimated from the same rows; with one
+    only, the interval would leave out the scatter of that rate.
     """
     return np.asarray((needed - needed.mean()) * (cheap - cheap.mean()))

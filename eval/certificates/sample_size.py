@@ -121,11 +121,23 @@ def sample_size(
             f"{len(losses)} rows, with graded losses or none at all; estimate the risk from rows "
             "that are labelled 0 or 1"
         )
-    curve = _RiskCurve.of(losses.one_per_group(seed))
-    failures, count = curve.at(target_cheap_share)
-    risk, (low, high) = failures / count, clopper_pearson(failures, count)
+    rows = losses.one_per_group(seed)
+    failures, counts = rows.totals(candidate_thresholds(rows.decision_scores))
+    failures, counts = failures[counts > 0], counts[counts > 0]
+    shares, risks = counts / len(rows), failures / counts
+    nearest = int(np.argmin(np.abs(shares - target_cheap_share)))
+    risk = float(risks[nearest])
+    low, high = clopper_pearson(float(failures[nearest]), int(counts[nearest]))
     needed, at_low, at_high = (
         groups_needed(target_cheap_share, one, tests, power) for one in (risk, low, high)
+    )
+    today = next(
+        (
+            float(share)
+            for share, one in zip(shares[::-1], risks[::-1], strict=True)
+            if one < alpha and certifying_power(labelled, share, one, tests) >= power
+        ),
+        None,
     )
     more = None if needed is None else max(0, needed - labelled)
     return SampleSize(
@@ -144,7 +156,7 @@ def sample_size(
         needed_high=at_high,
         more=more,
         price=None if more is None or price_per_label is None else more * price_per_label,
-        share_today=curve.largest_share(labelled, tests, power),
+        share_today=today,
     )
 
 
@@ -200,40 +212,13 @@ def groups_needed(
         high *= 2
         if high > _MOST_GROUPS:
             return None
-    # Power is not quite monotonic (the most failures allowed is an integer), so this finds a
-    # number from which the power is reached, not always the smallest such number.
+    # Power is not quite monotonic, as the number of failures allowed is an integer: this finds a
+    # number of groups that reaches it while one group fewer does not, not always the smallest one.
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
-
-
-@dataclass(frozen=True, eq=False)
-class _RiskCurve:
-    """Failures and rows sent cheap at thresholds that send more and more cheap; shapes (k,)."""
-
-    failures: Integers
-    counts: Integers
-    total: int
-
-    @classmethod
-    def of(cls, rows: Losses) -> "_RiskCurve":
-        failures, counts = rows.totals(candidate_thresholds(rows.decision_scores))
-        some = counts > 0
-        return cls(failures[some].astype(np.int64), counts[some], len(rows))
-
-    def at(self, share: float) -> tuple[int, int]:
-        """Return failures and rows at the threshold whose cheap share is nearest."""
-        nearest = int(np.argmin(np.abs(self.counts / self.total - share)))
-        return int(self.failures[nearest]), int(self.counts[nearest])
-
-    def largest_share(self, groups: int, tests: ThresholdTests, power: float) -> float | None:
-        for failures, count in zip(self.failures[::-1], self.counts[::-1], strict=True):
-            share, risk = float(count / self.total), float(failures / count)
-            if risk < tests.alpha and certifying_power(groups, share, risk, tests) >= power:
-                return share
-        return None
 
 
 def _most_failures(counts: Integers, tests: ThresholdTests) -> Integers:

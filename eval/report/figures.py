@@ -1,4 +1,4 @@
-"""Figures as SVG text that reads on light and on dark paper."""
+"""Figures as SVG text that is readable on light and dark backgrounds."""
 
 import io
 import re
@@ -22,7 +22,7 @@ COLOURS = {
 
 
 def new_figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    """Return a figure, of so many inches, that lets any paper through."""
+    """Return a figure of this size in inches, with a transparent background."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -43,7 +43,7 @@ def svg_element(figure: "Figure", description: str) -> str:
     import matplotlib as mpl
 
     text = io.StringIO()
-    # Text stays text (searchable, small), ids and dates do not change from run to run.
+    # Text stays text (searchable, small); ids and dates are the same in every run.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     element = text.getvalue()[text.getvalue().index("<svg") :]

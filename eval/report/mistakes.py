@@ -1,4 +1,4 @@
-"""The worst mistakes both ways, each beside the labelled queries that are nearest to it."""
+"""The worst mistakes of either kind, each with the labelled queries nearest to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,25 +22,26 @@ _NEAREST = 3
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """Labelled queries, and the queries that look for neighbours among them.
+    """Labelled queries, and queries whose neighbours among them are wanted.
 
     Attributes
     ----------
     known : Examples, length k
-        Where neighbours are looked for.
+        The labelled queries.
     known_vectors : ndarray of float32, shape (k, d)
         Their embeddings.
-    asked_vectors : ndarray of float32, shape (n, d)
-        Embeddings, from the same encoder, of the queries that ask.
+    query_vectors : ndarray of float32, shape (n, d)
+        Embeddings of the other queries, from the same encoder.
     """
 
     known: Examples
     known_vectors: Vectors
-    asked_vectors: Vectors
+    query_vectors: Vectors
 
-    def nearest(self, asked: int, group: str, count: int = _NEAREST) -> list[dict[str, Any]]:
+    def nearest(self, index: int, group: str, count: int = _NEAREST) -> list[dict[str, Any]]:
         """Return the labelled queries nearest to a query by cosine, none of its own group."""
-        known, vector = _unit(self.known_vectors), _unit(self.asked_vectors[asked])
+        # A near copy of the query itself would be its own neighbour, and explain nothing.
+        known, vector = _unit(self.known_vectors), _unit(self.query_vectors[index])
         similarities = np.where(self.known.group == group, -np.inf, known @ vector)
         places = np.argsort(-similarities, kind="stable")[:count]
         return [
@@ -59,15 +60,15 @@ def worst_mistakes(
 ) -> dict[str, Places]:
     """Return the wrong decisions, the worst first.
 
-    The more was lost the worse, and where as much was lost, the surer the classifier was. With
-    scores of both answers the loss is in those, without in labels.
+    The larger the loss, the worse; for equal losses, the surer the classifier was. The loss is in
+    scores if both answers have one, else in labels.
 
     Parameters
     ----------
     examples : Examples, length n
     decision_scores : ndarray of float64, shape (n,)
     frontier : ndarray of bool, shape (n,)
-        Where the classifier decided for the frontier tier.
+        Which rows the classifier sends to the frontier tier.
 
     Returns
     -------
@@ -76,9 +77,11 @@ def worst_mistakes(
     """
     labels = examples.needs_frontier
     gain = examples.frontier_score - examples.cheap_score if examples.scored else labels
+    missed = np.lexsort((decision_scores, -gain))
+    wasted = np.lexsort((-decision_scores, gain))
     return {
-        "sent_cheap": _first(np.lexsort((decision_scores, -gain)), ~frontier & (labels > 0.5)),
-        "sent_frontier": _first(np.lexsort((-decision_scores, gain)), frontier & (labels < 0.5)),
+        "sent_cheap": missed[(~frontier & (labels > 0.5))[missed]],
+        "sent_frontier": wasted[(frontier & (labels < 0.5))[wasted]],
     }
 
 
@@ -98,13 +101,13 @@ def mistakes_record(
         With probabilities.
     frontier : ndarray of bool, shape (n,)
     neighbourhood : Neighbourhood
-        Its `asked_vectors` are those of the examples.
+        Its `query_vectors` are those of the examples.
     count : int
-        0 keeps texts of the log out of the record.
+        0 keeps the texts of the log out of the record.
     """
     probabilities = classifier.probabilities
     if probabilities is None:
-        raise ValueError(f"{classifier.name} claims no probabilities, and the classifier has to")
+        raise ValueError(f"{classifier.name} has no probabilities; the classifier needs them")
 
     def record(place: int) -> dict[str, Any]:
         return {
@@ -119,10 +122,6 @@ def mistakes_record(
 
     found = worst_mistakes(examples, classifier.scores, frontier)
     return {kind: [record(place) for place in places[:count]] for kind, places in found.items()}
-
-
-def _first(order: Places, wrong: NDArray[np.bool_]) -> Places:
-    return order[wrong[order]]
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -3,7 +3,7 @@
 The report as HTML, as Markdown for a pull request, and the model card come from `metrics.json`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from querytier.eval.certificates.wording import certificate_lines, promise_sentence
 from querytier.eval.intervals import Estimate
 from querytier.eval.report.table import (
-    Column,
+    COLUMNS,
     beside_baselines,
     columns_with_values,
     headline,
@@ -26,14 +26,16 @@ __all__ = ["render", "render_markdown", "render_model_card", "render_report"]
 
 Metrics = Mapping[str, Any]
 
-_SHORT = (
-    Column("auroc", "AUROC"),
-    Column("apgr", "APGR"),
-    Column("recall", "recall"),
-    Column("quality_retained", "quality retained"),
-    Column("cost_saved", "cost saved"),
-)
+_SHORT = ("auroc", "apgr", "recall", "quality_retained", "cost_saved")
 _SHORT_ROWS = ("classifier", "champion", "keyword_heuristic", "length", "domain_prior")
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page or a text from a template of the folder `templates`.
+
+    HTML templates extend `_page.html.jinja`, which includes the style of all pages.
+    """
+    return _environment().get_template(template).render(**values)
 
 
 def render_report(metrics: Metrics, plots: Mapping[str, str], artifact: str) -> str:
@@ -48,52 +50,55 @@ def render_report(metrics: Metrics, plots: Mapping[str, str], artifact: str) -> 
     artifact : str
         The artifact's folder, for the lines on how to deploy.
     """
-    columns = columns_with_values(metrics)
-    return _rendered(
-        "report.html.jinja",
-        metrics,
-        plots=plots,
-        artifact=artifact,
-        columns=columns,
-        table=_table(metrics, columns),
-        notes=_notes(metrics),
-    )
+    return _rendered("report.html.jinja", metrics, plots=plots, artifact=artifact)
 
 
 def render_markdown(metrics: Metrics) -> str:
     """Return the short report, for a pull request."""
-    columns = columns_with_values(metrics, _SHORT)
-    table = [row for row in _table(metrics, columns) if row["name"] in _SHORT_ROWS]
-    return _rendered("report.md.jinja", metrics, columns=columns, table=table)
+    return _rendered("report.md.jinja", metrics, _SHORT, _SHORT_ROWS)
 
 
 def render_model_card(metrics: Metrics) -> str:
     """Return the model card with its results, as model hubs read it."""
-    columns = columns_with_values(metrics, _SHORT)
-    return _rendered(
-        "model_card.md.jinja", metrics, columns=columns, table=_table(metrics, columns)
+    return _rendered("model_card.md.jinja", metrics, _SHORT)
+
+
+def _rendered(
+    template: str,
+    metrics: Metrics,
+    keys: Iterable[str] = COLUMNS,
+    names: Iterable[str] | None = None,
+    **values: Any,
+) -> str:
+    """Return a form of the report, with these columns and rows of the table."""
+    shown = columns_with_values(metrics, keys)
+    return render(
+        template,
+        metrics=metrics,
+        headline=headline(metrics),
+        promise=promise_sentence(metrics["certificate"]),
+        certified=certificate_lines(metrics["certificate"]),
+        beside=beside_baselines(metrics),
+        columns=[COLUMNS[key] for key in shown],
+        table=[
+            {
+                "name": row["name"],
+                "fitted_on": row["fitted_on"],
+                "cells": table_cells(row, shown),
+            }
+            for row in metrics["rows"]
+            if names is None or row["name"] in names
+        ],
+        notes=_notes(metrics),
+        **values,
     )
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a page or a text from a template of the folder `templates`.
-
-    HTML templates extend `_page.html.jinja`, which holds the style of all pages. A page fetches
-    nothing, so that it can be mailed and read years later. A name that a template misspells is an
-    error, not an empty place on the page.
-    """
-    return _environment().get_template(template).render(**values)
-
-
-def _rendered(template: str, metrics: Metrics, **values: Any) -> str:
-    shared = {
-        "metrics": metrics,
-        "headline": headline(metrics),
-        "promise": promise_sentence(metrics["certificate"]),
-        "certified": certificate_lines(metrics["certificate"]),
-        "beside": beside_baselines(metrics),
-    }
-    return render(template, **shared, **values)
+def _notes(metrics: Metrics) -> list[str]:
+    """Return why columns of the classifier's row have no value."""
+    row = metrics["rows"][0]
+    reasons = {row[key].get("reason") for key in ("apgr", "auroc")} | set(row["reasons"].values())
+    return sorted(reason for reason in reasons if reason)
 
 
 @cache
@@ -102,11 +107,14 @@ def _environment() -> "Environment":
 
     folder = files("querytier.eval.report") / "templates"
     environment = Environment(
+        # Queries and names of slices come from the log: HTML has to escape them.
         autoescape=select_autoescape(["html.jinja"]),
+        # A name that a template misspells is an error, not an empty place on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        # Not a PackageLoader: that one looks for the folder on disk, which a zipped wheel is not.
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )
     environment.filters |= {
@@ -114,7 +122,7 @@ def _environment() -> "Environment":
         "percent": lambda found: Estimate.from_dict(found).text(".1%"),
         "share": lambda value: "n/a" if value is None else f"{value:.1%}",
         "stacked": _stacked,
-        # Names of slices come from the log: a line break in one would end a row of Markdown.
+        # A line break in the name of a slice would end a row of a Markdown table.
         "line": lambda text: " ".join(text.split()),
     }
     return environment
@@ -127,17 +135,3 @@ def _stacked(text: str) -> "Markup":
     value, bracket, interval = text.partition("(")
     below = Markup('<small class="interval">{}</small>').format(bracket + interval)
     return Markup("{}{}").format(value.rstrip(), below if bracket else "")
-
-
-def _table(metrics: Metrics, columns: list[Column]) -> list[dict[str, Any]]:
-    return [
-        {"name": row["name"], "fitted_on": row["fitted_on"], "cells": table_cells(row, columns)}
-        for row in metrics["rows"]
-    ]
-
-
-def _notes(metrics: Metrics) -> list[str]:
-    """Return why columns of the classifier's row have no value."""
-    row = metrics["rows"][0]
-    reasons = {row[key].get("reason") for key in ("apgr", "auroc")} | set(row["reasons"].values())
-    return sorted(reason for reason in reasons if reason)

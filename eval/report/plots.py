@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG text that reads on light and on dark paper."""
+"""The plots of the report, as SVG text that is readable on light and dark backgrounds."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.eval.calibration import reliability_bins
-from querytier.eval.curves import gain_curve
+from querytier.eval.curves import gain_curve, routed_mean
 from querytier.eval.intervals import Resampling
 from querytier.eval.rankings import Ranking
 from querytier.eval.report.figures import COLOURS, INK, new_figure, svg_element
@@ -33,7 +33,7 @@ def gain_plot(
     ----------
     examples : Examples
     rankings : sequence of Ranking
-        The classifier first; those without a colour of their own are left out.
+        The classifier first; rankings without a colour in `COLOURS` are left out.
     frontier_rate : float
         The classifier's operating point.
     replicates, seed : int
@@ -50,10 +50,9 @@ def gain_plot(
     def grid_of(ranking: Ranking, weights: Floats) -> Floats:
         grid = np.tile(_GRID, (len(weights), 1))
         if examples.scored:
-            gain = examples.frontier_score - examples.cheap_score
-            cheap = weights @ examples.cheap_score / weights.sum(axis=1)
-            curve = gain_curve(ranking.scores, gain, weights)
-            return np.asarray(cheap[:, np.newaxis] + curve.on(grid))
+            cheap, frontier = examples.cheap_score, examples.frontier_score
+            quality = routed_mean(ranking.scores, cheap, frontier, weights)
+            return np.asarray(quality.cheap[:, np.newaxis] + quality.curve.on(grid))
         curve = gain_curve(ranking.scores, examples.needs_frontier, weights)
         caught = np.where(curve.gap > 0, curve.gap, np.nan)[:, np.newaxis]
         return np.asarray(curve.on(grid) / caught)
@@ -85,7 +84,7 @@ def gain_plot(
 def reliability_plot(
     probabilities: Floats, needs_frontier: Floats, groups: NDArray[np.object_]
 ) -> str:
-    """Draw how often queries needed the frontier model against what p_frontier said.
+    """Draw the share of queries that needed the frontier model against p_frontier.
 
     The points, with their 95% intervals, are those of `querytier.eval.calibration`.
 
@@ -106,9 +105,7 @@ def reliability_plot(
     axes.errorbar(predicted, observed, yerr=bars, fmt="o", color=COLOURS["classifier"], ms=5, lw=1)
     axes.set_xlabel("p_frontier, mean of the bin")
     axes.set_ylabel("share that needed the frontier model")
-    described = ", ".join(
-        f"{said:.2f} said {seen:.2f}" for said, seen in zip(predicted, observed, strict=True)
-    )
+    described = ", ".join(f"{one.predicted:.2f} and {one.observed:.2f}" for one in bins)
     return svg_element(
         figure, f"Reliability of p_frontier, predicted and observed by bin: {described}"
     )
@@ -127,7 +124,7 @@ def score_plot(scores: Floats, needs_frontier: Floats, threshold: float) -> str:
     edges = np.linspace(low, high, 31)
     positive = needs_frontier > 0.5
     for rows, colour, label in (
-        (~positive, INK, "cheap will do"),
+        (~positive, INK, "cheap is enough"),
         (positive, COLOURS["classifier"], "needs frontier"),
     ):
         axes.hist(scores[rows], bins=edges.tolist(), color=colour, alpha=0.55, label=label)

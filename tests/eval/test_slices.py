@@ -117,9 +117,9 @@ def test_small_slices_are_named_with_the_reason_and_do_not_count_among_the_tests
     groups = names_of(np.arange(90) // 4)
     search = search_slices(masks, random.random(90), random.random(90), groups)
     assert search.untested == {
-        "few rows": "29 rows, and at least 30 are asked for",
-        "few groups": "9 groups, and at least 10 are asked for",
-        "none": "0 rows, and at least 30 are asked for",
+        "few rows": "29 rows, at least 30 are needed",
+        "few groups": "9 groups, at least 10 are needed",
+        "none": "0 rows, at least 30 are needed",
     }
     assert search.results[0].adjusted_p_value == search.results[0].p_value
     assert search_slices({}, np.ones(3), np.ones(3), names_of(range(3))).results == []

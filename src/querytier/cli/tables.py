@@ -72,7 +72,7 @@ def _titled(title: str, counts: Mapping[str, int]) -> str:
 def print_table(metrics: Mapping[str, Any]) -> None:
     """Print the rows of `metrics.json`; columns without any value are left out."""
     rows = metrics["rows"]
-    columns = columns_with_values(metrics, [column for column in COLUMNS if column.key in _SHOWN])
+    columns = columns_with_values(metrics, _SHOWN)
     rate = metrics["operating_point"]["frontier_rate"]
     table = plain_table(
         f"{metrics['source']}: {metrics['n']['evaluated']} held-out rows, "
@@ -80,7 +80,7 @@ def print_table(metrics: Mapping[str, Any]) -> None:
     )
     table.add_column("row", no_wrap=True)
     for column in columns:
-        table.add_column(column.title, justify="right", min_width=9)
+        table.add_column(COLUMNS[column], justify="right", min_width=9)
     for row in rows:
         texts = [cell.replace(" (", "\n(") for cell in table_cells(row, columns)]
         table.add_row(row["name"], *texts, style="bold" if row is rows[0] else None)

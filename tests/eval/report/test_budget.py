@@ -243,4 +243,4 @@ def test_without_scores_there_is_nothing_to_test(run_examples):
 
 def test_the_report_has_the_table(run_dir):
     report = (run_dir / "report.html").read_text("utf-8")
-    assert "The published promise, put to the test" in report
+    assert "The published claim, tested" in report

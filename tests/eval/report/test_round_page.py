@@ -46,4 +46,4 @@ def test_what_to_do_follows_from_why_the_champion_was_kept(fresh, frozen, step):
 
 def test_a_champion_that_is_kept_goes_on_serving():
     told = headline(kept(PASSED))
-    assert told == "Kept: model ab12 goes on serving; model cd34 did not pass the gate."
+    assert told == "Kept: model ab12 stays in service; model cd34 did not pass the gate."
