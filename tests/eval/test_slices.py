@@ -1,17 +1,14 @@
 """Slices: what they hold, and that a search through many of them raises no false alarm."""
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from querytier.data.example import Example
-from querytier.data.examples import Examples
+from blank import blank_examples
 from querytier.eval.slice_masks import script_of, slice_masks
-from querytier.eval.slices import holm, search_slices
+from querytier.eval.slices import holm, search_slices, slice_record
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12).map(np.array)
 
@@ -106,7 +103,7 @@ def test_the_slice_that_loses_comes_first_and_alone_is_called_worse():
     assert search_slices(masks, second, first, names_of(range(2000))).worse() == []
 
 
-def test_small_slices_are_named_with_the_reason_and_do_not_count_among_the_tests():
+def test_small_slices_are_named_and_do_not_count_as_tests():
     random = np.random.default_rng(5)
     masks = {
         "large": np.ones(90, bool),
@@ -135,12 +132,7 @@ def test_differences_without_scatter_have_a_p_value():
 
 def examples_of(**columns):
     count = len(next(iter(columns.values())))
-    empty = {field.name: "" if field.type is str else np.nan for field in fields(Example)}
-    rows = [
-        Example(**{**empty, "query": "q", **{name: column[n] for name, column in columns.items()}})
-        for n in range(count)
-    ]
-    return Examples.of(rows)
+    return blank_examples(**{"group": [f"g{n}" for n in range(count)], **columns})
 
 
 def test_slices_follow_from_what_the_log_tells():
@@ -196,3 +188,28 @@ def test_the_script_is_that_of_most_letters(text, script):
 def test_every_text_has_a_script_or_none(text):
     assert isinstance(script_of(text), str)
     assert bool(script_of(text)) == any(character.isalpha() for character in text)
+
+
+def test_only_a_slice_sent_the_wrong_way_is_worse_than_a_coin():
+    random = np.random.default_rng(3)
+    needed = (random.random(1200) < 0.4).astype(float)
+    domain = random.choice(["turned", "right", "blind"], 1200)
+    right, coin = needed > 0.5, random.random(1200) < 0.4
+    frontier = np.select([domain == "turned", domain == "right"], [~right, right], coin)
+    examples = examples_of(needs_frontier=needed.tolist(), domain=domain.tolist())
+    found = slice_record(examples, frontier)
+    assert [result["name"] for result in found["results"] if result["worse"]] == ["domain: turned"]
+    first = found["results"][0]
+    assert first["missed"] == pytest.approx(needed[domain == "turned"].mean())
+    assert first["rows"] == (domain == "turned").sum()
+
+
+def test_a_slice_that_needs_little_and_gets_little_is_not_worse():
+    """Money that is spent where it is needed is not spent elsewhere: no fault of the ranking."""
+    random = np.random.default_rng(4)
+    easy = np.arange(2000) % 2 == 0
+    needed = (random.random(2000) < np.where(easy, 0.05, 0.6)).astype(float)
+    frontier = random.random(2000) < np.where(easy, 0.05, 0.9)
+    domain = np.where(easy, "easy", "hard").tolist()
+    found = slice_record(examples_of(needs_frontier=needed.tolist(), domain=domain), frontier)
+    assert not [result["name"] for result in found["results"] if result["worse"]]

@@ -53,9 +53,7 @@ def test_the_bound_is_at_most_alpha_where_the_p_value_is_at_most_delta(count, sh
 
 
 @given(COUNT, LEVEL, st.floats(0, 0.5), LEVEL)
-def test_exact_p_values_are_super_uniform_wherever_the_risk_is_above_alpha(
-    count, alpha, excess, level
-):
+def test_exact_p_values_are_super_uniform_if_the_risk_is_above_alpha(count, alpha, excess, level):
     failures = np.arange(count + 1)
     p_values = np.exp(binomial_log_p_values(failures, np.full(count + 1, count), alpha))
     chances = binom.pmf(failures, count, alpha + excess)
@@ -70,7 +68,7 @@ def test_the_exact_bound_falls_with_the_rows_at_the_same_share(failures, passes,
 
 
 @given(LEVEL, LEVEL)
-def test_with_the_fewest_rows_no_failure_passes_and_with_one_row_less_it_does_not(alpha, delta):
+def test_no_failure_passes_with_the_fewest_rows_and_not_with_one_less(alpha, delta):
     fewest = fewest_without_failure(alpha, delta)
     assert p_value(0, fewest, alpha) <= delta + 1e-9
     assert p_value(0, fewest - 1, alpha) > delta - 1e-9
@@ -84,7 +82,7 @@ def test_nothing_seen_shows_nothing():
 
 
 @given(LOSSES, LEVEL)
-def test_the_betting_bound_is_above_the_mean_and_at_alpha_the_p_value_is_delta(losses, delta):
+def test_the_betting_bound_is_above_the_mean_with_p_value_delta(losses, delta):
     bound = betting_bound(losses, delta)
     assert losses.mean() - 1e-9 <= bound <= 1
     if bound < 1 - 1e-6:
@@ -114,7 +112,7 @@ def test_no_bet_wins_with_fewer_rows_than_an_exact_test(alpha, delta):
 
 
 @pytest.mark.parametrize("shape", [(0.05, 0.45), (2.0, 18.0), (0.4, 1.0)])
-def test_betting_p_values_are_super_uniform_at_the_mean_of_graded_losses(shape):
+def test_betting_p_values_are_super_uniform_for_graded_losses(shape):
     random = np.random.default_rng(5)
     draws = random.beta(*shape, size=(DRAWS, 150))
     mean = shape[0] / sum(shape)
@@ -124,7 +122,7 @@ def test_betting_p_values_are_super_uniform_at_the_mean_of_graded_losses(shape):
 
 
 @pytest.mark.parametrize(("low", "high", "chance"), [(0, 1, 0.1), (0.1, 0.6, 0.3), (0, 1, 0.5)])
-def test_betting_p_values_are_super_uniform_over_all_outcomes_of_a_short_game(low, high, chance):
+def test_betting_p_values_are_super_uniform_over_a_short_game(low, high, chance):
     outcomes = np.array(list(itertools.product([False, True], repeat=11)))
     chances = np.where(outcomes, chance, 1 - chance).prod(axis=1)
     mean = low + (high - low) * chance

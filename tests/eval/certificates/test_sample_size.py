@@ -57,7 +57,7 @@ def test_what_is_needed_has_the_power_and_grows_with_it(share, risk, power):
     assert groups_needed(share / 2, risk, TESTS, power) >= needed
 
 
-def test_the_groups_that_simulated_certificates_need_are_within_15_percent_of_the_plan():
+def test_simulated_certificates_need_the_sample_size_within_15_percent():
     random, share = np.random.default_rng(0), 0.5
     calibration = replace(drawn(random, 1000, "a"), decision_scores=np.linspace(0, 1, 1000))
     needed = groups_needed(share, 0.02 + 0.1 * share, TESTS, 0.8)
@@ -79,7 +79,7 @@ def test_the_groups_that_simulated_certificates_need_are_within_15_percent_of_th
     assert granted(0.85 * needed) < 0.8 < granted(1.15 * needed)
 
 
-def test_a_plan_says_what_more_labels_cost():
+def test_a_sample_size_says_what_more_labels_cost():
     rows = drawn(np.random.default_rng(1), 20_000, "a")
     found = sample_size(
         rows, target_cheap_share=0.5, labelled=300, seed=1, price_per_label=0.25, **SETTINGS
@@ -92,7 +92,7 @@ def test_a_plan_says_what_more_labels_cost():
     assert json.loads(json.dumps(found.to_dict()))["needed"] == found.needed
 
 
-def test_what_is_labelled_today_certifies_what_the_plan_says_and_no_more():
+def test_the_labels_of_today_certify_the_share_today_and_no_more():
     rows = drawn(np.random.default_rng(1), 20_000, "a")
 
     def planned(share, labelled):
@@ -106,7 +106,7 @@ def test_what_is_labelled_today_certifies_what_the_plan_says_and_no_more():
     assert planned(0.5, 600).price is None
 
 
-def test_what_no_number_of_labels_certifies_is_called_unreachable():
+def test_a_share_that_no_number_of_labels_certifies_is_unreachable():
     rows = drawn(np.random.default_rng(2), 20_000, "a")
     found = sample_size(
         rows, target_cheap_share=1.0, labelled=0, seed=1, price_per_label=1, **SETTINGS
@@ -117,7 +117,7 @@ def test_what_no_number_of_labels_certifies_is_called_unreachable():
     assert groups_needed(0.5, 0.09999, TESTS, 0.8) is None
 
 
-def test_a_plan_warns_where_the_interval_of_the_risk_reaches_alpha():
+def test_a_sample_size_warns_if_the_interval_of_the_risk_reaches_alpha():
     every_fifteenth = (np.arange(300) % 15 == 7).astype(float)
     rows = replace(
         drawn(np.random.default_rng(3), 300, "a"),
@@ -146,7 +146,7 @@ def test_a_parameter_out_of_its_range_is_an_error(changes, message):
         sample_size(rows, **parameters)
 
 
-def test_graded_losses_are_not_planned_with():
+def test_graded_losses_have_no_sample_size():
     rows = drawn(np.random.default_rng(4), 50, "a")
     graded = Losses("quality_lost", rows.decision_scores, rows.values / 2, rows.groups, rows.slices)
     with pytest.raises(ValueError, match="50 rows, with graded losses or none at all"):

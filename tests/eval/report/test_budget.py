@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from blank import blank_examples
 from querytier.data.examples import Examples
 from querytier.eval.intervals import Estimate, Resampling, difference, undefined
-from querytier.eval.prices import TierPrice, dollar_costs
 from querytier.eval.rankings import oracle, probability_ranking
 from querytier.eval.report.budget import aiq, budget_row, claim_record, non_decreasing_hull, verdict
 
@@ -105,8 +104,6 @@ def test_wrong_calls_say_what_was_wrong():
         budget_row("ours", SCORES, ANSWERS, ROWS, cheap_share=78)
     with pytest.raises(ValueError, match="a decision costs -1; it has to be 0 or more"):
         budget_row("ours", SCORES, ANSWERS, ROWS, decision_cost=-1)
-    with pytest.raises(ValueError, match=r"a number of tokens is -0.5; it has to be 0 or more"):
-        TierPrice(3.0, -0.5)
 
 
 def test_a_promise_is_kept_broken_or_open():
@@ -116,15 +113,8 @@ def test_a_promise_is_kept_broken_or_open():
     assert verdict(undefined("no costs"), 0.95) == "open"
 
 
-def test_tokens_become_dollars_where_both_counts_are_known():
-    price = TierPrice(per_million_in=3.0, per_million_out=15.0)
-    costs = dollar_costs(price, np.array([2e6, 100.0, np.nan]), np.array([1e6, np.nan, 5.0]))
-    assert costs[0] == pytest.approx(21.0)
-    assert np.isnan(costs[1:]).all()
-
-
 @given(POINTS)
-def test_the_hull_is_the_least_concave_line_above_the_points_that_does_not_fall(points):
+def test_the_hull_is_the_least_concave_rising_line_above_the_points(points):
     xs, ys = non_decreasing_hull(*points)
     assert (np.diff(xs) > 0).all()
     assert (np.diff(ys) > 0).all()
@@ -228,7 +218,7 @@ def test_the_oracle_keeps_more_than_noise_at_the_same_share(run_examples):
         assert row["same_quality"] in {"kept", "broken", "open"}
 
 
-def test_equal_models_keep_the_promise_and_a_useless_cheap_one_breaks_it(run_examples):
+def test_equal_models_keep_the_claim_and_a_useless_one_breaks_it(run_examples):
     ones, zeros = np.ones(len(run_examples)), np.zeros(len(run_examples))
     equal = claim_rows(replace(run_examples, cheap_score=ones, frontier_score=ones))
     assert equal["classifier"]["same_quality"] == "kept"

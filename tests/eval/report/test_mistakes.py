@@ -1,4 +1,4 @@
-"""What a sceptic asks a report for: the worst mistakes, the slices, the prices behind a saving."""
+"""The worst mistakes, their neighbours, and the evidence in the metrics of a run."""
 
 import json
 
@@ -8,13 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blank import blank_examples
-from querytier.eval.prices import Prices, TierPrice, priced
 from querytier.eval.rankings import Ranking
 from querytier.eval.report.mistakes import Neighbourhood, mistakes_record, worst_mistakes
 from querytier.eval.report.table import headline
-from querytier.eval.slices import slice_record
-
-PRICES = Prices(TierPrice(1.0, 2.0, 100.0), TierPrice(10.0, 20.0))
 
 
 def examples_of(**columns):
@@ -49,7 +45,7 @@ def test_what_loses_more_is_the_worse_mistake():
     assert found["sent_cheap"].tolist() == [1, 0]
 
 
-def test_neighbours_are_the_nearest_by_angle_and_never_of_the_same_group():
+def test_neighbours_are_nearest_by_angle_and_of_another_group():
     known = examples_of(
         query=["same group", "near", "far", "opposite"],
         group=["g0", "a", "b", "c"],
@@ -75,64 +71,6 @@ def test_mistakes_hold_at_most_so_many_texts_and_long_ones_are_cut():
     none = mistakes_record(examples, ranking, np.zeros(4, bool), neighbourhood, 0)
     assert none == {"sent_cheap": [], "sent_frontier": []}
     assert json.dumps(found, allow_nan=False)
-
-
-def test_a_slice_sent_the_wrong_way_is_worse_than_a_coin_and_others_are_not():
-    random = np.random.default_rng(3)
-    needed = (random.random(1200) < 0.4).astype(float)
-    domain = random.choice(["turned", "right", "blind"], 1200)
-    right, coin = needed > 0.5, random.random(1200) < 0.4
-    frontier = np.select([domain == "turned", domain == "right"], [~right, right], coin)
-    examples = examples_of(needs_frontier=needed.tolist(), domain=domain.tolist())
-    found = slice_record(examples, frontier)
-    assert [result["name"] for result in found["results"] if result["worse"]] == ["domain: turned"]
-    first = found["results"][0]
-    assert first["missed"] == pytest.approx(needed[domain == "turned"].mean())
-    assert first["rows"] == (domain == "turned").sum()
-
-
-def test_a_slice_that_needs_little_and_gets_little_is_not_worse():
-    """Money that is spent where it is needed is not spent elsewhere: no fault of the ranking."""
-    random = np.random.default_rng(4)
-    easy = np.arange(2000) % 2 == 0
-    needed = (random.random(2000) < np.where(easy, 0.05, 0.6)).astype(float)
-    frontier = random.random(2000) < np.where(easy, 0.05, 0.9)
-    domain = np.where(easy, "easy", "hard").tolist()
-    found = slice_record(examples_of(needs_frontier=needed.tolist(), domain=domain), frontier)
-    assert not [result["name"] for result in found["results"] if result["worse"]]
-
-
-def test_logged_costs_stay_and_tokens_are_taken_before_estimates():
-    examples = examples_of(
-        query=["a" * 400, "a" * 400, "a" * 400],
-        cheap_cost=[0.5, np.nan, np.nan],
-        frontier_cost=[0.7, np.nan, np.nan],
-        input_tokens=[np.nan, 1000.0, np.nan],
-        cheap_output_tokens=[np.nan, 500.0, np.nan],
-        frontier_output_tokens=[np.nan, 500.0, np.nan],
-    )
-    with_costs, estimated = priced(examples, PRICES)
-    assert with_costs.cheap_cost == pytest.approx([0.5, 2000e-6, (100 + 200) * 1e-6])
-    assert with_costs.frontier_cost[:2] == pytest.approx([0.7, 20_000e-6])
-    assert np.isnan(with_costs.frontier_cost[2]), "nothing is assumed of what frontier writes"
-    assert estimated == 1
-
-
-def test_a_log_tells_tokens_of_both_answers_or_of_the_one_that_was_given():
-    from querytier.data.example import example_from
-    from querytier.data.labelling import LabelRules
-    from querytier.data.values import BadRecordError
-
-    both = {"query": "q", "input_tokens": "12", "cheap_output_tokens": 3}
-    example = example_from(both, LabelRules(), "line-1")
-    assert (example.input_tokens, example.cheap_output_tokens) == (12, 3)
-    assert np.isnan(example.frontier_output_tokens)
-    given_one = {"query": "q", "tier": "frontier", "output_tokens": 40, "cost": 0.1}
-    example = example_from(given_one, LabelRules(), "line-1")
-    assert (example.frontier_output_tokens, example.frontier_cost) == (40, 0.1)
-    assert np.isnan(example.cheap_output_tokens)
-    with pytest.raises(BadRecordError, match="input_tokens below 0: -1"):
-        example_from({"query": "q", "input_tokens": -1}, LabelRules(), "line-1")
 
 
 def test_the_metrics_hold_the_evidence(run_dir):

@@ -97,7 +97,7 @@ def test_three_readers_find_their_sections_in_this_order(metrics):
     assert page.rindex(PLOTS["reliability"]) > places[2]
 
 
-def test_texts_of_a_log_are_escaped_and_the_page_stays_below_two_megabytes(metrics):
+def test_texts_are_escaped_and_the_page_stays_below_two_megabytes(metrics):
     page = rendered(crowded(metrics))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -137,7 +137,7 @@ def test_no_promise_is_rounded_up(alpha, delta, said):
     assert said in promise_sentence({**found, "alpha": alpha, "delta": delta})
 
 
-def test_a_promise_about_quality_is_not_told_as_one_about_failures(metrics):
+def test_a_promise_about_quality_does_not_read_like_one_about_failures(metrics):
     metrics = crowded(metrics)
     metrics["certificate"] |= {"risk": "quality_lost", "k": 3.25}
     page = rendered(metrics)
@@ -146,19 +146,19 @@ def test_a_promise_about_quality_is_not_told_as_one_about_failures(metrics):
     assert "k 3.25 of quality lost" in page
 
 
-def test_what_costs_more_is_not_told_as_a_saving(metrics):
+def test_a_higher_cost_is_not_called_a_saving(metrics):
     metrics["rows"][0] |= {"cost_saved": -0.05}
     metrics["rows"][0]["intervals"] |= {"cost_saved": {"low": -0.1, "high": -0.01}}
     assert "It costs 5.0% (1.0% to 10.0%) more than always-frontier" in headline(metrics)
 
 
-def test_a_refusal_is_said_to_the_manager(metrics):
+def test_the_manager_reads_of_a_refusal(metrics):
     assert "Nothing is promised about the answers of the cheap model (not asked" in rendered(
         metrics
     )
 
 
-def test_slices_where_it_is_worse_are_named_and_small_ones_are_not_hidden(metrics):
+def test_worse_slices_are_named_and_small_ones_are_listed(metrics):
     page = rendered(crowded(metrics))
     assert "Worse than a coin" in page
     assert "470 more are in metrics.json" in page
@@ -177,7 +177,7 @@ def test_what_is_missing_is_left_out_without_a_trace(metrics):
     assert "No slice has enough rows to be tested" in page
 
 
-def test_where_the_frontier_model_is_worse_the_manager_is_told_first(metrics):
+def test_the_headline_starts_with_a_frontier_model_that_is_worse(metrics):
     reason = "the 95% interval of the mean frontier score minus cheap score does not lie above 0"
     nothing = {"value": None, "low": None, "high": None, "reason": reason}
     metrics["rows"][0] = {**metrics["rows"][0], "apgr": nothing}
@@ -208,7 +208,7 @@ def test_the_short_report_fits_a_pull_request(metrics):
     assert TEXT[:20] not in text, "no query of a log leaves with a pull request"
 
 
-def test_the_short_report_names_the_worst_slice_and_admits_where_none_was_tested(metrics):
+def test_the_short_report_names_the_worst_slice_or_that_none_was_tested(metrics):
     few = {"level": 0.05, "results": [], "untested": {"domain: law": "3 rows"}}
     assert "- **slices** none tested, 1 too small" in render_markdown({**metrics, "slices": few})
     slices = crowded(metrics)["slices"]
