@@ -92,7 +92,7 @@ def ece(probabilities: Floats, needs_frontier: Floats, weights: Floats) -> Float
 def ece_when_calibrated(probabilities: Floats, seed: int) -> float:
     """Return the 95th percentile of the ECE of a perfectly calibrated model.
 
-    An ECE has to exceed this floor before it shows miscalibration at this number of rows. Labels are
+    An ECE has to exceed this floor to show miscalibration at this number of rows. Labels are
     drawn from the probabilities themselves, 1,000 times (consistency resampling, Bröcker & Smith
     2007).
 
