@@ -74,6 +74,29 @@ def test_a_renamed_verb_says_its_new_name(call, old, new):
     assert (code, err) == (2, f"querytier: `querytier {old}` is now `querytier {new}`\n")
 
 
+@pytest.mark.parametrize(
+    ("module", "extra"), [("mlflow", "train"), ("sklearn", "train"), ("starlette", "serve")]
+)
+def test_a_package_that_is_missing_names_its_extra(call, monkeypatch, module, extra):
+    def fail(*_):
+        raise ModuleNotFoundError(f"No module named '{module}.sub'", name=f"{module}.sub")
+
+    monkeypatch.setattr("querytier.serve.Router.load", fail)
+    code, _, err = call("decide", "Hi", "--artifact", "a")
+    assert code == 1
+    assert err.startswith(f"querytier: {module} is not installed")
+    assert f"'querytier[{extra}]'" in err
+
+
+def test_a_module_of_no_extra_that_is_missing_is_an_error_of_ours(call, monkeypatch):
+    def fail(*_):
+        raise ModuleNotFoundError("No module named 'querytier.gone'", name="querytier.gone")
+
+    monkeypatch.setattr("querytier.serve.Router.load", fail)
+    with pytest.raises(ModuleNotFoundError, match="gone"):
+        call("decide", "Hi", "--artifact", "a")
+
+
 def test_a_run_leaves_metrics_report_artifact_and_tracking_store(run_dir):
     found = {path.name for path in run_dir.iterdir()}
     assert {"metrics.json", "report.html", "model", "mlflow.db", "mlartifacts", "data"} <= found

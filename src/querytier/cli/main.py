@@ -1,6 +1,8 @@
 """The command line: `querytier VERB`; exit code 0, 1 (the run failed) or 2 (the call is wrong)."""
 
+import re
 import sys
+from importlib.metadata import requires
 from typing import Annotated, Any
 
 import typer
@@ -62,25 +64,8 @@ _VERBS: dict[str, dict[Any, str]] = {
 # Verbs that scripts may still call by their old name. None of them was released, so they only say
 # the new name instead of running it.
 _RENAMED = {"plan": "sample-size", "plan-labels": "select-queries"}
-_OFFLINE_PACKAGES = frozenset(
-    {
-        "datasets",
-        "filelock",
-        "jinja2",
-        "matplotlib",
-        "mlflow",
-        "onnx",
-        "pyarrow",
-        "pydantic",
-        "rich",
-        "scipy",
-        "sklearn",
-        "torch",
-        "tqdm",
-        "transformers",
-        "yaml",
-    }
-)
+# Packages that are imported by another name than they are installed by.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 class _Verbs(TyperGroup):
@@ -130,9 +115,10 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in _OFFLINE_PACKAGES:
+        extra = _extra_with(package)
+        if extra is None:
             raise
-        _fail(str(MissingExtraError(package, "train")), MissingExtraError.exit_code)
+        _fail(str(MissingExtraError(package, extra)), MissingExtraError.exit_code)
     except OSError as error:
         _fail(f"{error}; check the path, its permissions and the space left on the disk", 1)
 
@@ -146,6 +132,14 @@ def _querytier(
     if version:
         typer.echo(f"querytier {__version__}")
         raise typer.Exit
+
+
+def _extra_with(package: str) -> str | None:
+    """Return the first extra that installs a package; None if none does."""
+    name = _DISTRIBUTIONS.get(package, package).replace("_", "[-_]")
+    wanted = re.compile(rf'{name}\b(?!-).*extra == "(.+)"')
+    found = filter(None, map(wanted.match, requires("querytier") or ()))
+    return next((one[1] for one in found), None)
 
 
 def _fail(message: str, exit_code: int) -> None:
