@@ -13,11 +13,7 @@ from querytier.eval.gate.checks import baseline_gate
 from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import (
-    RouterEvaluation,
-    evaluate_router,
-    log_evaluation,
-)
+from querytier.pipeline.router_evaluation import RouterEvaluation, evaluate_router
 from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.pipeline.train import EMBEDDINGS, read_trained
 from querytier.tracking.registry import RegisteredVersion
@@ -79,8 +75,7 @@ def evaluate_stage(
             gate = gate.with_rollback()
         uses = tracker.count_runs("test_rows", test_rows)
         metrics = metrics_of(evaluation, data, gate, fitted.candidates, test_uses=uses)
-        plots = evaluation.write(metrics, out, out / "model")
-        log_evaluation(tracker, evaluation, plots, out)
+        evaluation.write(metrics, out, out / "model", tracker)
         version = tracker.register(
             out / "model", MODEL, router.classifier.feed("an example"), version_tags(out, manifest)
         )

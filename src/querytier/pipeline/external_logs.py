@@ -12,11 +12,7 @@ from querytier.data.labelling import LabelRules
 from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import (
-    RouterEvaluation,
-    evaluate_router,
-    log_evaluation,
-)
+from querytier.pipeline.router_evaluation import RouterEvaluation, evaluate_router
 from querytier.pipeline.scoring import embedded, load_to_judge
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures
@@ -66,8 +62,7 @@ def evaluate_artifact(
             params=params.evaluate,
             champion=None if champion is None else load_to_judge(champion),
         )
-        plots = evaluation.write(metrics_of(evaluation, data, None, []), out, artifact)
-        log_evaluation(tracker, evaluation, plots, out)
+        evaluation.write(metrics_of(evaluation, data, None, []), out, artifact, tracker)
     return evaluation
 
 

@@ -46,6 +46,7 @@ def metrics_of(
         Number of evaluations on these rows, this one included; None if they are not counted.
     """
     manifest = evaluated.router.classifier.manifest
+    certificate = manifest.certificate
     return {
         **stamp(),
         "source": data.source,
@@ -66,9 +67,9 @@ def metrics_of(
         "ece_when_calibrated_95": evaluated.evaluation.ece_when_calibrated,
         "bootstrap": evaluated.params.bootstrap,
         "certificate": {
-            "status": manifest.certificate.status,
-            "reason": manifest.certificate.reason,
-            **manifest.certificate.details,
+            "status": certificate.status,
+            "reason": certificate.reason,
+            **certificate.details,
         },
         "gate": gate.to_dict() if gate else None,
         "candidates": list(candidates),
@@ -122,13 +123,8 @@ def _latency(evaluated: RouterEvaluation) -> dict[str, float | int]:
     """Decide some queries again, one by one: the first time, all cores were busy."""
     queries = evaluated.examples.query[: evaluated.params.latency_decisions]
     latencies = [evaluated.router.decide(query).latency_ms for query in queries]
-    p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-    return {
-        "p50": float(p50),
-        "p95": float(p95),
-        "p99": float(p99),
-        "decisions": len(latencies),
-    }
+    percentiles = {f"p{at}": float(np.percentile(latencies, at)) for at in (50, 95, 99)}
+    return {**percentiles, "decisions": len(latencies)}
 
 
 def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:

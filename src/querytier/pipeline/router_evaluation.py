@@ -33,13 +33,11 @@ from querytier.training.baselines import LabelledFeatures
 __all__ = [
     "RouterEvaluation",
     "evaluate_router",
-    "log_evaluation",
     "log_rows",
     "unfitted_rankings",
 ]
 
 _METRICS = "metrics.json"
-_PAGES = ("report.html", "report.md", "model_card.md")
 _NOT_FITTED = "nothing"
 
 
@@ -102,20 +100,28 @@ class RouterEvaluation:
             ),
         }
 
-    def write(self, metrics: Mapping[str, Any], out: Path, artifact: Path) -> dict[str, str]:
-        """Write `metrics.json`, both reports and the model card; return the report's plots."""
+    def write(
+        self, metrics: Mapping[str, Any], out: Path, artifact: Path, tracker: Tracker
+    ) -> None:
+        """Write `metrics.json`, both reports and the model card to `out`, and log all in MLflow."""
         plots = self.plots()
         # Rendered before anything is written, so that an error leaves the old set complete.
-        pages = (
-            render_report(metrics, plots, str(artifact)),
-            render_markdown(metrics),
-            render_model_card(metrics),
-        )
+        pages = {
+            "report.html": render_report(metrics, plots, str(artifact)),
+            "report.md": render_markdown(metrics),
+            "model_card.md": render_model_card(metrics),
+        }
         write_json(out / _METRICS, metrics)
-        for name, page in zip(_PAGES, pages, strict=True):
+        for name, page in pages.items():
             with atomic_file(out / name) as scratch:
                 scratch.write_text(page, "utf-8")
-        return plots
+        log_rows(tracker, self.evaluation.rows)
+        tracker.log_files([out / name for name in (_METRICS, *pages)])
+        # MLflow copies files, and a plot is no file yet.
+        with TemporaryDirectory() as folder:
+            for name, svg in plots.items():
+                Path(folder, f"{name}.svg").write_text(svg, "utf-8")
+            tracker.log_files(sorted(Path(folder).iterdir()), "plots")
 
     @property
     def resampling(self) -> Resampling:
@@ -208,20 +214,6 @@ def unfitted_rankings(
         probability_ranking("constant", np.full(len(examples), base_rate), "the mean label"),
         shuffled_decisions(classifier, seed),
     ]
-
-
-def log_evaluation(
-    tracker: Tracker, evaluation: RouterEvaluation, plots: Mapping[str, str], out: Path
-) -> None:
-    """Log the metrics, the files that `RouterEvaluation.write` wrote to `out`, and the plots."""
-    log_rows(tracker, evaluation.evaluation.rows)
-    tracker.log_files([out / name for name in (_METRICS, *_PAGES)])
-    # MLflow copies files; a plot exists only inside the report until then.
-    with TemporaryDirectory() as folder:
-        paths = {name: Path(folder, f"{name}.svg") for name in plots}
-        for name, path in paths.items():
-            path.write_text(plots[name], "utf-8")
-        tracker.log_files(list(paths.values()), "plots")
 
 
 def log_rows(tracker: Tracker, rows: Sequence[Row]) -> None:
