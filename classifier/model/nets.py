@@ -1,4 +1,4 @@
-"""Nets: what turns features into outputs, in numpy as it was fitted and as nodes of a graph."""
+"""Nets: functions from features to outputs, in numpy and as nodes of a graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 class Net(Protocol):
-    """What turns n rows of d features into n rows of k outputs."""
+    """A function from n rows of d features to n rows of k outputs."""
 
     kind: ClassVar[str]
 
@@ -26,7 +26,7 @@ class Net(Protocol):
         """Add the same computation to a graph; return the name of the outputs."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return what it consists of, as its class takes it."""
+        """Return its arrays by name; the class takes them back as arguments."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +54,17 @@ class Linear:
         return np.asarray(features.astype(np.float64) @ self.weights.T + self.bias)
 
     def add_to(self, nodes: Nodes, features: str) -> str:
-        """Add it to a graph."""
+        """Add the net to a graph; return the name of the outputs."""
         return nodes.gemm(features, self.weights, self.bias)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return weights and bias."""
-        return {"weights": self.weights, "bias": self.bias}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Mlp:
-    """One hidden layer of rectified units between two linear ones.
+    """Two linear layers with rectified units between them.
 
     Attributes
     ----------
@@ -86,40 +86,35 @@ class Mlp:
         return Linear(self.weights, self.bias).outputs(np.maximum(hidden, 0))
 
     def add_to(self, nodes: Nodes, features: str) -> str:
-        """Add it to a graph."""
+        """Add the net to a graph; return the name of the outputs."""
         hidden = nodes.gemm(features, self.hidden_weights, self.hidden_bias)
         return nodes.gemm(nodes.add("Relu", [hidden]), self.weights, self.bias)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the weights and biases of both layers."""
-        return {
-            "hidden_weights": self.hidden_weights,
-            "hidden_bias": self.hidden_bias,
-            "weights": self.weights,
-            "bias": self.bias,
-        }
+        return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Trees:
     """A sum of regression trees.
 
-    A row goes left at a split where its feature is at most the threshold. Thresholds are float32,
-    as features are, so that the graph compares exactly what is compared here.
+    A row goes left at a split if its feature is at most the threshold.
 
     Attributes
     ----------
     tree, node : ndarray of int64, shape (m,)
-        Which tree a node belongs to, and its number within it; number 0 is the root.
+        The tree of a node, and its number in the tree; number 0 is the root.
     feature : ndarray of int64, shape (m,)
-        What a split looks at; -1 for leaves.
+        The feature that a split compares; -1 for leaves.
     threshold : ndarray of float32, shape (m,)
+        As features are float32, the graph makes the same comparisons.
     left, right : ndarray of int64, shape (m,)
-        Where a split leads, by number within the tree.
+        The next node, by number in the tree.
     value : ndarray of float64, shape (m,)
-        What a leaf adds.
+        The output of a leaf.
     bias : ndarray of float64, shape (1,)
-        What all rows start from.
+        Added to the sum.
     """
 
     tree: NDArray[np.int64]
@@ -147,7 +142,7 @@ class Trees:
         return total[:, np.newaxis]
 
     def add_to(self, nodes: Nodes, features: str) -> str:
-        """Add it to a graph."""
+        """Add the net to a graph; return the name of the outputs."""
         leaf = self.feature < 0
         return nodes.add(
             "TreeEnsembleRegressor",
@@ -170,8 +165,7 @@ class Trees:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of all nodes."""
-        names = ("tree", "node", "feature", "threshold", "left", "right", "value", "bias")
-        return {name: getattr(self, name) for name in names}
+        return dict(vars(self))
 
 
 NETS: Mapping[str, type[Linear] | type[Mlp] | type[Trees]] = {

@@ -1,4 +1,4 @@
-"""Nodes of an ONNX graph, added one after the other."""
+"""Nodes of an ONNX graph, added one by one to a model that has others already."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ _VERSIONS = {ML_DOMAIN: 3, CONTRIB_DOMAIN: 1}
 
 
 class Nodes:
-    """Nodes and constants that are to be added to a graph.
+    """Nodes and constants for a graph.
 
     Parameters
     ----------
     part : str
-        What they are of; their names in the graph begin with it.
+        Prefix of their names in the graph; quantisation tells the heads from the encoder by it.
     """
 
     def __init__(self, part: str) -> None:
@@ -41,7 +41,7 @@ class Nodes:
         return output
 
     def constant(self, values: NDArray[Any] | float) -> str:
-        """Add a constant, float32 where it is made of floats; return its name."""
+        """Add a constant; return its name. Floats become float32."""
         from onnx import numpy_helper
 
         array = np.asarray(values)
@@ -52,11 +52,11 @@ class Nodes:
         return name
 
     def gemm(self, features: str, weights: NDArray[Any], bias: NDArray[Any]) -> str:
-        """Add features @ weights.T + bias, of `weights` of shape (k, d) and `bias` of (k,)."""
+        """Add features @ weights.T + bias; shapes (k, d) of `weights` and (k,) of `bias`."""
         return self.add("Gemm", [features, self.constant(weights), self.constant(bias)], transB=1)
 
     def append_to(self, model: "ModelProto", outputs: dict[str, str]) -> None:
-        """Append to a model in place; `outputs` names new outputs, of shape (batch,), by node."""
+        """Append to a model in place; `outputs` is by name of new outputs of shape (batch,)."""
         from onnx import TensorProto, helper
 
         model.graph.node.extend(self._nodes)
@@ -67,7 +67,7 @@ class Nodes:
         self._complete(model)
 
     def put_before(self, model: "ModelProto", last: str, name: str) -> None:
-        """Put before all nodes of a model, in place; what is `last` gets a new name there."""
+        """Insert before all nodes of a model, in place; the value `last` gets a new name there."""
         from onnx import helper
 
         before = [*self._nodes, helper.make_node("Identity", [last], [name]), *model.graph.node]

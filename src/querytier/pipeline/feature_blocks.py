@@ -250,6 +250,6 @@ def _read(folder: Path, name: str, encoder: Encoder) -> Features:
         encoder,
         None if surface is None else SurfaceTable.from_arrays(surface),
         None if components is None else Linear(**components),
-        None if terms is None else TermTable.from_arrays(terms),
+        None if terms is None else TermTable(**terms),
         None if outputs is None else Linear(**outputs),
     )

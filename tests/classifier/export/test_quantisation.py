@@ -275,5 +275,5 @@ def test_a_graph_without_an_encoder_is_refused(tmp_path, precision):
 
 
 def test_an_unknown_precision_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'int4' is no precision; choose one of"):
+    with pytest.raises(ValueError, match="'int4' is not a precision; choose one of"):
         write_quantised(tmp_path / "source.onnx", tmp_path / "small.onnx", "int4")

@@ -131,13 +131,13 @@ def test_a_model_that_takes_fewer_ids_is_given_fewer(copied):
 
 
 def test_a_folder_that_is_missing_or_holds_no_model_is_named(tmp_path, copied):
-    with pytest.raises(TrainingError, match=r"nowhere/at/all is no folder.*folder of a copy"):
+    with pytest.raises(TrainingError, match=r"nowhere/at/all is not a folder.*folder of a copy"):
         open_encoder(str(tmp_path / "nowhere" / "at" / "all"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainingError, match=r"empty holds no sentence-transformers.*save_pretrain"):
+    with pytest.raises(TrainingError, match=r"empty has no sentence-transformers.*save_pretrain"):
         open_encoder(str(tmp_path / "empty"))
     (copied / "model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(TrainingError, match="copied holds no sentence-transformers model"):
+    with pytest.raises(TrainingError, match="copied has no sentence-transformers model"):
         open_encoder(str(copied))
 
 
@@ -183,5 +183,5 @@ def test_a_model_that_reads_more_than_token_ids_is_refused(copied):
     inputs = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
     generic = inputs | {"tokenizer_class": "PreTrainedTokenizerFast"}
     edit(copied / "tokenizer_config.json", lambda settings: settings.update(generic))
-    with pytest.raises(TrainingError, match=r"embeds token ids .* away from the texts"):
+    with pytest.raises(TrainingError, match=r"embeds token ids .* away from their texts"):
         open_encoder(str(copied))
