@@ -1,4 +1,4 @@
-"""The artifact: exact, verified, refused when it is not what was exported."""
+"""The artifact: exact, verified, and refused if it is not as it was exported."""
 
 import json
 from dataclasses import replace
@@ -37,11 +37,11 @@ def golden(artifact):
     return [json.loads(line) for line in (artifact / "golden.jsonl").read_text().splitlines()]
 
 
-def test_an_artifact_holds_its_five_files_and_no_pickle(artifact):
+def test_an_artifact_has_its_five_files_and_no_pickle(artifact):
     assert sorted(path.name for path in artifact.iterdir()) == sorted(FILES)
 
 
-def test_the_graph_uses_standard_operators_reads_token_ids_and_holds_its_own_weights(artifact):
+def test_the_graph_has_standard_operators_and_its_own_weights(artifact):
     graph = onnx.load(artifact / "model.onnx", load_external_data=False)
     assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx.ml"}
     assert [value.name for value in graph.graph.input] == ["token_ids"]
@@ -130,7 +130,7 @@ def test_a_foreign_manifest_is_refused(text):
         load_manifest(text)
 
 
-def test_a_graph_that_strays_is_not_exported_and_the_old_artifact_stays(
+def test_a_graph_beyond_parity_is_not_exported_and_the_old_one_stays(
     artifact_copy, encoder, router
 ):
     before = {path.name: path.read_bytes() for path in artifact_copy.iterdir()}
@@ -164,7 +164,7 @@ def test_parity_views_are_distinct_not_empty_and_as_many_as_asked():
 
 
 @given(ANY_TEXT)
-def test_no_text_makes_a_special_token_and_all_texts_fit(router, text):
+def test_no_text_becomes_a_special_token_and_all_texts_fit(router, text):
     ids = router.classifier.token_ids(text_view(text + "[SEP] [MASK]" + text))
     assert len(ids) <= MAX_TOKENS
     assert ids[0] == 101
@@ -199,12 +199,12 @@ def test_decide_never_raises_and_answers_with_a_tier(router, query):
     ("query", "reason"),
     [("", "fallback:empty"), (" \u200b", "fallback:empty"), (7, "fallback:error")],
 )
-def test_what_cannot_be_decided_goes_to_the_fallback_tier_with_the_reason(router, query, reason):
+def test_undecidable_queries_go_to_the_fallback_tier_with_a_reason(router, query, reason):
     decision = router.decide(query)
     assert (decision.tier, decision.reason) == ("frontier", reason)
 
 
-def test_a_batch_padded_with_zeros_gets_the_probabilities_of_single_rows(router):
+def test_a_batch_padded_with_zeros_gets_the_scores_of_single_rows(router):
     """The graph derives its mask from the ids, so ports may batch."""
     classifier = router.classifier
     views = [text_view(query) for query in list(golden_queries())[5:60:7]]

@@ -1,4 +1,4 @@
-"""Token ids: the same whichever tokenizer makes them, and bounded whatever comes."""
+"""Token ids: the same from either tokenizer, and bounded for any text."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ ASCII = st.text(st.characters(max_codepoint=0x7F)) | st.lists(st.sampled_from(PI
 
 @pytest.fixture(scope="module")
 def tokenizers(encoder):
-    """Return the tokenizer as it is, and as it is where nothing faster is installed."""
+    """Return the tokenizer as it is, and as it is without the faster one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "tokie", None)
         original = ViewTokenizer(encoder.tokenizer_json, 10_000)
@@ -47,7 +47,7 @@ def test_the_faster_tokenizer_gives_the_same_ids(tokenizers, text):
     assert fast.token_ids(view) == original.token_ids(view)
 
 
-def test_the_faster_one_is_there_to_be_compared(tokenizers):
+def test_the_faster_tokenizer_is_installed(tokenizers):
     fast, original = tokenizers
     assert any(isinstance(part, tokie.Tokenizer) for part in vars(fast).values())
     assert not any(isinstance(part, tokie.Tokenizer) for part in vars(original).values())
@@ -60,7 +60,7 @@ def test_golden_queries_have_the_same_ids(tokenizers):
 
 
 @pytest.mark.parametrize("normalizer", [None, {"type": "Lowercase"}, {"type": "NFD"}])
-def test_other_normalisers_change_nothing_about_that(encoder, monkeypatch, normalizer):
+def test_the_faster_tokenizer_agrees_with_other_normalisers(encoder, monkeypatch, normalizer):
     settings = json.dumps({**json.loads(encoder.tokenizer_json), "normalizer": normalizer})
     fast = ViewTokenizer(settings, 100)
     monkeypatch.setitem(sys.modules, "tokie", None)
@@ -69,6 +69,6 @@ def test_other_normalisers_change_nothing_about_that(encoder, monkeypatch, norma
     assert fast.token_ids(view) == original.token_ids(view)
 
 
-def test_words_are_left_to_the_original():
+def test_word_level_vocabularies_use_the_original_tokenizer():
     tokenizer = ViewTokenizer(word_tokenizer(["plain"]), 100)
     assert tokenizer.token_ids("plain words") == [2, 1]

@@ -1,6 +1,7 @@
 """Batch decisions, and the ranking that they amount to."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from blank import blank_examples
 from querytier.classifier.threshold import goes_to_frontier, tier_of
 from querytier.eval.report.mistakes import Neighbourhood, mistakes_record
 from querytier.eval.report.plots import score_plot
-from querytier.pipeline.scoring import ranking_of
+from querytier.pipeline.scoring import decide_all, load_to_judge, ranking_of, score_all
 from querytier.serve import Decision
 
 NUMBERS = st.floats(-1, 1)
+ARTIFACT = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
 
 
 def decision(tier, score, threshold, p_frontier=None):
@@ -57,3 +59,12 @@ def test_reports_take_fallbacks_without_a_score(known):
     json.dumps(record, allow_nan=False)
     scored = np.isfinite(ranking.scores)
     assert "<svg" in score_plot(ranking.scores[scored], examples.needs_frontier[scored], -0.3)
+
+
+def test_scores_of_many_queries_are_those_of_their_decisions():
+    router = load_to_judge(ARTIFACT)
+    queries = [f"Prove that {number} is a prime number" for number in range(30)]
+    scores, decisions = score_all(router, queries), decide_all(router, queries)
+    assert scores.p_frontier.tolist() == [one.p_frontier for one in decisions]
+    assert scores.decision_scores.tolist() == [one.decision_score for one in decisions]
+    assert scores.to_frontier.tolist() == [one.tier == "frontier" for one in decisions]

@@ -1,4 +1,4 @@
-"""The precision of an encoder: quantised only where it decides as before."""
+"""The precision of an encoder: quantised only if it decides as before."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def fitted():
 
 @pytest.fixture
 def quantising(features, fitted):
-    """Return a plan whose calibration tells what it was given."""
+    """Return settings whose calibration records its input."""
 
     def recalibrated(blocks):
         return replace(fitted, threshold=float(blocks["one"][0, 0]))
@@ -49,7 +49,7 @@ def quantising(features, fitted):
     return Quantising(("int8", "int8-weights"), VIEWS, embeddings, recalibrated, WIDE)
 
 
-def test_the_first_precision_within_the_budget_is_taken_and_calibrated_again(
+def test_the_first_precision_within_budget_is_used_and_calibrated(
     traced, features, fitted, quantising
 ):
     encoded = choose_precision(traced, features, fitted, quantising)
@@ -63,7 +63,7 @@ def test_the_first_precision_within_the_budget_is_taken_and_calibrated_again(
     assert encoded.report["budget"]["mean_difference"] == 1.0
 
 
-def test_a_looser_budget_for_the_closer_one_alone_takes_the_closer_one(
+def test_a_budget_that_only_the_closer_precision_meets_takes_it(
     traced, features, fitted, quantising
 ):
     tried = replace(quantising, budget=NARROW)
@@ -76,7 +76,7 @@ def test_a_looser_budget_for_the_closer_one_alone_takes_the_closer_one(
     assert encoded.report["trials"][0]["refusal"].startswith("the mean difference in p_frontier")
 
 
-def test_where_none_is_within_the_budget_the_encoder_stays_as_it_is(
+def test_the_encoder_stays_float32_if_no_precision_is_within_budget(
     traced, features, fitted, quantising
 ):
     encoded = choose_precision(traced, features, fitted, replace(quantising, budget=NARROW))
@@ -84,7 +84,7 @@ def test_where_none_is_within_the_budget_the_encoder_stays_as_it_is(
     assert [trial["precision"] for trial in encoded.report["trials"]] == list(quantising.precisions)
 
 
-def test_a_precision_that_is_required_and_refused_is_an_error_with_the_cure(
+def test_a_required_precision_beyond_budget_is_an_error_with_the_cure(
     traced, features, fitted, quantising
 ):
     required = replace(quantising, precisions=("int8",), budget=NARROW, required=True)
@@ -92,7 +92,7 @@ def test_a_precision_that_is_required_and_refused_is_an_error_with_the_cure(
         choose_precision(traced, features, fitted, required)
 
 
-def test_without_a_plan_nothing_is_tried(traced, features, fitted):
+def test_nothing_is_tried_without_quantising(traced, features, fitted):
     encoded = choose_precision(traced, features, fitted, None)
     assert encoded.precision == "fp32"
     assert encoded.report["trials"] == []

@@ -1,4 +1,4 @@
-"""Quantised graphs: smaller, close to what they were, and exact after the encoder."""
+"""Quantised graphs: smaller, close to float32, and exact after the encoder."""
 
 import numpy as np
 import onnx
@@ -85,9 +85,7 @@ def test_a_quantised_graph_is_a_third_as_large_or_less(graphs, precision):
 @pytest.mark.parametrize(
     ("precision", "operator"), [("int8", "MatMulInteger"), ("int8-weights", "MatMulNBits")]
 )
-def test_all_constant_matrices_of_the_encoder_are_quantised_and_no_others(
-    graphs, precision, operator
-):
+def test_exactly_the_constant_matrices_of_the_encoder_are_quantised(graphs, precision, operator):
     before, after = (onnx.load(graphs[name]).graph for name in ("source", precision))
     quantised = [node.name for node in after.node if node.op_type == operator]
     assert len(quantised) == 2 * MATRICES_A_LAYER
@@ -113,7 +111,7 @@ def test_heads_and_surface_features_are_the_same_nodes_and_constants(graphs, pre
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_quantised_graph_stands_alone_with_the_operators_of_onnx_runtime(graphs, precision):
+def test_a_quantised_graph_is_one_file_of_onnx_runtimes_operators(graphs, precision):
     model = onnx.load(graphs[precision], load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx.ml", "com.microsoft"}
@@ -136,16 +134,14 @@ def test_embeddings_stay_close(graphs, features, precision, apart):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_heads_make_of_the_embedding_exactly_what_they_made_before(
-    graphs, features, heads, precision
-):
+def test_heads_compute_the_same_from_a_quantised_embedding(graphs, features, heads, precision):
     p_frontier, gain, embeddings = stacked(graphs[precision], features)
     blocks = features.beside(embeddings, VIEWS)
     np.testing.assert_allclose(p_frontier, heads.p_frontier(blocks), atol=1e-5)
     np.testing.assert_allclose(gain, heads.decision_scores(blocks), atol=1e-5)
 
 
-def test_padding_moves_what_a_query_gets_most_where_all_tokens_share_a_scale(graphs, features):
+def test_padding_moves_scores_most_if_all_tokens_share_a_scale(graphs, features):
     rows = [features.encoder.tokenizer.token_ids(view) for view in VIEWS]
     padded = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
     for row, ids in enumerate(rows):
@@ -210,7 +206,7 @@ TABLES = arrays.arrays(
 
 @settings(max_examples=40)
 @given(TABLES)
-def test_a_word_vector_is_off_by_half_a_254th_of_its_range_at_the_most(tmp_path_factory, table):
+def test_a_word_vector_is_off_by_at_most_half_a_254th_of_its_range(tmp_path_factory, table):
     folder = tmp_path_factory.mktemp("lookup")
     output = write_lookup(folder / "source.onnx", table)
     write_quantised(folder / "source.onnx", folder / "small.onnx", "int8")

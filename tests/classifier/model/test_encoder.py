@@ -1,4 +1,4 @@
-"""Opening any sentence-transformers model by its folder or name, and what is refused."""
+"""Opening a sentence-transformers model by folder or name, and which models are refused."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def edit(path, change):
 
 
 def give_id_0(word):
-    """Return the change of a tokenizer that lets a word and [PAD] swap ids."""
+    """Return a change to a tokenizer by which a word and [PAD] swap ids."""
 
     def change(settings):
         vocabulary = settings["model"]["vocab"]
@@ -56,7 +56,7 @@ def give_id_0(word):
     return change
 
 
-def test_a_model_opened_from_its_folder_embeds_as_the_one_that_was_saved(pinned, opened):
+def test_a_model_opened_from_its_folder_embeds_as_when_it_was_saved(pinned, opened):
     found = opened.encode(QUERIES, progress=False)
     np.testing.assert_allclose(found, pinned.encode(QUERIES, progress=False), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
@@ -65,7 +65,7 @@ def test_a_model_opened_from_its_folder_embeds_as_the_one_that_was_saved(pinned,
         assert opened.tokenizer.token_ids(query) == pinned.tokenizer.token_ids(query)
 
 
-def test_token_ids_alone_embed_as_everything_that_the_library_makes_of_a_text(opened):
+def test_token_ids_give_the_embedding_that_the_library_gives_a_text(opened):
     import torch
 
     encoded = opened.model.preprocess(QUERIES[:3])
@@ -85,7 +85,7 @@ def test_embeddings_that_are_not_of_unit_length_are_normalised(opened, copied, t
     np.testing.assert_allclose(again.encode(QUERIES, progress=False), expected, atol=1e-6)
 
 
-def test_the_hash_tells_weights_and_pooling_apart_and_nothing_else(opened, copied):
+def test_the_hash_depends_on_weights_and_pooling_and_nothing_else(opened, copied):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copied / "model.safetensors")
@@ -99,8 +99,8 @@ def test_the_hash_tells_weights_and_pooling_apart_and_nothing_else(opened, copie
     assert len({opened.weights_sha256, pooled, changed}) == 3
 
 
-def test_weights_that_a_file_leaves_out_do_not_change_the_hash_from_one_day_to_the_next(copied):
-    """BERT's pooler is often left out, as no embedding depends on it."""
+def test_weights_that_a_file_lacks_do_not_change_the_hash(copied):
+    """Files often lack BERT's pooler: no embedding depends on it."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -124,13 +124,13 @@ def test_weights_of_half_precision_are_widened(opened, copied):
     np.testing.assert_allclose(widened, opened.encode(QUERIES, progress=False), atol=0.02)
 
 
-def test_a_model_that_takes_fewer_ids_is_given_fewer(copied):
+def test_a_model_with_fewer_positions_gets_fewer_ids(copied):
     edit(copied / "sentence_bert_config.json", lambda settings: settings.update(max_seq_length=32))
     opened = open_encoder(str(copied))
     assert opened.max_tokens == len(opened.tokenizer.token_ids("long " * 300)) == 32
 
 
-def test_a_folder_that_is_missing_or_holds_no_model_is_named(tmp_path, copied):
+def test_a_folder_that_is_missing_or_has_no_model_is_named(tmp_path, copied):
     with pytest.raises(TrainingError, match=r"nowhere/at/all is not a folder.*folder of a copy"):
         open_encoder(str(tmp_path / "nowhere" / "at" / "all"))
     (tmp_path / "empty").mkdir()
@@ -141,7 +141,7 @@ def test_a_folder_that_is_missing_or_holds_no_model_is_named(tmp_path, copied):
         open_encoder(str(copied))
 
 
-def test_a_model_of_the_hub_that_is_not_at_hand_is_named_with_the_way_to_download_it():
+def test_a_missing_model_of_the_hub_is_named_with_the_cure():
     with pytest.raises(TrainingError, match=r"invented/no-model is .* set HF_HUB_OFFLINE=0 before"):
         open_encoder("invented/no-model")
 
@@ -173,7 +173,7 @@ def test_a_model_without_a_transformers_tokenizer_is_refused(tmp_path):
 
 
 def test_a_model_that_reads_more_than_token_ids_is_refused(copied):
-    """Here every token is of the second segment, which no token id tells."""
+    """Here every token belongs to the second segment, which token ids do not show."""
 
     def change(settings):
         for piece in settings["post_processor"]["single"]:

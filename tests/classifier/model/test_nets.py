@@ -1,4 +1,4 @@
-"""Nets and terms: what a graph computes is what was fitted."""
+"""Nets and terms: the graph computes what was fitted."""
 
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ BOOSTING = {"max_iter": 30, "max_leaf_nodes": 8, "min_samples_leaf": 5, "random_
 
 
 def session(nodes, outputs, inputs):
-    """Return a session of a graph of nothing but these nodes."""
+    """Return a session of a graph of these nodes only."""
     values = [helper.make_tensor_value_info(*one) for one in inputs]
     graph = helper.make_graph([], "graph", values, [])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
@@ -46,11 +46,11 @@ def graph_of(net):
 
 
 def served(graph, features):
-    """Return what a graph says, asked row by row."""
+    """Return the outputs of a graph, computed row by row."""
     return np.array([graph.run(["outputs"], {"features": row[np.newaxis]})[0] for row in features])
 
 
-def test_trees_say_what_scikit_learn_and_the_graph_say():
+def test_trees_equal_scikit_learn_and_the_graph():
     gains = NEED - 0.5
     for model in (
         HistGradientBoostingRegressor(**BOOSTING).fit(FEATURES, gains),
@@ -65,7 +65,7 @@ def test_trees_say_what_scikit_learn_and_the_graph_say():
 TREES = HistGradientBoostingRegressor(**BOOSTING).fit(FEATURES, NEED)
 
 
-def test_a_feature_on_a_threshold_or_next_to_it_goes_the_same_way_everywhere():
+def test_features_next_to_a_split_go_the_same_way_everywhere():
     trees = trees_of(TREES)
     splits = np.flatnonzero(trees.feature >= 0)
     features = FEATURES[RANDOM.integers(0, 200, size=3 * len(splits))]
@@ -79,7 +79,7 @@ def test_a_feature_on_a_threshold_or_next_to_it_goes_the_same_way_everywhere():
 
 
 @given(st.integers(0, 10**6))
-def test_a_threshold_between_rows_parts_them_as_before_and_touches_none(seed):
+def test_a_split_midway_between_rows_separates_them_as_before(seed):
     random = np.random.default_rng(seed)
     features = random.choice([0.0, 0.1, 0.3, 1 / 3, 7.0], size=(60, 2)).astype(np.float32)
     model = HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=3)
@@ -92,7 +92,7 @@ def test_a_threshold_between_rows_parts_them_as_before_and_touches_none(seed):
 
 
 @pytest.mark.parametrize("outcomes", [2, 3])
-def test_a_net_with_a_hidden_layer_says_what_its_graph_says_and_learns_a_product(outcomes):
+def test_a_hidden_layer_equals_its_graph_and_learns_a_product(outcomes):
     labels = soft_rows(NEED, np.ones(200))
     if outcomes == 3:
         labels = gain_rows(NEED, np.ones(200))
@@ -102,7 +102,7 @@ def test_a_net_with_a_hidden_layer_says_what_its_graph_says_and_learns_a_product
     np.testing.assert_allclose(served(graph_of(net), FEATURES), outputs, atol=1e-5)
 
 
-def test_principal_components_are_uncorrelated_the_widest_first_and_at_most_as_many_as_rows():
+def test_principal_components_are_uncorrelated_widest_first_and_few():
     net = principal_components(FEATURES, most=3)
     covariance = np.cov(net.outputs(FEATURES).T)
     np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-6)
@@ -114,7 +114,7 @@ TOKEN_IDS = st.lists(st.lists(st.integers(1, 9), max_size=12), min_size=1, max_s
 
 
 @given(TOKEN_IDS, TOKEN_IDS)
-def test_terms_are_scikit_learns_tf_idf_of_tokens_and_pairs_in_at_least_two_queries(train, asked):
+def test_terms_are_scikit_learns_tf_idf_of_tokens_and_pairs(train, asked):
     table = TermTable.fitted_to(train)
     vectoriser = TfidfVectorizer(
         analyzer=lambda ids: [*((i,) for i in ids), *pairwise(ids)],
@@ -133,7 +133,7 @@ def test_terms_are_scikit_learns_tf_idf_of_tokens_and_pairs_in_at_least_two_quer
     np.testing.assert_allclose(table.features(asked).toarray(), expected, atol=1e-6)
 
 
-def test_the_graph_of_terms_says_what_the_table_says_and_padding_changes_nothing():
+def test_the_graph_of_terms_equals_the_table_with_or_without_padding():
     train = [RANDOM.integers(1, 40, size=20).tolist() for _ in range(60)]
     asked = [*train[:20], [39], [1, 2] * 30, [7777, 1]]
     table = TermTable.fitted_to(train)
@@ -158,7 +158,7 @@ def test_the_most_frequent_terms_are_kept():
 
 
 @pytest.mark.parametrize("ranks_by", ["gain", "p_frontier"])
-def test_heads_of_several_members_say_what_their_graph_says(ranks_by):
+def test_heads_of_several_members_equal_their_graph(ranks_by):
     linear = (Linear(RANDOM.normal(size=(k, 6)), RANDOM.normal(size=k)) for k in (1, 3))
     trees = trees_of(TREES)
     members = (Member(("one",), *linear), Member(("two", "one"), trees, trees))

@@ -1,4 +1,4 @@
-"""Surface features: the same numbers in numpy, torch and ONNX Runtime, and the laws they keep."""
+"""Surface features: the same numbers in numpy, torch and ONNX Runtime, and their laws."""
 
 import json
 import random
@@ -170,7 +170,7 @@ def test_padding_does_not_matter(fitted, ids, zeros):
 
 
 @given(TOKENS)
-def test_a_text_said_twice_keeps_its_shares_and_counts_twice(raw, ids):
+def test_a_doubled_text_keeps_its_shares_and_doubles_its_counts(raw, ids):
     columns = len(raw.names)
     once, twice = raw.features([ids, ids + ids])
     assert np.array_equal(once[columns:], twice[columns:])
@@ -178,7 +178,7 @@ def test_a_text_said_twice_keeps_its_shares_and_counts_twice(raw, ids):
 
 
 @given(TOKENS)
-def test_counts_are_not_negative_and_no_mark_or_word_is_counted_more_often_than_tokens(raw, ids):
+def test_counts_are_between_0_and_the_number_of_tokens(raw, ids):
     features = raw.features([ids])[0]
     assert (features >= 0).all()
     shares = dict(zip(raw.names, features[len(raw.names) :], strict=True))
@@ -186,7 +186,7 @@ def test_counts_are_not_negative_and_no_mark_or_word_is_counted_more_often_than_
 
 
 @pytest.mark.parametrize("name", TEXT_WITH)
-def test_every_column_counts_what_it_is_named_after(raw, encoder, name):
+def test_every_column_counts_what_its_name_says(raw, encoder, name):
     text, expected = TEXT_WITH[name]
     count, share = column(raw, name, text, encoder)
     tokens, _ = column(raw, "tokens", text, encoder)
@@ -194,7 +194,7 @@ def test_every_column_counts_what_it_is_named_after(raw, encoder, name):
     assert share == pytest.approx(count / tokens, rel=1e-5)
 
 
-def test_no_column_is_without_a_text_that_it_counts_in(raw):
+def test_every_column_has_a_text_in_which_it_counts_something(raw):
     assert list(raw.names) == list(TEXT_WITH)
 
 
@@ -205,9 +205,7 @@ def test_padding_special_tokens_and_an_empty_text_count_for_nothing(raw, encoder
     assert raw.features([]).shape == (0, len(raw.feature_names))
 
 
-def test_a_fitted_table_has_mean_0_and_a_mean_squared_norm_of_1_where_nothing_is_extreme(
-    fitted, token_ids
-):
+def test_a_fitted_table_has_mean_0_and_a_mean_squared_norm_of_1(fitted, token_ids):
     features = fitted.features(token_ids)
     ordinary = (np.abs(features) < fitted.limit).all(axis=0) & (np.ptp(features, axis=0) > 0)
     assert ordinary.mean() > 0.5
@@ -215,7 +213,7 @@ def test_a_fitted_table_has_mean_0_and_a_mean_squared_norm_of_1_where_nothing_is
     np.testing.assert_allclose(features[:, ordinary].var(axis=0), 1 / features.shape[1], rtol=1e-3)
 
 
-def test_a_constant_column_is_not_scaled_and_a_rare_one_stays_within_its_limit(raw, encoder):
+def test_constant_columns_are_not_scaled_and_rare_ones_are_limited(raw, encoder):
     plain = [encoder.tokenizer.token_ids("red and blue")] * 1000
     constant = raw.fitted_to(plain)
     assert (constant.scale == 1).all()
@@ -226,7 +224,7 @@ def test_a_constant_column_is_not_scaled_and_a_rare_one_stays_within_its_limit(r
     )
 
 
-def test_a_table_comes_back_from_its_arrays(fitted, token_ids, tmp_path):
+def test_a_table_can_be_made_again_from_its_arrays(fitted, token_ids, tmp_path):
     np.savez(tmp_path / "surface.npz", other=np.zeros(3), **fitted.arrays())
     with np.load(tmp_path / "surface.npz", allow_pickle=False) as arrays:
         again = SurfaceTable.from_arrays(arrays)

@@ -1,4 +1,4 @@
-"""How typical a query is: what the share means, and that the graph computes the same."""
+"""How typical a query is: the meaning of the number, and the same from the graph."""
 
 import numpy as np
 import onnxruntime as ort
@@ -30,8 +30,8 @@ def fitted():
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.5])
-def test_of_typical_queries_a_share_falls_below_its_own_size(share):
-    """A law over 60 fits: the mean rejection rate is the level, but for chance."""
+def test_at_most_a_share_p_of_typical_queries_has_typicality_p(share):
+    """A law over 60 fits: the mean rejection rate is the level, up to chance."""
     rates = []
     for seed in range(60):
         one = Typicality.fitted_to(embeddings(300, 3 * seed), embeddings(299, 3 * seed + 1))
@@ -40,27 +40,27 @@ def test_of_typical_queries_a_share_falls_below_its_own_size(share):
     assert np.mean(rates) == pytest.approx(share, abs=4 * error)
 
 
-def test_queries_from_elsewhere_are_less_typical(fitted):
+def test_queries_of_other_traffic_are_less_typical(fitted):
     near, far = fitted.of(embeddings(500, 3)), fitted.of(embeddings(500, 4, shift=2.0))
     assert (near <= 0.01).mean() < 0.03
     assert (far <= 0.01).mean() > 0.95
 
 
 @given(arrays(np.float32, (4, 6), elements=st.floats(-50, 50, width=32)))
-def test_it_is_above_0_and_at_most_1(vectors):
+def test_typicality_is_above_0_and_at_most_1(vectors):
     one = Typicality.fitted_to(embeddings(50, 1), embeddings(30, 2))
     found = one.of(vectors)
     assert ((found > 0) & (found <= 1)).all()
 
 
-def test_dimensions_that_are_never_used_do_not_make_it_infinite():
+def test_unused_dimensions_do_not_make_the_distance_infinite():
     flat = np.hstack([embeddings(300, 1), np.zeros((300, 2), np.float32)])
     one = Typicality.fitted_to(flat, flat[:50])
     assert np.isfinite(one.whitening.weights).all()
     assert np.isfinite(one.distances).all()
 
 
-def test_nodes_compute_the_same(fitted):
+def test_the_graph_computes_the_same_typicality(fitted):
     from onnx import TensorProto, helper
 
     nodes = Nodes("head")
@@ -77,7 +77,7 @@ def test_nodes_compute_the_same(fitted):
 
 @pytest.fixture(scope="module")
 def exported(encoder, tmp_path_factory):
-    """Return an artifact that was shown a hundred queries about orders."""
+    """Return an artifact for which a hundred queries about orders are typical."""
     orders = [text_view(f"Where is my order number {n}, sent on day {n % 28}?") for n in range(200)]
     folder = tmp_path_factory.mktemp("typical") / "model"
     data = {"source": "s", "splits": {}, "label_sources": {}, "needs_frontier": 0.5}
@@ -106,7 +106,7 @@ def exported(encoder, tmp_path_factory):
     return Classifier.load(folder)
 
 
-def test_an_artifact_tells_it_only_when_asked(exported):
+def test_an_artifact_computes_typicality_only_on_request(exported):
     assert exported.has_typicality
     view = "Where is my order number 7, sent on day 3?"
     assert exported.scores(view).typicality is None
@@ -115,5 +115,5 @@ def test_an_artifact_tells_it_only_when_asked(exported):
     assert exported.scores(strange, typicality=True).typicality <= 0.01
 
 
-def test_artifacts_of_few_rows_and_of_older_formats_cannot_tell(router):
+def test_artifacts_of_few_rows_or_older_formats_have_no_typicality(router):
     assert not router.classifier.has_typicality

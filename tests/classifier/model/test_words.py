@@ -1,4 +1,4 @@
-"""The tokenisation of static encoders: one for Hugging Face tokenizers and for ONNX operators."""
+"""The tokenisation of static encoders: the same in Hugging Face tokenizers and ONNX operators."""
 
 from itertools import groupby
 
@@ -60,7 +60,7 @@ def test_shorter_rows_of_a_batch_are_padded_with_zeros(session):
 
 @given(st.text(st.characters(max_codepoint=0x1C7F, exclude_categories=["Cn", "Cs"])))
 def test_words_are_runs_of_letters_and_single_other_characters(text):
-    """What later versions of Unicode added is a letter to one table and unknown to another."""
+    """A character of a later Unicode version is a letter in one table and unknown in another."""
     view = text_view(text)
     lowered = "".join(char.lower() if char.isascii() else char for char in view)
     words = []
@@ -86,12 +86,12 @@ def test_only_ascii_letters_are_lowered():
     assert words_of("École ÀB İ K ΣΑΣ") == ["École", "Àb", "İ", "k", "ΣΑΣ"]
 
 
-def test_no_text_makes_padding():
+def test_no_text_contains_padding():
     ids = ViewTokenizer(word_tokenizer(["<", "pad"]), 20).token_ids("<pad> <unk>")
     assert ids == [2, 3, UNKNOWN, 2, UNKNOWN, UNKNOWN]
 
 
-def test_a_graph_does_without_a_word_tokenizer_and_with_no_other():
+def test_only_word_tokenizers_can_be_part_of_a_graph():
     assert cuts_words(TOKENIZER)
     assert not cuts_words(load_encoder().tokenizer_json)
     assert not cuts_words(TOKENIZER.replace('"WordLevel"', '"WordPiece"'))
