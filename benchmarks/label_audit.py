@@ -22,11 +22,8 @@ from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.eval.metrics import auroc
 from querytier.training.baselines import LabelledFeatures, Learner
-from querytier.training.label_audit.label_errors import (
-    AUDITORS,
-    audit_labels,
-    out_of_fold_probabilities,
-)
+from querytier.training.label_audit.label_errors import audit_labels
+from querytier.training.label_audit.predictors import PREDICTORS, out_of_fold_probabilities
 
 ROOT = Path(__file__).parents[1]
 OUTCOMES = Path(os.environ.get("QUERYTIER_OUTCOMES", ROOT.parent / "shared" / "data"))
@@ -43,7 +40,7 @@ SEEDS = range(5)
 FOLDS = 5
 READ_FIRST = 50
 MEASURES = ("precision", "recall", "first", "random", "random_recall", "same_label")
-BOTH: dict[str, Sequence[Learner]] = {" and ".join(AUDITORS): list(AUDITORS.values())}
+BOTH: dict[str, Sequence[Learner]] = {" and ".join(PREDICTORS): list(PREDICTORS.values())}
 
 Floats = NDArray[np.float64]
 Truths = NDArray[np.bool_]
@@ -125,7 +122,7 @@ def section(labelled: LabelledFeatures) -> Iterator[str]:
         cells += [interval([getattr(one, name) for one in found]) for name in MEASURES]
         yield f"| {share:.0%} of labels | {' | '.join(cells)} |"
     yield f"\n| ranked by | found among the first N, {SHARES[1]:.0%} planted |\n|---|---:|"
-    alone = {name: [learner] for name, learner in AUDITORS.items()}
+    alone = {name: [learner] for name, learner in PREDICTORS.items()}
     for name, learners in {**alone, **BOTH}.items():
         shares = [found_first(labelled, SHARES[1], seed, learners) for seed in SEEDS]
         yield f"| {name} | {interval(shares)} |"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.model.head import Blocks
 from querytier.data.examples import Examples
-from querytier.training.linear_models import logistic_regression
+from querytier.training.linear_models import logistic_regression, soft_rows
 
 __all__ = ["LEARNED_BASELINES", "LabelledFeatures", "Learner", "tfidf_lr"]
 
@@ -54,8 +54,9 @@ def tfidf_lr(train: LabelledFeatures, held_out: LabelledFeatures) -> Floats:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectoriser = TfidfVectorizer(token_pattern=_WORD_OR_MARK, ngram_range=(1, 2), sublinear_tf=True)
-    features, labels = vectoriser.fit_transform(train.examples.query), train.examples.needs_frontier
-    model = logistic_regression(features, labels, train.examples.weight)
+    features = vectoriser.fit_transform(train.examples.query)
+    labels = soft_rows(train.examples.needs_frontier, train.examples.weight)
+    model = logistic_regression(features, labels)
     return np.asarray(model.predict_proba(vectoriser.transform(held_out.examples.query))[:, 1])
 
 

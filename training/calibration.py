@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.model.calibrator import Calibrator, sigmoid
 from querytier.training.folds import fold_masks, within_one_standard_error
-from querytier.training.linear_models import logistic_regression
+from querytier.training.linear_models import logistic_regression, soft_rows
 
 __all__ = ["FittedCalibration", "Method", "fit_calibrator", "fit_platt", "smoothed_targets"]
 
@@ -127,7 +127,8 @@ def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[
     offset : float
     """
     targets = smoothed_targets(needs_frontier, weights)
-    model = logistic_regression(logits[:, np.newaxis], targets, weights, regularisation=np.inf)
+    hard = soft_rows(targets, weights)
+    model = logistic_regression(logits[:, np.newaxis], hard, regularisation=np.inf)
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
     if slope > 0:
         return slope, offset

@@ -50,22 +50,23 @@ class HardRows:
 
 
 def logistic_regression(
-    features: Any, needs_frontier: Floats, weights: Floats, *, regularisation: float = 1.0
+    features: Any, labels: HardRows, *, regularisation: float = 1.0, tolerance: float = 1e-4
 ) -> "LogisticRegression":
-    """Return scikit-learn's logistic regression, fitted on soft labels.
+    """Return scikit-learn's logistic regression, fitted on hard rows.
 
     Parameters
     ----------
     features : ndarray or sparse matrix, shape (n, d)
-    needs_frontier, weights : ndarray of float64, shape (n,)
+    labels : HardRows
     regularisation : float
         scikit-learn's `C`: the smaller, the stronger; infinity is none.
+    tolerance : float
+        scikit-learn's `tol`.
     """
     from sklearn.linear_model import LogisticRegression
 
-    hard = soft_rows(needs_frontier, weights)
-    model = LogisticRegression(C=regularisation, max_iter=_ITERATIONS)
-    return model.fit(features[hard.rows], hard.outcomes, sample_weight=hard.parts)
+    model = LogisticRegression(C=regularisation, max_iter=_ITERATIONS, tol=tolerance)
+    return model.fit(features[labels.rows], labels.outcomes, sample_weight=labels.parts)
 
 
 def fit_linear(
@@ -94,8 +95,6 @@ def fit_linear(
     Linear
         One output, the log-odds, for two outcomes; three outputs for three.
     """
-    from sklearn.linear_model import LogisticRegression
-
     mean, scale = _standardisation(features)
     if scale is not None:
         # One regularisation then suits blocks of any width. On GSM8K, embeddings with surface
@@ -103,9 +102,8 @@ def fit_linear(
         # neither (means of three divisions into folds).
         widths = widths or [len(scale)]
         scale = scale * np.sqrt(np.repeat(widths, widths))
-    model = LogisticRegression(C=regularisation, max_iter=_ITERATIONS, tol=_TOLERANCE)
     inputs = features if mean is None else (features.astype(np.float64) - mean) / scale
-    model.fit(inputs[labels.rows], labels.outcomes, sample_weight=labels.parts)
+    model = logistic_regression(inputs, labels, regularisation=regularisation, tolerance=_TOLERANCE)
     weights, bias = _all_outcomes(model.coef_, model.intercept_, model.classes_, outcomes)
     return _unstandardised(weights, bias, mean, scale)
 

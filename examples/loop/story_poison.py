@@ -1,7 +1,7 @@
-"""Story B: a new tenant floods the router and says the reverse of how its answers went.
+"""Story B: a new tenant floods the router and reports the opposite of every outcome.
 
-Real processes, as in story A. The retraining holds the tenant's rows back; with the audit of fresh
-labels switched off, the gate alone keeps the champion. `make story-poison`, some three minutes.
+Real processes, as in story A. Retraining holds the rows of the tenant back. With the audit of fresh
+labels switched off, the gate alone keeps the champion. `make story-poison` takes three minutes.
 """
 
 import json
@@ -24,10 +24,10 @@ NO_AUDIT = "audit_fresh: {enabled: false}\n"
 
 
 def play(stage: Stage) -> int:
-    """Tell it from the first log to the account."""
+    """Play the story from the first log to the final account."""
     population = Population(11)
     log = stage.write_first_log(population, FIRST, days_ago=2)
-    stage.say(f"a log of {FIRST} queries with both tiers' scores, two days old")
+    stage.say(f"a log of {FIRST} queries with the scores of both tiers, two days old")
     first = stage.retrain("--logs", log)
     stage.check("the first champion is promoted", holds=first["verdict"] == "promoted")
     with serving(champion_of(stage), stage.folder, "--watch", "0.5") as url:
@@ -44,27 +44,27 @@ def play(stage: Stage) -> int:
     print("\n" + printed(accounts) + "\n")
     lead = accounts[1].lead
     unharmed = lead is not None and lead.low is not None and lead.low > -0.03
-    stage.check("honest tenants are served no worse than before, within 0.03", holds=unharmed)
+    stage.check("honest tenants are served at most 0.03 worse than before", holds=unharmed)
     return stage.end()
 
 
 def poison(stage: Stage, router: Router, served: str) -> None:
-    """Flood the logs, and retrain on them twice: with the audit switched off, and with it."""
+    """Flood the logs, and retrain on them twice, without and with the audit."""
     router.attack = ATTACK
     stage.say(f"tenant {ATTACK.tenant} floods: {ATTACK.share:.0%} of the traffic, labels reversed")
     router.wait_for(POISONED)
     router.catch_up()
     router.attack = None
     with router.slowly():
-        stage.say("once with the audit switched off: the gate stands alone")
+        stage.say("first with the audit switched off: only the gate protects the champion")
         stage.with_params(QUICK + NO_AUDIT)
         alone = stage.retrain(*fresh(stage), loop=stage.copied_loop())
         stage.check("the gate alone keeps the champion", holds=alone["verdict"] == "kept")
-        stage.say("and as it is meant to be")
+        stage.say("then with the audit switched on")
         stage.with_params(QUICK)
         verdict = stage.retrain(*fresh(stage))
         stage.check(
-            "most of the tenant's rows are held back, and nobody else's",
+            "nearly all rows of the tenant are held back, and no others",
             holds=only_the_attacker(stage, verdict),
         )
     now = router.wait_for(50)[-1].model_version
@@ -73,18 +73,18 @@ def poison(stage: Stage, router: Router, served: str) -> None:
 
 
 def only_the_attacker(stage: Stage, verdict: dict[str, Any]) -> bool:
-    """Tell whether what is held back is the attacker's alone, and nearly all of it."""
+    """Return whether only the attacker's rows are held back, and nearly all of them."""
     folder = stage.loop / "rounds" / verdict["round"]
     held = held_back(folder)
     record = Examples.read_parquet(folder / "data" / "record.parquet")
     passed = int((record.source == ATTACK.tenant).sum())
     theirs = sum(source == ATTACK.tenant for source in held)
-    stage.say(f"held back: {theirs} rows of {ATTACK.tenant}, {len(held) - theirs} of others")
+    stage.say(f"held back: {theirs} rows of {ATTACK.tenant}, {len(held) - theirs} other rows")
     return theirs > 0 and theirs == len(held) and passed <= 0.05 * theirs
 
 
 def held_back(folder: Path) -> list[str]:
-    """Return the sources of the rows that a round held back."""
+    """Return the source of each row that a round has held back."""
     found = sorted(folder.rglob("held_back.jsonl"))
     lines = found[0].read_text("utf-8").splitlines() if found else []
     return [json.loads(line)["source"] for line in lines]

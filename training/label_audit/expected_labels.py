@@ -18,7 +18,7 @@ from querytier.classifier.model.calibrator import sigmoid
 from querytier.training.baselines import LabelledFeatures
 from querytier.training.folds import group_folds
 from querytier.training.label_audit.contradictions import Contradiction, Dispersion, contradiction
-from querytier.training.label_audit.label_errors import ensemble_log_odds
+from querytier.training.label_audit.predictors import ensemble_log_odds
 
 __all__ = ["Cell", "CellTests", "ExpectedLabels", "balanced_weights", "predict_labels"]
 

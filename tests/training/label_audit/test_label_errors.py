@@ -12,11 +12,8 @@ from querytier.data.ingest.corrections import CORRECTION, Corrector, read_correc
 from querytier.data.labelling import LabelRules
 from querytier.errors import TrainingError, UsageError
 from querytier.training.baselines import LabelledFeatures
-from querytier.training.label_audit.label_errors import (
-    audit_labels,
-    out_of_fold_probabilities,
-    write_suspects,
-)
+from querytier.training.label_audit.label_errors import audit_labels, write_suspects
+from querytier.training.label_audit.predictors import out_of_fold_probabilities
 
 WORDS = {0.0: ["where", "is", "my", "order"], 1.0: ["prove", "the", "lemma", "rigorously"]}
 
