@@ -106,7 +106,7 @@ class CrossValidation:
         self._masks = group_folds(examples, folds, seed)
         self._resampling = Resampling(examples.group.tolist(), _REPLICATES, seed)
         self._checkpoints = checkpoints
-        # Stacks share the learners of single candidates, so what is fitted once serves them all.
+        # Stacks share the learners of single candidates, so each is fitted only once.
         self._members: dict[MemberLearner, tuple[Floats, float]] = {}
 
     @property

@@ -154,7 +154,7 @@ def balanced_weights(sources: Sequence[str]) -> Floats:
     """Return weights with which no source counts more than one of the median size."""
     if not sources:
         return np.empty(0)
-    # Without them, a flood from one source would be what all other rows are compared with.
+    # Without weights, a flood from one source would dominate every comparison.
     names = np.asarray(sources, dtype=str)
     _, place, sizes = np.unique(names, return_inverse=True, return_counts=True)
     return np.asarray(np.minimum(1.0, float(np.median(sizes)) / sizes)[place])

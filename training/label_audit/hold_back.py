@@ -60,7 +60,7 @@ class HoldRules:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A cell that contradicts the recorded labels, and what follows.
+    """A cell that contradicts the recorded labels, and the verdict.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def hold_back(
 
 @dataclass(eq=False)
 class _Audit:
-    """The rows, which of them are still kept, and what was found."""
+    """The state of an audit: the rows that are still kept, and the findings so far."""
 
     expected: ExpectedLabels
     recorded: Examples
@@ -119,8 +119,8 @@ class _Audit:
         known = _cells(self.recorded, "source", self.rules.fewest)
         spread = self._spread(known, group_numbers(self.recorded.group))
         cells = list(_cells(self.fresh, "source", self.rules.fewest))
-        # One source is removed at a time, the surest first: a large poisoned source changes what
-        # the others are compared with, so that at first they look wrong as well.
+        # One source is removed at a time, the surest first. The others are compared with it until
+        # then, so if it is large and poisoned, they look wrong as well.
         while cells:
             p_values = np.array([self._p_recorded(cell, units, spread) for cell in cells])
             shifted = [cells[n] for n in np.flatnonzero(holm(p_values) <= self.level)]
@@ -157,16 +157,16 @@ class _Audit:
         units: Units,
         spread: Dispersion,
     ) -> Finding:
-        """Return what follows for a source that contradicts the recorded labels."""
+        """Return the finding for a source that contradicts the recorded labels."""
         # If half of the sources or more have changed, the unchanged ones are left out of the
-        # comparison: what the changed sources share is drift, however many others it has spared.
+        # comparison: a change that the changed sources share is drift.
         broad = len(shifted) > 1 and 2 * len(shifted) >= len(cells)
         steady = [other.name for other in cells if other not in shifted] if broad else []
         others = self._others(cell, without=steady)
         finding = self._finding(cell, others, units, spread)
         if finding.tests.p_value > self.level / len(cells) or self._is_trusted(cell):
             return replace(finding, verdict="drift")
-        # Two sources that contradict each other and the recorded labels: either may be the honest.
+        # If two sources contradict each other and the recorded labels, either may be honest.
         too_few = len(others) < self.rules.fewest
         if too_few or (broad and len(shifted) - 1 < _FEWEST_SHIFTED_OTHERS):
             return replace(finding, verdict="cannot tell")
@@ -200,7 +200,7 @@ class _Audit:
     def _others(self, cell: Cell, *, without: Sequence[str] = ()) -> Rows:
         """Return the kept rows to compare a cell with."""
         rows = self.kept & ~np.isin(self.fresh.source.astype(str), list(without))
-        # A cell that were compared with itself too would hide what it has changed.
+        # A cell that is compared with its own rows hides its own change.
         rows[cell.rows] = False
         return np.flatnonzero(rows)
 

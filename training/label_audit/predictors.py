@@ -1,4 +1,4 @@
-"""Predictors of labels: what a row's label should be, by learners that never saw its group."""
+"""Predictors of labels: the expected label of a row, by learners that never saw its group."""
 
 from collections.abc import Iterable, Sequence
 
