@@ -1,7 +1,7 @@
-"""How often the watch withdraws a certificate that holds, and how soon one that does not.
+"""How often the watch withdraws a valid certificate, and how soon an invalid one.
 
-Simulated streams, through the queue and the test that serve. Two rules that people use instead are
-shown on the same streams: a z-test, or Clopper and Pearson's bound, looked at after every audit.
+Simulated streams pass through the queue and the test that the service uses. Two common rules run on
+the same streams: a z-test, and a Clopper-Pearson bound, each checked after every audit.
 """
 
 import sys
@@ -27,31 +27,31 @@ CHECKED, CHECKED_AUDITS = 5, 1500
 
 Losses = NDArray[np.float64]
 Integers = NDArray[np.int64]
-# From streams, one a row, to the number of losses after which it fired on each; 0: never.
+# Takes streams, one per row; returns the number of losses after which it fired on each, or 0.
 Rule = Callable[[Losses], Integers]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Losses of audits in the order of their decisions, and in that in which they were told."""
+    """Losses of audits in the order of the decisions, and in the order of arrival."""
 
     decided: Losses
     arrived: Losses
 
 
 def main() -> int:
-    """Simulate, rewrite the section of RESULTS.md and print it."""
+    """Simulate, print the section and write it to RESULTS.md."""
     text = "\n".join([PREFACE, *false_alarms(), *delays()])
     print(text)
     write_section(ROOT / "benchmarks" / "RESULTS.md", "bench-watch", text)
     return 0
 
 
-# --- promises that are kept
+# --- certificates that hold
 
 
 def false_alarms() -> Iterator[str]:
-    """Yield the table of the share of streams at the boundary on which a rule ever fires."""
+    """Yield the table of the share of streams at the boundary on which each rule ever fires."""
     alpha = ALPHAS[0]
     rules: dict[str, tuple[Rule, str]] = {
         "watch": (watch(alpha), "decided"),
@@ -73,7 +73,7 @@ def false_alarms() -> Iterator[str]:
 
 
 def padded(streams: Sequence[Losses]) -> Losses:
-    """Return streams as rows, with losses of 0 at their ends, after which no rule fires."""
+    """Return streams as rows, filled up with losses of 0, on which no rule fires."""
     rows = np.zeros((len(streams), max(map(len, streams))))
     for row, stream in zip(rows, streams, strict=True):
         row[: len(stream)] = stream
@@ -81,22 +81,22 @@ def padded(streams: Sequence[Losses]) -> Losses:
 
 
 def independent(random: np.random.Generator, alpha: float) -> Stream:
-    """Return losses of 0 and 1, each by itself."""
+    """Return independent losses of 0 and 1."""
     losses = (random.random(AUDITS) < alpha).astype(float)
     return Stream(losses, losses)
 
 
 def graded(random: np.random.Generator, alpha: float) -> Stream:
-    """Return losses of quality: most of them small."""
+    """Return graded losses, most of them small."""
     losses = random.beta(0.5, 0.5 * (1 - alpha) / alpha, AUDITS)
     return Stream(losses, losses)
 
 
 def adversarial(random: np.random.Generator, alpha: float) -> Stream:
-    """Return losses whose spread follows from the past, while their mean given it stays alpha.
+    """Return losses whose spread depends on the past, while their conditional mean stays alpha.
 
-    Ahead, the next is all or nothing; behind, it hardly differs from alpha: whoever looks at the
-    running mean sees it stay where chance has taken it.
+    If the sum is ahead of alpha, the next loss is 0 or 1; if it is behind, the loss is close to
+    alpha. So the running mean stays where chance has taken it.
     """
     draws, losses, total = random.random(AUDITS), np.empty(AUDITS), 0.0
     for number, draw in enumerate(draws.tolist()):
@@ -109,23 +109,23 @@ def adversarial(random: np.random.Generator, alpha: float) -> Stream:
 
 
 def delayed(random: np.random.Generator, alpha: float) -> Stream:
-    """Return losses of which the bad are told ten times sooner, and one in thirty never is."""
+    """Return losses of which failures arrive ten times sooner, and one in thirty never does."""
     losses = (random.random(AUDITS) < alpha).astype(float)
     arrivals = np.arange(AUDITS) + random.exponential(np.where(losses > 0, 50.0, 500.0))
-    told = random.random(AUDITS) > 1 / 30
-    order = [number for number in np.argsort(arrivals).tolist() if told[number]]
+    reported = random.random(AUDITS) > 1 / 30
+    order = [number for number in np.argsort(arrivals).tolist() if reported[number]]
     queue = AuditQueue(timeout_s=5000.0)
     for number in range(AUDITS):
         queue.add(Audit(str(number), float(number), "cheap"))
     decided: list[float] = []
     for number in order:
         queue.record(str(number), {"cheap_score": 1 - losses[number], "frontier_score": 1.0})
-        decided += taken(queue, float(arrivals[number]))
-    return Stream(np.array(decided + taken(queue, np.inf)), losses[order])
+        decided += losses_of(queue, float(arrivals[number]))
+    return Stream(np.array(decided + losses_of(queue, np.inf)), losses[order])
 
 
-def taken(queue: AuditQueue, now: float) -> list[float]:
-    """Return the losses of the audits that a queue lets out."""
+def losses_of(queue: AuditQueue, now: float) -> list[float]:
+    """Return the losses of the audits that a queue releases."""
     scores = (audit.scores for audit in queue.release(now))
     return [frontier - cheap for cheap, frontier in filter(None, scores)]
 
@@ -134,15 +134,15 @@ BOUNDARIES = {
     "independent, 0 or 1": independent,
     "independent, graded": graded,
     "spread by the past (adversarial)": adversarial,
-    "0 or 1, failures told sooner, 1 in 30 never": delayed,
+    "0 or 1, failures arrive sooner, 1 in 30 never": delayed,
 }
 
 
-# --- promises that are broken
+# --- certificates that are broken
 
 
 def delays() -> Iterator[str]:
-    """Yield the table of how many audits, and decisions, it takes to withdraw."""
+    """Yield the table of the number of audits and decisions until withdrawal."""
     columns = [
         *("alpha", "risk", "before", "found", "audits, median (90%)"),
         *(f"decisions sent cheap, {rate:.0%} audited" for rate in RATES),
@@ -158,7 +158,7 @@ def delays() -> Iterator[str]:
 
 
 def delay_cells(alpha: float, multiple: float, good: int) -> list[str]:
-    """Return a line of the table: how soon each rule fires, of the streams where it is in time."""
+    """Return a row of the table: how soon each rule fires, over the streams on which it does."""
     random = np.random.default_rng(SEED)
     before = random.random((BROKEN_STREAMS, good)) < alpha / 2
     broken = random.random((BROKEN_STREAMS, HORIZON)) < alpha * multiple
@@ -170,7 +170,7 @@ def delay_cells(alpha: float, multiple: float, good: int) -> list[str]:
     return [
         f"{alpha:g}",
         f"{multiple:g} alpha",
-        f"{good:,} at alpha / 2" if good else "–",
+        f"{good:,} at alpha / 2" if good else "n/a",
         f"{len(found) / BROKEN_STREAMS:.1%}",
         audits(found),
         *(f"{median / rate:,.0f}" for rate in RATES),
@@ -181,7 +181,7 @@ def delay_cells(alpha: float, multiple: float, good: int) -> list[str]:
 def audits(delays_of: list[int]) -> str:
     """Return the median and the 90th percentile of delays."""
     if not delays_of:
-        return "–"
+        return "n/a"
     median, late = np.quantile(delays_of, [0.5, 0.9])
     return f"{median:,.0f} ({late:,.0f})"
 
@@ -190,7 +190,7 @@ def audits(delays_of: list[int]) -> str:
 
 
 def watch(alpha: float) -> Rule:
-    """Return the watch's own test, on all streams at once; some are checked by `EProcess` itself.
+    """Return the watch's test for all streams at once; some are checked against `EProcess`.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def watch(alpha: float) -> Rule:
             stakes *= (1 + np.outer(column, gains)) / (1 + gains * alpha)
             reached = asleep[number] + stakes.sum(axis=1) >= 1 / LEVEL
             fired[reached & (fired == 0)] = number
-            stakes[reached] = 0.0  # else they grow beyond all bounds
+            stakes[reached] = 0.0  # otherwise they grow without bound
         for row, number in zip(losses[:CHECKED], fired.tolist(), strict=False):
             expected = number if number <= CHECKED_AUDITS else 0
             assert fired_at(EProcess(alpha, LEVEL), row[:CHECKED_AUDITS]) == expected
@@ -218,7 +218,7 @@ def watch(alpha: float) -> Rule:
 
 
 def fired_at(process: EProcess, losses: Losses) -> int:
-    """Return after how many losses a process has fired; 0 where it has not."""
+    """Return the number of losses after which a process fires; 0 if it does not."""
     for number, loss in enumerate(losses.tolist(), 1):
         process = process.after(loss)
         if process.fired:
@@ -227,7 +227,7 @@ def fired_at(process: EProcess, losses: Losses) -> int:
 
 
 def peeking(limits: Losses) -> Rule:
-    """Return a rule that fires where the sum of the first n losses is at least `limits[n - 1]`."""
+    """Return a rule that fires once the sum of the first n losses reaches `limits[n - 1]`."""
 
     def fires(losses: Losses) -> Integers:
         above = np.cumsum(losses, axis=1) >= limits[: losses.shape[1]] - 1e-9
@@ -237,7 +237,7 @@ def peeking(limits: Losses) -> Rule:
 
 
 def clopper_pearson(alpha: float) -> Losses:
-    """Return the fewest failures among n whose lower bound, at the level, lies above alpha."""
+    """Return the fewest failures among n with a lower bound above alpha, at the level."""
     from scipy.stats import binom
 
     counts = np.arange(1, HORIZON + GOOD_AUDITS + 1)
@@ -265,17 +265,16 @@ PREFACE = f"""## The watch over the certificate
 
 Written by `make bench-watch`, on simulated streams; level {LEVEL:.0%}. First: {STREAMS:,} streams
 of {AUDITS:,} audits whose risk is alpha = {ALPHAS[0]:g} exactly, so that the promise just holds:
-the share on which a rule ever says that it does not, with its 95% interval (Clopper-Pearson). The
-watch takes losses in the order of their decisions; where failures are told sooner, whoever takes
-them as they arrive sees a risk that is not there, and no test forgives that.
+the share of streams on which a rule ever fires, with its 95% interval (Clopper-Pearson). The watch
+uses losses in the order of the decisions. If failures arrive sooner than successes, a rule that
+uses them in the order of arrival sees a risk that does not exist.
 
-Then promises that are broken, {BROKEN_STREAMS} streams each: from the first audit on, or after
+Then broken promises, {BROKEN_STREAMS} streams each: from the first audit, or after
 {GOOD_AUDITS:,} audits at half of alpha. "Found" is the share on which the watch withdraws the
-certificate after the break and within {HORIZON:,} audits (what is missing had a false alarm
-before); delays are those of the streams on which the rule fired after the break. Decisions are the
-median delay over the audit rate. The two other rules look at the mean of all audits so far: where
-they are sooner, they have taken it from the level (see the first table), and good years make them
-late.
+certificate after the break and within {HORIZON:,} audits (the rest had a false alarm before);
+delays are over the streams on which the rule fired after the break. Decisions are the median delay
+divided by the audit rate. The two other rules use the mean of all audits so far: if they are
+faster, it is because they exceed the level (see the first table), and a good past makes them slow.
 """
 
 

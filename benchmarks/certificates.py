@@ -1,6 +1,6 @@
-"""What is certified on real outcomes, and how often the procedure breaks what it promises.
+"""Certificates on real outcomes, and how often the procedure breaks its promise.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data.
 """
 
 import sys
@@ -38,7 +38,7 @@ class Splits:
         return certify(self.calibration, rows, alpha=alpha, delta=DELTA, seed=SEED)
 
     def risk(self, threshold: float) -> float:
-        """Return the risk in the pool; 0 where nothing goes cheap."""
+        """Return the risk in the pool; 0 if nothing is sent cheap."""
         sent = self.pool.sent_cheap(threshold)
         return float(sent.mean()) if len(sent) else 0.0
 
@@ -50,9 +50,9 @@ class Splits:
         return replace(rows, groups=groups)
 
     def usual_threshold(self, rows: Losses, alpha: float) -> float | None:
-        """Return the threshold that sends most queries cheap at a measured risk that meets alpha.
+        """Return the threshold that sends most queries cheap at a measured risk of at most alpha.
 
-        No bound, no test: what is done where a threshold is picked on held-out rows.
+        Without a bound or a test: the usual way to pick a threshold on held-out rows.
         """
         candidates = candidate_thresholds(self.calibration.decision_scores)
         failures, counts = rows.totals(candidates)
@@ -61,7 +61,7 @@ class Splits:
 
 
 def main() -> int:
-    """Certify every set, rewrite the section of RESULTS.md and print it."""
+    """Certify every set, print the section and write it to RESULTS.md."""
     with finished_runs(SETS, __doc__) as runs:
         parts = [line for found in runs for line in section(found)]
     text = "\n".join([PREFACE, *parts])
@@ -89,15 +89,15 @@ def section(found: FinishedRun) -> Iterator[str]:
 
 
 def losses(decided: Decided) -> Losses:
-    """Return what the cheap tier loses: the labels."""
+    """Return the losses of the cheap tier: the labels."""
     return Losses.needs_frontier(decided.examples, decided.decision_scores)
 
 
 def cells(found: Certification, splits: Splits) -> list[str]:
-    """Return the line of a certificate or refusal."""
-    tested = f"{found.k:g} of {found.sent_cheap}, bound {found.bound:.4f}" if found.bound else "–"
+    """Return the table row of a certificate or refusal."""
+    tested = f"{found.k:g} of {found.sent_cheap}, bound {found.bound:.4f}" if found.bound else "n/a"
     if found.threshold is None:
-        return [f"{found.alpha:.0%}", found.status, "–", "–", tested, "–"]
+        return [f"{found.alpha:.0%}", found.status, "n/a", "n/a", tested, "n/a"]
     sent = splits.pool.sent_cheap(found.threshold)
     shares = [found.coverage, found.coverage_low, found.coverage_high]
     coverage, low, high = (f"{one:.0%}" for one in shares)
@@ -107,29 +107,29 @@ def cells(found: Certification, splits: Splits) -> list[str]:
         f"{found.threshold:.4f}",
         f"{coverage} ({low} to {high})",
         tested,
-        share(int(sent.sum()), len(sent)) if len(sent) else "–",
+        share(int(sent.sum()), len(sent)) if len(sent) else "n/a",
     ]
 
 
 def trials(splits: Splits, alpha: float) -> Iterator[list[str]]:
-    """Yield the lines of both rules, over the same draws."""
+    """Yield the table rows of both rules, over the same draws."""
     random = np.random.default_rng(SEED)
     draws = [splits.drawn(random) for _ in tqdm(range(DRAWS), desc=f"draw, alpha {alpha:.0%}")]
     ours = [splits.certified(rows, alpha).threshold for rows in tqdm(draws, desc="certify")]
     usual = [splits.usual_threshold(rows, alpha) for rows in draws]
     for rule, thresholds in (("certificate", ours), ("usual rule", usual)):
-        yield [f"{alpha:.0%}", rule, *kept(splits, thresholds, alpha)]
+        yield [f"{alpha:.0%}", rule, *promise_cells(splits, thresholds, alpha)]
 
 
-def kept(splits: Splits, thresholds: list[float | None], alpha: float) -> list[str]:
-    """Return how many promises were made, their cheap share, how many were broken, the test."""
+def promise_cells(splits: Splits, thresholds: list[float | None], alpha: float) -> list[str]:
+    """Return the number of promises, their cheap share, the share broken, and the p value."""
     from scipy.stats import binomtest
 
     made = [threshold for threshold in thresholds if threshold is not None]
     cheap = [len(splits.pool.sent_cheap(threshold)) / len(splits.pool) for threshold in made]
     broken = sum(splits.risk(threshold) > alpha for threshold in made)
     p_value = binomtest(broken, len(thresholds), DELTA, alternative="greater").pvalue
-    cheap_share = f"{np.mean(cheap):.0%}" if made else "–"
+    cheap_share = f"{np.mean(cheap):.0%}" if made else "n/a"
     return [str(len(made)), cheap_share, share(broken, len(thresholds)), f"{p_value:.2g}"]
 
 
@@ -170,19 +170,20 @@ PREFACE = f"""## Certificates on real outcomes
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-certify`, on the runs of `make bench-real`;
 delta {DELTA:.0%}, the risk is needs_frontier among the queries sent cheap. The first table of a set
-is what the certification rows allow; refused, it shows the first threshold that was tested. The
-interval of the cheap share holds at all thresholds at once, the others are Clopper-Pearson's.
+is the certificate that the certification rows allow; for a refusal, it shows the first threshold
+tested. The interval of the cheap share holds at all thresholds at once; the others are
+Clopper-Pearson intervals.
 
-The second puts the procedure to the test: {DRAWS} certification sets, as large as the real one, are
-drawn with replacement from the test rows (one per group), the artifact stays as it is, and the risk
-among all test rows is the truth. A promise is broken where that is above alpha. The usual rule
-takes the threshold that sends most queries cheap at a risk of at most alpha among the rows drawn.
-"Broken" is the share of all {DRAWS} sets: of these delta may end in a broken promise, so of few
-promises most may be broken; "p" is that of an exact one-sided test. The cheap share is the mean
-over the sets with a promise.
+The second table tests the procedure: {DRAWS} certification sets of the real size are drawn with
+replacement from the test rows (one per group), the artifact stays the same, and the risk among all
+test rows is the truth. A promise is broken if that is above alpha. The usual rule takes the
+threshold that sends most queries cheap at a risk of at most alpha among the drawn rows. "Broken" is
+a share of all {DRAWS} sets, of which delta may end in a broken promise: if there are few promises,
+most of them may be broken. "p" is from an exact one-sided test. The cheap share is the mean over
+the sets with a promise.
 
-A real certificate is one draw: with probability delta at most its risk lies above alpha. What the
-test rows show of that has noise of its own.
+A real certificate is one draw: with probability at most delta, its risk is above alpha. The risk
+measured on the test rows has its own noise.
 """
 
 

@@ -1,4 +1,4 @@
-"""Whether other models' outcomes, learned first, spare labels of the pair that is to be routed."""
+"""Whether outcomes of other models save labels of the pair that is routed."""
 
 import os
 import sys
@@ -49,9 +49,11 @@ Statistic = Callable[[Floats, Floats], Floats]
 
 
 def main() -> int:
-    """Measure every set; write the tables into RESULTS.md."""
+    """Measure every set; write the tables to RESULTS.md."""
     if not OUTCOMES.is_dir():
-        print(f"nothing measured: no folder {OUTCOMES}; set QUERYTIER_OUTCOMES to that of outcomes")
+        print(
+            f"nothing measured: {OUTCOMES} does not exist; set QUERYTIER_OUTCOMES to the outcomes"
+        )
         return 0
     parts = [line for name in SETS for line in section(name, *read_set(name))]
     text = "\n".join([PREFACE.format(minutes=time.process_time() / 60), *parts])
@@ -61,7 +63,7 @@ def main() -> int:
 
 
 def read_set(name: str) -> tuple[LabelledFeatures, str]:
-    """Return a set, the scores of models that differ from the pair's as a block, and its facts."""
+    """Return a set, with a block of scores of other models than the pair's, and its description."""
     import pandas as pd
 
     log = OUTCOMES / f"{name}.jsonl.gz"
@@ -89,7 +91,7 @@ def gains_of(examples: Examples) -> Floats:
 def difficulty(others: NDArray[np.float32], train: Mask) -> Floats:
     """Return mean score, lead of the stronger half of the models, and deviation; shape (n, 3).
 
-    The training rows tell which models are the stronger half.
+    The stronger half is found on the training rows.
     """
     weak, strong = np.array_split(np.argsort(np.nanmean(others[train], axis=0)), 2)
     lead = np.nanmean(others[:, strong], axis=1) - np.nanmean(others[:, weak], axis=1)
@@ -97,7 +99,7 @@ def difficulty(others: NDArray[np.float32], train: Mask) -> Floats:
 
 
 def predicted(labelled: LabelledFeatures, embeddings: Floats, known: Floats, train: Mask) -> Floats:
-    """Return difficulty by ridge from embeddings; no row's from what is known of its group."""
+    """Predict difficulty from embeddings by ridge, for no row from rows of its own group."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -112,7 +114,7 @@ def predicted(labelled: LabelledFeatures, embeddings: Floats, known: Floats, tra
 
 
 def features_of(labelled: LabelledFeatures, train: Mask) -> LabelledFeatures:
-    """Return the rows with what the training rows say of difficulty, guessed and true."""
+    """Return the rows with predicted and true difficulty as blocks."""
     true = difficulty(labelled.blocks["others"], train)
     guessed = predicted(labelled, labelled.embeddings.astype(np.float64), true, train)
     blocks = {"embedding": labelled.embeddings, "guessed": guessed, "true": true}
@@ -122,16 +124,14 @@ def features_of(labelled: LabelledFeatures, train: Mask) -> LabelledFeatures:
 
 
 def expected_gains(
-    learner: LinearLearner, train: LabelledFeatures, asked: LabelledFeatures
+    learner: LinearLearner, train: LabelledFeatures, test: LabelledFeatures
 ) -> Floats:
-    """Return the expected gains of the asked rows, by a head fitted on others."""
-    return learner.member(train).gains(asked.blocks)
+    """Return the expected gains of the test rows, by a head fitted to the training rows."""
+    return learner.member(train).gains(test.blocks)
 
 
-def tuned_gains(
-    blocks: tuple[str, ...], train: LabelledFeatures, asked: LabelledFeatures
-) -> Floats:
-    """Return the expected gains by the regularisation of least squared error in inner folds."""
+def tuned_gains(blocks: tuple[str, ...], train: LabelledFeatures, test: LabelledFeatures) -> Floats:
+    """Return expected gains at the regularisation with the least squared error in inner folds."""
     folds, gains = group_folds(train.examples, INNER_FOLDS, 0), gains_of(train.examples)
 
     def error(learner: LinearLearner) -> float:
@@ -139,18 +139,18 @@ def tuned_gains(
         return float(((found - gains / np.abs(gains).max()) ** 2).mean())
 
     learners = [LinearLearner(blocks, c) for c in REGULARISATION]
-    return expected_gains(min(learners, key=error), train, asked)
+    return expected_gains(min(learners, key=error), train, test)
 
 
 def pooled_ranks(labelled: LabelledFeatures, folds: list[Mask]) -> dict[tuple[int, str], Floats]:
     """Return ranks within the fold, by labels (0: all) and variant; shape (draws, n).
 
-    Heads of different folds need not agree on a scale: their ranks may be pooled, not their gains.
+    Heads of different folds have different scales, so ranks are pooled and not gains.
     """
     from scipy.stats import rankdata
 
     size = len(labelled.examples)
-    draws = {n: many for n, many in DRAWS.items() if n < size * (1 - 1 / FOLDS)} | {0: 1}
+    draws = {n: draws for n, draws in DRAWS.items() if n < size * (1 - 1 / FOLDS)} | {0: 1}
     ranks = {(n, v): np.empty((d, size)) for n, d in draws.items() for v in VARIANTS}
     bar = tqdm(total=len(folds) * sum(map(len, ranks.values())), desc="fit", unit="head")
     for fold, held_out in enumerate(folds):
@@ -179,12 +179,12 @@ def estimated(statistic: Statistic, resampling: Resampling, ranks: Floats) -> Es
     replicates = (values[1:] * weights).sum(axis=1)
     low, high = np.percentile(replicates, [2.5, 97.5])
     if not np.isfinite([low, high]).all():
-        return undefined("the frontier model is not surely the better one")
+        return undefined("the frontier model may not be the better one")
     return Estimate(float(values[0].mean()), float(low), float(high), None, replicates)
 
 
 def section(name: str, labelled: LabelledFeatures, about: str) -> Iterator[str]:
-    """Yield facts, table and reading of one set."""
+    """Yield description, table and reading of one set."""
     examples, gains = labelled.examples, gains_of(labelled.examples)
     ranks = pooled_ranks(labelled, group_folds(examples, FOLDS, 0))
     resampling = Resampling(examples.group.tolist(), REPLICATES, 0)
@@ -203,22 +203,24 @@ def section(name: str, labelled: LabelledFeatures, about: str) -> Iterator[str]:
         "| labels | difficulty | APGR | APGR lead | AUROC | AUROC lead |\n|---:|---|" + "---:|" * 4
     )
     by = next(measure for measure in statistics if found[measure, 0, WITHOUT].value is not None)
-    said: dict[tuple[str, str], list[str]] = {}
+    verdicts: dict[tuple[str, str], list[str]] = {}
     for count, variant in ranks:
         cells = [f"{count:,}" if count else f"all {len(gains) * (FOLDS - 1) // FOLDS:,}", variant]
         for measure in statistics:
             value = found[measure, count, variant]
             lead = difference(value, found[measure, count, WITHOUT])
-            cells += [shown(value, ""), shown(lead, "+") if variant != WITHOUT else "–"]
+            cells += [shown(value, ""), shown(lead, "+") if variant != WITHOUT else "n/a"]
             if variant in {ADDED, ALONE} and measure == by:
-                said.setdefault((variant, verdict(lead)), []).append(cells[0])
+                verdicts.setdefault((variant, verdict(lead)), []).append(cells[0])
         yield f"| {' | '.join(cells)} |"
-    readings = [f"{' '.join(what)} {' and '.join(counts)}" for what, counts in sorted(said.items())]
+    readings = [
+        f"{' '.join(what)} {' and '.join(counts)}" for what, counts in sorted(verdicts.items())
+    ]
     yield f"\nReading, by {by} and labels: difficulty {'; '.join(readings)}.\n"
 
 
 def verdict(lead: Estimate) -> str:
-    """Return what the interval of a lead allows one to say."""
+    """Return the conclusion that the interval of a lead allows."""
     if lead.low > 0:
         return "helps at"
     if lead.high < 0:
@@ -229,25 +231,26 @@ def verdict(lead: Estimate) -> str:
 def shown(estimate: Estimate, sign: str) -> str:
     """Return a value with its interval, or a dash."""
     if estimate.value is None:
-        return "–"
+        return "n/a"
     return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
 
 
-PREFACE = f"""## Does the difficulty for other models spare labels of the pair?
+PREFACE = f"""## Does the difficulty for other models save labels of the pair?
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-difficulty`, in {{minutes:.1f}} minutes of
-one core. A ridge learns from MiniLM's first three layers how models other than the pair do on the
-training queries of the fold, labelled for the pair or not: mean score, lead of the stronger half of
-the models, deviation. Then a gain head, `C` chosen by inner folds, learns the pair: "{WITHOUT}" by
-the embedding, "{ADDED}" by it and the three predictions, "{ALONE}" by these only. "{ORACLE}" adds
-their true values, of held-out queries too: a router would have to ask all those models first.
+one core. A ridge regression on MiniLM's first three layers learns how models outside the pair do on
+all training queries of the fold, labelled for the pair or not: mean score, lead of the stronger
+half of the models, deviation. Then a gain head learns the pair, with `C` chosen by inner folds:
+"{WITHOUT}" from the embedding, "{ADDED}" from it and the three predictions, "{ALONE}" from these
+only. "{ORACLE}" adds their true values, also of held-out queries: a router would have to call all
+those models first.
 
 {FOLDS} folds by group; labels drawn {DRAWS[100]} times (3,000 {DRAWS[3000]} times, all once).
 Ranked by expected gain, TF-IDF by P(needs_frontier); ranks within the fold are pooled. In brackets
-the 95% interval over groups and draws; a lead is over "{WITHOUT}" at as many labels, paired.
-"Helps", "hurts": it lies above, below 0; "does not help": it ends below {WORTH_HAVING}. Of so many
-a few miss 0 by chance. Other versions of the pair's models count as others. No APGR where the
-frontier model is not surely the better one.
+the 95% interval over groups and draws; a lead is over "{WITHOUT}" with the same number of labels,
+paired. "Helps", "hurts": the interval is above, below 0; "does not help": it ends below
+{WORTH_HAVING}. Among this many, a few exclude 0 by chance. Other versions of the pair's models
+count as other models. No APGR if the frontier model may not be the better one.
 """
 
 

@@ -1,4 +1,4 @@
-"""How often `querytier drift` alarms without drift, and which shifts it finds, on real outcomes."""
+"""False alarms of `querytier drift`, and the shifts that it finds, on real outcomes."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ Shifted = Callable[[np.random.Generator, Observed, Observed], tuple[Observed, Ob
 
 
 def main() -> int:
-    """Measure both, rewrite the section of RESULTS.md and print it."""
+    """Measure both, print the section and write it to RESULTS.md."""
     with finished_runs(("llmdrift", "routellm_mmlu"), __doc__) as runs:
         llmdrift, mmlu = runs
         drifting, subjects = held_out(llmdrift), held_out(mmlu)
@@ -50,18 +50,18 @@ def main() -> int:
 
 
 def held_out(run: FinishedRun) -> Observed:
-    """Return what is seen of the rows that a run's classifier was not fitted to."""
+    """Return the observations of the rows that a run's classifier was not fitted to."""
     (seen,) = observe([held_out_examples(run)], run.router.classifier, 0.8)
     return seen
 
 
 def held_out_examples(run: FinishedRun) -> Examples:
-    """Return those rows themselves, whole groups drawn where there are more than 2,000."""
+    """Return those rows; if there are more than 2,000, whole groups are drawn."""
     return drawn(run.examples.of_split(*HELD_OUT), MOST_ROWS, 0)
 
 
 def two_windows(random: np.random.Generator, seen: Observed, groups: int) -> list[Observed]:
-    """Return two windows of so many groups each, of the same traffic."""
+    """Return two windows of the same traffic, with `groups` groups each."""
     names, place = np.unique(seen.group.astype(str), return_inverse=True)
     side = np.zeros(len(names), dtype=int)
     side[random.permutation(len(names))[: 2 * groups]] = np.repeat([1, 2], groups)
@@ -69,9 +69,9 @@ def two_windows(random: np.random.Generator, seen: Observed, groups: int) -> lis
 
 
 def conversations(random: np.random.Generator, window: Observed, traffic: Observed) -> Observed:
-    """Return a window in which every row has near copies: conversations of five rows.
+    """Return a window of conversations: five rows each, most of them near copies.
 
-    Four rows in five have the query and label of the first, the others those of any other.
+    Four rows in five have the query and label of the first, the others those of a random row.
     """
     rows = np.repeat(np.arange(len(window)), PER_CONVERSATION)
     other = random.random(len(rows)) < 0.2
@@ -81,14 +81,14 @@ def conversations(random: np.random.Generator, window: Observed, traffic: Observ
 
 
 def ungrouped(window: Observed, name: str) -> Observed:
-    """Return a window whose rows are taken for groups of their own."""
+    """Return a window in which each row is a group of its own."""
     return replace(window, group=np.array([f"{name}{n}" for n in range(len(window))], object))
 
 
 def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
-    """Yield the table of alarms without drift."""
+    """Yield the table of false alarms."""
     yield (
-        "### False alarms\n\n| windows without drift | comparisons | asked for 1% | 5% | 10% |\n"
+        "### False alarms\n\n| windows without drift | comparisons | nominal rate 1% | 5% | 10% |\n"
         "|---|---:|---|---|---|"
     )
 
@@ -103,7 +103,7 @@ def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
         "MMLU, 250 and 250 groups": lambda random: two_windows(random, subjects, 250),
         "primes and happy numbers, 100 and 100": lambda random: two_windows(random, drifting, 100),
         f"MMLU in conversations of {PER_CONVERSATION}, 100 and 100": talk,
-        "the same, groups not told": talk_ungrouped,
+        "the same, without groups": talk_ungrouped,
     }
     pooled: list[DriftFindings] = []
     for number, (name, windows) in enumerate(kinds.items()):
@@ -118,7 +118,7 @@ def false_alarms(subjects: Observed, drifting: Observed) -> Iterator[str]:
 
 
 def alarm_row(name: str, found: list[DriftFindings]) -> str:
-    """Return how often any test is significant at each level, whatever the size."""
+    """Return the share of comparisons with a significant test at each level, whatever its size."""
     smallest = np.array([min(one.adjusted_p_value for one in each.findings) for each in found])
     cells = [interval(int((smallest <= level).sum()), len(found)) for level in LEVELS]
     return f"| {name} | {len(found):,} | {' | '.join(cells)} |"
@@ -129,11 +129,11 @@ def interval(alarms: int, comparisons: int) -> str:
     from scipy.stats import binomtest
 
     found = binomtest(alarms, comparisons).proportion_ci(method="exact")
-    return f"{alarms / comparisons:.1%} ({found.low:.1%}–{found.high:.1%})"
+    return f"{alarms / comparisons:.1%} ({found.low:.1%} to {found.high:.1%})"
 
 
 def speed(seen: Observed) -> Iterator[str]:
-    """Yield how long a comparison takes once both windows are seen."""
+    """Yield the time of a comparison of two observed windows."""
     random = np.random.default_rng(0)
     pair = [seen.where(random.integers(len(seen), size=10_000)) for _ in range(2)]
     first, second = (ungrouped(one, name) for one, name in zip(pair, "ab", strict=True))
@@ -141,7 +141,7 @@ def speed(seen: Observed) -> Iterator[str]:
     find_drift(first, second, DriftRule())
     yield (
         f"\n10,000 against 10,000 rows with {DriftRule().permutations:,} shuffles take "
-        f"{time.process_time() - started:.0f} s of one core, besides the graph's time for the "
+        f"{time.process_time() - started:.0f} s of one core, plus the graph's time for the "
         "rows.\n"
     )
 
@@ -150,13 +150,13 @@ def power(seen: Observed) -> Iterator[str]:
     """Yield the table of planted shifts."""
     yield (
         "### Power on MMLU\n\nShare of "
-        f"{DRAWS} comparisons that alarm at 1%, and the tests that did, most often first. Domains "
-        "are not told.\n\n"
+        f"{DRAWS} comparisons with an alarm at 1%, and the tests that found it, most frequent "
+        "first. Domains are removed.\n\n"
         f"| planted shift | {' | '.join(f'{n} and {n} groups' for n in SIZES)} | found by |\n"
         f"|---|{'---:|' * len(SIZES)}---|"
     )
     law = seen.domain == "professional_law"
-    # Where the log tells domains, their mix alone finds most topics.
+    # With domains in the log, their mix alone finds most topics.
     seen = replace(seen, domain=np.full(len(seen), "", dtype=object))
     shifts: dict[str, Shifted] = {}
     for share in (0.05, 0.1, 0.2):
@@ -172,7 +172,7 @@ def power(seen: Observed) -> Iterator[str]:
 
 
 def alarms(seen: Observed, size: int, shift: Shifted, name: str) -> list[DriftFindings]:
-    """Return what is found of windows with a planted shift."""
+    """Return the findings on windows with a planted shift."""
     made = []
     for n in trange(DRAWS, desc=f"{name}, {size}"):
         random = np.random.default_rng([size, n])
@@ -190,7 +190,7 @@ def power_row(name: str, found: dict[int, list[DriftFindings]]) -> str:
 
 
 def topic_shift(topic: Observed, share: float) -> Shifted:
-    """Return what replaces a share of the recent rows by one topic's."""
+    """Return a shift that replaces a share of the recent rows by rows of one topic."""
 
     def shifted(
         random: np.random.Generator, first: Observed, second: Observed
@@ -204,7 +204,7 @@ def topic_shift(topic: Observed, share: float) -> Shifted:
 
 
 def score_shift(deviations: float) -> Shifted:
-    """Return what draws the recent rows anew, hard ones more often."""
+    """Return a shift that resamples the recent rows, hard ones more often."""
 
     def shifted(
         random: np.random.Generator, first: Observed, second: Observed
@@ -219,7 +219,7 @@ def score_shift(deviations: float) -> Shifted:
 
 
 def labels(points: float) -> Shifted:
-    """Return what turns recent labels from 0 to 1."""
+    """Return a shift that changes recent labels from 0 to 1."""
 
     def shifted(
         random: np.random.Generator, first: Observed, second: Observed
@@ -232,7 +232,7 @@ def labels(points: float) -> Shifted:
 
 
 def march_to_june(seen: Observed, ids: list[str]) -> Iterator[str]:
-    """Yield what is found of the same kind of queries, labelled in March and in June 2023."""
+    """Yield the findings on queries of the same kind, labelled in March and in June 2023."""
     with gzip.open(Path(OUTCOMES, "llmdrift.jsonl.gz"), "rt") as file:
         scores = {row["id"]: row["meta"] for row in map(json.loads, file)}
     march = np.array(
@@ -241,10 +241,10 @@ def march_to_june(seen: Observed, ids: list[str]) -> Iterator[str]:
     yield (
         "\n### Labels of March against June 2023\n\nOther queries of the same kinds: the reference "
         f"has the labels of March ({march.mean():.1%} needs_frontier), the recent window those of "
-        f"June ({np.mean(seen.needs_frontier):.1%}), of which the artifact has learned.\n\n"
+        f"June ({np.mean(seen.needs_frontier):.1%}), on which the artifact was trained.\n\n"
         "| groups in either window | alarms at 1% | found by |\n|---:|---:|---|"
     )
-    marked = replace(seen, unknown_share=march)  # carries the labels along to the rows drawn
+    marked = replace(seen, unknown_share=march)  # carries the labels along to the drawn rows
 
     def dated(
         _: np.random.Generator, first: Observed, second: Observed
@@ -261,12 +261,12 @@ PREFACE = """## False alarms and power of `querytier drift`
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-drift`, on the runs of `make bench-real`:
 up to 2,000 rows of the calibration, certification and test splits, as the artifact sees them.
-Windows are drawn by whole groups; {permutations:,} shuffles a comparison, else the defaults of
-`drift:`. In brackets exact 95% intervals.
+Windows are drawn by whole groups; {permutations:,} permutations per comparison, otherwise the
+defaults of `drift:`. In brackets exact 95% intervals.
 
-The first table counts comparisons in which any test is significant, however small the shift: the
-floors would only take alarms away. The last row shows what happens to conversations that are taken
-for single rows.
+The first table counts comparisons with any significant test, however small the shift: the least
+effects in `drift:` would only remove alarms. The last row shows what happens if rows of a
+conversation are treated as independent.
 """
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`prepare` and `score` through both engines, side by side: seconds and peak memory."""
+"""Seconds and peak memory of `prepare` and `score` with both engines."""
 
 import os
 import statistics
@@ -19,19 +19,19 @@ ROUNDS = 3
 
 
 def main() -> int:
-    """Measure both engines, in turn, and write the table into RESULTS.md."""
+    """Measure both engines in turn, and write the table to RESULTS.md."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         params = folder / "params.yaml"
         params.write_text("prepare: {near_duplicate_rows: 0}\n")
-        many, few = logs(folder / "many", PREPARED), logs(folder / "few", SCORED)
+        large, small = logs(folder / "large", PREPARED), logs(folder / "small", SCORED)
         artifact = ROOT / "artifacts" / "model"
         measured = {
             f"prepare, {PREPARED:,} rows": in_turn(
-                ["prepare", *many, "--params", params, "--out", folder / "out"]
+                ["prepare", *large, "--params", params, "--out", folder / "out"]
             ),
             f"score, {SCORED:,} rows": in_turn(
-                ["score", *few, "--artifact", artifact, "--out", folder / "scores.parquet"]
+                ["score", *small, "--artifact", artifact, "--out", folder / "scores.parquet"]
             ),
         }
     text = table(measured)
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def logs(folder: Path, rows: int) -> list[Path]:
-    """Write a log in several files, without ids, as these would come again in each."""
+    """Write a log in several files, without ids, which would be the same in each file."""
     folder.mkdir()
     paths = [folder / f"part-{part}.jsonl" for part in range(FILES)]
     for path in paths:
@@ -65,13 +65,12 @@ def in_turn(arguments: list[object]) -> dict[str, list[tuple[float, float]]]:
 
 
 def table(measured: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
-    """Return the Markdown table with what stands above it."""
+    """Return the Markdown table and the text above it."""
     lines = [
         "## Both engines, side by side\n",
         f"Written by `make bench-engines`, {os.cpu_count()} cores, logs in {FILES} files; the",
-        f"median of {ROUNDS} rounds, the engines in turn. Memory is that of the process that was",
-        "started; Daft's workers have their own. Decisions take the whole encoder, so fewer rows",
-        "are scored.\n",
+        f"median of {ROUNDS} rounds, the engines in turn. Memory is that of the main process,",
+        "without Daft's workers. Fewer rows are scored, as a decision runs the encoder.\n",
         "| what | engine | seconds | against local | peak memory (MB) |",
         "|---|---|---:|---:|---:|",
     ]

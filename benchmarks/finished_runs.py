@@ -1,4 +1,4 @@
-"""Runs of real sets, as `make bench-real` makes them, for what is measured of their artifacts."""
+"""Runs on real sets, the same as in `make bench-real`, for benchmarks of their artifacts."""
 
 import argparse
 import tempfile
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """What an artifact said of n examples; the columns are of shape (n,)."""
+    """An artifact's decisions on n examples; the columns have shape (n,)."""
 
     examples: Examples
     decision_scores: Floats
@@ -33,7 +33,7 @@ class Decided:
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """What a run left: its artifact, and the labelled examples of all splits."""
+    """A run's artifact, and the labelled examples of all splits."""
 
     name: str
     router: Router
@@ -41,7 +41,7 @@ class FinishedRun:
 
     @classmethod
     def of(cls, name: str, folder: Path) -> "FinishedRun":
-        """Take the run that lies in a folder, or make it there."""
+        """Read the run in a folder; run it first if it is missing."""
         if not (folder / "metrics.json").exists():
             run(RUNS[name], folder)
         return cls(name, Router.load(folder / "model"), read_prepared(folder)[0])
@@ -67,20 +67,20 @@ class FinishedRun:
 
 @contextmanager
 def finished_runs(names: Iterable[str], about: str | None) -> Iterator[Iterator[FinishedRun]]:
-    """Give the runs of sets in order; `--runs` names the folder that keeps them.
+    """Yield the runs of sets in order; `--runs` is the folder that keeps them.
 
     Raises
     ------
     SystemExit
-        If there are no outcomes to measure anything on.
+        If there are no outcomes.
     """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
-        "--runs", type=Path, metavar="DIR", help="keeps runs, and gives those there"
+        "--runs", type=Path, metavar="DIR", help="reuse the runs in DIR, and keep new ones there"
     )
     kept = parser.parse_args().runs
     if not OUTCOMES.is_dir():
-        print(f"nothing measured: no folder {OUTCOMES}; set QUERYTIER_OUTCOMES to that of outcomes")
+        print(f"nothing measured: {OUTCOMES} is missing; set QUERYTIER_OUTCOMES to the outcomes")
         raise SystemExit(0)
     with tempfile.TemporaryDirectory() as scratch:
         yield (FinishedRun.of(name, (kept or Path(scratch)) / name) for name in names)

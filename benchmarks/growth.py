@@ -1,4 +1,4 @@
-"""How `querytier prepare` grows: rows per second and peak memory at 10k, 100k and 1M log lines."""
+"""Speed and peak memory of `querytier prepare` at 10k, 100k and 1M log lines."""
 
 import json
 import os
@@ -16,7 +16,7 @@ WORDS = [f"word{n}" for n in range(5000)]
 
 
 def main() -> int:
-    """Measure each size in a process of its own; write the table into RESULTS.md."""
+    """Measure each size in its own process; write the table to RESULTS.md."""
     measured = {size: measure(size) for size in SIZES}
     text = table(measured)
     print(text)
@@ -25,12 +25,12 @@ def main() -> int:
 
 
 def table(measured: dict[int, tuple[float, float]]) -> str:
-    """Return the Markdown table with what stands above it."""
+    """Return the Markdown table and the text above it."""
     reference = measured[100_000][1]
     lines = [
-        "## `querytier prepare`, as the log grows\n",
+        "## `querytier prepare` on growing logs\n",
         f"Written by `make bench-growth`, {os.cpu_count()} cores; lines of 4 to 40 words.",
-        "Near duplicates are not searched, as is the default above 200,000 rows.\n",
+        "Near duplicates are not searched, which is the default above 200,000 rows.\n",
         "| lines | seconds | lines per second | peak memory (MB) | against 100k |",
         "|---:|---:|---:|---:|---:|",
     ]
@@ -41,7 +41,7 @@ def table(measured: dict[int, tuple[float, float]]) -> str:
 
 
 def measure(size: int) -> tuple[float, float]:
-    """Return wall seconds and peak memory in MB of preparing a log of `size` lines."""
+    """Prepare a log of `size` lines; return wall seconds and peak memory in MB."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.jsonl")
         write_log(log, size)
@@ -60,7 +60,7 @@ def measure(size: int) -> tuple[float, float]:
 
 
 def write_log(path: Path, size: int, *, with_ids: bool = True) -> None:
-    """Write a log of scored queries, one line in a thousand malformed."""
+    """Write a log of scored queries; one line in a thousand is malformed."""
     dice = random.Random(0)  # noqa: S311
     with path.open("w") as file:
         for n in range(size):

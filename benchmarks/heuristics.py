@@ -1,6 +1,6 @@
-"""The classifier beside the heuristics that routers use today, LiteLLM's own among them.
+"""The classifier compared with heuristics that routers use today, including LiteLLM's.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data; LiteLLM runs in
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data; LiteLLM runs in
 .venv-litellm.
 """
 
@@ -46,7 +46,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """What one of LiteLLM's scorers said of n queries; the columns are of shape (n,)."""
+    """The results of one of LiteLLM's scorers on n queries; the columns have shape (n,)."""
 
     scores: Floats
     tiers: NDArray[np.str_]
@@ -54,9 +54,9 @@ class Scorer:
 
 
 def main() -> int:
-    """Compare on every set, rewrite the section of RESULTS.md and print it."""
+    """Compare on every set, print the section and write it to RESULTS.md."""
     if not LITELLM.exists():
-        print(f"nothing measured: no {LITELLM}; `make bench-heuristics` builds it")
+        print(f"nothing measured: {LITELLM} is missing; `make bench-heuristics` installs it")
         return 1
     with finished_runs(SETS, __doc__) as runs:
         parts = [line for found in runs for line in section(found)]
@@ -78,30 +78,30 @@ def section(found: FinishedRun) -> Iterator[str]:
     yield f"- frontier rate: {rate:.1%}"
     if (reason := evaluation.rows[0].apgr.reason) is not None:
         yield f"- no APGR: {reason}"
-    yield f"- a query takes: {latencies(test, scorers)}\n"
+    yield f"- time per query: {latencies(test, scorers)}\n"
     yield markdown_table({"rows": [row.to_dict() for row in evaluation.rows]}, KEYS)
     for name, scorer in scorers.items():
         yield f"`{name}` at its own tier boundaries:\n\n{tier_table(test, scorer)}"
 
 
 def litellm_scorers(examples: Examples) -> tuple[str, dict[str, Scorer]]:
-    """Return LiteLLM's version, and its scorers' words on examples, by name."""
+    """Return LiteLLM's version, and its scorers' results on examples, by name."""
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder, "queries.json"), Path(folder, "scores.json")
-        asked.write_text(json.dumps(dict(zip(examples.id, examples.query, strict=True))), "utf-8")
+        queries, scores = Path(folder, "queries.json"), Path(folder, "scores.json")
+        queries.write_text(json.dumps(dict(zip(examples.id, examples.query, strict=True))), "utf-8")
         script = Path(__file__).with_name("litellm_scores.py")
-        subprocess.run([LITELLM, script, asked, answered], check=True)  # noqa: S603
-        content: dict[str, Any] = json.loads(answered.read_text("utf-8"))
+        subprocess.run([LITELLM, script, queries, scores], check=True)  # noqa: S603
+        content: dict[str, Any] = json.loads(scores.read_text("utf-8"))
     return content["version"], {name: scorer_of(content[name], examples) for name in SCORERS}
 
 
 def scorer_of(content: Mapping[str, Mapping[str, Any]], examples: Examples) -> Scorer:
-    """Return what was said, in the order of the examples."""
-    said = [content[identity] for identity in examples.id]
+    """Return a scorer's results in the order of the examples."""
+    results = [content[identity] for identity in examples.id]
     return Scorer(
-        np.array([one["score"] for one in said]),
-        np.array([one["tier"] for one in said]),
-        np.array([one["ms"] for one in said]),
+        np.array([one["score"] for one in results]),
+        np.array([one["tier"] for one in results]),
+        np.array([one["ms"] for one in results]),
     )
 
 
@@ -121,7 +121,7 @@ def compared(test: Decided, scorers: Mapping[str, Scorer], threshold: float) -> 
 
 
 def latencies(test: Decided, scorers: Mapping[str, Scorer]) -> str:
-    """Return how long each takes for a query, and the classifier against LiteLLM's first."""
+    """Return the time per query of each, and the ratio of the classifier to LiteLLM's first."""
     queries, ours = test.examples.query, float(np.median(test.latencies_ms))
     times = {name: float(np.median(one.latencies_ms)) for name, one in scorers.items()}
     keywords = timeit(lambda: keyword_scores(queries), number=1)
@@ -131,16 +131,16 @@ def latencies(test: Decided, scorers: Mapping[str, Scorer]) -> str:
 
 
 def tier_table(test: Decided, scorer: Scorer) -> str:
-    """Return what a scorer's tiers hold, and what they are worth as boundaries."""
+    """Return the queries in each of a scorer's tiers, and the quality of each as a boundary."""
     resampling = Resampling(test.examples.group.tolist(), REPLICATES, SEED)
     lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
     for place, tier in enumerate(TIERS):
         inside, above = scorer.tiers == tier, np.isin(scorer.tiers, TIERS[place:])
-        needs = f"{test.examples.needs_frontier[inside].mean():.1%}" if inside.any() else "–"
+        needs = f"{test.examples.needs_frontier[inside].mean():.1%}" if inside.any() else "n/a"
         cells = [tier, f"{inside.mean():.1%}", needs, f"{above.mean():.1%}"]
-        # All or nothing to the frontier tier is no boundary.
+        # All or nothing to the frontier tier is not a boundary.
         split = above.any() and not above.all()
-        worth = boundary(test, above, resampling) if split else ["–", "–", "–"]
+        worth = boundary(test, above, resampling) if split else ["n/a", "n/a", "n/a"]
         lines.append(f"| {' | '.join([*cells, *worth])} |")
     return "\n".join(lines) + "\n"
 
@@ -174,26 +174,25 @@ def mean(values: Floats, weights: Floats) -> Floats:
 def shown(estimate: Estimate) -> str:
     """Return a value with its interval."""
     if estimate.value is None:
-        return "–"
+        return "n/a"
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 PREFACE = """## The heuristics that routers use today
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-heuristics`, on the runs of `make
-bench-real`. Every row of a table stands on the same held-out rows (the test split); quality
-retained is taken at the classifier's frontier rate, in brackets the 95% interval, bootstrap over
-groups.
-"Lead" is the classifier's value minus the row's, paired.
+bench-real`. All rows of a table use the same held-out rows (the test split); quality retained is
+at the classifier's frontier rate, in brackets the 95% interval, bootstrap over groups. "Lead" is
+the classifier's value minus the row's, paired.
 
-LiteLLM's scorers are asked by its own code, with their defaults and the query as the user's last
-message: `litellm_complexity` is what `auto_router/complexity_router` scores by (keywords, length,
-markers), `litellm_heuristic_v2` what it offers beside (`classifier_type: heuristic_v2`), success
-rates of cohorts from UltraFeedback; there the rank is P(the simple tier fails). Neither learned
-from these sets, as the keyword heuristic and length did not; the classifier learned from other rows
-of the same set. Both sort into four tiers, of which whoever configures them says which are cheap:
-each boundary is tried, and the classifier at the frontier rate that it gives. Times are those of a
-query after the other, in a process of each environment: medians, the keyword heuristic's a mean.
+LiteLLM's scorers run in its own code, with their defaults and the query as the user's last message:
+`litellm_complexity` is the score of `auto_router/complexity_router` (keywords, length, markers),
+`litellm_heuristic_v2` the alternative (`classifier_type: heuristic_v2`), success rates of cohorts
+from UltraFeedback, ranked by P(the simple tier fails). Neither has learned from these sets, nor
+have the keyword heuristic and length; the classifier has learned from other rows of the same set.
+Both sort queries into four tiers, and the user configures which of them are cheap: each boundary is
+tried, and compared with the classifier at the same frontier rate. Times are for one query at a
+time, in one process per environment: medians, for the keyword heuristic a mean.
 """
 
 

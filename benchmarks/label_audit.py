@@ -1,7 +1,7 @@
-"""Plant wrong labels, audit, and write what was found of them to LABEL_AUDIT.md.
+"""Plant wrong labels, audit, and write how many were found to LABEL_AUDIT.md.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data. With `--cache FOLDER`
-embeddings are kept between runs.
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data. With
+`--cache FOLDER`, embeddings are kept between runs.
 """
 
 import argparse
@@ -48,9 +48,9 @@ Truths = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Found:
-    """What one audit found of the planted errors, and what picks at random found.
+    """The planted errors that one audit found, and that random picks found.
 
-    The precisions are NaN where nothing was flagged.
+    The precisions are NaN if nothing was flagged.
     """
 
     flagged: int
@@ -63,7 +63,7 @@ class Found:
 
 
 def main() -> int:
-    """Audit every set, rewrite LABEL_AUDIT.md and print it."""
+    """Audit every set, print the page and write it to LABEL_AUDIT.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, help="folder that keeps embeddings between runs")
     cache = parser.parse_args().cache
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def read_labelled(path: Path, columns: str, cache: Path | None) -> LabelledFeatures:
-    """Return a set with embeddings: all of it, or `LARGEST` rows picked at random."""
+    """Return a set with embeddings, at most `LARGEST` rows picked at random."""
     with tempfile.TemporaryDirectory() as folder:
         quarantine = Path(folder, "quarantine.jsonl")
         source = LogSource(path, paths=parse_paths(columns))
@@ -97,7 +97,7 @@ def read_labelled(path: Path, columns: str, cache: Path | None) -> LabelledFeatu
 
 
 def section(labelled: LabelledFeatures) -> Iterator[str]:
-    """Yield facts and tables of one set."""
+    """Yield description and tables of one set."""
     labels = labelled.examples.needs_frontier
     known = auroc(out_of_fold_probabilities(labelled, FOLDS, 0), labels, np.ones((1, len(labels))))[
         0
@@ -107,7 +107,7 @@ def section(labelled: LabelledFeatures) -> Iterator[str]:
     yield (
         f"- {len(labels)} rows, needs_frontier {labels.mean():.1%}; out of fold the learners rank "
         f"the labels at an AUROC of {known:.3f}\n"
-        f"- as it is, nothing planted: {errors} suspected label errors, "
+        f"- without planted errors: {errors} suspected label errors, "
         f"{len(untouched) - errors} rows that contradict each other\n"
     )
     yield (
@@ -130,7 +130,7 @@ def section(labelled: LabelledFeatures) -> Iterator[str]:
 
 
 def planted(labelled: LabelledFeatures, share: float, seed: int) -> tuple[LabelledFeatures, Truths]:
-    """Return the set with a share of its labels turned round, and which these are."""
+    """Return the set with a share of its labels flipped, and a mask of these."""
     labels = labelled.examples.needs_frontier.copy()
     sided = np.flatnonzero(labels != 0.5)
     rows = np.random.default_rng(seed).choice(sided, round(share * len(sided)), replace=False)
@@ -140,7 +140,7 @@ def planted(labelled: LabelledFeatures, share: float, seed: int) -> tuple[Labell
 
 
 def audited(labelled: LabelledFeatures, share: float, seed: int) -> Found:
-    """Plant, audit, and compare with picks of as many rows at random."""
+    """Plant errors, audit, and compare with random picks of the same number of rows."""
     spoilt, wrong = planted(labelled, share, seed)
     row_of = {example_id: row for row, example_id in enumerate(spoilt.examples.id)}
     suspects = audit_labels(spoilt, folds=FOLDS, seed=seed)
@@ -172,7 +172,7 @@ def share_of(truths: Truths) -> float:
 def found_first(
     labelled: LabelledFeatures, share: float, seed: int, learners: Sequence[Learner]
 ) -> float:
-    """Return the share of N planted errors among the N rows of lowest quality."""
+    """Return the share of N planted errors among the N rows of lowest label quality."""
     spoilt, wrong = planted(labelled, share, seed)
     p_frontier = out_of_fold_probabilities(spoilt, FOLDS, seed, learners)
     labels = spoilt.examples.needs_frontier
@@ -187,40 +187,38 @@ def interval(values: Sequence[float]) -> str:
 
     known = np.array(values)[np.isfinite(values)]
     if len(known) < 2:
-        return "–"
+        return "n/a"
     mean = float(known.mean())
     half = float(t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / len(known) ** 0.5)
-    return f"{mean:.3f} ({max(mean - half, 0):.2f}–{min(mean + half, 1):.2f})"
+    return f"{mean:.3f} ({max(mean - half, 0):.3f} to {min(mean + half, 1):.3f})"
 
 
 PREFACE = """# The label audit, on planted errors
 
 Written by `QUERYTIER_OUTCOMES=../shared/data python benchmarks/label_audit.py`.
 
-A share of the labels that are not 0.5 is turned round at random, then the set is audited with five
-folds; in brackets the 95% interval over five seeds. Precision is the share of planted errors among
-the flagged rows, recall the share of the planted errors that is flagged. Wrong labels that were in
-the set before count as false alarms, so precision is a lower bound. Beside it two picks of as many
-rows: at random, and at random with the same labels as the flagged rows have. The second is the one
-to beat: where few queries need the frontier model, errors planted at random make most of the wrong
-labels 1s, and to flag any 1 is a good guess already. "The first 50" are those at the top of the
-table that a person gets. Learners and cleanlab's filter (its default, `prune_by_noise_rate`) were
-chosen on other seeds.
+A random share of the labels that are not 0.5 is flipped, then the set is audited with five folds;
+in brackets the 95% interval over five seeds. Precision is the share of planted errors among the
+flagged rows, recall the share of the planted errors that is flagged. Labels that were wrong before
+count as false alarms, so precision is a lower bound. Two random picks of the same number of rows
+are shown for comparison: from all rows, and with the same labels as the flagged rows. The second is
+the one to beat: if few queries need the frontier model, most labels flipped at random become 1, and
+flagging any 1 is a good guess already. "The first 50" are the top of the table that a person gets.
+Learners and cleanlab's filter (its default, `prune_by_noise_rate`) were chosen on other seeds.
 
 How to read it:
 
-- **Where queries tell their label, the audit works.** On the seed log it finds most of the planted
-  errors, at several times the precision of either pick.
-- **On real outcomes it hardly does.** Whether a model failed on one question is mostly chance to
-  anyone who sees the question alone (AUROC about 0.6). On GSM8K the audit is little or not at all
-  better than picking rows of the same label, on MMLU somewhat better. What it flags there is "an
-  outcome that one would not have expected", rarely a mistake: look at the first rows, do not
-  correct in bulk, and never let a filter drop them.
+- **If queries predict their label, the audit works.** On the seed log it finds most of the planted
+  errors, with several times the precision of either pick.
+- **On real outcomes it hardly works.** Whether a model fails on one question is hard to predict
+  from the question (AUROC about 0.6). On GSM8K the audit is little or no better than picking rows
+  of the same label, on MMLU somewhat better. There it flags unexpected outcomes, which are rarely
+  mistakes: look at the first rows, do not correct in bulk, and never let a filter drop them.
 - An audit whose learners show no signal (95% interval of the out-of-fold AUROC not above 0.5) flags
-  no label errors; "audits that flagged" counts the others. Its recall of 0 is in the mean, a
-  precision it does not have.
-- Two learners together find as many as the better of them, or more, within the intervals; which is
-  the better one changes from set to set.
+  no label errors; "audits that flagged" counts the others. Its recall of 0 is part of the mean; it
+  has no precision.
+- Two learners together find at least as many as the better of them, within the intervals; which one
+  is better changes from set to set.
 """
 
 

@@ -1,7 +1,7 @@
-"""Time decisions of every kind of artifact beside what a team would run otherwise; one run.
+"""Time decisions of each kind of artifact and of common alternatives.
 
-One process a variant, on one thread, asked in turn, so that what else the machine does hits all of
-them alike. Writes the section bench-latency of RESULTS.md.
+Each variant is a process with one thread, and the variants take turns, so that other load on the
+machine affects all of them alike. Writes the section bench-latency of RESULTS.md.
 """
 
 import json
@@ -40,7 +40,7 @@ ONE_THREAD = {
 
 
 def main(*kept: str) -> int:
-    """Measure, and write the page; what is made for it stays in the folder given, if any."""
+    """Measure, and write the page; artifacts stay in the given folder, if any."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(*kept or [folder])
         artifacts = make_artifacts(out)
@@ -72,7 +72,7 @@ def main(*kept: str) -> int:
 
 
 class Worker:
-    """A variant in a process of its own."""
+    """A variant in its own process."""
 
     def __init__(self, variant: Variant, folder: Path) -> None:
         self._process = subprocess.Popen(  # noqa: S603 our own script
@@ -85,7 +85,7 @@ class Worker:
         self.resident_mb: float = self._answer()
 
     def ask(self, request: Any) -> Any:
-        """Return what the process makes of a request."""
+        """Return the process's answer to a request."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -101,13 +101,13 @@ class Worker:
 
 
 def command(variant: Variant, folder: Path) -> list[str]:
-    """Return what starts a worker."""
+    """Return the command that starts a worker."""
     script = Path(__file__).with_name("latency_worker.py")
     return [sys.executable, str(script), variant.kind, str(folder)]
 
 
 def cold_start(variant: Variant, folder: Path) -> float:
-    """Return the seconds from the start of a process to its end after one decision, the median."""
+    """Return the median seconds of a process that starts, decides once and ends."""
     seconds = []
     for _ in range(STARTS):
         started = time.perf_counter()
@@ -117,13 +117,13 @@ def cold_start(variant: Variant, folder: Path) -> float:
 
 
 def inputs(queries: Sequence[str]) -> dict[str, list[str]]:
-    """Return texts by what they are, as many as there are calls, no two alike."""
+    """Return texts by length, one for each call, all different."""
     random = np.random.default_rng(0)
     words = [word for query in queries for word in query.split()]
     tokenizer = load_encoder().tokenizer
 
     def of_tokens(tokens: int) -> str:
-        """Return words that make so many tokens, [CLS] and [SEP] among them."""
+        """Return words that make this number of tokens, including [CLS] and [SEP]."""
         picked = random.choice(words, tokens)
         costs = np.cumsum([len(tokenizer.token_ids(word)) - 2 for word in picked])
         text = " ".join(picked[: max(1, int((costs <= tokens - 2).sum()))])
@@ -156,14 +156,14 @@ def interleaved(
 
 
 def throughputs(worker: Worker, queries: Sequence[str]) -> tuple[float, float]:
-    """Return decisions a second on one and on two threads: medians of five."""
+    """Return decisions per second on one and on two threads, medians of five."""
     found = [worker.ask({"texts": list(queries[:400])}) for _ in range(5)]
     one, two = np.median(found, axis=0)
     return float(one), float(two)
 
 
 def mixed_floor(queries: Sequence[str], precision: str) -> float:
-    """Return how many of these queries a second the products of one layer would allow."""
+    """Return the queries per second that the matrix products of one layer allow."""
     tokenizer = load_encoder().tokenizer
     lengths = np.array([len(tokenizer.token_ids(text_view(query))) for query in queries[:400]])
     known = [measure_floor(tokens) for tokens in (4, 8, 16, 32, 64, 128)]
@@ -173,14 +173,14 @@ def mixed_floor(queries: Sequence[str], precision: str) -> float:
 
 
 def size_mb(artifact: Path) -> float:
-    """Return what a router needs of an artifact: graph, tokenizer and manifest."""
+    """Return the size of the files that a router loads: graph, tokenizer and manifest."""
     needed = ("model.onnx", "tokenizer.json", "manifest.json")
     paths = [artifact / name for name in needed if (artifact / name).is_file()]
     return sum(path.stat().st_size for path in paths) / 1e6
 
 
 def machine() -> str:
-    """Return what this ran on."""
+    """Return a description of the machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
     flags = next((line for line in lines if line.startswith("flags")), "")

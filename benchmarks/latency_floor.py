@@ -1,4 +1,4 @@
-"""The floor under an encoder: the products of matrices that it cannot do without, timed alone."""
+"""The lower bound of an encoder's time: its matrix products, timed alone."""
 
 import time
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 __all__ = ["Floor", "measure_floor", "memory_rate"]
 
 WIDTH, INNER = 384, 1536
-# Of each layer: query, key, value and output; then up and down.
+# In each layer: query, key, value and output; then up and down.
 MATRICES = ((WIDTH, WIDTH, 4), (WIDTH, INNER, 1), (INNER, WIDTH, 1))
 _REPEATS, _ROUNDS = 20, 7
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What the constant matrices of one layer of MiniLM cost, at one number of tokens.
+    """The time of the constant matrices of one layer of MiniLM, for one number of tokens.
 
     Attributes
     ----------
     tokens : int
     operations : float
-        Multiplications and additions of the layer, its attention (4 * tokens**2 * width) included.
+        Multiplications and additions of the layer, including attention (4 * tokens**2 * width).
     milliseconds : dict of str to float
-        Of the six products, by precision; in int8 their input is quantised first, as it has to be.
+        Time of the six products, by precision; for int8 it includes quantising their input.
     """
 
     tokens: int
@@ -34,13 +34,13 @@ class Floor:
     milliseconds: dict[str, float]
 
     def rate(self, precision: str) -> float:
-        """Return billions of operations a second in the products."""
+        """Return billions of operations per second in the products."""
         products = sum(2 * self.tokens * rows * columns * n for rows, columns, n in MATRICES)
         return products / self.milliseconds[precision] / 1e6
 
 
 def measure_floor(tokens: int) -> Floor:
-    """Time the products of one layer on one thread, each as a graph of its own."""
+    """Time the products of one layer on one thread, each as its own graph."""
     products = sum(2 * tokens * rows * columns * n for rows, columns, n in MATRICES)
     milliseconds = {
         precision: sum(
@@ -53,7 +53,7 @@ def measure_floor(tokens: int) -> Floor:
 
 
 def memory_rate() -> float:
-    """Return how many GB of rows scattered over a large table are gathered a second."""
+    """Return the GB per second at which scattered rows of a large table are read."""
     table = np.ones((200_000, 256), dtype=np.float32)
     rows = np.random.default_rng(0).integers(0, len(table), 100_000)
     seconds = []

@@ -1,4 +1,4 @@
-"""The section bench-latency of RESULTS.md: tables, ratios, and targets beside what was reached."""
+"""The section bench-latency of RESULTS.md: tables, ratios and targets."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ CUT = "4,096 characters"
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured, by variant.
+    """The measurements, by variant.
 
     Attributes
     ----------
     microseconds : dict
-        By variant and input, of each call.
+        For each call, by variant and input.
     cold_seconds, resident_mb, size_mb : dict of str to float
     throughputs : dict of str to (float, float)
-        Decisions a second on one thread, and on two.
+        Decisions per second on one thread, and on two.
     floors : sequence of Floor
     mixed_floor : dict of str to float
-        Queries of the seed log a second that the products of one layer allow, by precision.
+        Queries of the seed log per second that the products of one layer allow, by precision.
     memory_gb_per_second : float
     machine : str
     """
@@ -50,7 +50,7 @@ class Results:
         return float(np.percentile(self.microseconds[name][of_input], percentile)) / 1000
 
     def floor_ms(self, name: str, tokens: int) -> float | None:
-        """Return what the products of an encoder take alone; None for those without."""
+        """Return the time of an encoder's products alone; None for variants without an encoder."""
         encoder = name.rsplit(" ", 1)[0]
         if encoder not in LAYERS:
             return None
@@ -72,9 +72,9 @@ def _preface(results: Results) -> Iterator[str]:
     yield (
         f"Written by `make bench-latency` on {datetime.now(UTC):%Y-%m-%d}: {results.machine}, "
         f"ONNX Runtime {version('onnxruntime')}, sentence-transformers "
-        f"{version('sentence-transformers')}. String in to decision out, batch 1, one thread, one "
-        f"process a variant, asked in turn; {calls} different texts of random words a cell. The "
-        "machine is noisy: ratios are what counts."
+        f"{version('sentence-transformers')}. From string to decision, batch 1, one thread, one "
+        f"process per variant, in turn; {calls} different texts of random words per cell. The "
+        "machine is noisy, so ratios matter more than times."
     )
 
 
@@ -87,9 +87,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 def _times(results: Results) -> Iterator[str]:
     kinds = list(next(iter(results.microseconds.values())))
-    yield (
-        "Milliseconds, p50 / p95 / p99. MiniLM reads 128 tokens at the most, static the whole view."
-    )
+    yield ("Milliseconds, p50 / p95 / p99. MiniLM reads at most 128 tokens, static the whole view.")
     yield ""
     yield from _table(
         ["variant", *kinds],
@@ -123,9 +121,9 @@ def _ratios(results: Results) -> Iterator[str]:
 
 def _processes(results: Results) -> Iterator[str]:
     yield (
-        "Cold start is process start to end after one decision (median of five), memory is what "
-        "is resident after one, size is graph, tokenizer and manifest. Throughput is of the seed "
-        "log's queries, one by one, on one thread and on two that share a router."
+        "Cold start is the time of a process with one decision (median of five), memory is "
+        "resident memory after one, size is graph, tokenizer and manifest. Throughput is for the "
+        "seed log's queries, one by one, on one thread and on two that share a router."
     )
     yield ""
     yield from _table(
@@ -135,7 +133,7 @@ def _processes(results: Results) -> Iterator[str]:
                 name,
                 f"{results.cold_seconds[name]:.2f}",
                 f"{results.resident_mb[name]:.0f}",
-                f"{results.size_mb[name]:.1f}" if name in results.size_mb else "–",
+                f"{results.size_mb[name]:.1f}" if name in results.size_mb else "n/a",
                 f"{one:,.0f}",
                 f"{two / one:.2f}x",
             ]
@@ -153,11 +151,12 @@ def _floors(results: Results) -> Iterator[str]:
     bytes_read = 128 * 256 * 4
     micros = bytes_read / results.memory_gb_per_second / 1e3
     yield (
-        "The floor is the time of an encoder's products with constant matrices alone, by the same "
-        f"operators, each in a graph of its own. Measured rates, billions of operations a second "
-        f"({rates}); a layer has, in billions ({layer}), attention included. Rows scattered over a "
-        f"table are read at {results.memory_gb_per_second:.1f} GB a second, so that the 128 "
-        f"vectors of a static encoder cost {micros:.0f} microseconds of memory at the least."
+        "The floor is the time of an encoder's products with constant matrices alone, with the "
+        "same operators, each in its own graph. Measured rates in billions of operations per "
+        f"second ({rates}); a layer has, in billions ({layer}), including attention. Rows "
+        f"scattered over a table are read at {results.memory_gb_per_second:.1f} GB per second, so "
+        f"the 128 vectors of a static encoder take at least {micros:.0f} microseconds of memory "
+        "access."
     )
     yield ""
     names = [name for name in results.microseconds if results.floor_ms(name, 8) is not None]

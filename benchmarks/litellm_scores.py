@@ -1,11 +1,11 @@
-"""Score queries by LiteLLM's two local scorers: the keyword complexity router and its successor.
+"""Score queries with LiteLLM's two local scorers: the keyword complexity router and its successor.
 
-Runs in the environment of LiteLLM (`make bench-heuristics` calls it), reads nothing of querytier:
+Runs in LiteLLM's environment (`make bench-heuristics` calls it), without querytier:
 
     python litellm_scores.py QUERIES.json SCORES.json
 
-The first file is an object of id to query; the second tells LiteLLM's version and, by scorer and
-id, the score (higher is harder), the tier and the milliseconds.
+The first file maps ids to queries; the second holds LiteLLM's version and, by scorer and id, the
+score (higher is harder), the tier and the milliseconds.
 """
 
 import json
@@ -25,9 +25,9 @@ Scored = tuple[float, str]
 
 
 def main() -> int:
-    """Score the queries of the first file into the second."""
+    """Score the queries in the first file, and write the second."""
     queries_file, scores_file = map(Path, sys.argv[1:])
-    # Without it LiteLLM fetches a table of prices when it is imported.
+    # Otherwise LiteLLM downloads a price table when it is imported.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     queries = json.loads(queries_file.read_text("utf-8"))
     scorers = dict(zip(SCORERS, (complexity(), success_predictor()), strict=True))
@@ -74,7 +74,7 @@ def success_predictor() -> Callable[[str], Scored]:
 
 
 def timed(scorer: Callable[[str], Scored], query: str) -> dict[str, float | str]:
-    """Score a query."""
+    """Score a query, and measure the time."""
     started = time.perf_counter()
     score, tier = scorer(query)
     return {"score": score, "tier": tier, "ms": 1000 * (time.perf_counter() - started)}

@@ -1,6 +1,6 @@
-"""What few labels of another pair of models buy: nothing done, recalibrated, trained from scratch.
+"""A few labels of another pair of models: do nothing, recalibrate, or train from scratch.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data.
 """
 
 import argparse
@@ -46,7 +46,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Swap:
-    """A run on one pair of models, and where the scores of the next pair are."""
+    """A run on one pair of models, and a function that reads the scores of the next pair."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Routed:
-    """What an approach makes of the rows that it is judged on."""
+    """The scores and the threshold of an approach on its test rows."""
 
     p_frontier: Floats
     scores: Floats
@@ -98,12 +98,14 @@ class Routed:
 
 
 def main() -> int:
-    """Measure every swap, rewrite the section of RESULTS.md and print it."""
+    """Measure every swap, print the section and write it to RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="keeps runs, and gives those")
+    parser.add_argument(
+        "--runs", type=Path, metavar="DIR", help="reuse the runs in DIR, and keep new ones there"
+    )
     kept = parser.parse_args().runs
     if not OUTCOMES.is_dir():
-        print(f"nothing measured: no folder {OUTCOMES}; set QUERYTIER_OUTCOMES to that of outcomes")
+        print(f"nothing measured: {OUTCOMES} is missing; set QUERYTIER_OUTCOMES to the outcomes")
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = kept or Path(scratch)
@@ -153,7 +155,7 @@ def deals(
         fresh = ~np.isin(groups, groups[taken])
         known, judged = pool.where(taken), pool.where(fresh)
         half = np.isin(np.arange(labels), random.permutation(labels)[: labels // 2])
-        # Rows of one group stay in one half.
+        # All rows of a group belong to the same half.
         calibrating = np.isin(known.examples.group, known.examples.group[half])
         truth = judged.examples.needs_frontier
         new = recalibrated(known.where(calibrating), judged)
@@ -164,7 +166,7 @@ def deals(
         }
         for approach, routed in approaches.items():
             found.setdefault(approach, []).append(routed.metrics(truth))
-        # Where nothing of the ranking is left, one probability for all has no threshold to certify.
+        # If the ranking is lost, all rows have one probability, and no threshold can be certified.
         flat = new.scores.min() == new.scores.max()
         for alpha in ALPHAS:
             made = None if flat else promise(known, calibrating, judged, alpha)
@@ -173,7 +175,7 @@ def deals(
 
 
 def recalibrated(known: Pool, judged: Pool) -> Routed:
-    """Calibrate as `querytier recalibrate` does, by some labels."""
+    """Calibrate as `querytier recalibrate` does."""
     rows = known.examples
     found = fit_calibrator(
         known.log_odds, rows.needs_frontier, rows.weight, rows.group, method="platt", seed=SEED
@@ -188,7 +190,7 @@ def recalibrated(known: Pool, judged: Pool) -> Routed:
 def promise(
     known: Pool, calibrating: NDArray[np.bool_], judged: Pool, alpha: float
 ) -> tuple[float, float] | None:
-    """Return cheap share and risk of what is certified by the ranking; None where it is refused."""
+    """Return cheap share and risk of the certified threshold; None if it is refused."""
     losses = Losses.needs_frontier(known.examples, known.decision_scores)
     halves = losses.where(calibrating), losses.where(~calibrating)
     found = certify(*halves, alpha=alpha, delta=DELTA, seed=SEED)
@@ -215,7 +217,7 @@ def from_scratch(known: Pool, judged: Pool) -> Routed:
 
 
 def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
-    """Return rows of a run, none of the train split, labelled by the new pair's scores."""
+    """Return a run's rows outside the train split, labelled by the new pair's scores."""
     examples, data = read_prepared(out)
     examples = examples.of_split("calibration", "certification", "test")
     order = np.random.default_rng(SEED).permutation(len(examples))
@@ -264,20 +266,20 @@ def next_mix() -> dict[str, tuple[float, float]]:
 
 
 def spread(values: Floats) -> str:
-    """Return the mean over the deals, and where 95% of them lie."""
+    """Return the mean over the deals, and the range of 95% of them."""
     kept = values[np.isfinite(values)]
     low, high = np.percentile(kept, [2.5, 97.5])
     return f"{kept.mean():.3f} ({low:.3f} to {high:.3f})"
 
 
 def promise_line(labels: int, alpha: float, answers: list[tuple[float, float] | None]) -> str:
-    """Return how many promises were made, their cheap share, how many were broken."""
+    """Return the number of promises, their cheap share, and the share broken."""
     from scipy.stats import binomtest
 
     made = [answer for answer in answers if answer is not None]
     broken = sum(risk > alpha for _, risk in made)
     low, high = binomtest(broken, len(answers)).proportion_ci(0.95, method="exact")
-    cheap = f"{np.mean([share for share, _ in made]):.0%}" if made else "–"
+    cheap = f"{np.mean([share for share, _ in made]):.0%}" if made else "n/a"
     shown = f"{broken / len(answers):.0%} ({low:.0%} to {high:.0%})"
     return f"| {labels} | {alpha:.0%} | {len(made)} of {len(answers)} | {cheap} | {shown} |"
 
@@ -300,17 +302,17 @@ SWAPS = (
 PREFACE = f"""## Another pair of models, few labels
 
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-swap`. A classifier is trained on all
-labels of one pair; then the pair changes, and 100 to 300 labels of the new one are drawn from the
-rows that its head did not learn from. The old run asked for a promise: alpha 10% of primes, which
-was refused, and 20% of the mix, which was granted. "Nothing done" keeps classifier and threshold;
+labels of one pair; then the pair changes, and 100 to 300 labels of the new one are drawn from rows
+that the head did not learn from. The old run requested a certificate: alpha 10% for primes, which
+was refused, and 20% for the mix, which was granted. "Nothing done" keeps classifier and threshold;
 "recalibrated" is `querytier recalibrate`: half of the labels fit Platt scaling and set the
 threshold for a frontier rate of {FRONTIER_RATE:.0%}, the other half certifies; "from scratch" is a
-logistic regression on MiniLM's embeddings, calibrated out of fold, on all of the labels, with
-nothing left to certify by. All are measured on the rows whose groups have no label. Means over
-{DEALS} deals, in brackets where 95% of the deals lie; the deals share one set of rows.
+logistic regression on MiniLM's embeddings, calibrated out of fold, on all labels, so that none is
+left to certify. All are measured on the rows whose groups have no label. Means over {DEALS} deals,
+in brackets the range of 95% of the deals; all deals are drawn from the same rows.
 
-The second table asks for promises, delta {DELTA:.0%}: how many deals get one, the mean cheap share
-of these, and the share of all deals whose promise is broken on the other rows, with its 95%
+The second table is about certificates, delta {DELTA:.0%}: the number of deals that get one, their
+mean cheap share, and the share of all deals whose promise is broken on the other rows, with its 95%
 interval (Clopper-Pearson). Delta allows {DELTA:.0%}.
 """
 

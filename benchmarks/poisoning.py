@@ -24,11 +24,11 @@ from querytier.training.label_audit.expected_labels import ExpectedLabels, predi
 from querytier.training.label_audit.hold_back import Finding, HoldRules, hold_back
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "loop"))
-from population import Asked, Population
+from population import Population, SimulatedQuery
 
 RECORDED, FRESH, ATTACKER = 800, 1200, "elm"
 Floats = NDArray[np.float64]
-Change = Callable[[list[Asked], Floats, np.random.Generator], Floats]
+Change = Callable[[list[SimulatedQuery], Floats, np.random.Generator], Floats]
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Scenario:
     times: int = 4
 
 
-def honest(_queries: list[Asked], labels: Floats, _: np.random.Generator) -> Floats:
+def honest(_queries: list[SimulatedQuery], labels: Floats, _: np.random.Generator) -> Floats:
     """Change nothing."""
     return labels
 
 
 def flips(
-    queries: list[Asked], labels: Floats, dice: np.random.Generator, *, share: float
+    queries: list[SimulatedQuery], labels: Floats, dice: np.random.Generator, *, share: float
 ) -> Floats:
     """Flip a share of the attacker's labels."""
     theirs = np.array([one.tenant == ATTACKER for one in queries])
@@ -93,9 +93,9 @@ def main() -> int:
 def draw(seed: int, found: dict[str, list[tuple[float, float]]]) -> None:
     """Draw a record and fresh queries, and new labels for every scenario."""
     dice, population = np.random.default_rng(seed), Population(seed)
-    record, fresh = population.many(RECORDED), population.many(FRESH)
+    record, fresh = population.draw_many(RECORDED), population.draw_many(FRESH)
     population.shifted = True
-    later = population.many(FRESH)
+    later = population.draw_many(FRESH)
     recorded = embed(examples_of(record, drawn(record, dice)))
     expected: dict[bool, ExpectedLabels] = {}
     for scenario in SCENARIOS:
@@ -111,18 +111,18 @@ def draw(seed: int, found: dict[str, list[tuple[float, float]]]) -> None:
             found[scenario.name].append(shares_held(examples, findings))
 
 
-def drawn(queries: list[Asked], dice: np.random.Generator) -> Floats:
+def drawn(queries: list[SimulatedQuery], dice: np.random.Generator) -> Floats:
     """Return labels drawn by the hidden difficulty."""
     fails = np.array([one.cheap_fails for one in queries])
     count = len(queries)
     return ((dice.random(count) < fails) & (dice.random(count) > 0.06)).astype(float)
 
 
-def examples_of(queries: list[Asked], labels: Floats) -> Examples:
+def examples_of(queries: list[SimulatedQuery], labels: Floats) -> Examples:
     """Return examples with these labels."""
     rules = LabelRules(("explicit",))
     values = (
-        {"query": one.query, "needs_frontier": y, "source": one.tenant, "group": one.conversation}
+        {"query": one.text, "needs_frontier": y, "source": one.tenant, "group": one.conversation}
         for one, y in zip(queries, labels.tolist(), strict=True)
     )
     return Examples.of([example_from(row, rules, f"q-{n}") for n, row in enumerate(values)])

@@ -1,7 +1,7 @@
-"""How well queries are ranked on real outcomes, each one by a classifier that never saw it.
+"""How well queries are ranked on real outcomes, each by a classifier that has not seen it.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data. The sets are measured
-side by side, one thread each. Of some sets only (`--sets`) the page is printed, not written.
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data. The sets are
+measured in parallel, with one thread each. With `--sets`, the page is printed and not written.
 """
 
 import argparse
@@ -45,10 +45,10 @@ from querytier.training.nested import OutOfFoldPredictions
 BY_GROUP = "nested cross-validation, five outer and five inner folds by group"
 BY_DOMAIN = (
     "nested cross-validation, five outer folds by subject, five inner ones by group; rows whose "
-    "group lies in two subjects are left out"
+    "group is in two subjects are left out"
 )
 ZERO_SHOT = (
-    "learned from all of MMLU and GSM8K, calibrated out of fold; rows that RouteLLM found in its "
+    "trained on all of MMLU and GSM8K, calibrated out of fold; rows that RouteLLM found in its "
     "training set are left out"
 )
 JUDGED_SUCCESS = 0.8
@@ -59,14 +59,14 @@ Judged = tuple[Examples, Evaluation, OutOfFoldPredictions]
 
 @dataclass(frozen=True)
 class OutcomeFile:
-    """A file of outcomes; `domain` is the column that tells the domain of a query."""
+    """A file of outcomes; `domain` is the column with the domain of a query."""
 
     name: str
     domain: str = "domain"
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Path of the file."""
         return OUTCOMES / f"{self.name}.jsonl.gz"
 
 
@@ -77,7 +77,7 @@ MT_BENCH = OutcomeFile("routellm_mtbench")
 
 @dataclass(frozen=True)
 class OutcomeSet:
-    """What is measured; `judged` takes parameters, returns examples, evaluation and scores."""
+    """A set to measure; `judged` takes parameters, returns examples, evaluation and scores."""
 
     yardstick: Yardstick
     files: tuple[OutcomeFile, ...]
@@ -85,11 +85,13 @@ class OutcomeSet:
 
 
 def main() -> int:
-    """Measure the sets; write the section of RESULTS.md, or print it."""
+    """Measure the sets; write the section to RESULTS.md, or print it."""
     options = parsed_options()
     missing = [file for name in options.sets for file in SETS[name].files if not file.path.exists()]
     if missing:
-        print(f"no outcomes at {missing[0].path}; set QUERYTIER_OUTCOMES to their folder")
+        print(
+            f"nothing measured: {missing[0].path} is missing; set QUERYTIER_OUTCOMES to its folder"
+        )
         return 0
     started = time.perf_counter()
     measured = measured_sets(options.sets, options.budget, options.keep)
@@ -103,19 +105,21 @@ def main() -> int:
 
 
 def parsed_options() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", choices=get_args(Budget), default="quick")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="NAME")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="gets the scores, a file a set")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="write the scores there, one file per set"
+    )
     return parser.parse_args()
 
 
 def measured_sets(names: Sequence[str], budget: Budget, keep: Path | None) -> dict[str, Measured]:
-    """Measure sets in processes of their own, as many at once as there are cores."""
+    """Measure each set in its own process, as many at once as there are cores."""
     # Linear algebra of this size gains nothing from a second thread.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Sets that read the files of others come last: embeddings are kept by then.
+    # Sets that share files with others come last, when the embeddings are cached.
     in_order = sorted(names, key=lambda name: SETS[name].yardstick.protocol != BY_GROUP)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as processes:
@@ -125,7 +129,7 @@ def measured_sets(names: Sequence[str], budget: Budget, keep: Path | None) -> di
 
 
 def measured_set(name: str, budget: Budget, keep: Path | None) -> Measured:
-    """Measure one set; keep its scores where asked."""
+    """Measure one set; write its scores if `keep` is given."""
     started = time.perf_counter()
     print(f"{name}: started", file=sys.stderr, flush=True)
     examples, evaluation, found = SETS[name].judged(Params(train=TrainParams(budget=budget)))
@@ -148,12 +152,12 @@ def measured_set(name: str, budget: Budget, keep: Path | None) -> Measured:
 
 
 def by_group(file: OutcomeFile, params: Params) -> Judged:
-    """Cross-validate choice, fit and calibration, all folds by group."""
+    """Cross-validate selection, fit and calibration, with all folds by group."""
     return nested(examples_of([file]), params)
 
 
 def by_domain(file: OutcomeFile, params: Params) -> Judged:
-    """Cross-validate so that no domain of a held-out row was learned from."""
+    """Cross-validate so that domains of held-out rows are not in the training rows."""
     from sklearn.model_selection import GroupKFold
 
     examples = examples_of([file])
@@ -168,20 +172,20 @@ def by_domain(file: OutcomeFile, params: Params) -> Judged:
 
 
 def nested(examples: Examples, params: Params, masks: Masks | None = None) -> Judged:
-    """Judge rows by nested cross-validation."""
+    """Evaluate rows by nested cross-validation."""
     blocks = FeatureBlocks.fitted_to(examples, params.train)
     recipes = blocks.recipes(examples, params.train)
     return examples, *nested_evaluation(blocks.labelled(examples), recipes, params, masks=masks)
 
 
-def zero_shot(known: Sequence[OutcomeFile], asked: OutcomeFile, params: Params) -> Judged:
-    """Learn from some files, judge by another: what RouteLLM found in its training set is left out.
+def zero_shot(known: Sequence[OutcomeFile], test: OutcomeFile, params: Params) -> Judged:
+    """Train on some files, evaluate on another, without rows in RouteLLM's training set.
 
-    Calibration and threshold come out of fold from the rows learned from.
+    Calibration and threshold come out of fold from the training rows.
     """
     section, rows = params.train, examples_of(known)
     rows = replace(rows, split=np.full(len(rows), "train", dtype=object))
-    examples = not_contaminated(examples_of([asked], JUDGED_SUCCESS), asked)
+    examples = not_contaminated(examples_of([test], JUDGED_SUCCESS), test)
     blocks = FeatureBlocks.fitted_to(rows, section)
     learned_from, judged_by = blocks.labelled(rows), blocks.labelled(examples)
     fitted = fit_classifier(
@@ -237,7 +241,7 @@ def not_contaminated(examples: Examples, file: OutcomeFile) -> Examples:
 
 
 def keep_scores(path: Path, examples: Examples, found: OutOfFoldPredictions) -> None:
-    """Write what was said of each row, with its fold and its outcomes."""
+    """Write the scores of each row, with its fold and its outcomes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         path,
@@ -283,7 +287,7 @@ SETS = {
     "arena_votes": one_file(
         OutcomeFile("arena_votes"),
         "votes of Chatbot Arena",
-        scores="1 for the winner, in a tie for both; the models change from row to row",
+        scores="1 for the winner, and for both in a tie; the models differ between rows",
     ),
 }
 

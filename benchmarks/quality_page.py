@@ -1,4 +1,4 @@
-"""The page of `make bench-quality`: a summary, then a table a set."""
+"""The page of `make bench-quality`: a summary, then one table per set."""
 
 import os
 import platform
@@ -40,36 +40,36 @@ PREFACE = """## Quality on real outcomes
 Written by `QUERYTIER_OUTCOMES=../shared/data make bench-quality` on {date}, {cores} cores,
 Python {python}, in {minutes:.0f} minutes; budget {budget}.
 
-Every row is scored by a classifier that never saw its outcome: recipe, fit and calibration are made
-anew without each outer fold. Under cross-validation the features are fitted to the queries of all
-rows, without labels. The label is needs_frontier; rows are ranked by the decision score, within
-their outer fold, as classifiers of different folds need not agree on a scale. In brackets the 95%
+Each row is scored by a classifier that has not seen its outcome: selection, fit and calibration are
+repeated without each outer fold. Under cross-validation the features are fitted to the queries of
+all rows, without labels. The label is needs_frontier; rows are ranked by the decision score within
+their outer fold, because classifiers of different folds have different scales. In brackets the 95%
 interval, bootstrap over groups; a lead is the classifier's value minus the row's, paired. AP is the
 average precision.
 """
 NOTES = """
-APGR, 0.5 for random routing. "Published best" is the best router of Ong et al. 2024 (RouteLLM,
-arXiv:2406.18665), which learned from other data. A target is reached where the value is, whatever
-its interval. An ECE is within its level where a perfectly calibrated model with the same
-probabilities shows as much in 5% of draws or more. Where the domains of held-out rows are not known
-from the rows learned from, the prior is a constant.
+APGR is 0.5 for random routing. "Published best" is the best router of Ong et al. 2024 (RouteLLM,
+arXiv:2406.18665), which was trained on other data. A target is reached if the value reaches it,
+whatever its interval. An ECE is within its level if a perfectly calibrated model with the same
+probabilities shows as much in at least 5% of draws. If the training rows do not contain the domains
+of the held-out rows, the prior is a constant.
 """
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What is known of a set beforehand.
+    """A set's description and targets.
 
     Attributes
     ----------
     title, protocol, scores : str
-        `scores` tells where they are no plain grades.
+        `scores` describes the scores if they are not plain grades.
     domains_known : bool
-        Whether domains of held-out rows are among those of the rows learned from.
+        Whether the domains of held-out rows are in the training rows.
     published : float or None
         The best APGR of Ong et al. 2024 (RouteLLM).
     to_reach : float or None
-        APGR.
+        Target APGR.
     """
 
     title: str
@@ -82,7 +82,7 @@ class Yardstick:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found on a set.
+    """The results on a set.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Measured:
     metrics : dict
         `rows` and `mean_scores`, as in `metrics.json`.
     chosen : Counter of str
-        How many outer folds chose a recipe.
+        Number of outer folds that chose each recipe.
     ece_when_calibrated, seconds : float
     """
 
@@ -132,12 +132,12 @@ def results_page(
 
 
 def summary_cells(yardstick: Yardstick, found: Measured) -> list[str]:
-    """Return the set's line of the summary."""
+    """Return the set's row of the summary."""
     classifier = found.row("classifier")
     prior = found.row("domain_prior" if yardstick.domains_known else "constant")
     return [
         yardstick.title,
-        "–" if yardstick.published is None else f"{yardstick.published:.3f}",
+        "n/a" if yardstick.published is None else f"{yardstick.published:.3f}",
         shown(prior, "apgr") + ("" if yardstick.domains_known else ", constant"),
         shown(found.row("tfidf_lr"), "apgr"),
         shown(classifier, "apgr"),
@@ -153,21 +153,21 @@ def shown(row: dict[str, Any], key: str) -> str:
 
 
 def verdict(value: float | None, to_reach: float | None) -> str:
-    """Say whether a target is reached."""
+    """Return the target, and whether it is reached."""
     if to_reach is None or value is None:
-        return "–" if to_reach is None else f"{to_reach:.2f}: not known"
+        return "n/a" if to_reach is None else f"{to_reach:.2f}: unknown"
     return f"{to_reach:.2f}: {'reached' if value >= to_reach else 'not reached'}"
 
 
 def calibration(found: Measured) -> str:
-    """Return the classifier's ECE beside that of a perfectly calibrated one."""
+    """Return the classifier's ECE and the level of a perfectly calibrated one."""
     ece = found.row("classifier")["ece"]
     within = "within" if ece <= found.ece_when_calibrated else "above"
     return f"{ece:.3f}, {within} {found.ece_when_calibrated:.3f}"
 
 
 def facts(yardstick: Yardstick, found: Measured) -> str:
-    """Return what stands above a set's table."""
+    """Return the lines above a set's table."""
     chosen = [f"{count} × {name}" for name, count in found.chosen.most_common()]
     means = [f"{name} {one['value']:.3f}" for name, one in found.metrics["mean_scores"].items()]
     reason = found.row("classifier")["apgr"].get("reason")

@@ -1,6 +1,6 @@
-"""Run querytier on real outcomes and write the tables of RESULTS.md and README.md.
+"""Run querytier on real outcomes, and write the tables of RESULTS.md and README.md.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data.
 """
 
 import json
@@ -40,15 +40,15 @@ TITLES = {
 PREFACE = """Written by `QUERYTIER_OUTCOMES=../shared/data make bench-real`, on {date},
 {cores} cores, Python {python}.
 
-Every row of a table stands on the same held-out rows (the test split: a fifth of the groups, by
-hash) and at the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups.
-"Lead" is the classifier's value minus the row's, paired. Latencies are those of one noisy machine.
+All rows of a table use the same held-out rows (the test split: a fifth of the groups, by hash) and
+the classifier's frontier rate. In brackets the 95% interval, bootstrap over groups. "Lead" is the
+classifier's value minus the row's, paired. Latencies are from one noisy machine.
 """
 README_COLUMNS = ("auroc", "apgr", "cpt50", "ece", "quality_retained")
 
 
 def main() -> int:
-    """Run every set, rewrite both files."""
+    """Run every set, and write the sections of both files."""
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in RUNS.items():
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def run(arguments: str, out: Path) -> dict[str, Any]:
-    """Run one set as a user would; return its metrics."""
+    """Run one set from the command line; return its metrics."""
     command = f"{sys.executable} -m querytier run {arguments} --out {out}"
     environment = {**os.environ, "QUERYTIER_OUTCOMES": str(OUTCOMES)}
     environment.pop("MLFLOW_TRACKING_URI", None)
@@ -69,7 +69,7 @@ def run(arguments: str, out: Path) -> dict[str, Any]:
 
 
 def results_page(results: dict[str, dict[str, Any]]) -> str:
-    """Return RESULTS.md."""
+    """Return the section of RESULTS.md."""
     page = PREFACE.format(
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         cores=os.cpu_count(),
@@ -96,13 +96,13 @@ def readme_tables(results: dict[str, dict[str, Any]]) -> str:
 
 
 def facts(metrics: dict[str, Any]) -> str:
-    """Return what stands above a table."""
+    """Return the lines above a table."""
     n, shares, latency = metrics["n"], metrics["labels"]["shares"], metrics["latency_ms"]
     splits = ", ".join(f"{split} {n[split]}" for split in SPLITS)
     strata = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
     published = metrics["keyword_heuristic_as_published"]
     retained = published["quality_retained"]
-    verdict = "passed" if metrics["gate"]["passed"] else "failed"
+    gate = "passed" if metrics["gate"]["passed"] else "failed"
     kept = "" if retained is None else f" and retains {retained:.3f} of the quality"
     return (
         f"- {n['usable']} of {n['rows']} rows usable; {splits}\n"
@@ -110,21 +110,21 @@ def facts(metrics: dict[str, Any]) -> str:
         f"{mean_scores(metrics)}"
         f"- chosen {metrics['model']['chosen']}; frontier rate on the test split "
         f"{metrics['operating_point']['frontier_rate']:.1%} "
-        f"(asked for: {metrics['operating_point']['target_frontier_rate']:.0%})\n"
+        f"(target: {metrics['operating_point']['target_frontier_rate']:.0%})\n"
         f"- ECE of the classifier {metrics['rows'][0]['ece']:.3f}; perfectly calibrated, the same "
-        f"probabilities would stay below {metrics['ece_when_calibrated_95']:.3f} in 95% of draws\n"
+        f"probabilities stay below {metrics['ece_when_calibrated_95']:.3f} in 95% of draws\n"
         f"- the keyword heuristic at its published threshold sends "
         f"{published['frontier_rate']:.1%} to the frontier tier{kept}\n"
         f"- certificate {metrics['certificate']['status']}: {metrics['certificate']['reason']}\n"
-        f"- gate {verdict}: {metrics['gate']['reason']}\n"
-        f"- a decision: p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, "
-        f"p99 {latency['p99']:.1f} ms; graph against fitted classifier: at most "
-        f"{metrics['model']['parity_max_difference']:.1e} apart\n"
+        f"- gate {gate}: {metrics['gate']['reason']}\n"
+        f"- time of a decision: p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, "
+        f"p99 {latency['p99']:.1f} ms; graph and fitted classifier differ by at most "
+        f"{metrics['model']['parity_max_difference']:.1e}\n"
     )
 
 
 def mean_scores(metrics: dict[str, Any]) -> str:
-    """Return what both tiers score, and why there is no APGR; nothing where a log has no scores."""
+    """Return the mean scores of both tiers, and why there is no APGR; empty without scores."""
     means = [f"{name} {one['value']:.3f}" for name, one in metrics["mean_scores"].items()]
     reason = metrics["rows"][0]["apgr"].get("reason")
     facts = {"mean score": ", ".join(means), "no APGR": reason} if means else {}
@@ -132,7 +132,7 @@ def mean_scores(metrics: dict[str, Any]) -> str:
 
 
 def markdown_table(metrics: dict[str, Any], keys: tuple[str, ...]) -> str:
-    """Return the rows as a Markdown table, columns without any value left out."""
+    """Return the rows as a Markdown table, without empty columns."""
     rows = metrics["rows"]
     columns = columns_with_values(metrics, keys)
     lines = ["| row | " + " | ".join(COLUMNS[column] for column in columns) + " |"]

@@ -1,4 +1,4 @@
-"""Sections of a Markdown file that a benchmark writes anew, between two comments."""
+"""Sections of a Markdown file that a benchmark replaces, between two comments."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ __all__ = ["write_section"]
 
 
 def write_section(path: Path, name: str, text: str) -> None:
-    """Replace the section `name` of a file; add it at the end where there is none."""
+    """Replace the section `name` of a file; append it if there is none."""
     start, end = f"<!-- {name}: written by make {name} -->", f"<!-- end of {name} -->"
     page = path.read_text("utf-8")
     if start not in page:

@@ -1,12 +1,12 @@
-"""How many requests a second `querytier serve` answers in time, beside an echo; one run.
+"""Requests per second that `querytier serve` answers in time, compared with an echo.
 
 python benchmarks/serving.py [--static DIR --minilm DIR | --artifacts DIR] [--repeats N]
 
-Open loop on loopback: requests come by chance at a fixed rate, and the time of each runs from when
-it was due. The highest rate at which the 99th percentile stays below a limit is searched by
-halving. Services, echo and load generator are processes of their own; where the machine has more
-than two processors, what is measured gets two of them, the generator others. Writes the section
-bench-serve of RESULTS.md.
+Open loop on loopback: requests arrive at random at a fixed rate, and the time of each starts when
+it is due. The highest rate at which the 99th percentile stays below a limit is found by bisection.
+Services, echo and load generator are separate processes; on a machine with four or more processors,
+the measured one gets two of them, the generator the others. Writes the section bench-serve of
+RESULTS.md.
 """
 
 import argparse
@@ -37,14 +37,14 @@ QUERIES = 400
 
 @dataclass(frozen=True, slots=True)
 class Processors:
-    """Which processors serve, and which ask; None where there are too few to tell apart."""
+    """The processors of the service and of the generator; None if there are too few to separate."""
 
     service: tuple[int, ...] | None
     generator: tuple[int, ...] | None
 
 
 class Process:
-    """A process that answers lines with lines, or that serves."""
+    """A worker process that answers each line with a line, or a service."""
 
     def __init__(self, command: Sequence[object], processors: tuple[int, ...] | None) -> None:
         self.running = subprocess.Popen(  # noqa: S603 our own scripts
@@ -56,26 +56,26 @@ class Process:
         )
 
     def line(self) -> str:
-        """Return the next line that it says."""
+        """Return the next line of its output."""
         assert self.running.stdout is not None
         return self.running.stdout.readline()
 
     def ask(self, request: Any) -> Any:
-        """Return what it answers."""
+        """Send a request, and return the answer."""
         assert self.running.stdin is not None
         self.running.stdin.write(json.dumps(request) + "\n")
         self.running.stdin.flush()
         return json.loads(self.line())
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it has used."""
+        """Return the processor time used so far."""
         stat = Path(f"/proc/{self.running.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def process(*command: object, on: tuple[int, ...] | None) -> Iterator[Process]:
-    """Run a process; end it in the end."""
+    """Run a process within the block, and terminate it at the end."""
     started = Process(command, on)
     try:
         yield started
@@ -85,7 +85,7 @@ def process(*command: object, on: tuple[int, ...] | None) -> Iterator[Process]:
 
 
 class Bench:
-    """Services under load, one after the other, again and again."""
+    """Puts services under load, one after the other, repeatedly."""
 
     def __init__(self, generator: Process, folder: Path, seconds: float) -> None:
         self._generator = generator
@@ -100,19 +100,19 @@ class Bench:
         self._batches.write_text("\n".join(map(json.dumps, batches)))
 
     def load(self, port: int, rate: float | None, connections: int = 50) -> Measured:
-        """Return what came of one load with single queries."""
+        """Return the measurements of one load with single queries."""
         self._seed += 1
         bodies = str(self._bodies)
         load = Load(port, "/v1/decide", bodies, rate, self._seconds, connections, seed=self._seed)
         return Measured(**self._generator.ask(asdict(load)))
 
     def highest(self, port: int, limit_ms: float) -> float:
-        """Return the highest rate at which the 99th percentile stays below a limit; 0 for none."""
+        """Return the highest rate at which the 99th percentile stays below a limit, or 0."""
         capacity = self.load(port, None).a_second
         low, high = 0.0, capacity * 1.1
         rate = capacity * 0.7
         for _ in range(STEPS):
-            # One hiccup of the machine is not the service's: what fails is tried once more.
+            # A failed load is tried once more, as the machine and not the service may have stalled.
             if self._keeps(port, rate, limit_ms) or self._keeps(port, rate, limit_ms):
                 low = rate
             else:
@@ -125,13 +125,13 @@ class Bench:
         return found.p99_ms <= limit_ms and not found.refused
 
     def batches(self, port: int) -> float:
-        """Return queries a second in batches, four under way at once."""
+        """Return queries per second in batches, with four batches at a time."""
         bodies = str(self._batches)
         load = Load(port, "/v1/decide/batch", bodies, None, self._seconds, 4, hopeless_s=10)
         return BATCH * Measured(**self._generator.ask(asdict(load))).a_second
 
     def found(self, subject: Subject, service: Process, port: int) -> Found:
-        """Return one repeat's findings for a subject."""
+        """Return the measurements of one repeat for a subject."""
         highest = {limit: self.highest(port, limit) for limit in subject.limits_ms}
         usual = max(highest.values()) / 2 or 10.0
         before = service.cpu_seconds()
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def in_process(artifact: Path, processors: tuple[int, ...] | None) -> float:
-    """Return how many decisions a second a router makes that is called, on one thread."""
+    """Return the decisions per second of a router in process, on one thread."""
     with process(HERE / "latency_worker.py", "querytier", artifact, on=processors) as worker:
         worker.line()
         one, _ = worker.ask({"texts": _queries()})
@@ -186,12 +186,12 @@ def in_process(artifact: Path, processors: tuple[int, ...] | None) -> float:
 
 
 def machine(where: Processors, busy: float) -> str:
-    """Return what this ran on."""
+    """Return a description of the machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
     cores = len(os.sched_getaffinity(0))
     shared = "shared by all processes" if where.service is None else "2 of them for the service"
-    others = f"load average before it began {busy:.1f}"
+    others = f"load average before the start {busy:.1f}"
     return f"{model}, {cores} cores, {shared}, {others}, Python {platform.python_version()}"
 
 
@@ -199,10 +199,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--static", type=Path, help="an artifact with a static encoder")
     parser.add_argument("--minilm", type=Path, help="an artifact with MiniLM in int8")
-    parser.add_argument("--artifacts", type=Path, help="what bench-latency has kept")
+    parser.add_argument(
+        "--artifacts", type=Path, help="folder of artifacts that bench-latency has kept"
+    )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one load")
-    parser.add_argument("--out", help="write the page there, and not into RESULTS.md")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per load")
+    parser.add_argument("--out", help="write the page to this file instead of RESULTS.md")
     return parser
 
 

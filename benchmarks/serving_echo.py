@@ -1,4 +1,4 @@
-"""The floor under the service: an echo by the same server, with the same settings.
+"""The lower bound of the service: an echo with the same server and settings.
 
 python benchmarks/serving_echo.py
 """
@@ -19,7 +19,7 @@ from querytier.serve.http.settings import Limits, ServiceSettings
 
 @dataclass
 class Nothing:
-    """What the server needs of a service."""
+    """The attributes of a service that the server uses."""
 
     activity: Activity = field(default_factory=Activity)
     settings: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(limits=Limits()))
@@ -27,12 +27,12 @@ class Nothing:
 
 
 async def echo(request: Request) -> Response:
-    """Answer with what was asked."""
+    """Answer with the body of the request."""
     return Response(await request.body(), media_type="application/json")
 
 
 def application(_: object) -> Starlette:
-    """Return an application that does nothing."""
+    """Return an application that only echoes."""
     paths = ("/v1/decide", "/v1/decide/batch")
     app = Starlette(routes=[Route(path, echo, methods=["POST"]) for path in paths])
     app.state.service = Nothing()
@@ -40,7 +40,7 @@ def application(_: object) -> Starlette:
 
 
 if __name__ == "__main__":
-    serving.application = application  # all else is what `querytier serve` does
+    serving.application = application  # everything else is the same as in `querytier serve`
     serving.serve(
         ServiceSettings(Path()),
         serving.Listening(port=0, log_level="warning"),

@@ -1,10 +1,10 @@
-"""Load on a service: requests that come when they come, whether the last were answered or not.
+"""Load on a service: requests arrive independently of the answers to earlier ones.
 
 python benchmarks/serving_load.py
 
-Each line on standard input is a JSON object, the parameters of `Load`; the answer is what
-`Measured` says of it. A process of its own, so that it can have processors of its own. Waits with
-`select`, in microseconds: `epoll` and asyncio wait in whole milliseconds, which would be measured.
+Each line on standard input is a JSON object with the fields of `Load`; the answer has the fields of
+`Measured`. It is a separate process so that it can have its own processors. It waits with `select`,
+in microseconds: `epoll` and asyncio wait in whole milliseconds, which would distort the times.
 """
 
 import json
@@ -34,18 +34,18 @@ class Load:
     Attributes
     ----------
     port : int
-        On loopback.
+        Port on loopback.
     path : str
     bodies : str
-        A file with a body a line; they are sent in turn.
+        A file with one body per line; they are sent in turn.
     rate : float or None
-        Arrivals a second, with exponential gaps; None sends the next when one is answered.
+        Arrivals per second, with exponential gaps; None sends the next one after each answer.
     seconds : float
-        In which they arrive.
+        Duration of the arrivals.
     connections : int
-        Kept open, all of them; a request that finds none free waits, and its time runs.
+        Number of open connections; a request waits for a free one, and its time includes that.
     hopeless_s : float
-        Where a request waits so long the load is given up: the service does not keep up.
+        The load is aborted if a request waits longer: the service does not keep up.
     seed : int
     """
 
@@ -61,16 +61,16 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of a load.
+    """The measurements of a load.
 
     Attributes
     ----------
     arrived, answered, refused : int
-        Requests that were due, that got 200, and that got another status.
+        Number of requests due, answered with 200, and answered with another status.
     a_second : float
-        Answers a second, from the first arrival to the last answer.
+        Answers per second, from the first arrival to the last answer.
     p50_ms, p99_ms, longest_ms : float
-        From the intended arrival to the whole answer; those without any count as infinite.
+        From the intended arrival to the end of the answer; infinite without an answer.
     """
 
     arrived: int
@@ -96,15 +96,15 @@ class _Connection:
         return self._socket.fileno()
 
     def send(self, request: bytes, due: float) -> None:
-        """Send a request that was due then."""
+        """Send a request that was due at a time."""
         self.due = due
         self._socket.sendall(request)
 
     def status(self) -> int | None:
-        """Return the status of the answer; None until all of it has come."""
+        """Return the status of the answer; None until it is complete."""
         more = self._socket.recv(1 << 18)
         if not more:
-            raise ConnectionError("the service has closed a connection")
+            raise ConnectionError("the service closed a connection")
         self._received += more
         head, end, content = self._received.partition(b"\r\n\r\n")
         if not end or len(content) < _content_length(head):
@@ -113,12 +113,12 @@ class _Connection:
         return int(head[9:12])
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._socket.close()
 
 
 class _Run:
-    """One load, under way."""
+    """One load in progress."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -130,14 +130,14 @@ class _Run:
             self._ready.register(one.fileno(), select.EPOLLIN)
         self._by_number = {one.fileno(): one for one in self._connections}
         self._started = self._last = time.perf_counter()
-        self._gaps = random.Random(load.seed)  # noqa: S311 nothing is kept secret by it
+        self._gaps = random.Random(load.seed)  # noqa: S311 not used for security
         self._next = self._started
         self._waiting: deque[float] = deque()
         self._seconds: list[float] = []
         self._arrived = self._refused = 0
 
     def finish(self) -> None:
-        """Go on until all that arrived is answered, or it is hopeless."""
+        """Run until every request is answered, or the load is hopeless."""
         while self._is_arriving() or len(self._seconds) < self._arrived:
             self._arrive(time.perf_counter())
             while self._waiting and self._free:
@@ -149,7 +149,7 @@ class _Run:
                 self._receive(self._by_number[number])
 
     def measured(self) -> Measured:
-        """Return what came of it; what was not answered took forever."""
+        """Return the measurements; a request without an answer counts as infinitely slow."""
         lost = self._arrived - len(self._seconds)
         times = np.array(self._seconds + [np.inf] * lost) * 1000
         middle, late = np.percentile(times, [50, 99], method="inverted_cdf")
@@ -161,7 +161,7 @@ class _Run:
         )
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         for one in self._connections:
             one.close()
         self._ready.close()
@@ -185,7 +185,7 @@ class _Run:
             self._next += self._gaps.expovariate(self._load.rate)
 
     def _is_hopeless(self) -> bool:
-        """Tell whether one waits too long: for a connection, or, at the end, for its answer."""
+        """Return whether a request waits too long for a connection, or at the end for an answer."""
         oldest = self._waiting[0] if self._waiting else max(self._last, self._next)
         return time.perf_counter() - oldest > self._load.hopeless_s
 
@@ -204,7 +204,7 @@ class _Run:
 
 
 def measure(load: Load) -> Measured:
-    """Send a load, and wait for its answers, unless it is hopeless."""
+    """Send a load, and wait for its answers unless it is hopeless."""
     run = _Run(load)
     try:
         run.finish()
@@ -214,7 +214,7 @@ def measure(load: Load) -> Measured:
 
 
 def _requests(load: Load) -> Iterator[bytes]:
-    """Yield requests, the same ones again and again."""
+    """Yield requests, cycling through the bodies."""
     head = _HEAD.format(path=load.path).encode()
     bodies = Path(load.bodies).read_bytes().splitlines()
     return cycle(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(one), one) for one in bodies)
@@ -227,7 +227,7 @@ def _content_length(head: bytes) -> int:
 
 
 def main() -> int:
-    """Answer loads with what was measured."""
+    """Answer each load with its measurements."""
     for line in sys.stdin:
         print(json.dumps(asdict(measure(Load(**json.loads(line))))), flush=True)
     return 0

@@ -14,13 +14,13 @@ __all__ = ["Found", "Subject", "serving_page"]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is put under load.
+    """A service to put under load.
 
     Attributes
     ----------
     name : str
     limits_ms : tuple of float
-        Which the 99th percentile has to keep.
+        Limits for the 99th percentile.
     artifact : Path or None
         None for the echo.
     is_logged : bool
@@ -35,20 +35,20 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one repeat has found.
+    """The measurements of one repeat.
 
     Attributes
     ----------
     highest : dict of float to float
-        Requests a second, by the limit that the 99th percentile keeps, in milliseconds.
+        Requests per second, by the limit for the 99th percentile in milliseconds.
     half : Measured
-        At half of the highest of these rates.
+        The load at half of the highest of these rates.
     cpu_us : float
-        Processor time of the service for one request, at that rate.
+        Processor time of the service per request, at that rate.
     alone : Measured
-        On one connection, the next request when the last was answered.
+        One connection, each request sent after the answer to the one before.
     batch : float or None
-        Queries a second in batches.
+        Queries per second in batches.
     """
 
     highest: dict[float, float]
@@ -81,14 +81,13 @@ def _preface(machine: str, repeats: int, seconds: float) -> Iterator[str]:
     packages = ", ".join(f"{name} {_version(name)}" for name in ("uvicorn", "httptools", "uvloop"))
     yield (
         f"Written by `make bench-serve` on {datetime.now(UTC):%Y-%m-%d}: {machine}, {packages}. "
-        "Open loop on loopback over 50 connections that are kept: requests come by chance at a "
-        "fixed rate, and the time of each runs from when it was due, not from when it was sent. "
-        f"The highest rate is searched by halving, loads of {seconds:g} s, of which one that fails "
-        "is tried once more. Queries are the seed "
-        "log's. The echo is a Starlette application that answers with the body of the request, "
-        "under the same server and settings. Medians, and the least and the most, of "
+        "Open loop on loopback over 50 open connections: requests arrive at random at a fixed "
+        "rate, and the time of each starts when it is due, not when it is sent. The highest rate "
+        f"is found by bisection, with loads of {seconds:g} s; a failed load is tried once more. "
+        "Queries are from the seed log. The echo is a Starlette application that answers with the "
+        "body of the request, with the same server and settings. Medians, minima and maxima of "
         f"{repeats} repeats, the services in turn"
-        + (" (for five, these hold the median with 94%)." if repeats == 5 else ".")
+        + (" (with five, these contain the median with 94%)." if repeats == 5 else ".")
     )
 
 
@@ -102,7 +101,7 @@ def _version(name: str) -> str:
 def _rates(subjects: Sequence[Subject], found: Mapping[str, Sequence[Found]]) -> Iterator[str]:
     yield (
         "| service | limit of p99, ms | requests/s | p50 at half of it, ms | p99 at half of it, ms "
-        "| processor time a request, us | one connection, requests/s | its p99, ms |"
+        "| processor time per request, us | one connection, requests/s | its p99, ms |"
     )
     yield "|---|" + "---:|" * 7
     for one in subjects:
@@ -116,7 +115,7 @@ def _rates(subjects: Sequence[Subject], found: Mapping[str, Sequence[Found]]) ->
 
 
 def _columns(found: Sequence[Found], is_last: bool) -> list[str]:
-    """Return what is measured once for each service, beside the last of its limits."""
+    """Return the cells measured once per service, for the row of its last limit."""
     columns: list[Callable[[Found], float]] = [
         lambda one: one.half.p50_ms,
         lambda one: one.half.p99_ms,
@@ -134,9 +133,9 @@ def _ratios(
 ) -> Iterator[str]:
     echo = subjects[0]
     yield (
-        "Called in a process, `Router.decide` makes so many decisions a second on one thread; over "
-        "HTTP that is so much of them, and of what the echo does within the same limit. Batches "
-        "hold 64 queries, four are under way at once."
+        "The decisions per second of `Router.decide` in process on one thread, and the ratios of "
+        "the requests per second over HTTP to them and to the echo within the same limit. Batches "
+        "hold 64 queries, with four batches at a time."
     )
     yield ""
     yield (
@@ -166,7 +165,7 @@ def _over(upper: Sequence[float], lower: Sequence[float]) -> list[float]:
 
 
 def _interval(values: Sequence[float]) -> str:
-    return f"{_text(float(np.median(values)))} ({_text(min(values))}–{_text(max(values))})"
+    return f"{_text(float(np.median(values)))} ({_text(min(values))} to {_text(max(values))})"
 
 
 def _text(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The seam between a router and whoever sells models: the OpenAI chat-completions protocol."""
+"""A client for models behind the OpenAI chat-completions protocol."""
 
 import json
 import math
@@ -12,19 +12,19 @@ __all__ = ["Answer", "Endpoint", "UnreachableError"]
 
 
 class UnreachableError(Exception):
-    """An endpoint gave no answer in time, or none that can be read."""
+    """An endpoint did not answer in time, or its answer cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote.
+    """The answer of a model.
 
     Attributes
     ----------
     text : str
     confidence : float
-        Geometric mean of the probabilities of its tokens, in [0, 1]; 0 where the provider tells
-        none. It is no probability of being right: calibrate the gate on your own outcomes.
+        Geometric mean of the token probabilities, in [0, 1]; 0 if the provider does not return
+        them. It is not the probability of being right: calibrate the gate on your own outcomes.
     tokens_in, tokens_out : int
     """
 
@@ -36,7 +36,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a tier's model is, and what it costs.
+    """The address and the prices of a tier's model.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Endpoint:
         Up to and including the version: `https://.../v1`.
     model : str
     key_variable : str
-        The environment variable that holds the key.
+        Name of the environment variable with the key.
     per_million_in, per_million_out : float
         Dollars.
     timeout_s : float
@@ -63,7 +63,7 @@ class Endpoint:
         Raises
         ------
         UnreachableError
-            If there is no answer in time, or none that can be read.
+            If there is no answer in time, or it cannot be parsed.
         """
         body = {"model": self.model, "messages": list(messages), "logprobs": True}
         try:
@@ -73,7 +73,7 @@ class Endpoint:
             raise UnreachableError(f"{self.model} at {self.base_url}: {error}") from error
 
     def cost(self, answer: Answer) -> float:
-        """Return what an answer of these tokens costs here, in dollars."""
+        """Return the price of an answer with these numbers of tokens, in dollars."""
         paid_in = answer.tokens_in * self.per_million_in
         return (paid_in + answer.tokens_out * self.per_million_out) / 1e6
 

@@ -5,15 +5,15 @@ r"""A whole routing service as a LangGraph graph; the models are behind the Open
     START -> classify -> retrieve (optional) -> cheap | frontier -> record -> END
                                                                        \-> person -> END
 
-Offline, against models that are none::
+Offline, with stub models::
 
     python examples/stub_models.py &
     CHEAP_API_KEY=sk-stub FRONTIER_API_KEY=sk-stub \
       python examples/langgraph_router.py "Where is my order?" "Prove that the bound is tight."
 
-A cheap model that gives no answer is replaced by the frontier model; drafts below the gate wait for
-a person (`interrupt`), as do queries that no model answers; where nothing can be looked up, the
-model answers without.
+If the cheap model does not answer, the frontier model does. Drafts with a confidence below the gate
+wait for a person (`interrupt`), as do queries that no model answers. If the documents cannot be
+read, the model answers without them.
 """
 
 import argparse
@@ -37,12 +37,12 @@ from querytier.serve import Router
 from querytier.serve.log.decision_log import DecisionLog
 
 NO_ANSWER = Answer(text="", confidence=0.0, tokens_in=0, tokens_out=0)
-SHARED_WORDS = 2  # from which a passage fits a query
+SHARED_WORDS = 2  # a passage with fewer words in common does not fit the query
 STEPS = ("classify", "retrieve", "call", "gate")
 
 
 class State(TypedDict, total=False):
-    """What a query gathers on its way."""
+    """What the nodes add to a query."""
 
     query: str
     id: str
@@ -52,7 +52,7 @@ class State(TypedDict, total=False):
     draft: dict[str, Any]
     cost: float
     reply: str
-    steps: Annotated[list[tuple[str, bool]], operator.add]  # name of a step, and whether it held
+    steps: Annotated[list[tuple[str, bool]], operator.add]  # name of a step, and whether it worked
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Service:
     ----------
     router : Router
     endpoints : mapping
-        Of the tiers `cheap` and `frontier`.
+        One for each of the tiers `cheap` and `frontier`.
     documents : Path or None
-        Passages, one a line; read anew for every query, so that it can be replaced.
+        Passages, one per line; read again for each query, so that the file can be replaced.
     gate : float
-        The confidence below which a draft waits for a person, in [0, 1].
+        A draft with a lower confidence waits for a person; in [0, 1].
     log : Path
     decisions : DecisionLog or None
-        Gets each decision when it is made, and then what the answer cost; `prepare` reads it
+        Receives each decision at once, and the cost of the answer later; `prepare` reads it
         without a column map.
     """
 
@@ -82,7 +82,7 @@ class Service:
     decisions: DecisionLog | None = None
 
     def graph(self) -> Any:
-        """Return the compiled graph; it remembers what waits for a person."""
+        """Return the compiled graph; it keeps the drafts that wait for a person."""
         graph = StateGraph(State)
         for node in (self.classify, self.retrieve, self.cheap, self.frontier, self.record):
             graph.add_node(node.__name__, node)
@@ -97,33 +97,33 @@ class Service:
         return graph.compile(checkpointer=InMemorySaver())
 
     def classify(self, state: State) -> State:
-        """Decide the tier; never fails, as a classifier that cannot answer says frontier."""
-        decided, own_id = self.router.decide(state["query"]), uuid.uuid4().hex
+        """Decide the tier; never raises: the router falls back to the frontier tier."""
+        decided, decision_id = self.router.decide(state["query"]), uuid.uuid4().hex
         if self.decisions is not None:
-            self.decisions.append(decided, state["query"], id=own_id)
+            self.decisions.append(decided, state["query"], id=decision_id)
         decision = decided.to_dict()
         answered = not decision["reason"].startswith("fallback")
-        return {"id": own_id, "decision": decision, "steps": [("classify", answered)]}
+        return {"id": decision_id, "decision": decision, "steps": [("classify", answered)]}
 
     def after_classify(self, state: State) -> str:
-        """Look something up only where there are documents."""
+        """Retrieve only if there are documents."""
         return "retrieve" if self.documents else self.tier(state)
 
     def tier(self, state: State) -> str:
-        """Return the decided tier, which is the name of the node that asks it."""
+        """Return the decided tier, which is also the name of its node."""
         return str(state["decision"]["tier"])
 
     def retrieve(self, state: State) -> State:
-        """Look up the passage that answers the query, if there is one."""
+        """Find the passage that answers the query, if there is one."""
         try:
             passages = self.documents.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
-            print(f"nothing can be looked up: {error}")
+            print(f"the documents cannot be read: {error}")
             return {"passage": "", "steps": [("retrieve", False)]}
         return {"passage": _best_of(passages, state["query"]), "steps": [("retrieve", True)]}
 
     def cheap(self, state: State) -> State:
-        """Ask the cheap model, and the frontier model where that fails."""
+        """Ask the cheap model, then the frontier model if that fails."""
         return self._first_answer(state, ["cheap", "frontier"])
 
     def frontier(self, state: State) -> State:
@@ -131,7 +131,7 @@ class Service:
         return self._first_answer(state, ["frontier"])
 
     def record(self, state: State) -> State:
-        """Write the decision, its cost and what became of it, a line that training reads."""
+        """Write decision, cost and feedback as a log line that training can read."""
         decision, draft = state["decision"], state["draft"]
         below = draft["confidence"] < self.gate
         as_decided = decision["tier"] == state["answered_by"]
@@ -151,16 +151,16 @@ class Service:
         with self.log.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
         if self.decisions is not None and as_decided:
-            told = {"feedback": line["feedback"], "cost": state["cost"]}
-            self.decisions.append_outcome(state["id"], **told)
+            outcome = {"feedback": line["feedback"], "cost": state["cost"]}
+            self.decisions.append_outcome(state["id"], **outcome)
         return {"reply": draft["text"], "steps": [("gate", not below)]}
 
     def after_record(self, state: State) -> str:
-        """Let a person see what the model itself is unsure of."""
+        """Send a draft that the model is unsure of to a person."""
         return END if state["steps"][-1] == ("gate", True) else "person"
 
     def person(self, state: State) -> State:
-        """Wait until a person has answered: `graph.invoke(Command(resume=...), config)`."""
+        """Wait for a person's answer: `graph.invoke(Command(resume=...), config)`."""
         return {"reply": interrupt({"query": state["query"], "draft": state["draft"]["text"]})}
 
     def _first_answer(self, state: State, tiers: Sequence[str]) -> State:
@@ -181,7 +181,7 @@ class Service:
 
 
 def service(path: Path) -> Service:
-    """Read the configuration, and load the artifact that it names."""
+    """Read the configuration, and load its artifact."""
     settings = tomllib.loads(path.read_text(encoding="utf-8"))
     return Service(
         router=Router.load(settings["artifact"]),
@@ -194,7 +194,7 @@ def service(path: Path) -> Service:
 
 
 def summary(states: Sequence[State], frontier: Endpoint) -> str:
-    """Return how reliable each step was, the whole chain, and what a query cost."""
+    """Return the reliability of each step and of the chain, and the cost per query."""
     steps = [step for state in states for step in state["steps"]]
     product, lines = 1.0, []
     for name in STEPS:
@@ -219,9 +219,9 @@ def _messages(state: State) -> list[dict[str, str]]:
 
 
 def _best_of(passages: Sequence[str], query: str) -> str:
-    """Return the passage that shares most words with the query; empty where few are shared."""
-    asked = _words(query)
-    shared, best = max((len(asked & _words(passage)), passage) for passage in ["", *passages])
+    """Return the passage with most words in common with the query; empty if there are too few."""
+    wanted = _words(query)
+    shared, best = max((len(wanted & _words(passage)), passage) for passage in ["", *passages])
     return best if shared >= SHARED_WORDS else ""
 
 
@@ -230,7 +230,7 @@ def _words(text: str) -> set[str]:
 
 
 def main() -> None:
-    """Route the queries of the command line, and print what became of them."""
+    """Route the queries of the command line, and print the answers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path(__file__).with_suffix(".toml"))
     parser.add_argument("queries", nargs="+")

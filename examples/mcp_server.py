@@ -1,6 +1,6 @@
-"""A tool of the Model Context Protocol, over stdin and stdout: which tier answers a query.
+"""A Model Context Protocol server over stdin and stdout; its tool decides which tier answers.
 
-An agent's host starts it with the artifact's folder, as in its settings::
+The agent's host starts it with the folder of an artifact, for example in its settings::
 
     "querytier": {"command": "python", "args": ["examples/mcp_server.py", "artifacts/model"]}
 """
@@ -15,7 +15,7 @@ from querytier.serve import Router
 
 
 class Classification(TypedDict):
-    """What the tool answers; its schema is what the agent's model is shown."""
+    """The tool's answer; the agent's model sees its schema."""
 
     tier: str
     p_frontier: float | None
@@ -26,15 +26,15 @@ class Classification(TypedDict):
 
 
 def served(router: Router) -> MCPServer:
-    """Return a server with the one tool, over a loaded artifact."""
+    """Return a server with one tool that uses a loaded artifact."""
     server = MCPServer("querytier")
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True))
     def classify_query(query: str) -> Classification:
-        """Say whether a query needs the frontier model or the cheap one will do.
+        """Decide whether a query needs the frontier model or the cheap one will do.
 
-        `tier` is "cheap" or "frontier"; `p_frontier` the calibrated probability that only the
-        frontier model answers it well; `reason` says "classifier", or why a fallback stands there.
+        `tier` is "cheap" or "frontier"; `p_frontier` is the calibrated probability that only the
+        frontier model answers well; `reason` is "classifier", or the reason for a fallback.
         """
         decision = router.decide(query).to_dict()
         return Classification(**{name: decision[name] for name in Classification.__annotations__})

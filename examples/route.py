@@ -1,4 +1,4 @@
-"""A router in twenty lines: choose a model name by querytier's decision.
+"""A router in twenty lines: choose a model by querytier's decision.
 
 python examples/route.py artifacts/model "Where is my order?" "Prove that the bound is tight."
 """
@@ -11,7 +11,7 @@ MODELS = {"cheap": "small-model", "frontier": "frontier-model"}
 
 
 def main(artifact: str, *queries: str) -> None:
-    """Print which model each query goes to, and why."""
+    """Print the model of each query, and the reason."""
     router = Router.load(artifact)
     for query in queries:
         decision = router.decide(query)

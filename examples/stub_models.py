@@ -1,9 +1,9 @@
-"""Models that are none: the OpenAI chat-completions protocol on loopback, to try a router offline.
+"""Stub models: the OpenAI chat-completions protocol on loopback, to try a router offline.
 
 python examples/stub_models.py --port 8901 --key sk-stub
 
-Every model name is served. `small-model` is unsure of queries of more than twelve words, as its
-token probabilities tell; `broken-model` answers 503.
+Every model name is accepted. The token probabilities of `small-model` are low for queries of more
+than twelve words; `broken-model` answers 503.
 """
 
 import argparse
@@ -23,11 +23,11 @@ class ChatCompletions(BaseHTTPRequestHandler):
     """Answers `POST /v1/chat/completions`."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or every answer waits 40 ms for an acknowledgement
+    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms for an acknowledgement
     server: "StubModels"
 
     def do_POST(self) -> None:
-        """Answer a request, whatever its path: gateways rewrite that."""
+        """Answer a request on any path: gateways rewrite paths."""
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers["authorization"] != f"Bearer {self.server.key}":
             return self._reply(401, {"error": {"message": "wrong key"}})
@@ -35,14 +35,14 @@ class ChatCompletions(BaseHTTPRequestHandler):
             request = json.loads(body)
             answer = completion(self.server.name, request)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
-            return self._reply(400, {"error": {"message": f"no chat: {error!r}"}})
+            return self._reply(400, {"error": {"message": f"not a chat request: {error!r}"}})
         if request["model"] == "broken-model":
             return self._reply(503, {"error": {"message": "overloaded"}})
         time.sleep(self.server.delay)
         return self._reply(200, answer)
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
     def _reply(self, status: int, content: Mapping[str, Any]) -> None:
         body = json.dumps(content).encode()
@@ -60,11 +60,11 @@ class StubModels(ThreadingHTTPServer):
     ----------
     port : int
     key : str
-        What clients must send as their bearer token.
+        The bearer token that clients must send.
     name : str
-        What its answers begin with.
+        The first word of each answer.
     delay : float
-        Seconds that it takes over an answer.
+        Seconds before each answer.
     """
 
     daemon_threads = True
@@ -86,15 +86,15 @@ def completion(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
         "message": {"role": "assistant", "content": " ".join(words)},
         "logprobs": {"content": [{"token": word, "logprob": logprob} for word in words]},
     }
-    asked = sum(len(str(message["content"]).split()) for message in request["messages"])
-    usage = {"prompt_tokens": asked, "completion_tokens": len(words)}
+    prompt_tokens = sum(len(str(message["content"]).split()) for message in request["messages"])
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": len(words)}
     return {
         "id": "chatcmpl-stub",
         "object": "chat.completion",
         "created": 0,
         "model": request["model"],
         "choices": [choice],
-        "usage": usage | {"total_tokens": asked + len(words)},
+        "usage": usage | {"total_tokens": prompt_tokens + len(words)},
     }
 
 

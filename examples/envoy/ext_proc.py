@@ -1,8 +1,8 @@
-"""An external processor for Envoy: every chat request gets the tier and the model that answer it.
+"""An external processor for Envoy that sets tier and model of every chat request.
 
 python examples/envoy/ext_proc.py artifacts/model --port 50051
 
-`envoy.yaml` beside this file sends it the requests' bodies, and routes by the header it sets.
+`envoy.yaml` in this folder sends it the bodies of requests, and routes by the header it sets.
 """
 
 import argparse
@@ -19,18 +19,18 @@ from envoy.service.ext_proc.v3 import external_processor_pb2_grpc as service
 from querytier.serve import Router
 
 TIER, REASON = "x-querytier-tier", "x-querytier-reason"
-LARGEST_BODY = 32 << 20  # bytes; as the buffer in envoy.yaml
+LARGEST_BODY = 32 << 20  # bytes; the same as the buffer in envoy.yaml
 REPLACE = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 class TierProcessor(service.ExternalProcessorServicer):
-    """Answers Envoy, one stream a request.
+    """Answers Envoy, with one stream per request.
 
     Parameters
     ----------
     router : Router
     models : mapping of str to str
-        The model of each tier. A request that names the cheap one has chosen for itself.
+        The model of each tier. A request that names the cheap model is not decided.
     """
 
     def __init__(self, router: Router, models: Mapping[str, str]) -> None:
@@ -41,7 +41,7 @@ class TierProcessor(service.ExternalProcessorServicer):
         request_iterator: AsyncIterator[messages.ProcessingRequest],
         context: grpc.aio.ServicerContext,  # noqa: ARG002
     ) -> AsyncIterator[messages.ProcessingResponse]:
-        """Let headers pass, and change the body where there is something to decide."""
+        """Pass headers on unchanged, and change the body of chat requests."""
         async for request in request_iterator:
             if request.WhichOneof("request") == "request_headers":
                 yield messages.ProcessingResponse(request_headers=messages.HeadersResponse())
@@ -51,15 +51,15 @@ class TierProcessor(service.ExternalProcessorServicer):
                 yield messages.ProcessingResponse(request_body=body)
 
     async def _changes(self, body: bytes) -> messages.CommonResponse | None:
-        """Return the changes to a request; None, and so the default route, where it is no chat."""
+        """Return the changes to a request; None, and so the default route, if it is not a chat."""
         try:
             chat = json.loads(body)
-            asked, query = chat["model"], chat["messages"]
+            model, query = chat["model"], chat["messages"]
         except (ValueError, LookupError, TypeError, RecursionError):
             return None
-        if asked == self.models["cheap"]:
+        if model == self.models["cheap"]:
             return _routed("cheap", "override", body)
-        # In a thread, so that a long query does not hold up the others.
+        # In a thread, so that a long query does not delay the others.
         decision = await asyncio.to_thread(self.router.decide, query)
         changed = json.dumps(chat | {"model": self.models[decision.tier]}).encode()
         return _routed(decision.tier, decision.reason, changed)
@@ -77,12 +77,12 @@ def _routed(tier: str, reason: str, body: bytes) -> messages.CommonResponse:
             ]
         ),
         body_mutation=messages.BodyMutation(body=body),
-        clear_route_cache=True,  # or the route stands that was found before the header
+        clear_route_cache=True,  # otherwise Envoy keeps the route chosen before
     )
 
 
 async def serve(router: Router, models: Mapping[str, str], address: str) -> None:
-    """Serve until cancelled. Streams last as long as answers do, so they must not hold threads."""
+    """Serve until cancelled; asynchronous, as a stream stays open as long as its answer takes."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", LARGEST_BODY)])
     service.add_ExternalProcessorServicer_to_server(TierProcessor(router, models), server)
     server.add_insecure_port(address)

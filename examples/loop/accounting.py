@@ -1,4 +1,4 @@
-"""What routing got and cost, beside the champion before and the constants, on the same queries."""
+"""Score and cost of what was served, of the previous champion and of constants, on one set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from querytier.eval.gate.matched_cost import frontier_shares
 from querytier.eval.intervals import Estimate, Resampling, difference
 from querytier.serve import Router
 
-__all__ = ["Account", "account", "printed"]
+__all__ = ["Account", "account", "account_table"]
 
 Floats = NDArray[np.float64]
 _REPLICATES = 1000
@@ -27,9 +27,9 @@ class Account:
     name : str
     quality : Estimate
     lead : Estimate or None
-        Of what was served over this policy, in quality; None for the former.
+        How much better than this policy the served decisions are; None for those themselves.
     cost : float
-        Dollars a thousand queries.
+        Dollars per thousand queries.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Account:
 
 
 def account(answered: Sequence[Answered], before: Router) -> list[Account]:
-    """Return what was served, beside the others, all at its frontier rate but the constants.
+    """Return what was served and the other policies; all but the constants at its frontier rate.
 
-    Both tiers' answers cost the same whatever is asked, so that an equal rate is an equal cost.
+    A tier's answers all cost the same here, so an equal rate is an equal cost.
 
     Parameters
     ----------
     answered : sequence of Answered
     before : querytier.serve.Router
-        Of the champion before.
+        Router of the previous champion.
     """
-    cheap = np.array([one.asked.cheap_score for one in answered])
-    gains = np.array([one.asked.frontier_score for one in answered]) - cheap
+    cheap = np.array([one.query.cheap_score for one in answered])
+    gains = np.array([one.query.frontier_score for one in answered]) - cheap
     served = np.array([one.tier == "frontier" for one in answered], dtype=float)
-    scores = np.array([before.decide(one.asked.query).decision_score for one in answered])
+    scores = np.array([before.decide(one.query.text).decision_score for one in answered])
     rate = float(served.mean())
 
     def as_before(weights: Floats) -> Floats:
@@ -60,12 +60,12 @@ def account(answered: Sequence[Answered], before: Router) -> list[Account]:
 
     policies: list[tuple[str, Callable[[Floats], Floats], float]] = [
         ("as served", lambda _: served, rate),
-        ("the champion before, at this rate", as_before, rate),
+        ("the previous champion, at this rate", as_before, rate),
         ("random, at this rate", lambda w: (w @ served / w.sum(axis=1))[:, None], rate),
         ("always cheap", lambda _: np.zeros_like(served), 0.0),
         ("always frontier", lambda _: np.ones_like(served), 1.0),
     ]
-    resampling = Resampling([one.asked.conversation for one in answered], _REPLICATES, 1)
+    resampling = Resampling([one.query.conversation for one in answered], _REPLICATES, 1)
     quality = [_estimate(resampling, shares, cheap, gains) for _, shares, _ in policies]
     return [
         Account(
@@ -78,8 +78,8 @@ def account(answered: Sequence[Answered], before: Router) -> list[Account]:
     ]
 
 
-def printed(accounts: Sequence[Account]) -> str:
-    """Return the table."""
+def account_table(accounts: Sequence[Account]) -> str:
+    """Return the accounts as a table of text."""
     lines = [f"{'policy':<36}{'mean score':>24}{'served is better by':>28}{'$ per 1,000':>13}"]
     for one in accounts:
         lead = "" if one.lead is None else _interval(one.lead, "+.3f")

@@ -1,15 +1,16 @@
-"""A simulated population: invented queries, and a hidden law of which tier answers them well.
+"""A simulated population: invented queries, and a hidden rule for which tier answers them well.
 
-A topic has a difficulty, and what is asked of it adds to that. The cheap model fails by the sum,
-the frontier model seldom. At the shift two easy topics become hard for the cheap model, and a hard
-one easy: what a classifier learned before is wrong from then on, though the queries look the same.
+Each topic has a difficulty, and each way to ask adds to it. The sum is the log-odds that the cheap
+model fails; the frontier model rarely fails. At the shift, two topics become hard for the cheap
+model and a hard one becomes easy. The queries look the same, but what a classifier learned before
+is wrong now.
 """
 
 import math
 import random
 from dataclasses import dataclass
 
-__all__ = ["FRONTIER_COST", "TENANTS", "Asked", "Population"]
+__all__ = ["FRONTIER_COST", "TENANTS", "Population", "SimulatedQuery"]
 
 CHEAP_COST, FRONTIER_COST = 0.0004, 0.006
 TENANTS = ("alder", "birch", "cedar", "dogwood", "elm", "fir")
@@ -88,19 +89,19 @@ _SLOTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A query, who asks it, and what would become of it with either tier.
+class SimulatedQuery:
+    """A query, who sends it, and how well each tier would answer it.
 
     Attributes
     ----------
-    query, topic, tenant, conversation : str
+    text, topic, tenant, conversation : str
     cheap_fails : float
-        The hidden chance that the cheap answer is bad.
+        The hidden probability that the cheap answer is bad.
     cheap_score, frontier_score : float
-        1 where that tier's answer is good, else 0; a router sees that of the tier it asked.
+        1 if that tier's answer is good, else 0; a router sees the score of the tier it used.
     """
 
-    query: str
+    text: str
     topic: str
     tenant: str
     conversation: str
@@ -110,29 +111,29 @@ class Asked:
 
     @property
     def needs_frontier(self) -> float:
-        """1 where only the frontier answer is good."""
+        """1 if only the frontier answer is good."""
         return float(self.cheap_score < self.frontier_score)
 
     def score(self, tier: str) -> float:
-        """Return how good the answer of a tier is."""
+        """Return the score of a tier's answer."""
         return self.frontier_score if tier == "frontier" else self.cheap_score
 
     @staticmethod
     def cost(tier: str) -> float:
-        """Return what an answer of a tier costs, in dollars."""
+        """Return the cost of a tier's answer, in dollars."""
         return FRONTIER_COST if tier == "frontier" else CHEAP_COST
 
 
 class Population:
-    """Asks queries; `shifted` says which law holds."""
+    """Draws queries; `shifted` selects the rule."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)  # noqa: S311
         self._count = 0
         self.shifted = False
 
-    def ask(self, tenant: str | None = None) -> Asked:
-        """Return the next query, of a tenant or of any."""
+    def draw(self, tenant: str | None = None) -> SimulatedQuery:
+        """Return the next query, from the given tenant or a random one."""
         dice = self._dice
         topic, ask = dice.choice(list(_DIFFICULTY)), dice.choice(list(_ASKS))
         situation = dice.choice(_SITUATIONS).format_map(
@@ -144,8 +145,8 @@ class Population:
         self._count += 1
         log_odds = _DIFFICULTY[topic][self.shifted] + _ASKS[ask]
         fails = 1 / (1 + math.exp(-log_odds))
-        return Asked(
-            query=" ".join(filter(None, words)),
+        return SimulatedQuery(
+            text=" ".join(filter(None, words)),
             topic=topic,
             tenant=tenant,
             conversation=f"{tenant}-{self._count}",
@@ -154,6 +155,6 @@ class Population:
             frontier_score=float(dice.random() >= _FRONTIER_FAILS),
         )
 
-    def many(self, count: int) -> list[Asked]:
-        """Return so many queries."""
-        return [self.ask() for _ in range(count)]
+    def draw_many(self, count: int) -> list[SimulatedQuery]:
+        """Return the next `count` queries."""
+        return [self.draw() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A stub router: it asks `querytier serve` where each query goes, and tells later how it went."""
+"""A stub router: it asks `querytier serve` for each query's tier, and reports outcomes later."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from population import CHEAP_COST, FRONTIER_COST, Asked, Population
+from population import CHEAP_COST, FRONTIER_COST, Population, SimulatedQuery
 
 __all__ = ["Answered", "Attack", "Router", "serving"]
 
@@ -28,18 +28,18 @@ _OUTCOMES_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A query, and what the service said of it.
+    """A query, and the service's decision.
 
     Attributes
     ----------
-    asked : Asked
+    query : SimulatedQuery
     tier, model_version : str
-        Empty where the service did not answer.
+        Empty if the service did not answer.
     status : int
-        Of HTTP; 0 where there was no answer.
+        The HTTP status; 0 if there was no answer.
     """
 
-    asked: Asked
+    query: SimulatedQuery
     tier: str
     model_version: str
     status: int
@@ -47,13 +47,13 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One tenant floods the router, and says the reverse of how its answers went.
+    """One tenant floods the router, and reports the reverse of the true outcomes.
 
     Attributes
     ----------
     tenant : str
     share : float
-        Of the traffic.
+        The tenant's share of the traffic.
     """
 
     tenant: str
@@ -62,10 +62,10 @@ class Attack:
 
 @dataclass
 class Router:
-    """Asks without a pause, from several threads, until it is closed; outcomes come late.
+    """Sends queries from several threads until it is closed; reports outcomes with a delay.
 
-    Of a random share of the queries both tiers are asked, and both scores told: these make labels.
-    Of the others only the outcome of the tier that answered is known.
+    A random share of the queries is answered by both tiers, and both scores are reported: these
+    become labels. For the others only the outcome of the tier that answered is known.
 
     Attributes
     ----------
@@ -73,9 +73,9 @@ class Router:
     population : Population
     both_share : float
     lag_s : float
-        From an answer to its outcome.
+        Seconds from an answer to its outcome.
     pause_s : float
-        Of a caller, between two queries.
+        Seconds between two queries of one caller.
     attack : Attack or None
     """
 
@@ -86,47 +86,47 @@ class Router:
     pause_s: float = 0.02
     attack: Attack | None = None
     answered: list[Answered] = field(default_factory=list)
-    told: int = 0
+    reported: int = 0
     _late: deque[tuple[float, dict[str, Any]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
-        """Start the callers and who tells the outcomes."""
+        """Start the threads that send queries and report outcomes."""
         self._dice = random.Random(5)  # noqa: S311
         self._callers = [threading.Thread(target=self._call) for _ in range(_CALLERS)]
-        self._teller = threading.Thread(target=self._tell)
-        for thread in (*self._callers, self._teller):
+        self._reporter = threading.Thread(target=self._report)
+        for thread in (*self._callers, self._reporter):
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ask no more; tell what is still to be told."""
+        """Stop sending queries; report the outcomes that are left."""
         self._ended.set()
-        for thread in (*self._callers, self._teller):
+        for thread in (*self._callers, self._reporter):
             thread.join()
 
     @property
     def unanswered(self) -> int:
-        """Requests that got no decision."""
+        """Number of requests without a decision."""
         return sum(one.status != 200 for one in list(self.answered))
 
     @contextmanager
     def slowly(self) -> Iterator[None]:
-        """Ask less often meanwhile, so that whatever runs beside it has the machine."""
+        """Send fewer queries within the block, which leaves the processors to other work."""
         usual, self.pause_s = self.pause_s, _SLOW_PAUSE_S
         yield
         self.pause_s = usual
 
     def wait_for(self, more: int) -> list[Answered]:
-        """Return the next so many answers, when they are there."""
+        """Wait for the next `more` answers, and return them."""
         start = len(self.answered)
         while len(self.answered) < start + more:
             time.sleep(0.05)
         return self.answered[start : start + more]
 
     def wait_for_model(self, before: str, seconds: float) -> str:
-        """Return the version of the first answer by another model; the same where none comes."""
+        """Return the version of the next model that answers; `before` if none does in time."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             latest = self.answered[-1].model_version
@@ -136,10 +136,10 @@ class Router:
         return before
 
     def catch_up(self) -> None:
-        """Wait until all answers so far have been told about."""
+        """Wait until the outcomes of all answers so far are reported."""
         time.sleep(self.lag_s)
-        wanted = self.told + len(self._late)
-        while self.told < wanted:
+        wanted = self.reported + len(self._late)
+        while self.reported < wanted:
             time.sleep(0.05)
 
     def _call(self) -> None:
@@ -147,32 +147,32 @@ class Router:
         connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
         while not self._ended.is_set():
             with self._lock:
-                asked = self._next()
-            who = {"conversation": asked.conversation, "tenant": asked.tenant}
-            body = {"query": asked.query, **who}
+                query = self._next()
+            who = {"conversation": query.conversation, "tenant": query.tenant}
+            body = {"query": query.text, **who}
             status, answer = _posted(connection, "/v1/decide", body)
             tier, version = answer.get("tier", ""), answer.get("model_version", "")
             with self._lock:
-                self.answered.append(Answered(asked, tier, version, status))
+                self.answered.append(Answered(query, tier, version, status))
                 if status == 200:
-                    said = self._outcome(asked, tier)
-                    self._late.append((time.monotonic() + self.lag_s, {"id": answer["id"], **said}))
+                    outcome = {"id": answer["id"], **self._outcome(query, tier)}
+                    self._late.append((time.monotonic() + self.lag_s, outcome))
             time.sleep(self.pause_s)
         connection.close()
 
-    def _next(self) -> Asked:
-        asked = self.population.ask()
+    def _next(self) -> SimulatedQuery:
+        query = self.population.draw()
         if self.attack is None or self._dice.random() >= self.attack.share:
-            return asked
-        return self.population.ask(self.attack.tenant)
+            return query
+        return self.population.draw(self.attack.tenant)
 
-    def _outcome(self, asked: Asked, tier: str) -> dict[str, float]:
-        """Return what will be told of an answer."""
+    def _outcome(self, query: SimulatedQuery, tier: str) -> dict[str, float]:
+        """Return the outcome that will be reported for an answer."""
         if self._dice.random() >= self.both_share:
-            return {"outcome": asked.score(tier), "cost": asked.cost(tier)}
-        cheap, frontier = asked.cheap_score, asked.frontier_score
-        if self.attack is not None and asked.tenant == self.attack.tenant:
-            cheap, frontier = asked.needs_frontier, 1.0
+            return {"outcome": query.score(tier), "cost": query.cost(tier)}
+        cheap, frontier = query.cheap_score, query.frontier_score
+        if self.attack is not None and query.tenant == self.attack.tenant:
+            cheap, frontier = query.needs_frontier, 1.0
         return {
             "cheap_score": cheap,
             "frontier_score": frontier,
@@ -180,7 +180,7 @@ class Router:
             "frontier_cost": FRONTIER_COST,
         }
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         place = urlsplit(self.url)
         connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=20)
         while self._late or not self._ended.is_set():
@@ -188,8 +188,8 @@ class Router:
             if due:
                 status, _ = _posted(connection, "/v1/outcomes", due)
                 if status != 200:
-                    raise RuntimeError(f"outcomes were not taken: {status}")
-                self.told += len(due)
+                    raise RuntimeError(f"the service refused outcomes: {status}")
+                self.reported += len(due)
             time.sleep(0.1)
         connection.close()
 
@@ -207,7 +207,7 @@ class Router:
 def _posted(
     connection: http.client.HTTPConnection, path: str, body: object
 ) -> tuple[int, dict[str, Any]]:
-    """Return status and answer; status 0 where the connection broke. Nothing is asked twice."""
+    """Return status and answer; status 0 if the connection broke. Nothing is sent twice."""
     sent = {"content-type": "application/json"}
     try:
         connection.request("POST", path, json.dumps(body).encode(), sent)
@@ -220,7 +220,7 @@ def _posted(
 
 @contextmanager
 def serving(artifact: str, folder: Path, *options: str) -> Iterator[str]:
-    """Run `querytier serve` in a process of its own, and give its URL; it has to end gently."""
+    """Run `querytier serve` in its own process and yield its URL; it must end with exit code 0."""
     command = [sys.executable, "-m", "querytier", "serve", "--artifact", artifact, "--port", "0"]
     command += ["--log", str(folder / "logs"), *options]
     with (
@@ -238,7 +238,7 @@ def serving(artifact: str, folder: Path, *options: str) -> Iterator[str]:
         found = re.search(r"http://[\w.:]+", line)
         try:
             if found is None:
-                raise RuntimeError(f"the service did not start; {folder / 'serve.log'} says why")
+                raise RuntimeError(f"the service did not start; see {folder / 'serve.log'}")
             yield found.group()
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""What both stories share: a folder, the verbs, the log of what happens, and what has to hold."""
+"""Shared by both stories: a folder, calls of the verbs, printed progress, and checks."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 from population import CHEAP_COST, FRONTIER_COST, Population
 
-__all__ = ["QUICK", "Stage", "Told", "staged"]
+__all__ = ["QUICK", "Stage", "VerbOutput", "run_story"]
 
 QUICK = """\
 prepare: {label_rules: [cheap_fails_frontier_succeeds]}
@@ -29,8 +29,8 @@ _SHOWN = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a verb said.
+class VerbOutput:
+    """Exit code and printed lines of a verb.
 
     Attributes
     ----------
@@ -44,12 +44,12 @@ class Told:
 
 @dataclass
 class Stage:
-    """Where a story plays.
+    """The folder of a story, and what it checks.
 
     Attributes
     ----------
     folder : Path
-        Gets everything; the loop's own is `folder/loop`.
+        Holds everything; the loop's own folder is `folder/loop`.
     """
 
     folder: Path
@@ -62,12 +62,12 @@ class Stage:
         self.with_params(self.params)
 
     def with_params(self, params: str) -> None:
-        """Have the verbs read these parameters from now on."""
+        """Write the parameters that the verbs read from now on."""
         (self.folder / "params.yaml").write_text(params)
 
     @property
     def loop(self) -> Path:
-        """The folder of the rounds."""
+        """The folder of the loop."""
         return self.folder / "loop"
 
     def say(self, text: str) -> None:
@@ -75,18 +75,18 @@ class Stage:
         print(f"{time.monotonic() - self._started:6.1f}s  {text}", flush=True)
 
     def check(self, what: str, *, holds: bool) -> None:
-        """Print whether something holds that the story is about, and remember where it does not."""
+        """Print whether a claim of the story holds, and remember it if not."""
         self.say(f"{'holds' if holds else 'DOES NOT HOLD'}: {what}")
         if not holds:
             self._failed.append(what)
 
     def end(self) -> int:
         """Return the exit code."""
-        self.say("the story holds" if not self._failed else f"fell short: {self._failed}")
+        self.say("the story holds" if not self._failed else f"does not hold: {self._failed}")
         return int(bool(self._failed))
 
-    def querytier(self, verb: str, *arguments: object) -> Told:
-        """Run a verb in a process of its own, and print what it says."""
+    def querytier(self, verb: str, *arguments: object) -> VerbOutput:
+        """Run a verb in its own process, and print its output."""
         words = [verb, *map(str, arguments), "--params", str(self.folder / "params.yaml")]
         shown = " ".join(words).replace(f"{self.folder}/", "")
         self.say(f"$ querytier {shown}")
@@ -103,31 +103,31 @@ class Stage:
             lines += done.stderr.splitlines()
         for line in lines[:_SHOWN]:
             self.say(f"    {line[:200]}")
-        return Told(done.returncode, lines)
+        return VerbOutput(done.returncode, lines)
 
     def retrain(self, *arguments: object, loop: Path | None = None) -> dict[str, Any]:
-        """Run `querytier retrain` in the loop, or in another one; return its verdict."""
+        """Run `querytier retrain` in the loop, or in another one; return the round's decision."""
         folder = loop or self.loop
-        told = self.querytier("retrain", *arguments, "--out", folder)
+        output = self.querytier("retrain", *arguments, "--out", folder)
         rounds = sorted((folder / "rounds").glob("*/verdict.json"))
-        if told.code or not rounds:
-            raise RuntimeError(f"retrain ended with {told.code}: {told.lines}")
-        verdict: dict[str, Any] = json.loads(rounds[-1].read_text())
-        return verdict
+        if output.code or not rounds:
+            raise RuntimeError(f"retrain ended with {output.code}: {output.lines}")
+        decision: dict[str, Any] = json.loads(rounds[-1].read_text())
+        return decision
 
     def copied_loop(self) -> Path:
-        """Return a copy of the loop, of which nothing is served."""
+        """Return a copy of the loop that no service uses."""
         return Path(shutil.copytree(self.loop, self.folder / "loop-copy", symlinks=True))
 
     def write_first_log(self, population: Population, count: int, days_ago: int) -> Path:
-        """Write a log of which both tiers' scores are known, of so many days ago."""
+        """Write a log with both tiers' scores that starts `days_ago`."""
         path = self.folder / "first.jsonl"
         start = datetime.now(UTC) - timedelta(days=days_ago)
         with path.open("w") as file:
-            for number, one in enumerate(population.many(count)):
+            for number, one in enumerate(population.draw_many(count)):
                 record = {
                     "id": f"first-{number}",
-                    "query": one.query,
+                    "query": one.text,
                     "source": one.tenant,
                     "group": one.conversation,
                     "time": (start + timedelta(seconds=number)).isoformat(),
@@ -140,11 +140,11 @@ class Stage:
         return path
 
 
-def staged(play: Callable[[Stage], int], description: str | None, params: str = QUICK) -> int:
-    """Play a story where the command line says, or in passing; return its exit code."""
-    reading = argparse.ArgumentParser(description=description)
-    reading.add_argument("--out", type=Path, help="keep what is written there")
-    out = reading.parse_args().out
+def run_story(play: Callable[[Stage], int], description: str | None, params: str = QUICK) -> int:
+    """Run a story in `--out`, or in a temporary folder; return its exit code."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, help="write to this folder and keep it")
+    out = parser.parse_args().out
     if out is not None:
         return play(Stage(out, params))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""Story A: the difficulty shifts under a service, drift fires, a retraining mends it.
+"""Story A: queries become harder under a running service, drift is found, retraining repairs it.
 
-Real processes: `querytier serve` decides without a pause while `querytier drift` and `querytier
-retrain` run beside it; `make story-drift`, some three minutes on two cores.
+Real processes: `querytier serve` decides all the time while `querytier drift` and `querytier
+retrain` run; `make story-drift`, about three minutes on two cores.
 """
 
 import json
@@ -9,42 +9,42 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from accounting import Account, account, printed
+from accounting import Account, account, account_table
 from population import Population
 from router import Answered, Router, serving
-from stage import QUICK, Stage, staged
+from stage import QUICK, Stage, run_story
 
 from querytier.serve import Router as Decider
 
 FIRST, BEFORE, AFTER, LATER = 1200, 400, 1800, 1200
-# What is older than the window trains no more, and judges no more: the world has moved on.
+# Rows older than the window are used neither to train nor to judge: they are from before the shift.
 PARAMS = f"{QUICK}retrain: {{window_days: 30}}\n"
 
 
 def play(stage: Stage) -> int:
-    """Tell it from the first log to the account."""
+    """Run the story from the first log to the account."""
     population = Population(11)
     log = stage.write_first_log(population, FIRST, days_ago=60)
     stage.say(f"a log of {FIRST} queries with both tiers' scores, two months old")
     first = stage.retrain("--logs", log)
     stage.check("the first champion is promoted", holds=first["verdict"] == "promoted")
     with serving(champion_of(stage), stage.folder, "--watch", "0.5") as url:
-        stage.say(f"the champion serves at {url}; the router asks it from here on without a pause")
+        stage.say(f"the champion serves at {url}; the router now sends it queries all the time")
         with Router(url, population) as router:
-            told = shifting(stage, router, population)
-        answered, later, before = router.answered, *told
+            later, before = shift(stage, router, population)
+        answered = router.answered
         stage.check(
-            f"all {len(answered)} requests were answered, through the reload too",
+            f"all {len(answered)} requests were answered, even during the reload",
             holds=router.unanswered == 0,
         )
     accounts = account(later, Decider.load(before))
-    print("\n" + printed(accounts) + "\n")
-    judge(stage, accounts)
+    print("\n" + account_table(accounts) + "\n")
+    check_accounts(stage, accounts)
     return stage.end()
 
 
-def shifting(stage: Stage, router: Router, population: Population) -> tuple[list[Answered], Path]:
-    """Shift the difficulty; return what was answered after the reload, and the old champion."""
+def shift(stage: Stage, router: Router, population: Population) -> tuple[list[Answered], Path]:
+    """Shift the difficulty; return the answers after the reload, and the old champion's folder."""
     served = router.wait_for(BEFORE)[-1].model_version
     router.catch_up()
     with router.slowly():
@@ -58,16 +58,16 @@ def shifting(stage: Stage, router: Router, population: Population) -> tuple[list
     router.catch_up()
     with router.slowly():
         stage.querytier("drift", *compared(stage, "after"), "--since", since)
-        stage.check("drift fires after it", holds=drifted(stage, "after"))
-        verdict = stage.retrain(*fresh(stage))
-    stage.check("the gate promotes the challenger", holds=verdict["verdict"] == "promoted")
+        stage.check("drift is found after it", holds=drifted(stage, "after"))
+        decision = stage.retrain(*fresh(stage))
+    stage.check("the gate promotes the challenger", holds=decision["verdict"] == "promoted")
     version = router.wait_for_model(served, 30)
     stage.check(f"the service reloads ({served} -> {version})", holds=version != served)
     return [one for one in router.wait_for(LATER) if one.model_version == version], before
 
 
-def judge(stage: Stage, accounts: list[Account]) -> None:
-    """Hold the account against what the story promises."""
+def check_accounts(stage: Stage, accounts: list[Account]) -> None:
+    """Check that serving beats the other policies."""
     for one in accounts[1:4]:
         assert one.lead is not None
         low = one.lead.low
@@ -75,18 +75,18 @@ def judge(stage: Stage, accounts: list[Account]) -> None:
 
 
 def drifted(stage: Stage, name: str) -> bool:
-    """Return what a comparison found."""
+    """Return whether a comparison found drift."""
     found = json.loads((stage.folder / f"drift-{name}" / "drift.json").read_text())
     return bool(found["drifted"])
 
 
 def champion_of(stage: Stage) -> str:
-    """Return what the service loads: the name that follows the champion."""
+    """Return the path that the service loads: a link to the champion."""
     return str(stage.loop / "champion")
 
 
 def compared(stage: Stage, name: str) -> list[object]:
-    """Return the arguments of a comparison of the traffic with that of the training."""
+    """Return the arguments that compare the traffic with the training data."""
     out = stage.folder / f"drift-{name}"
     return [stage.loop / "rounds" / "0001", *fresh(stage), "--out", out]
 
@@ -103,4 +103,4 @@ def now() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(staged(play, __doc__, PARAMS))
+    sys.exit(run_story(play, __doc__, PARAMS))

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accounting import account, printed
+from accounting import account, account_table
 from population import Population
 from router import Attack, Router, serving
-from stage import QUICK, Stage, staged
+from stage import QUICK, Stage, run_story
 from story_drift import champion_of, fresh
 
 from querytier.data.examples import Examples
@@ -38,10 +38,10 @@ def play(stage: Stage) -> int:
             later = router.wait_for(LATER)
         answered = len(router.answered)
         stage.check(f"all {answered} requests were answered", holds=router.unanswered == 0)
-    honest = [one for one in later if one.asked.tenant != ATTACK.tenant]
+    honest = [one for one in later if one.query.tenant != ATTACK.tenant]
     before = Decider.load(stage.loop / "rounds" / "0001" / "model")
     accounts = account(honest, before)
-    print("\n" + printed(accounts) + "\n")
+    print("\n" + account_table(accounts) + "\n")
     lead = accounts[1].lead
     unharmed = lead is not None and lead.low is not None and lead.low > -0.03
     stage.check("honest tenants are served at most 0.03 worse than before", holds=unharmed)
@@ -91,4 +91,4 @@ def held_back(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(staged(play, __doc__))
+    sys.exit(run_story(play, __doc__))

@@ -111,7 +111,7 @@ def test_a_body_sent_in_chunks_is_decided_too(envoy, ask, queries):
 def test_what_is_no_chat_goes_on_to_the_frontier_upstream_as_it_was(envoy, ask, body):
     status, answer = ask.send(envoy, body)
     assert status == 400
-    assert answer["error"]["message"].startswith("no chat")
+    assert answer["error"]["message"].startswith("not a chat request")
 
 
 def test_answers_that_take_long_hold_up_no_decision(envoy, ask, queries):
