@@ -12,7 +12,7 @@ from querytier.classifier.manifest import Manifest
 from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
 from querytier.serve.watch.certificate_watch import CertificateWatch
-from querytier.tracking.model_uri import fetch_artifact, is_model_uri, registered_at
+from querytier.tracking.model_uri import fetch_artifact, is_model_uri, registered_state
 
 __all__ = ["ArtifactState", "Loaded", "load_proved", "state_of"]
 
@@ -81,7 +81,7 @@ def state_of(artifact: Path | str) -> ArtifactState:
         A folder, or the name of a registered version.
     """
     if is_model_uri(artifact):
-        return registered_at(artifact)
+        return registered_state(artifact)
     try:
         files = [(path.name, path.stat()) for path in sorted(Path(artifact).iterdir())]
     except OSError:

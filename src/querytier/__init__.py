@@ -4,7 +4,7 @@ __all__ = ["__version__"]
 
 
 def __getattr__(name: str) -> str:
-    """Look `__version__` up when it is asked for, which a router's start need not wait for."""
+    """Look up `__version__` on demand: the look-up takes time that a router's start can save."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib.metadata import version

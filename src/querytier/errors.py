@@ -1,17 +1,17 @@
-"""Every error that querytier raises on purpose.
+"""The errors that querytier raises on purpose.
 
 ::
 
     QuerytierError
     ├── UsageError          the call is wrong: a path, a column, a parameter      exit code 2
-    ├── LogError            the logs cannot be read, or hold too little           exit code 1
-    ├── TrainingError       no classifier can be fitted on these examples         exit code 1
-    ├── ExportError         the artifact did not pass its gates                   exit code 1
-    ├── ArtifactError       an artifact is damaged, foreign or of another version exit code 1
+    ├── LogError            logs cannot be read, or contain too little            exit code 1
+    ├── TrainingError       no classifier can be fitted to these examples         exit code 1
+    ├── ExportError         the artifact failed a check before it was written     exit code 1
+    ├── ArtifactError       an artifact is damaged, or of an unknown format       exit code 1
     └── MissingExtraError   a package of an optional extra is not installed       exit code 1
 
-A message says what was wrong, the value, and the cure. Wrong arguments to a Python function stay
-`ValueError` and `TypeError`.
+A message says what is wrong, the value, and the cure. Wrong arguments to a Python function raise
+`ValueError` and `TypeError` as usual.
 """
 
 __all__ = [
@@ -26,31 +26,34 @@ __all__ = [
 
 
 class QuerytierError(Exception):
-    """Base of the tree; `exit_code` is what the command line ends with."""
+    """Base class; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
 
 class UsageError(QuerytierError, ValueError):
-    """The call is wrong: a path that does not exist, an unknown column, a misspelt parameter."""
+    """The call is wrong: a path that does not exist, an unknown column, a misspelt parameter.
+
+    Also a `ValueError`, which is what callers of the Python functions expect of a wrong argument.
+    """
 
     exit_code = 2
 
 
 class LogError(QuerytierError):
-    """The logs cannot be read, or hold too little to work with."""
+    """Logs cannot be read, or contain too little to work with."""
 
 
 class TrainingError(QuerytierError):
-    """No classifier can be fitted on these examples."""
+    """No classifier can be fitted to these examples."""
 
 
 class ExportError(QuerytierError):
-    """The artifact did not pass a gate on its way out."""
+    """The artifact failed a check before it was written."""
 
 
 class ArtifactError(QuerytierError):
-    """An artifact is damaged, foreign, or of a format this version does not read."""
+    """An artifact is damaged, was not written by querytier, or has an unknown format version."""
 
 
 class MissingExtraError(QuerytierError, ImportError):

@@ -1,4 +1,4 @@
-"""Files: complete or not at all, as JSON, and where the cache is."""
+"""Write files completely or not at all, write JSON, and find the cache folder."""
 
 import json
 import os
@@ -16,13 +16,14 @@ __all__ = ["atomic_file", "atomic_folder", "default_cache_folder", "stamp", "wri
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` whose file takes its place when the block ends well.
+    """Yield a path next to `target`; its file replaces `target` if the block succeeds.
 
     Parameters
     ----------
     target : Path
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder: only within one file system is a rename atomic.
     scratch = target.with_name(f".{target.name}.partial")
     try:
         yield scratch
@@ -33,9 +34,9 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder that becomes `target` when the block ends well, and vanishes otherwise.
+    """Yield an empty folder that becomes `target` if the block succeeds, and is deleted if not.
 
-    A folder that stood at `target` before stays untouched until then.
+    A folder that already exists at `target` stays as it is until then.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 def _swap(new: Path, target: Path, old: Path) -> None:
     if target.exists():
         target.rename(old)
+    # A folder that is not empty cannot be replaced by one rename, so there are two; if the second
+    # one fails, the first is undone.
     try:
         new.rename(target)
     except OSError:
@@ -64,14 +67,14 @@ def _swap(new: Path, target: Path, old: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, complete or not at all.
+    """Write a JSON object, completely or not at all.
 
     Parameters
     ----------
     path : Path
-        Its folder is made if it is missing.
+        Its folder is created if it is missing.
     content : mapping
-        JSON has no infinity and no NaN, so neither may be in it.
+        Without infinity and NaN, which JSON does not have.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def stamp() -> dict[str, str]:
-    """Return what our JSON files open with: the version that writes them, and the time in UTC."""
+    """Return the first two fields of our JSON files: version of querytier, and time in UTC."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"querytier": version("querytier"), "created": now}
 
@@ -92,9 +95,9 @@ def stamp() -> dict[str, str]:
 def default_cache_folder() -> Path:
     """Return `$QUERYTIER_CACHE`, else `querytier` in `$XDG_CACHE_HOME`, else `~/.cache/querytier`.
 
-    The folder holds embeddings (1.6 kB a text view for all-MiniLM-L6-v2: 22 MB for 14,000 views,
-    1.6 GB for a million) and artifacts fetched from a registry. Nothing in it expires; deleting it
-    costs time only.
+    The folder holds embeddings (1.6 kB per text view for all-MiniLM-L6-v2: 22 MB for 14,000 views,
+    1.6 GB for a million) and artifacts fetched from a registry. Nothing in it expires, and it can
+    be deleted at any time: what is needed is computed or fetched again.
     """
     own = os.environ.get("QUERYTIER_CACHE")
     if own:

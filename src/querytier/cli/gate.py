@@ -1,4 +1,4 @@
-"""The verb `querytier gate`: whether a challenger takes the champion's place."""
+"""The verb `querytier gate`: whether a challenger replaces the champion."""
 
 import json
 from pathlib import Path
@@ -6,113 +6,99 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from querytier.cli.log_options import say
+from querytier.cli.options import AsJson, ParamsFile, console, plain_table, say
 
 if TYPE_CHECKING:
     from querytier.eval.gate.checks import Check
-    from querytier.loop.gate import Verdict
+    from querytier.loop.gate import GateResult
 
 __all__ = ["gate"]
-
-_NARROWEST = 120
 
 
 def gate(
     challenger: Annotated[
-        Path, typer.Option("--challenger", metavar="DIR", help="What --out of its run was.")
+        Path, typer.Option("--challenger", metavar="DIR", help="The --out of its run.")
     ],
     champion: Annotated[
         Path | None,
         typer.Option(
             "--champion",
             metavar="DIR",
-            help="What --out of its run was, or an artifact; without, where the registry has no "
-            "champion, baseline checks decide.",
+            help="The --out of its run, or an artifact. May be omitted if the registry has no "
+            "champion: the challenger is then checked by itself.",
         ),
     ] = None,
-    params: Annotated[
-        Path | None, typer.Option("--params", metavar="FILE", help="A params file; section gate.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    params: ParamsFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Let a challenger take the champion's place if it is nowhere worse; exit 1: it is kept out."""
-    from querytier.loop.gate import GATE, ask_gate
+    """Replace the champion if the challenger is no worse in any respect; exit code 1 if not."""
+    from querytier.loop.gate import GATE, run_gate
     from querytier.pipeline.params import read_params
 
-    verdict = ask_gate(challenger, champion, read_params(params).gate)
+    result = run_gate(challenger, champion, read_params(params).gate)
     if as_json:
-        typer.echo(json.dumps(verdict.to_dict()))
+        typer.echo(json.dumps(result.to_dict()))
     else:
-        _print_verdict(verdict)
-        say(f"verdict: {challenger / GATE}")
-    if not verdict.gate.passed:
+        _print_result(result)
+        say(f"gate result: {challenger / GATE}")
+    if not result.gate.passed:
         raise typer.Exit(1)
 
 
-def _print_verdict(verdict: "Verdict") -> None:
-    """Print who was judged on which rows, the checks, and what follows."""
-    from rich import box
-    from rich.console import Console
+def _print_result(result: "GateResult") -> None:
+    """Print who was compared on which rows, the checks, and what follows."""
     from rich.markup import escape
-    from rich.table import Table
 
-    console = Console(width=max(_NARROWEST, Console().width), highlight=False)
-    for line in _introduction(verdict):
-        console.print(line, markup=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    paired = verdict.champion is not None
+    typer.echo("\n".join(_introduction(result)))
+    table, paired = plain_table(), result.champion is not None
     table.add_column("check", no_wrap=True)
     table.add_column("challenger - champion\n(latency: ratio), 90% interval" if paired else "found")
     table.add_column("may be\nworse by" if paired else "", justify="right")
     table.add_column("")
-    table.add_column("of what")
-    for check in verdict.gate.checks:
+    table.add_column("detail")
+    for check in result.gate.checks:
         style = None if check.passed else "bold"
         table.add_row(*(escape(text) for text in _cells(check)), style=style)
-    console.print(table)
-    if verdict.gate.note:
-        console.print(f"{verdict.gate.note}\n", markup=False, soft_wrap=True)
-    console.print(_conclusion(verdict), markup=False, soft_wrap=True)
+    console().print(table)
+    if result.gate.note:
+        typer.echo(f"{result.gate.note}\n")
+    typer.echo(_conclusion(result))
 
 
-def _introduction(verdict: "Verdict") -> list[str]:
-    champion, challenger, rows = verdict.champion, verdict.challenger, verdict.rows.counts()
+def _introduction(result: "GateResult") -> list[str]:
+    champion, challenger, rows = result.champion, result.challenger, result.rows.counts()
     ours = f"{challenger.manifest.model_version}  {challenger.folder}"
-    lines = [f"challenger  {ours} (registered version {verdict.version})"]
+    lines = [f"challenger  {ours} (registered version {result.version})"]
     if champion is None:
-        lines.append("champion    no other is registered: baseline checks decide")
+        lines.append("champion    none is registered: the challenger is checked by itself")
     else:
         lines.append(f"champion    {champion.manifest.model_version}  {champion.folder}")
-        lines.append(f"            learned from: {champion.known}")
+        lines.append(f"            trained on: {champion.training_data}")
     lines.append(
         f"rows        {rows['used']} of the challenger's {rows['test']} test rows, in "
-        f"{rows['groups']} groups; {rows['left_out']} left out that the champion learned from"
+        f"{rows['groups']} groups; {rows['left_out']} left out because the champion learned from "
+        "them"
     )
-    lines.append(f"            use {verdict.uses} of these test rows, evaluations counted")
+    lines.append(f"            use number {result.uses} of these test rows, evaluations included")
     return lines
 
 
 def _cells(check: "Check") -> list[str]:
-    margin = "" if check.margin is None else f"{check.margin:g}" if check.margin else "has to win"
-    return [
-        check.name,
-        check.estimate_text,
-        margin,
-        "passed" if check.passed else "failed",
-        check.detail,
-    ]
+    margin = "" if check.margin is None else f"{check.margin:g}" if check.margin else "must win"
+    outcome = "passed" if check.passed else "failed"
+    return [check.name, check.estimate_text, margin, outcome, check.detail]
 
 
-def _conclusion(verdict: "Verdict") -> str:
-    champion, stood = verdict.champion, verdict.stood
-    ours = verdict.challenger.manifest.model_version
-    if verdict.gate.passed:
-        return f"passed: version {verdict.version} is the champion now"
-    if stood is None:
-        return "failed: there is no champion still"
-    if stood.model_version == ours and champion and champion.manifest.model_version != ours:
+def _conclusion(result: "GateResult") -> str:
+    champion, current = result.champion, result.current_champion
+    ours = result.challenger.manifest.model_version
+    if result.gate.passed:
+        return f"passed: version {result.version} is the champion now"
+    if current is None:
+        return "failed: there is still no champion"
+    if current.model_version == ours and champion and champion.manifest.model_version != ours:
         return (
-            "failed: yet the challenger is the only champion that its own store has known; runs "
-            "that are to share one need one store (MLFLOW_TRACKING_URI, or one params file)"
+            "failed; but the challenger is the champion of its own store. Runs that share a "
+            "champion need one store (MLFLOW_TRACKING_URI, or one params file)"
         )
     return "failed: the champion stays"

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from querytier.cli.log_options import LogOptions, say, takes_log_options
+from querytier.cli.log_options import LogOptions, takes_log_options
+from querytier.cli.options import AsJson, say
 from querytier.errors import UsageError
 
 __all__ = ["retrain"]
@@ -24,24 +25,28 @@ def retrain(
         typer.Option(
             "--logs",
             metavar="PATH",
-            help="New logs: a file, or a folder of them (a folder of our own decision log brings "
-            "its outcomes.jsonl); may be given again. What is recorded already changes nothing.",
+            help="New logs: a file or a folder of files; may be repeated. A folder of our own "
+            "decision log includes its outcomes.jsonl. Rows recorded before change nothing.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="LOOP", help="The folder of the loop.")],
     reading: LogOptions,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="DATE", help="Leave out rows before it, and undated ones."),
+        typer.Option(
+            "--since", metavar="DATE", help="Leave out rows before DATE, and rows without a time."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
+        bool, typer.Option("--dry-run", help="Print what a round would do; write nothing.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train though nothing is new.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train even if there are too few new rows.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Merge new logs with the recorded ones, train a challenger, and let the gate decide."""
-    from querytier.loop.retrain import foresee
+    from querytier.loop.retrain import preview
     from querytier.loop.retrain import retrain as run_round
 
     found, outcomes = _files(logs)
@@ -50,19 +55,19 @@ def retrain(
     settings = reading.params(logs=found)
     sources = reading.sources(found, settings)
     if dry_run:
-        for line in foresee(sources, out, settings, since):
+        for line in preview(sources, out, settings, since):
             say(line)
         return
-    heard = (lambda _: None) if as_json else say
-    verdict = run_round(sources, out, settings, since=since, force=force, say=heard)
+    report = (lambda _: None) if as_json else say
+    decision = run_round(sources, out, settings, since=since, force=force, report=report)
     if as_json:
-        typer.echo(json.dumps(verdict, ensure_ascii=False))
+        typer.echo(json.dumps(decision, ensure_ascii=False))
     else:
-        _tell(verdict, out)
+        _print_decision(decision, out)
 
 
 def _files(paths: list[Path]) -> tuple[list[Path], Path | None]:
-    """Return the log files of files and folders, and the outcomes of a decision log among them."""
+    """Return all log files, and the outcomes file of a decision log among the folders."""
     found: list[Path] = []
     outcomes: list[Path] = []
     for path in paths:
@@ -73,7 +78,7 @@ def _files(paths: list[Path]) -> tuple[list[Path], Path | None]:
             file for file in path.iterdir() if file.suffix in _ENDINGS and file.name != _OUTCOMES
         )
         if not inside:
-            raise UsageError(f"{path} holds no log: {', '.join(_ENDINGS)} are read")
+            raise UsageError(f"{path} contains no log; logs end in {', '.join(_ENDINGS)}")
         found += inside
         outcomes += [file for file in (path / _OUTCOMES,) if file.is_file()]
     if len(outcomes) > 1:
@@ -84,13 +89,14 @@ def _files(paths: list[Path]) -> tuple[list[Path], Path | None]:
     return found, outcomes[0] if outcomes else None
 
 
-def _tell(verdict: dict[str, Any], out: Path) -> None:
+def _print_decision(decision: dict[str, Any], out: Path) -> None:
     from querytier.eval.report.round_page import headline, next_steps
+    from querytier.loop.round_decision import PAGE
 
-    if verdict["gate"]:
-        say(f"gate: {verdict['reason']}")
-    say(f"verdict: {verdict['verdict']}")
-    say(headline(verdict))
-    for step in next_steps(verdict):
+    if decision["gate"]:
+        say(f"gate: {decision['reason']}")
+    say(f"round decision: {decision['verdict']}")
+    say(headline(decision))
+    for step in next_steps(decision):
         say(f"next: {step}")
-    say(f"page: {out / 'verdict.html'}")
+    say(f"page: {out / PAGE}")

@@ -1,8 +1,9 @@
-"""Who stands at the gate: challenger and champion from their folders, and the rows to judge on."""
+"""Load champion and challenger, and score both on test rows that neither has learned from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,16 @@ from querytier.data.ingest.preparing import SUMMARY, read_prepared
 from querytier.data.leakage import rows_id, seen_in_training
 from querytier.data.splits import SPLITS
 from querytier.errors import UsageError
-from querytier.pipeline.scoring import data_fingerprint, load_to_judge, load_trained_on
+from querytier.eval.gate.checks import Gate
+from querytier.eval.gate.comparisons import Contender, as_served
+from querytier.eval.gate.non_inferiority import Margins, compare
+from querytier.pipeline.param_sections import GateParams
+from querytier.pipeline.scoring import (
+    data_fingerprint,
+    load_to_judge,
+    load_trained_on,
+    ranking_by,
+)
 from querytier.serve import Router
 from querytier.tracking.registry import RegisteredVersion
 from querytier.tracking.tracker import RunReference
@@ -22,15 +32,17 @@ from querytier.tracking.tracker import RunReference
 __all__ = [
     "Challenger",
     "Champion",
-    "JudgedRows",
+    "PairedScores",
+    "UnseenRows",
     "check_is_champion",
     "interleaved_latencies",
     "load_challenger",
     "load_champion",
-    "rows_to_judge_on",
+    "unseen_test_rows",
 ]
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _WARM_UP = 20
 
@@ -42,7 +54,7 @@ class Challenger:
     Attributes
     ----------
     folder : Path
-        What `--out` of the run was.
+        The run's `--out`.
     router : Router
     test : Examples
     run : RunReference
@@ -55,45 +67,47 @@ class Challenger:
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
+        """The artifact's manifest."""
         return self.router.classifier.manifest
 
 
 @dataclass(frozen=True, eq=False)
 class Champion:
-    """The artifact to be beaten.
+    """The artifact to beat.
 
     Attributes
     ----------
     folder : Path
     router : Router
-    learned : Examples or None
-        The rows that are not of its test split; None where they are not at hand.
-    known : str
-        What is known of them, for the reader.
+    training_rows : Examples or None
+        Its examples outside the test split; None if they are unknown, or already outside the
+        challenger's test split.
+    training_data : str
+        Which data these are, for the reader.
     """
 
     folder: Path
     router: Router
-    learned: Examples | None
-    known: str
+    training_rows: Examples | None
+    training_data: str
 
     @property
     def manifest(self) -> Manifest:
-        """What the artifact says of itself."""
+        """The artifact's manifest."""
         return self.router.classifier.manifest
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedRows:
-    """The challenger's test split, without what the champion learned from.
+class UnseenRows:
+    """The challenger's test split without the rows that the champion has learned from.
 
     Attributes
     ----------
     examples : Examples
     left_out : int
+        Number of rows that the champion has learned from.
     name : str
-        Of the whole test split, by which its uses are counted.
+        Stable name of the whole test split, by which its uses are counted.
     """
 
     examples: Examples
@@ -101,7 +115,7 @@ class JudgedRows:
     name: str
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows there are, by what became of them."""
+        """Return the numbers of rows: all of the test split, left out, used; and of groups."""
         return {
             "test": len(self.examples) + self.left_out,
             "left_out": self.left_out,
@@ -110,33 +124,100 @@ class JudgedRows:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class PairedScores:
+    """Champion and challenger on the same n rows.
+
+    Attributes
+    ----------
+    examples : Examples, length n
+    champion, challenger : Contender
+    """
+
+    examples: Examples
+    champion: Contender
+    challenger: Contender
+
+    @classmethod
+    def of(
+        cls, examples: Examples, champion: Champion, challenger: Challenger, params: GateParams
+    ) -> "PairedScores":
+        """Decide all rows with both artifacts, and time both on the first queries."""
+        queries = examples.query[: params.latency_queries].tolist()
+        their_times, our_times = interleaved_latencies(champion.router, challenger.router, queries)
+        theirs = ranking_by(champion.router, examples, "champion")
+        ours = ranking_by(challenger.router, examples, "challenger")
+        return cls(
+            examples,
+            Contender(theirs, champion.manifest.threshold, their_times),
+            Contender(ours, challenger.manifest.threshold, our_times),
+        )
+
+    def where(self, mask: Mask) -> "PairedScores":
+        """Return the rows for which `mask`, of shape (n,), holds; latencies stay as they are."""
+        return PairedScores(
+            self.examples.where(mask), _rows(self.champion, mask), _rows(self.challenger, mask)
+        )
+
+    def gate(self, params: GateParams, quality_margin: float | None = None) -> Gate:
+        """Compare the two by the margins of `params`, with another one for quality if given."""
+        margins = Margins(
+            quality=params.quality_margin if quality_margin is None else quality_margin,
+            calibration=params.calibration_margin,
+            worst_slice=params.slice_margin,
+            latency=params.latency_margin,
+        )
+        return compare(
+            self.examples,
+            self.champion,
+            self.challenger,
+            margins,
+            superior_on=params.superior_on,
+            fewest_slice_rows=params.fewest_slice_rows,
+            replicates=params.bootstrap,
+            seed=params.seed,
+        )
+
+    def as_served(self, params: GateParams) -> dict[str, Any]:
+        """Return what each does at its own threshold, by name, for JSON."""
+        return {
+            name: {
+                what: estimate.to_dict()
+                for what, estimate in as_served(
+                    self.examples, contender, params.bootstrap, params.seed
+                ).items()
+            }
+            for name, contender in (("champion", self.champion), ("challenger", self.challenger))
+        }
+
+
 def load_challenger(folder: Path) -> Challenger:
-    """Load a challenger from what `--out` of its run was.
+    """Load a challenger from its run's `--out`.
 
     Raises
     ------
     UsageError
-        If the folder lacks data or run, or its data are not those that it was trained on.
+        If the folder lacks data or run, or the artifact was trained on other data.
     ArtifactError
-        If it has no artifact.
+        If there is no valid artifact.
     """
     path = folder / "train" / "run.json"
     if not path.is_file():
-        raise UsageError(f"{path} is missing; the challenger has to be what --out of a run was")
+        raise UsageError(f"{path} is missing; give the folder that was --out of a run")
     examples, data = read_prepared(folder)
     router = load_trained_on(folder, data.fingerprint)
     return Challenger(folder, router, examples.of_split("test"), RunReference.read(path))
 
 
 def load_champion(folder: Path, challenger: Challenger) -> Champion:
-    """Load a champion from what `--out` of its run was, or from an artifact.
+    """Load a champion from its run's `--out`, or from the folder of an artifact.
 
     Raises
     ------
     UsageError
-        If its data are not those that it was trained on.
+        If the folder has data, and the artifact was trained on others.
     ArtifactError
-        If it has no artifact.
+        If there is no valid artifact.
     """
     if (folder / "data" / SUMMARY).is_file():
         examples, data = read_prepared(folder)
@@ -147,18 +228,19 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
     router = load_to_judge(artifact)
     theirs, ours = (data_fingerprint(one) for one in (router, challenger.router))
     if theirs == ours:
+        # The fingerprint covers the splits, so the test rows are the champion's test rows, too.
         return Champion(folder, router, None, "the challenger's data, in the same splits")
-    known = (
-        f"not known: these rows may be among it (fingerprint of its data {theirs[:12]}, of the "
+    unknown = (
+        f"unknown: it may include these rows (fingerprint of its data {theirs[:12]}, of the "
         f"challenger's {ours[:12]})"
     )
-    return Champion(folder, router, None, known)
+    return Champion(folder, router, None, unknown)
 
 
 def check_is_champion(
     registered: RegisteredVersion | None, challenger: Challenger, champion: Champion | None
 ) -> None:
-    """Refuse to take the alias from a champion with which the challenger is not compared.
+    """Refuse to replace a registered champion with which the challenger is not compared.
 
     Raises
     ------
@@ -171,41 +253,39 @@ def check_is_champion(
         raise UsageError(f"the registry has a champion ({theirs}); name its folder: --champion DIR")
     if registered.model_version != champion.manifest.model_version:
         raise UsageError(
-            f"--champion {champion.folder} holds model {champion.manifest.model_version}, and the "
-            f"registry has another champion ({theirs}); name the folder of that one"
+            f"--champion {champion.folder} holds model {champion.manifest.model_version}, but the "
+            f"registry's champion is another one ({theirs}); name the folder of that one"
         )
 
 
-def rows_to_judge_on(challenger: Challenger, champion: Champion | None, fewest: int) -> JudgedRows:
-    """Return the test split of the challenger, without what the champion learned from.
+def unseen_test_rows(
+    challenger: Challenger, champion: Champion | None, fewest: int = 0
+) -> UnseenRows:
+    """Return the challenger's test rows that the champion has not learned from.
 
     Raises
     ------
     UsageError
-        If fewer than `fewest` rows are left for a comparison.
+        If a champion leaves fewer than `fewest` rows.
     """
-    test, name = challenger.test, rows_id(challenger.test)
-    if champion is None:
-        return JudgedRows(test, 0, name)
-    met = np.zeros(len(test), dtype=np.bool_)
-    if champion.learned is not None:
-        met = seen_in_training(test, champion.learned)
-    left_out, left = int(met.sum()), int((~met).sum())
-    if left < fewest:
+    test = challenger.test
+    learned = np.zeros(len(test), dtype=np.bool_)
+    if champion is not None and champion.training_rows is not None:
+        learned = seen_in_training(test, champion.training_rows)
+    left_out, left = int(learned.sum()), int((~learned).sum())
+    if champion is not None and left < fewest:
         raise UsageError(
-            f"{left} of the {len(test)} test rows of {challenger.folder} are left, the champion "
-            f"having learned from {left_out}; at least {fewest} are needed (gate.fewest_rows). "
-            "Prepare both with one prepare.seed and the same shares, or from more logs"
+            f"{left} of the {len(test)} test rows of {challenger.folder} can be used: the champion "
+            f"learned from {left_out}; at least {fewest} are needed (gate.fewest_rows). Prepare "
+            "both runs with the same prepare.seed and shares, or from more logs"
         )
-    return JudgedRows(test.where(~met), left_out, name)
+    return UnseenRows(test.where(~learned), left_out, rows_id(test))
 
 
 def interleaved_latencies(
     first: Router, second: Router, queries: Sequence[str]
 ) -> tuple[Floats, Floats]:
-    """Time two routers on the same queries, one by one, each being asked first in turn.
-
-    So what else the machine is doing falls on both alike.
+    """Time two routers on the same queries, one at a time, with the order swapped each time.
 
     Parameters
     ----------
@@ -221,7 +301,16 @@ def interleaved_latencies(
     for query in queries[:_WARM_UP]:
         for router in routers:
             router.decide(query)
+    # Timed one after the other, a busy neighbour on the machine would slow down one of them only;
+    # the swap does the same for caches that the first call of a pair warms up for the second.
     for place, query in enumerate(queries):
         for which in (0, 1) if place % 2 == 0 else (1, 0):
             times[which, place] = routers[which].decide(query).latency_ms
     return times[0], times[1]
+
+
+def _rows(contender: Contender, mask: Mask) -> Contender:
+    ranking = contender.ranking
+    assert ranking.probabilities is not None, "routers give probabilities"
+    rows = replace(ranking, scores=ranking.scores[mask], probabilities=ranking.probabilities[mask])
+    return replace(contender, ranking=rows)

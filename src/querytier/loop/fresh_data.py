@@ -1,4 +1,4 @@
-"""The data of a round: new logs read, audited, merged with the record, and held against it."""
+"""The data of a round: read, audited, merged with the record, and compared with the champion's."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
@@ -22,9 +23,17 @@ from querytier.loop.rounds import Round
 from querytier.pipeline.params import Params
 from querytier.pipeline.scoring import load_to_judge
 
-__all__ = ["FreshMerge", "compare_drift", "merge_fresh", "record_of", "since_date", "write_merge"]
+__all__ = [
+    "MERGED",
+    "FreshMerge",
+    "compare_drift",
+    "merge_fresh",
+    "record_of",
+    "since_date",
+    "write_merge",
+]
 
-MERGE = "merge.json"
+MERGED = "data/merge.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +44,10 @@ class FreshMerge:
     ----------
     merged : Merged
     fresh : DataSummary
-        Of the logs, before anything was left out.
+        Summary of the logs before anything was left out.
     audit : FreshAudit
     before_since, undated_since : int
-        Rows left out for `--since`: those before it, and those without a time.
+        Number of rows that `--since` left out: earlier ones, and ones without a time.
     """
 
     merged: Merged
@@ -48,7 +57,7 @@ class FreshMerge:
     undated_since: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what became of the rows, for JSON."""
+        """Return the content of `merge.json`."""
         return {
             "read": self.fresh.rows,
             "labelled": self.fresh.usable,
@@ -64,24 +73,24 @@ class FreshMerge:
 
 
 def since_date(text: str | None) -> str | None:
-    """Return a date that a person wrote as examples keep times.
+    """Return the date given to `--since` in the format of the examples' times.
 
     Raises
     ------
     UsageError
-        If it is none.
+        If the text is not a date.
     """
     if text is None:
         return None
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--since {text!r} is no date; write one like 2026-11-01") from None
+        raise UsageError(f"--since {text!r} is not a date; write one like 2026-11-01") from None
     return utc_time((found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat())
 
 
 def record_of(round_: Round | None) -> Examples:
-    """Return every example taken in up to a round; none without one."""
+    """Return every example recorded up to a round; none if there is no round."""
     if round_ is None:
         return Examples.of([])
     return Examples.read_parquet(round_.folder / "data" / RECORD)
@@ -90,71 +99,73 @@ def record_of(round_: Round | None) -> Examples:
 def merge_fresh(
     fresh_folder: Path, recorded: Examples, since: str | None, params: Params
 ) -> FreshMerge:
-    """Audit what `prepare` left of new logs, and merge it with the record.
+    """Audit prepared new logs, and merge them with the record.
 
     Parameters
     ----------
     fresh_folder : Path
-        What `--out` of `prepare` was.
+        The `--out` of `prepare`.
     recorded : Examples
     since : str or None
-        As `since_date` gives it.
+        As `since_date` returns it.
     params : Params
     """
     examples, summary = read_prepared(fresh_folder)
     examples, before, undated = _from(with_lasting_ids(examples), since)
     section = params.prepare
     fresh = with_all_splits(examples, len(recorded), section.shares.model_dump(), section.seed)
-    known = np.isin(fresh.id.astype(str), recorded.id.astype(str))
+    # Recorded rows passed the audit of their own round. Judged again they would be compared with
+    # themselves, as the record is what fresh labels are judged by.
+    known = _in(fresh, recorded)
     audit = audit_fresh(recorded, fresh.where(~known), params.audit_fresh)
-    refused = np.isin(fresh.id.astype(str), audit.held_back.id.astype(str)) & ~known
+    refused = _in(fresh, audit.held_back) & ~known
     merged = merge(recorded, fresh.where(~refused), _rule(params))
     return FreshMerge(merged, summary, audit, before, undated)
 
 
-def write_merge(found: FreshMerge, round_: Round) -> None:
-    """Leave the data as training reads them, and the account of them, in the round's folder."""
-    found.audit.write(round_.folder)
+def write_merge(fresh: FreshMerge, round_: Round) -> None:
+    """Write the data that training reads, and `merge.json`, to the round's folder."""
+    fresh.audit.write(round_.folder)
     with atomic_folder(round_.folder / "data") as folder:
-        write_merged(found.merged, found.fresh, folder)
-        write_json(folder / MERGE, found.to_dict())
+        write_merged(fresh.merged, fresh.fresh, folder)
+        write_json(folder / Path(MERGED).name, fresh.to_dict())
 
 
 def compare_drift(
-    round_: Round, champion: Round, params: Params, say: Callable[[str], None]
+    round_: Round, champion: Round, params: Params, report: Callable[[str], None]
 ) -> None:
-    """Hold the rows that the round brought against those on which the champion was judged."""
+    """Compare the round's new rows with the held-out rows of the champion's own round."""
     examples, _ = read_prepared(round_.folder)
-    stood, _ = read_prepared(champion.folder)
-    fresh = ~np.isin(examples.id.astype(str), record_of(champion).id.astype(str))
-    # What the champion was judged on, be it too old by now to train its successor.
-    reference = stood.of_split("calibration", "test")
-    report = compare_windows(
-        reference, examples.where(fresh), load_to_judge(champion.folder / "model"), params.drift
-    )
-    report.write(round_.folder)
-    for line in report.lines():
-        say(f"drift: {line}")
+    # From the champion's folder and not from this round's data, where the window may have dropped
+    # rows that are too old to train on. Without its training rows: it is too sure of those.
+    reference = read_prepared(champion.folder)[0].of_split("calibration", "test")
+    fresh = examples.where(~_in(examples, record_of(champion)))
+    router = load_to_judge(champion.folder / "model")
+    drift = compare_windows(reference, fresh, router, params.drift)
+    drift.write(round_.folder)
+    for line in drift.lines():
+        report(f"drift: {line}")
+
+
+def _in(examples: Examples, others: Examples) -> NDArray[np.bool_]:
+    """Return which examples have the id of one of the others."""
+    return np.isin(examples.id.astype(str), others.id.astype(str))
 
 
 def _from(examples: Examples, since: str | None) -> tuple[Examples, int, int]:
-    """Leave out rows before a time, and those without one where a time is asked for."""
+    """Return the rows from a time on, and the numbers of earlier and of undated rows."""
     if since is None:
         return examples, 0, 0
     times = examples.time.astype(str)
     undated = times == ""
+    # ISO 8601 in UTC sorts as text.
     before = ~undated & (times < since)
-    kept = examples.where(~undated & ~before)
-    return kept, int(before.sum()), int(undated.sum())
+    return examples.where(~undated & ~before), int(before.sum()), int(undated.sum())
 
 
 def _rule(params: Params) -> MergeRule:
-    section = params.retrain
     return MergeRule(
-        window_days=section.window_days,
-        half_life_days=section.half_life_days,
-        largest_group_share=section.largest_group_share,
-        largest_source_share=section.largest_source_share,
+        **params.retrain.model_dump(exclude={"fewest_fresh_rows", "frozen_margin"}),
         near_duplicate_threshold=params.prepare.near_duplicate_threshold,
         near_duplicate_rows=params.prepare.near_duplicate_rows,
     )

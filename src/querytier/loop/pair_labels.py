@@ -1,4 +1,4 @@
-"""Labels of another pair of models: read, freed of what the old head learned from, given splits."""
+"""Labels of another pair of models: read, and split into calibration and certification."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ from querytier.errors import LogError
 from querytier.files import atomic_folder
 from querytier.pipeline.param_sections import RecalibrateParams
 
-__all__ = ["FEWEST_LABELS", "LEARNED", "NewPair", "prepare_new_pair"]
+__all__ = ["FEWEST_LABELS", "LEARNED", "PairLabels", "prepare_pair_labels"]
 
 FEWEST_LABELS = 50
 LEARNED = "learned.parquet"
 
 
 @dataclass(frozen=True, eq=False)
-class NewPair:
-    """Labels of another pair of models.
+class PairLabels:
+    """Examples labelled with another pair of models.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class NewPair:
         With the splits calibration and certification.
     data : DataSummary
     set_aside : int
-        Number of rows that were left out because the head was trained on their queries.
+        Number of rows left out because the head was trained on their queries.
     known : Examples
         The train and calibration splits of the run, with the labels of the old pair.
     """
@@ -44,10 +44,10 @@ class NewPair:
     known: Examples
 
 
-def prepare_new_pair(
+def prepare_pair_labels(
     run: Path, sources: Sequence[LogSource], out: Path, reading: Reading, section: RecalibrateParams
-) -> NewPair:
-    """Read the labels of a new pair, give them splits, write them under `out/data`.
+) -> PairLabels:
+    """Read labels of a new pair, split them, and write them under `out/data`.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def prepare_new_pair(
     fresh = examples.where(~met)
     if len(fresh) < FEWEST_LABELS:
         raise LogError(
-            f"{data.source}: {len(fresh)} labelled rows to calibrate and certify on, "
-            f"{int(met.sum())} more are of queries that the head learned from; recalibrate takes "
-            f"at least {FEWEST_LABELS}: label other queries with the new pair"
+            f"{data.source}: {len(fresh)} labelled rows can be used to calibrate and certify, as "
+            f"the head learned from the queries of {int(met.sum())} others; recalibrate needs at "
+            f"least {FEWEST_LABELS}: label other queries with the new pair"
         )
     share, seed = section.certification_share, section.seed
     groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
@@ -81,9 +81,10 @@ def prepare_new_pair(
     data = replace(DataSummary.of(fresh, data), unlabelled=data.unlabelled)
     with atomic_folder(out / "data") as folder:
         fresh.write_parquet(folder / EXAMPLES)
+        # Kept, so that a recalibrated run can be recalibrated in turn.
         known.write_parquet(folder / LEARNED)
         data.write(folder / SUMMARY)
-    return NewPair(fresh, data, int(met.sum()), known)
+    return PairLabels(fresh, data, int(met.sum()), known)
 
 
 def _known(run: Path) -> Examples:

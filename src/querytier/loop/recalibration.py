@@ -30,7 +30,7 @@ from querytier.errors import ExportError, UsageError
 from querytier.eval.certificates.sample_size import SampleSize
 from querytier.eval.staleness import Measured, measured, staleness
 from querytier.files import atomic_folder
-from querytier.loop.pair_labels import NewPair, prepare_new_pair
+from querytier.loop.pair_labels import PairLabels, prepare_pair_labels
 from querytier.loop.recalibration_result import PAGE, Recalibration
 from querytier.pipeline.certification import Certified, certify_artifact, plan_sample_size
 from querytier.pipeline.evaluate import version_tags
@@ -96,7 +96,7 @@ def recalibrate(
     name = f"recalibrate {', '.join(one.path.name for one in sources)}"
     settings = {**params.recalibrate.model_dump(), **params.certify.model_dump()}
     with tracker.start(name, settings) as new_run:
-        pair = prepare_new_pair(run, sources, out, reading, params.recalibrate)
+        pair = prepare_pair_labels(run, sources, out, reading, params.recalibrate)
         tracker.log_dataset(pair.examples.dataset(), pair.data.source, pair.data.fingerprint)
         fitted, calibration = _calibrated(run, fitted, pair, params.recalibrate)
         with atomic_folder(out / "train") as new:
@@ -111,7 +111,7 @@ def recalibrate(
 
 
 def _calibrated(
-    run: Path, fitted: FittedClassifier, pair: NewPair, section: RecalibrateParams
+    run: Path, fitted: FittedClassifier, pair: PairLabels, section: RecalibrateParams
 ) -> tuple[FittedClassifier, FittedCalibration]:
     """Return the classifier with calibrator and threshold for the new pair."""
     rows = pair.examples.of_split("calibration")
@@ -141,7 +141,7 @@ def _result(
     run: Path,
     out: Path,
     old: Router,
-    pair: NewPair,
+    pair: PairLabels,
     *,
     calibration: FittedCalibration,
     params: Params,
@@ -192,7 +192,7 @@ def _result(
 
 
 def _export(
-    out: Path, fitted: FittedClassifier, old: Manifest, pair: NewPair, params: Params
+    out: Path, fitted: FittedClassifier, old: Manifest, pair: PairLabels, params: Params
 ) -> None:
     """Export in the old artifact's precision: another one would rank some queries differently."""
     lineage = lineage_of(fitted, pair.data)

@@ -1,12 +1,13 @@
 """The loop: new logs in, a better or safely unchanged champion out.
 
-A round prepares the new logs, audits their labels, merges them with the record, says how they
-differ, trains, exports, evaluates, and lets the gate decide who serves. Each step is done once: a
-round that was cut short goes on where it ended, and comes to the same verdict.
+A round prepares the new logs, audits their labels, merges them with the record, compares them with
+the champion's data, trains, exports, evaluates, and lets the gate decide who serves. Each step runs
+once: an interrupted round resumes with the step that it was in, and reaches the same decision.
 """
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,24 +16,22 @@ from querytier.data.ingest.sources import LogSource
 from querytier.errors import UsageError
 from querytier.files import write_json
 from querytier.loop.fresh_data import (
-    MERGE,
-    FreshMerge,
+    MERGED,
     compare_drift,
     merge_fresh,
     record_of,
     since_date,
     write_merge,
 )
+from querytier.loop.gate import GATE
 from querytier.loop.round_decision import (
-    json_of,
     merge_lines,
     nothing_new,
-    verdict_of,
-    write_verdict,
+    round_decision,
+    write_round_decision,
 )
-from querytier.loop.round_gate import GATE, judge
-from querytier.loop.round_inputs import inputs_of, same_inputs
-from querytier.loop.rounds import Loop, Round
+from querytier.loop.round_gate import run_round_gate
+from querytier.loop.rounds import Loop, Round, inputs_of, same_inputs
 from querytier.pipeline.evaluate import evaluate_stage
 from querytier.pipeline.export import export_stage
 from querytier.pipeline.params import Params
@@ -41,9 +40,9 @@ from querytier.pipeline.train import train_stage
 from querytier.tracking.registry import Registry
 from querytier.tracking.tracker import Tracker
 
-__all__ = ["foresee", "retrain"]
+__all__ = ["preview", "retrain"]
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 Record = dict[str, Any]
 
 
@@ -54,23 +53,23 @@ def retrain(
     *,
     since: str | None = None,
     force: bool = False,
-    say: Say = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Record:
-    """Run a round of the loop, or go on with one that was cut short.
+    """Run a round of the loop, or resume an interrupted one.
 
     Parameters
     ----------
     sources : sequence of LogSource
-        The new logs; what of them is recorded already changes nothing.
+        The new logs; rows that are recorded already change nothing.
     folder : Path
-        The loop's.
+        The folder of the loop.
     params : Params
     since : str, optional
-        Rows before this date are left out, and those without a time.
+        Leave out rows before this date, and rows without a time.
     force : bool
-        Train though there is nothing new.
-    say : callable
-        Hears what is done.
+        Train even if there are too few new rows.
+    report : callable
+        Called with one line of text for each thing that is done.
 
     Returns
     -------
@@ -80,186 +79,185 @@ def retrain(
     Raises
     ------
     LoopBusyError
-        If another round is running there.
+        If another process runs a round in the folder.
     UsageError, LogError, TrainingError, ExportError, ArtifactError
-        As the stages; the round goes on from there when it is called again.
+        As the stages raise them; the next call resumes the round.
     """
     start = since_date(since)
     _check_files(sources)
     loop = Loop(folder)
     with loop.locked():
         tracker = Tracker(folder)
-        ended = _ended(loop, params, tracker, say)
-        before = loop.complete()[-1] if loop.complete() else None
+        finished = _finish_interrupted(loop, params, tracker, report)
+        before = loop.last_complete()
         _serve_champion(loop, tracker.registry())
-        champion = _standing(loop, tracker.registry())
+        champion = _current_champion(loop, tracker.registry())
         inputs = inputs_of(sources, params, start, champion, before)
-        if before and ended and same_inputs(before.inputs, inputs):
-            return ended
-        if before and not force and same_inputs(before.inputs, inputs):
-            return nothing_new(folder, champion, "these logs were the last round's", {})
-        round_ = loop.opened(inputs)
-        found = _merged(round_, sources, params, start, before, say)
+        if before and same_inputs(before.inputs, inputs):
+            if finished:
+                return finished
+            if not force:
+                return nothing_new(folder, champion, "these logs were the last round's", {})
+        champion_round = _champion_round(loop, champion)
+        round_ = loop.open_round(inputs)
+        steps = _RoundSteps(loop, round_, champion_round, params, tracker, report)
+        merged = steps.merge(sources, start, before)
         fewest = params.retrain.fewest_fresh_rows if before else 1
-        if len(found["added"]) < fewest and not force:
+        if len(merged["added"]) < fewest and not force:
             shutil.rmtree(round_.folder)
-            why = (
-                f"{len(found['added'])} new labelled rows; a round needs {fewest} "
-                "(retrain.fewest_fresh_rows): name these logs again with the next"
+            reason = (
+                f"{len(merged['added'])} new labelled rows; a round needs {fewest} "
+                "(retrain.fewest_fresh_rows): name these logs again with the next ones"
             )
-            return nothing_new(folder, champion, why, found)
-        return _Steps(loop, round_, champion, params, tracker, say).take(found)
+            return nothing_new(folder, champion, reason, merged)
+        return steps.finish(merged)
 
 
-def foresee(
+def preview(
     sources: Sequence[LogSource], folder: Path, params: Params, since: str | None = None
 ) -> list[str]:
-    """Return what a round would do, in lines; nothing is written."""
-    start, loop = since_date(since), Loop(folder)
+    """Return what a round would do, in lines; write nothing to the loop's folder."""
+    start, before = since_date(since), Loop(folder).last_complete()
     _check_files(sources)
-    complete = loop.complete()
-    before = complete[-1] if complete else None
     with TemporaryDirectory() as scratch:
         prepare_stage(sources, Path(scratch), params)
-        merged = merge_fresh(Path(scratch), record_of(before), start, params)
-    lines = merge_lines(merged.to_dict())
+        fresh = merge_fresh(Path(scratch), record_of(before), start, params)
+    lines = merge_lines(fresh.to_dict())
     fewest = params.retrain.fewest_fresh_rows if before else 1
-    if len(merged.merged.added) < fewest:
+    if len(fresh.merged.added) < fewest:
         return [*lines, f"would end with nothing_new: a round needs {fewest} new labelled rows"]
-    serves = before and (before.verdict or {}).get("serves")
-    against = f"be judged against model {serves}" if serves else "be judged by itself"
+    serves = before and (before.decision or {}).get("serves")
+    rival = f"compared with model {serves}" if serves else "checked by itself"
     number = (before.number if before else 0) + 1
-    return [*lines, f"would train round {number:04d}, register a challenger, which would {against}"]
+    return [*lines, f"would train round {number:04d} and register a challenger, {rival}"]
 
 
-class _Steps:
-    """The steps of one round, each done once."""
+@dataclass(frozen=True)
+class _RoundSteps:
+    """The steps of one round; a step that is complete does not run again."""
 
-    def __init__(  # noqa: PLR0917
-        self,
-        loop: Loop,
-        round_: Round,
-        champion: Record | None,
-        params: Params,
-        tracker: Tracker,
-        say: Say,
-    ) -> None:
-        self._loop, self._round, self._params = loop, round_, params
-        self._tracker, self._say = tracker, say
-        self._champion = None
+    loop: Loop
+    round: Round
+    champion: Round | None
+    params: Params
+    tracker: Tracker
+    report: Report
+
+    def merge(
+        self, sources: Sequence[LogSource], since: str | None, before: Round | None
+    ) -> Record:
+        """Prepare and merge the new logs; return the content of `merge.json`."""
+        fresh, params = self.round.folder / "fresh", self.params
+        self._step("prepare", lambda: prepare_stage(sources, fresh, params))
+        self.round.once(
+            "merge",
+            lambda: write_merge(merge_fresh(fresh, record_of(before), since, params), self.round),
+        )
+        merged = self.round.read(MERGED)
+        for line in merge_lines(merged):
+            self.report(line)
+        return merged
+
+    def finish(self, merged: Record) -> Record:
+        """Run the steps after the merge, and return the round's decision."""
+        out, params, tracker = self.round.folder, self.params, self.tracker
+        champion = self.champion
         if champion is not None:
-            self._champion = loop.made_by(champion["model_version"])
-            if self._champion is None:
-                raise UsageError(
-                    f"the champion, model {champion['model_version']}, was made by no round of "
-                    f"{loop.folder}; give the loop a store of its own, or move the alias "
-                    "`champion` to a version that a round made"
-                )
+            self.round.once(
+                "drift", lambda: compare_drift(self.round, champion, params, self.report)
+            )
+        self._step("train", lambda: train_stage(out, params, tracker))
+        self._step("export", lambda: export_stage(out, params, tracker))
+        self._step("evaluate", self._evaluate)
+        self.round.once("gate", self._gate)
+        self.round.once("promote", self._promote)
+        decision = round_decision(self.round, champion, merged, self._version())
+        _serve_champion(self.loop, tracker.registry())
+        # The round's own copy is last: it marks the round as complete.
+        write_round_decision(decision, self.loop.folder)
+        write_round_decision(decision, out)
+        return decision
 
-    def take(self, found: Record) -> Record:
-        """Take the steps that are left, and return the verdict."""
-        round_, out = self._round, self._round.folder
-        if self._champion is not None:
-            round_.once("drift", self._drift)
-        self._say(f"round {round_.number:04d}: train")
-        round_.once("train", lambda: train_stage(out, self._params, self._tracker))
-        self._say(f"round {round_.number:04d}: export")
-        round_.once("export", lambda: export_stage(out, self._params, self._tracker))
-        self._say(f"round {round_.number:04d}: evaluate")
-        round_.once("evaluate", self._evaluate)
-        round_.once("gate", self._gate)
-        round_.once("promote", self._promote)
-        verdict = verdict_of(round_, self._champion, found, self._version())
-        _serve_champion(self._loop, self._tracker.registry())
-        write_verdict(verdict, self._loop.folder)
-        write_verdict(verdict, out)
-        return verdict
-
-    def _drift(self) -> None:
-        assert self._champion is not None
-        compare_drift(self._round, self._champion, self._params, self._say)
+    def _step(self, name: str, action: Callable[[], object]) -> None:
+        self.report(f"round {self.round.number:04d}: {name}")
+        self.round.once(name, action)
 
     def _evaluate(self) -> None:
-        """Evaluate and register, unless an attempt that was cut short has registered it."""
-        out = self._round.folder
-        registered = self._tracker.registry().version_of(self._round.model_version)
-        if registered is None or not (out / "metrics.json").is_file():
-            evaluate_stage(out, self._params, self._tracker)
+        """Evaluate and register, unless an interrupted attempt has done both."""
+        # A second registration of the same artifact would be another version in the registry.
+        registered = self.tracker.registry().version_of(self.round.model_version)
+        if registered is None or not (self.round.folder / "metrics.json").is_file():
+            evaluate_stage(self.round.folder, self.params, self.tracker)
 
     def _gate(self) -> None:
-        if self._champion is None:
-            metrics = json_of(self._round.folder / "metrics.json")
-            alone = {**metrics["gate"], "fresh": None, "frozen": None}
-            write_json(self._round.folder / GATE, alone)
+        if self.champion is None:
+            checked = self.round.read("metrics.json")["gate"]
+            write_json(self.round.folder / GATE, {**checked, "fresh": None, "frozen": None})
         else:
-            judge(self._round, self._champion, self._params, self._tracker)
+            run_round_gate(self.round, self.champion, self.params, self.tracker)
 
     def _promote(self) -> None:
-        gate = json_of(self._round.folder / GATE)
-        registry, passed = self._tracker.registry(), bool(gate["passed"])
-        registry.judge(self._version(), passed, gate["reason"], promoted=passed)
+        gate, registry = self.round.read(GATE), self.tracker.registry()
+        registry.record_gate(self._version(), passed=bool(gate["passed"]), reason=gate["reason"])
 
     def _version(self) -> str:
-        found = self._tracker.registry().version_of(self._round.model_version)
+        found = self.tracker.registry().version_of(self.round.model_version)
         assert found is not None, "evaluate registers"
         return found.number
 
 
-def _merged(  # noqa: PLR0917
-    round_: Round,
-    sources: Sequence[LogSource],
-    params: Params,
-    since: str | None,
-    before: Round | None,
-    say: Say,
-) -> Record:
-    """Prepare and merge, and return the account of it."""
-    fresh = round_.folder / "fresh"
+def _finish_interrupted(
+    loop: Loop, params: Params, tracker: Tracker, report: Report
+) -> Record | None:
+    """Finish a round that was interrupted after its gate, whatever the logs of this call are.
 
-    def merge() -> None:
-        found: FreshMerge = merge_fresh(fresh, record_of(before), since, params)
-        write_merge(found, round_)
-
-    say(f"round {round_.number:04d}: prepare")
-    round_.once("prepare", lambda: prepare_stage(sources, fresh, params))
-    round_.once("merge", merge)
-    account = json_of(round_.folder / "data" / MERGE)
-    for line in merge_lines(account):
-        say(line)
-    return account
-
-
-def _ended(loop: Loop, params: Params, tracker: Tracker, say: Say) -> Record | None:
-    """End a round that was cut short once its gate had spoken: its model may be serving."""
-    verdict = None
+    Its challenger may serve already. An unfinished round of other inputs is deleted later on, which
+    must not happen to the artifact that serves.
+    """
+    decision = None
     for one in loop.rounds():
-        if one.verdict is None and (one.folder / "done" / "gate").exists():
-            account = json_of(one.folder / "data" / MERGE)
-            verdict = _Steps(loop, one, one.inputs["champion"], params, tracker, say).take(account)
-    return verdict
+        if not one.decision and one.is_done("gate"):
+            champion = _champion_round(loop, one.inputs["champion"])
+            steps = _RoundSteps(loop, one, champion, params, tracker, report)
+            decision = steps.finish(one.read(MERGED))
+    return decision
 
 
-def _standing(loop: Loop, registry: Registry) -> Record | None:
-    """Return who was champion when the round began, be it that it was cut short after promotion."""
+def _current_champion(loop: Loop, registry: Registry) -> Record | None:
+    """Return the champion that a round is compared with, as its inputs record it.
+
+    If an interrupted round has just promoted its own artifact, that is the champion before it.
+    """
     champion = registry.champion()
     if champion is None:
         return None
     for one in loop.rounds():
-        if one.verdict is None and one.model_version == champion.model_version:
-            stood: Record | None = one.inputs["champion"]
-            return stood
+        if not one.decision and one.model_version == champion.model_version:
+            return one.inputs["champion"]  # type: ignore[no-any-return]
     return {"model_version": champion.model_version, "version": champion.number}
 
 
+def _champion_round(loop: Loop, champion: Record | None) -> Round | None:
+    """Return the round that made the champion: its folder has the data to compare with."""
+    if champion is None:
+        return None
+    made = loop.made_by(champion["model_version"])
+    if made is None:
+        raise UsageError(
+            f"the champion, model {champion['model_version']}, was not made by a round of "
+            f"{loop.folder}; give the loop a store of its own, or move the alias `champion` to a "
+            "version that a round made"
+        )
+    return made
+
+
 def _serve_champion(loop: Loop, registry: Registry) -> None:
-    """Let `LOOP/champion` be the artifact of the registry's champion."""
     champion = registry.champion()
-    made = champion and loop.made_by(champion.model_version)
-    if made:
-        loop.serve(made)
+    if champion is not None:
+        loop.serve(champion.model_version)
 
 
 def _check_files(sources: Sequence[LogSource]) -> None:
     for source in sources:
         if not source.path.is_file():
-            raise UsageError(f"no such log: {source.path}")
+            raise UsageError(f"there is no such log: {source.path}")

@@ -1,121 +1,109 @@
-"""What a round says: what became of the rows, the verdict, and the page."""
+"""What a round decided: promoted, kept or nothing_new, with the reasons, as JSON and as a page."""
 
-import json
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from querytier.data.ingest.preparing import read_prepared
 from querytier.eval.report.round_page import render_verdict
-from querytier.files import atomic_file, write_json
-from querytier.loop.round_gate import GATE
-from querytier.loop.rounds import VERDICT, Round
+from querytier.files import atomic_file, stamp, write_json
+from querytier.loop.gate import GATE
+from querytier.loop.rounds import DECISION, Round
 
-__all__ = ["PAGE", "json_of", "merge_lines", "nothing_new", "verdict_of", "write_verdict"]
+__all__ = ["PAGE", "merge_lines", "nothing_new", "round_decision", "write_round_decision"]
 
 PAGE = "verdict.html"
 
 Record = dict[str, Any]
 
 
-def verdict_of(round_: Round, champion: Round | None, found: Record, number: str) -> Record:
-    """Return the verdict on a round whose gate was asked.
+def round_decision(round_: Round, champion: Round | None, merged: Record, number: str) -> Record:
+    """Return the decision of a round whose gate has run.
 
     Parameters
     ----------
     round_, champion : Round
-        The champion's round; None where there was no champion.
-    found : dict
-        What became of the rows.
+        The champion's round; None if there was no champion.
+    merged : dict
+        The content of `merge.json`: numbers of rows by what became of them.
     number : str
         The registered version of the challenger.
     """
-    gate, out = json_of(round_.folder / GATE), round_.folder
+    gate = round_.read(GATE)
     promoted = bool(gate["passed"])
-    _, data = read_prepared(out)
-    serves = round_.model_version if promoted else champion and champion.model_version
+    data = read_prepared(round_.folder)[1]
     earlier = None if champion is None else read_prepared(champion.folder)[1]
-    drift = out / "drift.json"
     return {
-        **_stamp("promoted" if promoted else "kept", gate["reason"]),
+        **stamp(),
+        "verdict": "promoted" if promoted else "kept",
+        "reason": gate["reason"],
         "round": round_.folder.name,
         "challenger": {"model_version": round_.model_version, "version": number},
         "champion": champion
         and {"model_version": champion.model_version, "round": champion.folder.name},
-        "serves": serves,
+        "serves": round_.model_version if promoted else champion and champion.model_version,
         "data": {
-            **{name: value for name, value in found.items() if name != "added"},
+            **_counts(merged),
             "splits": data.splits,
             "needs_frontier": data.shares["needs_frontier"],
             "needs_frontier_before": earlier and earlier.shares["needs_frontier"],
             "rows_before": earlier and earlier.usable,
             "fingerprint": data.fingerprint,
         },
-        "drift": json_of(drift) if drift.is_file() else None,
+        "drift": round_.read("drift.json") or None,
         "gate": gate,
-        "certificate": json_of(out / "model" / "manifest.json")["certificate"],
+        "certificate": round_.read("model/manifest.json")["certificate"],
     }
 
 
-def nothing_new(folder: Path, champion: Record | None, why: str, found: Record) -> Record:
-    """Write and return the verdict on logs that bring too little, in the loop's folder."""
-    verdict = {
-        **_stamp("nothing_new", why),
-        "round": None,
-        "challenger": None,
+def nothing_new(folder: Path, champion: Record | None, reason: str, merged: Record) -> Record:
+    """Write to the loop's folder, and return, the decision on logs that bring too few rows."""
+    decision = {
+        **stamp(),
+        "verdict": "nothing_new",
+        "reason": reason,
         "champion": champion and {"model_version": champion["model_version"], "round": None},
         "serves": champion and champion["model_version"],
-        "data": {name: value for name, value in found.items() if name != "added"} or None,
-        "drift": None,
-        "gate": None,
-        "certificate": None,
+        "data": _counts(merged) or None,
+        **dict.fromkeys(("round", "challenger", "drift", "gate", "certificate")),
     }
-    write_verdict(verdict, folder)
-    return verdict
+    write_round_decision(decision, folder)
+    return decision
 
 
-def merge_lines(found: Record) -> list[str]:
-    """Say what became of the rows, the parts without any left out."""
-    counts = found["counts"]
-    gone = {
-        "in quarantine": sum(found["quarantined"].values()),
-        "without a label": sum(found["unlabelled"].values()),
-        "before --since": found["before_since"],
-        "without a time for --since": found["undated_since"],
-        "held back by the label audit": found["audit"]["held_back"],
+def merge_lines(merged: Record) -> list[str]:
+    """Return what became of the rows, in sentences that name only what happened."""
+    counts = merged["counts"]
+    reasons = {
+        "in quarantine": sum(merged["quarantined"].values()),
+        "without a label": sum(merged["unlabelled"].values()),
+        "before --since": merged["before_since"],
+        "without a time, which --since needs": merged["undated_since"],
+        "held back by the label audit": merged["audit"]["held_back"],
         "recorded before": counts["repeated"],
-        "with an id of another query": counts["id_reused"],
-        "tying two splits together": counts["straddling"],
+        "with the id of another query": counts["id_reused"],
+        "similar to rows of two splits": counts["straddling"],
     }
-    left = "; ".join(f"{count} {name}" for name, count in gone.items() if count)
-    not_taken = f" (not: {left})" if left else ""
-    read = f"data: {found['read']} rows read, {counts['added']} new ones recorded{not_taken}"
+    left_out = "; ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+    rest = f" (left out: {left_out})" if left_out else ""
+    read = f"data: {merged['read']} rows read, {counts['added']} new ones recorded{rest}"
     used = (
         f"data: {counts['recorded']} recorded before, {counts['used']} in use now; "
-        f"{counts['outside_window']} outside the window, {counts['decayed']} count less for age, "
-        f"{len(counts['capped_groups'])} groups and {len(counts['capped_sources'])} sources capped"
+        f"{counts['outside_window']} outside the window, {counts['decayed']} with less weight for "
+        f"their age, {len(counts['capped_groups'])} groups and {len(counts['capped_sources'])} "
+        "sources capped"
     )
-    lines = [read, used]
-    lines += [f"data: not capped: {why}" for why in counts["caps_left_out"]]
-    return [*lines, *found["audit"]["lines"]]
+    uncapped = [f"data: not capped: {why}" for why in counts["caps_left_out"]]
+    return [read, used, *uncapped, *merged["audit"]["lines"]]
 
 
-def write_verdict(verdict: Record, folder: Path) -> None:
-    """Write the page, then the verdict: a round that has one is complete."""
+def write_round_decision(decision: Record, folder: Path) -> None:
+    """Write the page, then the JSON: a round is complete once it has that."""
     with atomic_file(folder / PAGE) as scratch:
-        at_round = folder.name == verdict["round"]
-        scratch.write_text(render_verdict(verdict, at_round=at_round), "utf-8")
-    write_json(folder / VERDICT, verdict)
+        at_round = folder.name == decision["round"]
+        scratch.write_text(render_verdict(decision, at_round=at_round), "utf-8")
+    write_json(folder / DECISION, decision)
 
 
-def json_of(path: Path) -> Record:
-    """Read a JSON object."""
-    content: Record = json.loads(path.read_text("utf-8"))
-    return content
-
-
-def _stamp(verdict: str, reason: str) -> Record:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    head = {"querytier": version("querytier"), "created": now}
-    return {**head, "verdict": verdict, "reason": reason}
+def _counts(merged: Record) -> Record:
+    """Return the account without the ids of the added rows, which can be thousands."""
+    return {name: value for name, value in merged.items() if name != "added"}

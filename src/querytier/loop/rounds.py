@@ -1,40 +1,47 @@
-"""The folder of the loop: its rounds, what each was made of, and the lock that keeps runs apart.
+"""The folder of a loop: its rounds, what each was made from, and the lock between processes.
 
 ::
 
     LOOP/lock                    held while a round runs
     LOOP/mlflow.db               every run and version, unless MLFLOW_TRACKING_URI is set
-    LOOP/champion                link to the artifact that is champion
-    LOOP/verdict.json, .html     of the last call
-    LOOP/rounds/0001/            laid out like what `querytier run --out` writes, and:
-        inputs.json              what the round is made of
+    LOOP/champion                link to the champion's artifact
+    LOOP/verdict.json, .html     the decision of the last call
+    LOOP/rounds/0001/            laid out like a folder of `querytier run --out`, and:
+        inputs.json              what the round is made from
         fresh/                   the new logs, prepared
-        data/record.parquet      every example taken in so far
-        done/STEP                steps that are not repeated
-        verdict.json, .html      written last: without it the round goes on where it ended
+        data/record.parquet      every example recorded so far
+        done/STEP                marks of the steps that are complete
+        verdict.json, .html      written last: a round without it is resumed
 """
 
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from querytier.data.ingest.sources import LogSource
 from querytier.errors import QuerytierError
 from querytier.files import write_json
+from querytier.pipeline.params import Params
 
-__all__ = ["VERDICT", "Loop", "LoopBusyError", "Round", "fingerprint_of"]
+__all__ = ["DECISION", "Loop", "LoopBusyError", "Round", "inputs_of", "same_inputs"]
 
-VERDICT = "verdict.json"
+DECISION = "verdict.json"
 _INPUTS = "inputs.json"
+
+Record = dict[str, Any]
 
 
 class LoopBusyError(QuerytierError):
-    """Another round is running in the same folder."""
+    """Another process runs a round in the same folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +57,48 @@ class Round:
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """Number of the round, from 1."""
         return int(self.folder.name)
 
     @property
-    def verdict(self) -> dict[str, Any] | None:
-        """The verdict; None while the round is not complete."""
-        return _read(self.folder / VERDICT)
+    def decision(self) -> Record | None:
+        """What the round decided; None until it is complete."""
+        return self.read(DECISION) or None
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """What the round is made of."""
-        return _read(self.folder / _INPUTS) or {}
+    def inputs(self) -> Record:
+        """What the round is made from."""
+        return self.read(_INPUTS)
 
     @property
     def model_version(self) -> str:
-        """Of the artifact; empty where there is none yet."""
-        manifest = _read(self.folder / "model" / "manifest.json") or {}
-        return str(manifest.get("model_version", ""))
+        """The artifact's model version; empty before it is exported."""
+        return str(self.read("model/manifest.json").get("model_version", ""))
+
+    def read(self, name: str) -> Record:
+        """Return the content of a JSON file of the round; empty if there is no such file."""
+        return _read(self.folder / name)
+
+    def is_done(self, step: str) -> bool:
+        """Return whether a step is complete."""
+        return (self.folder / "done" / step).exists()
 
     def once(self, step: str, action: Callable[[], object]) -> None:
-        """Do a step, unless it was completed before.
+        """Run a step, unless it is complete.
 
-        A step that was cut short is done again from its beginning, so it has to be one that can be.
+        The mark follows the action, so an interrupted step runs again from its beginning: every
+        action has to give the same result the second time.
         """
-        mark = self.folder / "done" / step
-        if not mark.exists():
+        if not self.is_done(step):
             action()
+            mark = self.folder / "done" / step
             mark.parent.mkdir(exist_ok=True)
             mark.touch()
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What `--out` of `querytier retrain` is.
+    """The folder given to `querytier retrain --out`.
 
     Attributes
     ----------
@@ -93,50 +108,61 @@ class Loop:
     folder: Path
 
     def rounds(self) -> list[Round]:
-        """Return all rounds, the oldest first."""
+        """Return all rounds, oldest first."""
         folders = (self.folder / "rounds").glob("[0-9]*")
         return sorted((Round(path) for path in folders if path.is_dir()), key=lambda r: r.number)
 
-    def complete(self) -> list[Round]:
-        """Return the rounds that have a verdict, the oldest first."""
-        return [one for one in self.rounds() if (one.folder / VERDICT).is_file()]
+    def last_complete(self) -> Round | None:
+        """Return the last round that has a decision."""
+        complete = [one for one in self.rounds() if one.decision]
+        return complete[-1] if complete else None
 
-    def opened(self, inputs: Mapping[str, Any]) -> Round:
-        """Return the round of these inputs: the one that was cut short, or a new one.
+    def open_round(self, inputs: Mapping[str, Any]) -> Round:
+        """Return the round made from these inputs: the unfinished one, or a new one.
 
-        One that was cut short and is made of something else is begun anew.
+        An unfinished round of other inputs is deleted: its steps do not fit.
         """
-        unfinished = [one for one in self.rounds() if not (one.folder / VERDICT).is_file()]
-        for one in unfinished:
+        for one in self.rounds():
+            if one.decision:
+                continue
             if one.inputs == inputs:
                 return one
             shutil.rmtree(one.folder)
-        number = max((one.number for one in self.complete()), default=0) + 1
-        new = Round(self.folder / "rounds" / f"{number:04d}")
+        last = self.last_complete()
+        new = Round(self.folder / "rounds" / f"{last.number + 1 if last else 1:04d}")
         new.folder.mkdir(parents=True)
         write_json(new.folder / _INPUTS, inputs)
         return new
 
     def made_by(self, model_version: str) -> Round | None:
-        """Return the last round that exported a model; None where none did."""
+        """Return the last round that exported an artifact; None if none did."""
         found = [one for one in self.rounds() if one.model_version == model_version]
         return found[-1] if found else None
 
-    def serve(self, round_: Round) -> None:
-        """Point `LOOP/champion` to the artifact of a round, at once."""
-        link, scratch = self.folder / "champion", self.folder / ".champion.partial"
+    def serve(self, model_version: str) -> None:
+        """Point `LOOP/champion` at an artifact, if a round of this loop made it.
+
+        A link cannot be changed in place; renaming a new one over it is atomic, so a service that
+        watches the link never finds it missing.
+        """
+        made, scratch = self.made_by(model_version), self.folder / ".champion.partial"
+        if made is None:
+            return
         scratch.unlink(missing_ok=True)
-        scratch.symlink_to(Path("rounds") / round_.folder.name / "model")
-        scratch.replace(link)
+        scratch.symlink_to(Path("rounds") / made.folder.name / "model")
+        scratch.replace(self.folder / "champion")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out of the folder; the lock goes with the process, however it ends.
+        """Keep other processes out of the folder.
+
+        The operating system releases the lock when the process ends, however it ends; a lock that
+        is only a file would survive a kill and block the next scheduled round.
 
         Raises
         ------
         LoopBusyError
-            If another run holds it; the message says which.
+            If another process holds the lock; the message says which.
         """
         from filelock import FileLock, Timeout
 
@@ -146,23 +172,57 @@ class Loop:
         try:
             lock.acquire()
         except Timeout:
-            said = _read(holder) or {}
+            other = _read(holder)
             raise LoopBusyError(
-                f"{self.folder} is locked: process {said.get('process', 'unknown')} on "
-                f"{said.get('machine', 'an unknown machine')} runs a round since "
-                f"{said.get('since', 'an unknown time')}; wait for it, or end it: what it did is "
-                "not lost"
+                f"{self.folder} is locked: process {other.get('process', 'unknown')} on "
+                f"{other.get('machine', 'an unknown machine')} has been running a round since "
+                f"{other.get('since', 'an unknown time')}; wait until it ends, or end it: the next "
+                "call resumes its round"
             ) from None
         try:
-            write_json(holder, _holder())
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            holding = {"process": os.getpid(), "machine": platform.node(), "since": now}
+            write_json(holder, holding)
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
 
 
-def fingerprint_of(paths: Sequence[Path]) -> str:
-    """Return the sha256 of files' names and contents, in any order, in 64 hexadecimal digits."""
+def inputs_of(
+    sources: Sequence[LogSource],
+    params: Params,
+    since: str | None,
+    champion: Record | None,
+    before: Round | None,
+) -> Record:
+    """Return what a round is made from: logs by content, parameters, champion, round before.
+
+    Paths are no part of it, as a scheduler may copy the same logs to another folder.
+    """
+    scores = {source.scores for source in sources if source.scores}
+    content = params.model_dump(mode="json")
+    del content["prepare"]["logs"]
+    return {
+        "logs": _fingerprint_of([*{source.path for source in sources}, *scores]),
+        "files": sorted({source.path.name for source in sources}),
+        "read_as": sorted({f"{source.format} {source.pair}" for source in sources}),
+        "since": since,
+        "params": content,
+        "champion": champion,
+        "after": before.number if before else 0,
+        "querytier": version("querytier"),
+    }
+
+
+def same_inputs(before: Record, now: Record) -> bool:
+    """Return whether two rounds read the same logs in the same way, whoever was champion."""
+    parts = ("logs", "read_as", "since", "params", "querytier")
+    return all(before.get(name) == now[name] for name in parts)
+
+
+def _fingerprint_of(paths: Sequence[Path]) -> str:
+    """Return the sha256 of files' names and contents, whatever their order."""
     digests = []
     for path in paths:
         with path.open("rb") as file:
@@ -171,13 +231,5 @@ def fingerprint_of(paths: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
 
-def _holder() -> dict[str, Any]:
-    import platform
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"process": os.getpid(), "machine": platform.node(), "since": now}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+def _read(path: Path) -> Record:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}

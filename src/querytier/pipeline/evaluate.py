@@ -69,7 +69,7 @@ def evaluate_stage(
             champion=None if champion is None else load_to_judge(champion),
         )
         registry = tracker.registry()
-        current = registry.champion_besides(manifest.model_version)
+        current = registry.champion_other_than(manifest.model_version)
         gate = baseline_gate(evaluation.evaluation, _how_to_replace(current, out))
         if registry.was_rolled_back(manifest.model_version):
             gate = gate.with_rollback()
@@ -79,8 +79,9 @@ def evaluate_stage(
         version = tracker.register(
             out / "model", MODEL, router.classifier.feed("an example"), version_tags(out, manifest)
         )
-        promoted = gate.passed and current is None
-        registry.judge(version, gate.passed, gate.reason, promoted=promoted)
+        registry.record_gate(
+            version, passed=gate.passed, reason=gate.reason, promote=current is None
+        )
     return evaluation
 
 

@@ -1,4 +1,4 @@
-"""From a served decision back to the artifact, the run, the code and the data behind it."""
+"""Trace a served decision back to its artifact, run, code and data."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from querytier.data.formats.reading import read_records
 from querytier.data.values import BadRecordError
 from querytier.errors import ArtifactError, UsageError
 from querytier.tracking.registry import RegisteredVersion, Registry
-from querytier.tracking.store import StoreError, open_store
+from querytier.tracking.store import StoreError, open_registry
 
 __all__ = ["DecisionLineage", "decision_lineage"]
 
@@ -23,18 +23,18 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class DecisionLineage:
-    """What is known of a decision.
+    """A decision, its outcomes, and what it was made with.
 
     Attributes
     ----------
     decision : dict
         Its line in the log.
     outcomes : sequence of dict
-        What was said of its answer, in the order of the log.
+        The outcomes posted for its answer, in the order of the log.
     registered : dict or None
-        The version that decided, its run, code, data, files and certificate.
+        The version that decided, with its run, code, data, files and certificate.
     missing : str or None
-        Why there is no more, where there is not.
+        The reason if `registered` is None.
     """
 
     decision: Fields
@@ -43,16 +43,16 @@ class DecisionLineage:
     missing: str | None = None
 
     def to_dict(self) -> Fields:
-        """Return all of it for JSON."""
+        """Return the lineage for JSON."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return all of it as a tree."""
+        """Return the lineage as an indented tree."""
         parts = {"decision": self.decision}
         parts |= {f"outcome {place}": one for place, one in enumerate(self.outcomes, 1)}
         parts |= {"registered": self.registered} if self.registered else {}
         lines = [line for name, fields in parts.items() for line in (name, *_branches(fields))]
-        lines += [] if self.outcomes else ["outcome: none is known"]
+        lines += [] if self.outcomes else ["outcome: none in the log"]
         return lines + ([f"missing: {self.missing}"] if self.missing else [])
 
 
@@ -63,14 +63,14 @@ def decision_lineage(decision_id: str, log: Path, project: Path) -> DecisionLine
     ----------
     decision_id : str
     log : Path
-        The folder that `querytier serve --log` was given.
+        The folder given to `querytier serve --log`.
     project : Path
         The folder of the project's `mlflow.db`, unless `MLFLOW_TRACKING_URI` is set.
 
     Raises
     ------
     UsageError
-        If the folder has no decisions, or none of this id.
+        If the folder has no decisions, or none with this id.
     """
     files = sorted(log.glob("decisions*.jsonl"))
     if not files:
@@ -80,18 +80,23 @@ def decision_lineage(decision_id: str, log: Path, project: Path) -> DecisionLine
     decision = next(_with_id(files, decision_id), None)
     if decision is None:
         raise UsageError(
-            f"no decision {decision_id!r} in the {len(files)} files of {log}; an id is what the "
-            "answer of /v1/decide says, and closed files may have been moved away"
+            f"no decision {decision_id!r} in the {len(files)} files of {log}; use the id that "
+            "/v1/decide returned, and check that closed files were not moved elsewhere"
         )
-    outcomes = [one for one in _with_id([log / "outcomes.jsonl"], decision_id) if _judges(one)]
+    outcomes = [
+        one for one in _with_id([log / "outcomes.jsonl"], decision_id) if _has_judgement(one)
+    ]
     try:
-        with open_store(project) as registry:
+        with open_registry(project) as registry:
             registered = _registered(registry, decision)
     except StoreError as error:
         return DecisionLineage(decision, outcomes, missing=str(error))
     if registered is None:
-        why = f"model {decision['policy']} is not in the registry: it was served from a folder"
-        return DecisionLineage(decision, outcomes, missing=f"{why}, or from another store")
+        why = (
+            f"model {decision['policy']} is not in the registry: it was served from a folder, or "
+            "it is registered in another store"
+        )
+        return DecisionLineage(decision, outcomes, missing=why)
     return DecisionLineage(decision, outcomes, registered)
 
 
@@ -102,7 +107,7 @@ def _with_id(files: Iterable[Path], decision_id: str) -> Iterator[Fields]:
                 yield dict(record.fields)
 
 
-def _judges(outcome: Fields) -> bool:
+def _has_judgement(outcome: Fields) -> bool:
     try:
         return bool(judgement_of(outcome))
     except BadRecordError:
@@ -114,49 +119,45 @@ def _registered(registry: Registry, decision: Fields) -> Fields | None:
     if not versions:
         return None
     decided = datetime.fromisoformat(str(decision["time"])).timestamp()
-    # The same model may be registered again, with another certificate.
-    then = next((version for version in versions if version.created <= decided), versions[-1])
+    # An artifact may be registered again, with another certificate: the version that decided is
+    # the newest one of that time. Clocks of two machines differ, hence the oldest as a last resort.
+    version = next((one for one in versions if one.created <= decided), versions[-1])
     return {
-        "version": then.number,
-        "aliases": list(then.aliases),
-        "other_versions": [one.number for one in versions if one.number != then.number],
-        "model_version": then.model_version,
-        "run_id": then.run_id,
-        "code_commit": then.tags.get("code_commit"),
-        "data_fingerprint": then.tags.get("data_fingerprint"),
-        "artifact": registry.location(then.number),
-        "manifest_sha256": then.tags.get("manifest_sha256"),
-        "certificate": _certificate(registry, then),
-        "tags": dict(then.tags),
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "other_versions": [one.number for one in versions if one.number != version.number],
+        "model_version": version.model_version,
+        "run_id": version.run_id,
+        "code_commit": version.tags.get("code_commit"),
+        "data_fingerprint": version.tags.get("data_fingerprint"),
+        "artifact": registry.location(version.number),
+        "manifest_sha256": version.tags.get("manifest_sha256"),
+        "certificate": _certificate(registry, version),
+        "tags": dict(version.tags),
     }
 
 
 def _certificate(registry: Registry, version: RegisteredVersion) -> Fields:
-    """Return the certificate of the registered manifest; where it is gone, what the tags say."""
+    """Return the certificate of the registered manifest, or of the tags if that is gone."""
     try:
         found = _registered_manifest(registry, version).certificate
     except (StoreError, ArtifactError, UnicodeDecodeError) as error:
-        return _tagged_certificate(version, f"the tags, as registered; {MANIFEST}: {error}")
+        prefix, tags = "certificate_", version.tags
+        details = {
+            name.removeprefix(prefix): tags[name] for name in tags if name.startswith(prefix)
+        }
+        where = f"the tags, as registered; {MANIFEST}: {error}"
+        return {"status": tags.get("certificate"), **details, "read_from": where}
     where = f"{MANIFEST} of version {version.number}"
     return {"status": found.status, "reason": found.reason, **found.details, "read_from": where}
 
 
 def _registered_manifest(registry: Registry, version: RegisteredVersion) -> Manifest:
     with TemporaryDirectory() as scratch:
-        path = registry.fetch_file(version.number, MANIFEST, Path(scratch))
+        path = registry.fetch(version.number, Path(scratch), MANIFEST)
         if file_sha256(path) != version.tags.get("manifest_sha256"):
             raise ArtifactError(f"{MANIFEST} is not the one that was registered")
         return load_manifest(path.read_text("utf-8"))
-
-
-def _tagged_certificate(version: RegisteredVersion, where: str) -> Fields:
-    start = "certificate_"
-    rest = {
-        name.removeprefix(start): value
-        for name, value in version.tags.items()
-        if name.startswith(start)
-    }
-    return {"status": version.tags.get("certificate"), **rest, "read_from": where}
 
 
 def _branches(fields: Fields, indent: str = "  ") -> list[str]:

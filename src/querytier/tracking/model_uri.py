@@ -1,16 +1,16 @@
-"""An artifact by the name of its registered version: `models:/querytier@champion`.
+"""Load an artifact by the name of its registered version: `models:/querytier@champion`.
 
 ::
 
     CACHE/artifacts/7f3a...-91c0.../    the files of a version, by model version and manifest
 
-The manifest's sha256 is a tag of the version, and the manifest has those of all other files: what
-is in the cache is the version's, or it is fetched again.
+The manifest's sha256 is a tag of the version, and the manifest holds the sha256 of every other
+file. So one tag vouches for the whole folder, wherever its bytes come from: a cache entry is used
+only if every hash matches, and a changed or half-fetched one is fetched again.
 """
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,9 +18,9 @@ from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256,
 from querytier.errors import ArtifactError, UsageError
 from querytier.files import default_cache_folder
 from querytier.tracking.registry import REGISTERED_NAME, RegisteredVersion, Registry
-from querytier.tracking.store import open_store
+from querytier.tracking.store import open_registry
 
-__all__ = ["fetch_artifact", "is_model_uri", "registered_at"]
+__all__ = ["fetch_artifact", "is_model_uri", "registered_state"]
 
 _SCHEME = "models:/"
 _MODEL_URI = re.compile(
@@ -29,7 +29,7 @@ _MODEL_URI = re.compile(
 
 
 def is_model_uri(name: Path | str) -> bool:
-    """Tell whether a name is that of a registered version, and not of a folder.
+    """Return whether a name is that of a registered version, and not of a folder.
 
     Examples
     --------
@@ -39,24 +39,24 @@ def is_model_uri(name: Path | str) -> bool:
     return str(name).startswith(_SCHEME)
 
 
-def registered_at(uri: Path | str, project: Path = Path()) -> str:
-    """Return what a registered version is now, without fetching it: another word, another artifact.
+def registered_state(uri: Path | str, project: Path = Path()) -> str:
+    """Return a text that changes when the name leads to another artifact; fetches no files.
 
     Raises
     ------
     UsageError
-        If the name is none, or nothing has it.
+        If the name is malformed, or no version has it.
     StoreError
-        If the registry cannot be asked.
+        If the registry cannot be reached.
     """
-    name = _parsed(uri)
-    with open_store(project) as registry:
-        found = registry.named(name)
-        return f"{found.number} {_key(found)}"
+    name = _alias_or_number(uri)
+    with open_registry(project) as registry:
+        found = registry.find(name)
+        return f"{found.number} {_cache_key(found)}"
 
 
 def fetch_artifact(uri: Path | str, project: Path = Path()) -> Path:
-    """Return the folder of a registered version's artifact, fetched where the cache lacks it.
+    """Return the folder of a registered version's artifact, fetched if the cache lacks it.
 
     Parameters
     ----------
@@ -73,101 +73,88 @@ def fetch_artifact(uri: Path | str, project: Path = Path()) -> Path:
     Raises
     ------
     UsageError
-        If the name is none, or nothing has it.
+        If the name is malformed, or no version has it.
     StoreError
-        If the registry cannot be asked, or its files cannot be had.
+        If the registry cannot be reached, or its files cannot be fetched.
     ArtifactError
-        If the registered version is no whole artifact.
+        If the registered version is not a whole artifact.
     """
-    name = _parsed(uri)
-    with open_store(project) as registry:
-        version = registry.named(name)
-        place = _Place.of(version)
-        if not place.holds_it():
-            _fetch(registry, version, place)
-        return place.folder
+    name = _alias_or_number(uri)
+    with open_registry(project) as registry:
+        version = registry.find(name)
+        entry = default_cache_folder() / "artifacts" / _cache_key(version)
+        if not _is_complete(entry, version):
+            _fetch(registry, version, entry)
+        return entry
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a version lies in the cache, and how its manifest is known."""
-
-    folder: Path
-    manifest_sha256: str
-
-    @classmethod
-    def of(cls, version: RegisteredVersion) -> "_Place":
-        folder = default_cache_folder() / "artifacts" / _key(version)
-        return cls(folder, version.tags["manifest_sha256"])
-
-    def holds_it(self) -> bool:
-        try:
-            self.check(self.folder)
-        except (ArtifactError, OSError):
-            return False
-        return True
-
-    def take(self, new: Path, old: Path) -> None:
-        """Move a folder here, unless another process was quicker; what was damaged goes away."""
-        if not self.holds_it():
-            with suppress(FileNotFoundError):
-                self.folder.rename(old)
-        try:
-            new.rename(self.folder)
-        except OSError:
-            if not self.holds_it():
-                raise
-
-    def check(self, folder: Path) -> None:
-        verified_manifest(folder)
-        found = file_sha256(folder / MANIFEST)
-        if found != self.manifest_sha256:
-            raise ArtifactError(
-                f"{folder / MANIFEST} has sha256 {found[:12]}..., the registered version "
-                f"{self.manifest_sha256[:12]}...: it was changed; register the artifact again "
-                "(querytier evaluate)"
-            )
+def _check(folder: Path, version: RegisteredVersion) -> None:
+    """Raise ArtifactError if a folder does not hold the version's artifact, byte for byte."""
+    verified_manifest(folder)
+    found, wanted = file_sha256(folder / MANIFEST), version.tags["manifest_sha256"]
+    if found != wanted:
+        raise ArtifactError(
+            f"{folder / MANIFEST} has sha256 {found[:12]}..., but the registered version has "
+            f"{wanted[:12]}...: it was changed; register the artifact again (querytier evaluate)"
+        )
 
 
-def _fetch(registry: Registry, version: RegisteredVersion, place: _Place) -> None:
-    folder = place.folder.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{place.folder.name}-", dir=folder) as scratch:
+def _is_complete(entry: Path, version: RegisteredVersion) -> bool:
+    try:
+        _check(entry, version)
+    except (ArtifactError, OSError):
+        return False
+    return True
+
+
+def _fetch(registry: Registry, version: RegisteredVersion, entry: Path) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{entry.name}-", dir=entry.parent) as scratch:
         fetched, new = Path(scratch, "fetched"), Path(scratch, "new")
-        for made in (fetched, new):
-            made.mkdir()
+        fetched.mkdir()
+        new.mkdir()
         found = registry.fetch(version.number, fetched)
         try:
-            # Beside the artifact lie files of MLflow's own.
+            # Only the artifact's own files: MLflow adds MLmodel, requirements.txt and others.
             for name in (MANIFEST, *artifact_files(verified_manifest(found).input)):
                 (found / name).replace(new / name)
-            place.check(new)
+            _check(new, version)
         except ArtifactError as error:
             raise ArtifactError(
                 f"registered version {version.number} of {REGISTERED_NAME}, at "
-                f"{registry.location(version.number)}, is no artifact: {error}"
+                f"{registry.location(version.number)}, is not an artifact: {error}"
             ) from error
-        place.take(new, Path(scratch, "old"))
+        if not _is_complete(entry, version):
+            with suppress(FileNotFoundError):
+                entry.rename(Path(scratch, "damaged"))
+        # A rename onto a folder that is not empty fails. Then another process was faster, and its
+        # folder is as good: all processes that fetch at once end with the same one.
+        try:
+            new.rename(entry)
+        except OSError:
+            if not _is_complete(entry, version):
+                raise
 
 
-def _key(version: RegisteredVersion) -> str:
+def _cache_key(version: RegisteredVersion) -> str:
+    # The tags become a folder's name: anything but hexadecimal digits could lead out of the cache.
     manifest = version.tags.get("manifest_sha256", "")
     if not re.fullmatch("[0-9a-f]{64}", manifest) or not re.fullmatch(
         "[0-9a-f]{12}", version.model_version
     ):
         raise UsageError(
             f"registered version {version.number} of {REGISTERED_NAME} has no whole artifact: it "
-            "was registered by an earlier querytier or by other means; run `querytier evaluate` on "
-            "its folder to register it again"
+            "was registered by an earlier querytier or by another tool; run `querytier evaluate` "
+            "on its folder to register it again"
         )
     return f"{version.model_version}-{manifest[:12]}"
 
 
-def _parsed(uri: Path | str) -> str:
+def _alias_or_number(uri: Path | str) -> str:
     found = _MODEL_URI.fullmatch(str(uri))
     if found is None:
         raise UsageError(
-            f"{uri} names no registered version; say {_SCHEME}{REGISTERED_NAME}@champion, or "
-            f"{_SCHEME}{REGISTERED_NAME}/3"
+            f"{uri} is not the name of a registered version; use "
+            f"{_SCHEME}{REGISTERED_NAME}@champion or {_SCHEME}{REGISTERED_NAME}/3"
         )
     return found["alias"] or found["number"]

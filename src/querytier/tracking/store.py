@@ -1,4 +1,8 @@
-"""The store of MLflow: where it is, and what its failures are called."""
+"""The MLflow store: its address, the import of mlflow, and its failures as our own errors.
+
+Only this module imports mlflow. The import takes seconds, and it reads its settings from the
+environment when it is imported, so they have to be set before, once, in one place.
+"""
 
 import logging
 import os
@@ -19,8 +23,8 @@ __all__ = [
     "URI_VARIABLE",
     "StoreError",
     "downloader",
-    "imported_mlflow",
-    "open_store",
+    "import_mlflow",
+    "open_registry",
     "quiet",
     "tracking_uri",
     "ui_command",
@@ -28,17 +32,24 @@ __all__ = [
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
-# MLflow's own: 8 attempts of 120 s, further apart each time. Whoever waits here serves.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+# MLflow's defaults are 8 attempts of 120 s each, with growing pauses. A service that starts waits
+# here: with these limits a server that hangs delays it by 21 s, one that refuses by 3 ms.
+_HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class StoreError(QuerytierError):
-    """The store of MLflow cannot be reached, or does not have what was asked for."""
+    """The MLflow store cannot be reached, or lacks what was requested."""
 
 
 @contextmanager
-def open_store(project: Path = Path()) -> Iterator["Registry"]:
-    """Give the registry of a project, to be read or moved; nothing is created.
+def open_registry(project: Path = Path()) -> Iterator[Registry]:
+    """Open the registry of a project; errors of MLflow within the block become `StoreError`.
 
     Parameters
     ----------
@@ -48,35 +59,36 @@ def open_store(project: Path = Path()) -> Iterator["Registry"]:
     Raises
     ------
     StoreError
-        If it is not there, and for what MLflow raises within the block.
+        If the store does not exist, or MLflow raises an error within the block.
     MissingExtraError
-        If mlflow is not installed, or only mlflow-skinny, which reads no database.
+        If mlflow is not installed, or only mlflow-skinny is and the store is a database.
     """
     uri = tracking_uri(project)
     path = Path(uri.removeprefix(SQLITE))
+    # Asked for a database that does not exist, MLflow creates it, and its schema takes seconds: a
+    # mistyped folder would get a registry of its own, empty.
     if uri.startswith(SQLITE) and not path.is_file():
         raise StoreError(
             f"there is no registry: {path} does not exist; set {URI_VARIABLE} to the MLflow "
-            "server, or work in the folder of the params file of a finished run"
+            "server, or change to the folder of a finished run's params file"
         )
-    mlflow = imported_mlflow()
+    mlflow = import_mlflow()
     if uri.startswith(SQLITE) and find_spec("sqlalchemy") is None:
         raise MissingExtraError("sqlalchemy", "train")
-    for name, value in _PATIENCE.items():
-        os.environ.setdefault(name, value)
+    _set_defaults(_HTTP_LIMITS)
     try:
         yield Registry(mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), downloader(uri))
     except mlflow.exceptions.MlflowException as error:
         raise StoreError(
-            f"MLflow at {uri} did not answer: {error}; see that it runs, and that {URI_VARIABLE} "
-            "names it"
+            f"MLflow at {uri} did not answer: {error}; check that it is running and that "
+            f"{URI_VARIABLE} is its address"
         ) from error
 
 
 def downloader(uri: str) -> Callable[[str, Path], Path]:
-    """Return what copies files of a store below a folder, and returns where they are.
+    """Return a function that copies files of a store below a folder and returns their path.
 
-    It raises StoreError where they cannot be had.
+    It raises `StoreError` if the files cannot be fetched.
     """
 
     def download(location: str, target: Path) -> Path:
@@ -87,25 +99,25 @@ def downloader(uri: str) -> Callable[[str, Path], Path]:
                 found = mlflow.artifacts.download_artifacts(
                     artifact_uri=location, dst_path=str(target), tracking_uri=uri, registry_uri=uri
                 )
-        # Whatever is not about HTTP's status comes as it is: of requests, of the file system.
+        # MLflow wraps HTTP status codes only; errors of requests and of the file system, all of
+        # them OSError, come through as they are.
         except (OSError, mlflow.exceptions.MlflowException) as error:
             raise StoreError(
-                f"the files at {location} could not be fetched from MLflow at {uri}: {error}; see "
-                "that it runs with --serve-artifacts or that the place can be read from here"
+                f"the files at {location} could not be fetched from MLflow at {uri}: {error}; "
+                "check that the server runs with --serve-artifacts, or that this machine can read "
+                "that location"
             ) from error
         return Path(found)
 
     return download
 
 
-def imported_mlflow() -> Any:
-    """Return mlflow, silenced; raise MissingExtraError where it is not installed."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for talkative in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
+def import_mlflow() -> Any:
+    """Return mlflow, configured to be silent; raise MissingExtraError if it is not installed."""
+    _set_defaults(_SETTINGS)
+    # Both log every migration of a new database at level INFO.
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         import mlflow
     except ImportError as error:
@@ -114,7 +126,7 @@ def imported_mlflow() -> Any:
 
 
 def ui_command(root: Path) -> str:
-    """Return the command that opens MLflow's UI on what was logged under `root`, or its address."""
+    """Return the command that opens MLflow's UI on the runs logged under `root`, or its address."""
     if tracking_uri(root).startswith("http"):
         return tracking_uri(root)
     program = Path(sys.executable).with_name("mlflow")
@@ -124,13 +136,18 @@ def ui_command(root: Path) -> str:
 
 
 def tracking_uri(root: Path) -> str:
-    """Return where it is logged: `MLFLOW_TRACKING_URI`, else `mlflow.db` in a folder."""
+    """Return the address of the store: `MLFLOW_TRACKING_URI`, else `mlflow.db` in a folder."""
     return os.environ.get(URI_VARIABLE) or f"{SQLITE}{root.resolve()}/mlflow.db"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow from warning, and from printing what it registered."""
+    """Suppress MLflow's warnings, and what it prints to stderr on registration."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
+
+
+def _set_defaults(settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)

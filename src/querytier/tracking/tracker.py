@@ -1,7 +1,6 @@
-"""Experiment tracking: what a run leaves in MLflow."""
+"""Experiment tracking: what a run logs and registers in MLflow."""
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,13 +9,12 @@ from typing import Any, Self
 
 from querytier.errors import QuerytierError
 from querytier.tracking.registry import REGISTERED_NAME, Registry
-from querytier.tracking.run_reference import RunReference
-from querytier.tracking.runs import terminable, why_ended
+from querytier.tracking.runs import RunReference, failure_reason, sigterm_unwinds
 from querytier.tracking.store import (
     SQLITE,
     URI_VARIABLE,
     downloader,
-    imported_mlflow,
+    import_mlflow,
     quiet,
     tracking_uri,
 )
@@ -31,8 +29,8 @@ _LONGEST_FAILURE = 500
 def _check_same_store(reference: RunReference, uri: str) -> None:
     if reference.tracking_uri != uri:
         raise QuerytierError(
-            f"the run was started at {reference.tracking_uri}, tracking now points to {uri}; set "
-            "MLFLOW_TRACKING_URI as it was, or train again"
+            f"the run was started at {reference.tracking_uri}, but tracking now points to {uri}; "
+            "set MLFLOW_TRACKING_URI as it was, or train again"
         )
 
 
@@ -43,9 +41,9 @@ class Tracker:
     Parameters
     ----------
     root : Path
-        Gets `mlflow.db` and `mlartifacts/`, unless `MLFLOW_TRACKING_URI` is set.
+        Folder of `mlflow.db` and `mlartifacts/`, unless `MLFLOW_TRACKING_URI` is set.
     uri : str, optional
-        A store that is there already, and takes the place of both.
+        Address of an existing store to use instead of both.
     """
 
     root: Path
@@ -58,7 +56,7 @@ class Tracker:
         Raises
         ------
         QuerytierError
-            If `MLFLOW_TRACKING_URI` names another, or the store is a file that is gone.
+            If `MLFLOW_TRACKING_URI` is another store, or the store is a file that is gone.
         """
         uri = reference.tracking_uri
         _check_same_store(reference, os.environ.get(URI_VARIABLE) or uri)
@@ -73,8 +71,8 @@ class Tracker:
     def start(self, name: str, params: Mapping[str, object]) -> Iterator[RunReference]:
         """Start a parent run.
 
-        Where the block raises, the run ends as FAILED, where it is interrupted (from the keyboard,
-        by SIGTERM) as KILLED; the tag `failure` says why.
+        If the block raises, the run ends as FAILED; if it is interrupted (from the keyboard or by
+        SIGTERM), as KILLED. The tag `failure` holds the reason.
 
         Parameters
         ----------
@@ -94,14 +92,13 @@ class Tracker:
         _check_same_store(reference, mlflow.get_tracking_uri())
         with _open_run(mlflow, run_id=reference.run_id) as run:
             if _FAILURE in run.data.tags:
-                mlflow.delete_tag(_FAILURE)  # of an attempt before this one
+                mlflow.delete_tag(_FAILURE)  # left by an earlier attempt
             yield
 
     def log_dataset(self, examples: Any, name: str, fingerprint: str) -> None:
-        """Log a `datasets.Dataset` as the input of the run that is open."""
+        """Log a `datasets.Dataset` as the input of the open run."""
         mlflow = self._mlflow()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about integer columns and schema inference
+        with quiet():
             source = mlflow.data.from_huggingface(examples, name=name)
             mlflow.log_input(source, context="training", tags={"fingerprint": fingerprint})
 
@@ -112,7 +109,7 @@ class Tracker:
         metrics: Mapping[str, float | None],
         curves: Mapping[str, Mapping[int, float]],
     ) -> None:
-        """Log a candidate as a child of the run that is open; a curve is a metric by step."""
+        """Log a candidate as a child of the open run; a curve is a metric with steps."""
         mlflow = self._mlflow()
         with _open_run(mlflow, run_name=name, nested=True) as run:
             mlflow.log_params(dict(_flat(params)))
@@ -122,18 +119,19 @@ class Tracker:
                 for curve, steps in curves.items()
                 for step, value in steps.items()
             ]
+            # One request; a call per point would be 101 of them for each candidate.
             mlflow.MlflowClient().log_batch(run.info.run_id, metrics=points)
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
-        """Log metrics of the run that is open; those without a value are left out."""
+        """Log metrics of the open run, except those without a value."""
         self._mlflow().log_metrics(_defined(metrics))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Tag the run that is open."""
+        """Tag the open run."""
         self._mlflow().set_tags(dict(tags))
 
     def log_files(self, paths: Sequence[Path], folder: str | None = None) -> None:
-        """Log files as artifacts of the run that is open."""
+        """Log files as artifacts of the open run."""
         mlflow = self._mlflow()
         for path in paths:
             mlflow.log_artifact(str(path), folder)
@@ -141,10 +139,10 @@ class Tracker:
     def register(
         self, artifact: Path, model: str, example: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """Log an artifact whole as an ONNX model, register it, call it challenger.
+        """Log a whole artifact as an ONNX model, register it, and make it the challenger.
 
-        MLflow writes the graph in its own words; the files of the artifact take their place as they
-        are, or no hash of the manifest would hold.
+        MLflow serialises the graph again, so the bytes and hence the manifest's hashes would
+        differ; the artifact's own files are copied over what MLflow wrote.
 
         Parameters
         ----------
@@ -155,12 +153,12 @@ class Tracker:
         example : mapping of str to ndarray
             Inputs of the graph.
         tags : mapping
-            Of the registered version.
+            Tags of the registered version.
 
         Returns
         -------
         str
-            The registered version.
+            The number of the registered version.
         """
         import onnx
         import onnxruntime as ort
@@ -180,18 +178,21 @@ class Tracker:
                 save_as_external_data=False,
             )
             mlflow.MlflowClient().log_model_artifacts(info.model_id, str(artifact))
-            # Only now: whoever finds the version finds all of it.
+            # Registered last, so that a service that finds the version finds all of its files.
             version = str(mlflow.register_model(info.model_uri, REGISTERED_NAME).version)
-        self.registry().introduce(version, tags)
+        self.registry().add_challenger(version, tags)
         return version
 
     def registry(self) -> Registry:
-        """Return what is registered in this tracker's store."""
+        """Return the registry of this tracker's store."""
         mlflow = self._mlflow()
         return Registry(mlflow.MlflowClient(), downloader(mlflow.get_tracking_uri()))
 
     def count_runs(self, tag: str, value: str) -> int:
-        """Return how many runs carry a tag with this value; those deleted count, too."""
+        """Return the number of runs with this value of a tag, deleted runs included.
+
+        A use of test rows stays a use if somebody deletes its run.
+        """
         mlflow = self._mlflow()
         experiment = mlflow.get_experiment_by_name(_EXPERIMENT)
         found = mlflow.search_runs(
@@ -210,33 +211,33 @@ class Tracker:
 
     def _mlflow(self) -> Any:
         """Import mlflow and point it to this tracker's store and experiment."""
-        mlflow = imported_mlflow()
+        mlflow = import_mlflow()
         if mlflow.active_run() is None:
-            told = URI_VARIABLE in os.environ
+            is_set_by_user = URI_VARIABLE in os.environ
             mlflow.set_tracking_uri(self.uri or tracking_uri(self.root))
-            if not told:
-                # MLflow exports what it was told; the next tracker would take that for the user's.
+            if not is_set_by_user:
+                # `set_tracking_uri` also sets the variable, and the next tracker in this process
+                # would mistake that for the user's choice.
                 os.environ.pop(URI_VARIABLE, None)
-            self._set_experiment(mlflow, own=not told and self.uri is None)
+            if mlflow.get_experiment_by_name(_EXPERIMENT) is None:
+                # MLflow's default is `./mlartifacts` of whatever folder the process runs in.
+                own = not is_set_by_user and self.uri is None
+                location = (self.root.resolve() / "mlartifacts").as_uri() if own else None
+                mlflow.create_experiment(_EXPERIMENT, artifact_location=location)
+            mlflow.set_experiment(_EXPERIMENT)
         return mlflow
-
-    def _set_experiment(self, mlflow: Any, *, own: bool) -> None:
-        if mlflow.get_experiment_by_name(_EXPERIMENT) is None:
-            location = (self.root.resolve() / "mlartifacts").as_uri() if own else None
-            mlflow.create_experiment(_EXPERIMENT, artifact_location=location)
-        mlflow.set_experiment(_EXPERIMENT)
 
 
 @contextmanager
 def _open_run(mlflow: Any, **how: Any) -> Iterator[Any]:
-    with terminable():
+    with sigterm_unwinds():
         run = mlflow.start_run(**how)
         try:
             yield run
         except BaseException as error:
-            # The store may be what failed: the first error is the one to hear of.
+            # The store itself may have failed; an error here must not hide the first one.
             with suppress(Exception):
-                mlflow.set_tag(_FAILURE, why_ended(error)[:_LONGEST_FAILURE])
+                mlflow.set_tag(_FAILURE, failure_reason(error)[:_LONGEST_FAILURE])
             with suppress(Exception):
                 mlflow.end_run("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
