@@ -113,6 +113,17 @@ def run_dir(made_once, scored_log, scored_map, small_params):
 
 
 @pytest.fixture(scope="session")
+def empty_store(made_once):
+    """Return an MLflow database without runs to copy; creating its tables takes seconds."""
+
+    def make(folder):
+        mlflow = pytest.importorskip("mlflow")
+        mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return made_once("empty-store", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def artifact(run_dir):
     return run_dir / "model"
 

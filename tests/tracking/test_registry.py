@@ -13,7 +13,7 @@ import pytest
 from querytier.classifier.artifact import MANIFEST, artifact_files, file_sha256, verified_manifest
 from querytier.classifier.manifest import load_manifest
 from querytier.errors import UsageError
-from querytier.loop.gate import ask_gate
+from querytier.loop.gate import run_gate
 from querytier.pipeline.evaluate import evaluate_stage, version_tags
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.params import EvaluateParams, Params
@@ -21,10 +21,10 @@ from querytier.serve import Router
 from querytier.serve.http.service import DecisionService
 from querytier.serve.http.settings import ServiceSettings
 from querytier.serve.log.decision_log import DecisionLog
-from querytier.tracking.model_uri import fetch_artifact, registered_at
+from querytier.tracking.model_uri import fetch_artifact, registered_state
 from querytier.tracking.registry import REGISTERED_NAME
-from querytier.tracking.run_reference import RunReference
-from querytier.tracking.store import StoreError, open_store
+from querytier.tracking.runs import RunReference
+from querytier.tracking.store import StoreError, open_registry
 from querytier.tracking.tracker import Tracker
 
 mlflow = pytest.importorskip("mlflow")
@@ -66,17 +66,17 @@ def champions(registered, tmp_path):
     root = tmp_path / "project"
     root.mkdir()
     shutil.copy(registered / "mlflow.db", root)
-    with open_store(root) as registry:
-        first = registry.named("1")
+    with open_registry(root) as registry:
+        first = registry.find("1")
         for number in ("2", "3"):
             registry.client.create_model_version(REGISTERED_NAME, registry.location("1"))
-            registry.introduce(number, {**first.tags, "model_version": number * 12})
-            registry.judge(number, passed=True, reason="", promoted=True)
+            registry.add_challenger(number, {**first.tags, "model_version": number * 12})
+            registry.record_gate(number, passed=True, reason="")
     return root
 
 
 def champion_of(project):
-    with open_store(project) as registry:
+    with open_registry(project) as registry:
         return registry.champion().number
 
 
@@ -109,7 +109,7 @@ def test_what_is_whole_in_the_cache_is_not_fetched_again():
 def test_names_that_nothing_has_are_refused_with_those_there_are():
     with pytest.raises(UsageError, match=r"no registered version 'gold'; there are 1 \(@ch"):
         fetch_artifact("models:/querytier@gold")
-    with pytest.raises(UsageError, match="names no registered version; say models:/querytier@"):
+    with pytest.raises(UsageError, match="is not the name of a registered version; use models"):
         fetch_artifact("models:/other/3")
 
 
@@ -121,7 +121,7 @@ def test_a_project_without_a_store_is_told_so_and_none_is_made(tmp_path):
 
 def test_tags_say_what_stands_behind_a_version(registered):
     manifest = json.loads((registered / "run" / "model" / MANIFEST).read_text())
-    with open_store(registered) as registry:
+    with open_registry(registered) as registry:
         tags = registry.champion().tags
     assert tags["gate"] == "passed"
     assert tags["data_fingerprint"] == manifest["data"]["fingerprint"]
@@ -134,19 +134,19 @@ def test_tags_say_what_stands_behind_a_version(registered):
 
 def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, champions):
     where = ("--project", champions)
-    state = registered_at(CHAMPION, champions)
+    state = registered_state(CHAMPION, champions)
     code, out, _ = call("rollback", "--dry-run", *where)
     assert (code, "would serve version 2" in out, champion_of(champions)) == (0, True, "3")
     for number in ("2", "1"):
         code, out, _ = call("rollback", *where)
         assert (code, champion_of(champions)) == (0, number)
-    assert registered_at(CHAMPION, champions) != state
+    assert registered_state(CHAMPION, champions) != state
     code, _, err = call("rollback", *where)
     assert (code, "name a version: --to VERSION" in err) == (2, True)
-    with open_store(champions) as registry:
+    with open_registry(champions) as registry:
         assert registry.was_rolled_back("3" * 12)
     assert call("rollback", "--to", "3", *where)[0] == 0
-    with open_store(champions) as registry:
+    with open_registry(champions) as registry:
         assert not registry.was_rolled_back("3" * 12)
 
 
@@ -162,17 +162,19 @@ def test_a_rollback_moves_the_link_of_a_loop(call, champions):
 def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, tmp_path):
     project = copy_of(run_dir, tmp_path)
     old = load_manifest((OLD_MODEL / MANIFEST).read_text()).model_version
-    with open_store(project) as registry:
+    with open_registry(project) as registry:
         registry.client.create_model_version(REGISTERED_NAME, registry.location("1"))
-        registry.introduce("2", {"model_version": old, "gate": "passed", "certificate": "refused"})
-        registry.judge("2", passed=True, reason="", promoted=True)
-        registry.judge("1", passed=True, reason="", promoted=True)
+        registry.add_challenger(
+            "2", {"model_version": old, "gate": "passed", "certificate": "refused"}
+        )
+        registry.record_gate("2", passed=True, reason="")
+        registry.record_gate("1", passed=True, reason="")
     code, out, _ = call("rollback", "--project", project)
     assert (code, champion_of(project)) == (0, "2")
     assert f"serves version 2, model {old} (gate passed, certificate refused)" in out
     evaluate_stage(project / "run", PARAMS, Tracker(project))
-    assert not ask_gate(project / "run", OLD_MODEL, PARAMS.gate).gate.passed
-    with open_store(project) as registry:
+    assert not run_gate(project / "run", OLD_MODEL, PARAMS.gate).gate.passed
+    with open_registry(project) as registry:
         newest = registry.versions()[0]
     assert (newest.number, newest.aliases, champion_of(project)) == ("3", ("challenger",), "2")
     assert "was rolled back" in newest.tags["gate_reason"]
@@ -181,9 +183,9 @@ def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, 
 def test_files_that_cannot_be_had_are_an_error_that_says_so_and_trace_reads_the_tags(
     call, champions, router, tmp_path
 ):
-    with open_store(champions) as registry:
+    with open_registry(champions) as registry:
         registry.client.create_model_version(REGISTERED_NAME, str(champions / "nowhere"))
-        registry.introduce("4", registry.named("1").tags)
+        registry.add_challenger("4", registry.find("1").tags)
     with pytest.raises(StoreError, match="nowhere could not be fetched from MLflow at sqlite"):
         fetch_artifact("models:/querytier@challenger", champions)
     with DecisionLog(tmp_path / "log") as log:

@@ -22,7 +22,7 @@ from querytier.classifier.artifact import MANIFEST, MODEL, file_sha256, verified
 from querytier.pipeline.evaluate import version_tags
 from querytier.serve import Router
 from querytier.tracking.model_uri import fetch_artifact
-from querytier.tracking.store import open_store
+from querytier.tracking.store import open_registry
 from querytier.tracking.tracker import Tracker
 
 pytest.importorskip("mlflow")
@@ -150,8 +150,8 @@ def register_broken(artifact, folder):
 
 
 def promote(number):
-    with open_store() as registry:
-        registry.judge(number, passed=True, reason="", promoted=True)
+    with open_registry() as registry:
+        registry.record_gate(number, passed=True, reason="")
 
 
 @dataclass
