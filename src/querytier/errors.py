@@ -59,6 +59,8 @@ class ArtifactError(QuerytierError):
 class MissingExtraError(QuerytierError, ImportError):
     """A package of an optional extra is not installed.
 
+    Also an `ImportError`, so that code that tries an import and falls back still works.
+
     Parameters
     ----------
     package : str

@@ -81,6 +81,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     ValueError
         If a number is not finite.
     """
+    # Python would write NaN, which JavaScript and most other readers refuse.
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_file(path) as scratch:
         scratch.write_text(text + "\n", "utf-8")

@@ -256,7 +256,7 @@ def test_queries_that_the_head_was_trained_on_are_set_aside(runs, tmp_path, call
     log.write_text("\n".join(map(json.dumps, lines)) + "\n")
     code, _, err = call("recalibrate", run, "--logs", log, "--out", tmp_path / "out")
     assert code == 1
-    assert "0 labelled rows to calibrate and certify on, 60 more" in err
+    assert "as the head learned from the queries of 60 others" in err
     assert "label other queries" in err
 
 

@@ -96,6 +96,8 @@ def _conclusion(result: "GateResult") -> str:
         return f"passed: version {result.version} is the champion now"
     if current is None:
         return "failed: there is still no champion"
+    # Two runs with stores of their own: each is champion of its store, and the gate cannot move
+    # the alias of the other.
     if current.model_version == ours and champion and champion.manifest.model_version != ours:
         return (
             "failed; but the challenger is the champion of its own store. Runs that share a "

@@ -53,6 +53,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Make the previous champion the champion again."""
+    # Within the function, as in all verbs: mlflow takes seconds to import, and --help needs none.
     from querytier.loop.rounds import Loop
     from querytier.tracking.store import open_registry
 

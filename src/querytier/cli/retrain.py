@@ -74,6 +74,7 @@ def _files(paths: list[Path]) -> tuple[list[Path], Path | None]:
         if not path.is_dir():
             found.append(path)
             continue
+        # In a decision log, outcomes.jsonl is no log but the scores of its decisions.
         inside = sorted(path.glob(_DECISIONS)) or sorted(
             file for file in path.iterdir() if file.suffix in _ENDINGS and file.name != _OUTCOMES
         )

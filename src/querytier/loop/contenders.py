@@ -44,6 +44,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+# The first runs of an ONNX session allocate its buffers, and are slower than all others.
 _WARM_UP = 20
 
 
@@ -205,6 +206,7 @@ def load_challenger(folder: Path) -> Challenger:
     if not path.is_file():
         raise UsageError(f"{path} is missing; give the folder that was --out of a run")
     examples, data = read_prepared(folder)
+    # The fingerprint proves that the test split of these data was not trained on.
     router = load_trained_on(folder, data.fingerprint)
     return Challenger(folder, router, examples.of_split("test"), RunReference.read(path))
 
@@ -246,6 +248,7 @@ def check_is_champion(
     ------
     UsageError
     """
+    # A challenger that is champion itself may be judged again, by any other artifact.
     if registered is None or registered.model_version == challenger.manifest.model_version:
         return
     theirs = f"model {registered.model_version}, version {registered.number}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +82,9 @@ def since_date(text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        return utc_time(text)
     except ValueError:
         raise UsageError(f"--since {text!r} is not a date; write one like 2026-11-01") from None
-    return utc_time((found if found.tzinfo else found.replace(tzinfo=UTC)).isoformat())
 
 
 def record_of(round_: Round | None) -> Examples:

@@ -128,6 +128,7 @@ def run_gate(challenger: Path, champion: Path | None, params: GateParams) -> Gat
         result = GateResult(gate, ours, theirs, rows, uses, registered.number, current)
         write_json(challenger / GATE, result.to_dict())
         _log(tracker, result)
+    # After the block: the challenger's own run has ended, and cannot be open beside the gate's.
     tracker.tag_run(ours.run.run_id, _tags(gate))
     registry.record_gate(registered.number, passed=gate.passed, reason=gate.reason)
     return result

@@ -76,6 +76,7 @@ def prepare_pair_labels(
         )
     share, seed = section.certification_share, section.seed
     groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
+    # Stratified by label: with so few rows, chance could leave one half without a positive.
     splits = splits_of(groups, {"certification": share}, seed, fresh.needs_frontier)
     fresh = replace(fresh, split=np.where(splits == "train", "calibration", splits).astype(object))
     data = replace(DataSummary.of(fresh, data), unlabelled=data.unlabelled)

@@ -90,6 +90,8 @@ def retrain(
         tracker = Tracker(folder)
         finished = _finish_interrupted(loop, params, tracker, report)
         before = loop.last_complete()
+        # A rollback since the last round has moved the alias, but not this link if it was called
+        # for another project folder.
         _serve_champion(loop, tracker.registry())
         champion = _current_champion(loop, tracker.registry())
         inputs = inputs_of(sources, params, start, champion, before)
@@ -98,12 +100,15 @@ def retrain(
                 return finished
             if not force:
                 return nothing_new(folder, champion, "these logs were the last round's", {})
+        # Before the round is opened: if the champion is foreign, no log is read in vain.
         champion_round = _champion_round(loop, champion)
         round_ = loop.open_round(inputs)
         steps = _RoundSteps(loop, round_, champion_round, params, tracker, report)
         merged = steps.merge(sources, start, before)
+        # The first round has no champion to keep instead, so it trains on whatever there is.
         fewest = params.retrain.fewest_fresh_rows if before else 1
         if len(merged["added"]) < fewest and not force:
+            # Without the round, its rows are not recorded, and count as new in the next call.
             shutil.rmtree(round_.folder)
             reason = (
                 f"{len(merged['added'])} new labelled rows; a round needs {fewest} "

@@ -31,6 +31,7 @@ def round_decision(round_: Round, champion: Round | None, merged: Record, number
     gate = round_.read(GATE)
     promoted = bool(gate["passed"])
     data = read_prepared(round_.folder)[1]
+    # For the page: whether more queries need the frontier model than when the champion was made.
     earlier = None if champion is None else read_prepared(champion.folder)[1]
     return {
         **stamp(),
@@ -99,7 +100,7 @@ def merge_lines(merged: Record) -> list[str]:
 def write_round_decision(decision: Record, folder: Path) -> None:
     """Write the page, then the JSON: a round is complete once it has that."""
     with atomic_file(folder / PAGE) as scratch:
-        at_round = folder.name == decision["round"]
+        at_round = folder.name == decision["round"]  # links in the page are relative
         scratch.write_text(render_verdict(decision, at_round=at_round), "utf-8")
     write_json(folder / DECISION, decision)
 

@@ -27,6 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from querytier.classifier.artifact import file_sha256
 from querytier.data.ingest.sources import LogSource
 from querytier.errors import QuerytierError
 from querytier.files import write_json
@@ -167,6 +168,7 @@ class Loop:
         from filelock import FileLock, Timeout
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        # The holder is described in a second file: filelock owns the content of the first.
         path, holder = self.folder / "lock", self.folder / "lock.json"
         lock = FileLock(path, timeout=0)
         try:
@@ -202,7 +204,7 @@ def inputs_of(
     """
     scores = {source.scores for source in sources if source.scores}
     content = params.model_dump(mode="json")
-    del content["prepare"]["logs"]
+    del content["prepare"]["logs"]  # paths
     return {
         "logs": _fingerprint_of([*{source.path for source in sources}, *scores]),
         "files": sorted({source.path.name for source in sources}),
@@ -223,12 +225,8 @@ def same_inputs(before: Record, now: Record) -> bool:
 
 def _fingerprint_of(paths: Sequence[Path]) -> str:
     """Return the sha256 of files' names and contents, whatever their order."""
-    digests = []
-    for path in paths:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digests.append(f"{path.name} {content}")
-    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    lines = sorted(f"{path.name} {file_sha256(path)}" for path in paths)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _read(path: Path) -> Record:

@@ -100,6 +100,7 @@ class Registry:
         models = self.client.search_registered_models(f"name = '{REGISTERED_NAME}'")
         aliases = {alias: str(number) for one in models for alias, number in one.aliases.items()}
         versions = [_registered_version(version, aliases) for version in found]
+        # Numbers are texts, and "10" sorts before "9".
         return sorted(versions, key=lambda version: -int(version.number))
 
     def version_of(self, model_version: str) -> RegisteredVersion | None:

@@ -23,7 +23,7 @@ __all__ = ["REGISTERED_NAME", "RunReference", "Tracker"]
 
 _EXPERIMENT = "querytier"
 _FAILURE = "failure"
-_LONGEST_FAILURE = 500
+_LONGEST_FAILURE = 500  # one line in the UI; MLflow cuts tags at 8,000 characters
 
 
 def _check_same_store(reference: RunReference, uri: str) -> None:
@@ -175,7 +175,7 @@ class Tracker:
                 input_example=dict(example),
                 pip_requirements=[f"onnxruntime=={ort.__version__}"],
                 onnx_execution_providers=["CPUExecutionProvider"],
-                save_as_external_data=False,
+                save_as_external_data=False,  # weights in the graph, as in the artifact
             )
             mlflow.MlflowClient().log_model_artifacts(info.model_id, str(artifact))
             # Registered last, so that a service that finds the version finds all of its files.
