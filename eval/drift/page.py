@@ -23,7 +23,7 @@ _UNITS = {
 }
 _BINS = 30
 _RELIABILITY_BINS = 5
-_FEWEST_LABELS = 50  # with fewer, the intervals of five bins cover the whole figure
+_FEWEST_LABELS = 50  # ten for each bin
 _STYLES = (("reference", INK, 0.45), ("recent", COLOURS["classifier"], 0.55))
 
 
@@ -67,6 +67,7 @@ def _score_figure(*windows: Observed) -> str | None:
         return None
     figure, axes = new_figure(6.4, 3.0)
     scores = [window.decision_score for window in windows]
+    # Common edges, so that the heights of the two histograms compare.
     edges = np.histogram_bin_edges(np.concatenate(scores), _BINS).tolist()
     for values, (name, colour, alpha) in zip(scores, _STYLES, strict=True):
         weights = np.full(len(values), 1 / len(values))

@@ -30,7 +30,7 @@ Mask = NDArray[np.bool_]
 
 # A part with fewer rows in either window is not compared: its standard error means little.
 _FEWEST_ROWS = 10
-_FREQUENCIES = 256  # more of them gain little power and cost memory for each group
+_FREQUENCIES = 256  # approximate the kernel to about 1 / sqrt(256); p-values are exact anyway
 _PAIRS = 2000  # of rows, for the median distance
 # Replaces the variance if neither window varies at all, as the share of cut queries often does.
 _LEAST_VARIANCE = 1e-9
@@ -108,6 +108,7 @@ class Shares:
         ends = np.cumsum(self.bins.max(axis=0) + 1)[:-1]
         pairs = zip(np.split(recent, ends, axis=1), np.split(total, ends), strict=True)
         index = np.stack([_stability_index(now, both - now) for now, both in pairs], axis=1)
+        # Without drift the index of n and m rows is about (bins - 1) (1/n + 1/m), not 0.
         chance, spread = index[1:].mean(axis=0), index[1:].std(axis=0)
         statistic = (index - chance) / np.where(spread > 0, spread, 1.0)
         unknown = np.full(len(self.parts), np.nan)
@@ -223,6 +224,7 @@ class Distance:
     def shift(self, recent: Floats, total: Floats) -> Shift:
         """Return the distance between the mean features."""
         before = total - recent
+        # The distance of two mean feature vectors estimates that of the kernel's mean embeddings.
         apart = recent[:, 1:] / recent[:, :1] - before[:, 1:] / before[:, :1]
         squares = (apart**2).sum(axis=1, keepdims=True)
         size = np.sqrt(np.maximum(squares - squares[1:].mean(), 0))
@@ -237,6 +239,7 @@ def bins_of(values: NDArray[np.floating], count: int) -> Numbers:
     >>> bins_of(np.array([0.0, 0.0, 0.0, 1.0, 2.0, 3.0]), 3).tolist()
     [0, 0, 0, 1, 2, 2]
     """
+    # Quantiles of both windows together: bins of the reference alone would change with the shuffle.
     inner = np.linspace(0, 1, count + 1)[1:-1]
     edges = np.unique(np.quantile(values, inner, method="inverted_cdf"))
     places = np.searchsorted(edges, values, side="left")

@@ -50,6 +50,7 @@ def find_drift(reference: Observed, recent: Observed, rule: DriftRule) -> DriftF
             untested[comparison.name] = statistic
         else:
             tests.append((comparison, statistic))
+    # Bonferroni's level, for `detectable` only: Holm's is not known before the p-values are.
     level = rule.false_alarm_rate / max(sum(len(tests) for _, tests in by_rows.values()), 1)
     found = {
         finding.name: finding

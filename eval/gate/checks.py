@@ -68,6 +68,7 @@ class Gate:
     @property
     def reason(self) -> str:
         """The failed checks, or all checks if none failed; then the note."""
+        # A failure is explained by what failed; a success by everything that could have failed.
         failed = [check for check in self.checks if not check.passed]
         details = [check.sentence for check in failed or self.checks]
         return "; ".join([*details, self.note] if self.note else details)
@@ -80,7 +81,7 @@ class Gate:
     def with_rollback(self) -> Self:
         """Return the result for a classifier that was champion and was rolled back: it fails.
 
-        It passed every check once before, and then did harm that no check had seen.
+        It may pass every check again: somebody rolled it back for a reason that no check knows.
         """
         check = Check(
             "not rolled back",
@@ -116,7 +117,6 @@ def baseline_gate(evaluation: Evaluation, note: str = "") -> Gate:
             Check(
                 "better than a constant", ours.low > 0.5, constant, ours.value, ours.low, ours.high
             ),
-            # No interval here: a first classifier that is as good as the heuristic does no harm.
             Check("better than the keyword heuristic", ours.value > theirs.value, heuristic),
         ],
         note,

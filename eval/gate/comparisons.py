@@ -132,6 +132,8 @@ class Pair:
         champion, challenger = self.champion.latencies, self.challenger.latencies
         if not len(champion):
             return Comparison(undefined("no query was timed"), "no query was timed", equal=1.0)
+        # A ratio, so that one margin serves on any machine; medians, because single decisions have
+        # outliers whenever another process gets the processor.
         shape = (self.resampling.replicates, len(champion))
         draws = np.random.default_rng(self.resampling.seed).integers(len(champion), size=shape)
         ratios = np.median(challenger[draws], axis=1) / np.median(champion[draws], axis=1)
@@ -209,6 +211,7 @@ class Pair:
 
     def _rates(self, scores: Floats, weights: Floats) -> Floats:
         """Return the frontier rates at which a ranking costs as much as the champion; (b,)."""
+        # Computed for every replicate: what the champion spends varies with the rows, too.
         if self._extra_costs is None:
             return weighted_mean(self.champion.frontier, weights)
         spent = weighted_mean(self.champion.frontier * self._extra_costs, weights)

@@ -34,6 +34,7 @@ _TITLES = {
 }
 # Two ways to the same sum may differ in the last digit, in every replicate alike: that is no lead.
 _ROUNDING = 1e-9
+# For the other metrics higher is better. Latency is a ratio, with 1 for equally fast.
 _LOWER_IS_BETTER = ("calibration", "worst_slice", "latency")
 
 
@@ -100,6 +101,7 @@ def compare(
         _check(_TITLES[metric], comparison, _loss(metric, comparison), getattr(margins, metric))
         for metric, comparison in comparisons.items()
     ]
+    # AUROC is compared only if it is asked for: it has no margin, as it costs nobody anything.
     named = pair.auroc() if superior_on == "auroc" else comparisons[superior_on]
     title = f"superior on {_TITLES[superior_on]}"
     better = _check(title, named, _loss(superior_on, named) + _ROUNDING, 0.0)
@@ -115,6 +117,7 @@ def _loss(metric: str, comparison: Comparison) -> float:
 
 
 def _check(name: str, comparison: Comparison, loss: float, margin: float) -> Check:
+    # The interval has two one-sided 95% ends (a 90% interval); the check uses the bad one only.
     found = comparison.estimate
     passed = loss < margin
     return Check(name, passed, comparison.detail, found.value, found.low, found.high, margin)

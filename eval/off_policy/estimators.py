@@ -133,6 +133,7 @@ def evaluate_policies(
         "cost": np.full(len(log), np.nan) if log.cost is None else log.cost,
     }
 
+    # Both columns' models are fitted at the first policy that needs them, and serve all others.
     @cache
     def expected(name: str) -> Expected:
         column = columns[name]
@@ -243,6 +244,7 @@ def _valuation(
         none = undefined(reason)
         return Valuation(logged, ips=none, snips=none, doubly_robust=none)
     importance = importance_weights(log, new_frontier)
+    # Too few rows for a model do not harm the other two, which need none.
     try:
         model = expected(column)
     except UnfittedTierError as error:

@@ -7,20 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
-from querytier.data.label_rules import Feedback
 
 __all__ = ["LoggedDecisions", "known_outcomes"]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-_SUCCESS: dict[Feedback, float] = {
-    "thumbs_up": 1.0,
-    "thumbs_down": 0.0,
-    "retry": 0.0,
-    "escalation": 0.0,
-    "human_takeover": 0.0,
-}
 
 
 def known_outcomes(examples: Examples) -> Floats:
@@ -29,8 +20,9 @@ def known_outcomes(examples: Examples) -> Floats:
     A logged outcome comes first. Without one, feedback counts: 1 for thumbs up, 0 for all other
     kinds.
     """
-    kinds = examples.feedback.tolist()
-    feedback = np.array([_SUCCESS.get(kind, np.nan) for kind in kinds], dtype=np.float64)
+    # A retry, an escalation or a human who takes over: each says that the answer did not do.
+    kinds = examples.feedback
+    feedback = np.where(kinds == "", np.nan, kinds == "thumbs_up").astype(np.float64)
     return np.where(np.isnan(examples.outcome), feedback, examples.outcome)
 
 

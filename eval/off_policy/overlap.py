@@ -24,8 +24,8 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-# Standard errors between the mean weight and 1. Weights have heavy tails, so that 3 would refuse
-# sound logs; wrong propensities are usually off by far more.
+# Standard errors between the mean weight and 1: neither chance nor the heavy tails of the weights
+# of a sound log come near.
 _IMPLAUSIBLE = 5.0
 
 
@@ -126,6 +126,8 @@ def overlap_of(
     weights = importance_weights(log, new_frontier)
     effective = _effective_groups(log, weights)
     without = sum(_without_overlap(log, new_frontier))
+    # The most specific reason comes first: a tier that the log never takes also lacks overlap, and
+    # lowers the effective sample size.
     reason = _never_taken(log, new_frontier)
     if reason is None and without:
         reason = (
@@ -245,6 +247,7 @@ def _without_overlap(log: LoggedDecisions, new_frontier: Floats) -> tuple[float,
 
 
 def _effective_groups(log: LoggedDecisions, weights: Floats) -> float:
+    # By group, because a hundred copies of one row are no more informative than the row.
     sums = np.bincount(np.unique(log.group.astype(str), return_inverse=True)[1], weights=weights)
     squares = float(sums @ sums)
     return float(sums.sum()) ** 2 / squares if squares else 0.0

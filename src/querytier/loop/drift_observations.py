@@ -36,6 +36,7 @@ def drawn(window: Examples, most_rows: int, seed: int) -> Examples:
         return window
     groups = near_duplicate_groups(window.views(), None, window.group.tolist()).astype(str)
     names, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    # Names sorted by np.unique make the draw the same for the same rows in any order.
     order = np.random.default_rng(seed).permutation(len(names))
     kept = np.zeros(len(names), dtype=bool)
     kept[order[np.cumsum(sizes[order]) <= most_rows]] = True

@@ -137,6 +137,7 @@ def select_from_logs(
     unlabelled = _sampled(read.where(~read.labelled), section.most_queries, section.seed)
     if not len(unlabelled):
         raise LogError("every query of the logs has a label; give logs of unlabelled traffic")
+    # Prices come before embeddings: a mistake in them should not cost minutes.
     costs, estimated = _costs(unlabelled, params)
     views = [*unlabelled.views(), *labelled.views()]
     few = len(views) <= params.prepare.near_duplicate_rows
@@ -148,6 +149,7 @@ def select_from_logs(
         Queries(groups[rows], _embeddings(router, views[rows]), domain)
         for rows, domain in zip(here, domains, strict=True)
     ]
+    # Groups join queries of both, so a near duplicate of a labelled query is never selected.
     choices = choose_queries(
         queries[0],
         costs,

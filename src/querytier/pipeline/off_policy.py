@@ -220,6 +220,8 @@ def compare_policies(
 
 def _policies(decisions: Sequence[Decision], queries: Sequence[str]) -> dict[str, Floats]:
     """Return each policy's probability of the frontier tier; a fallback counts as its tier."""
+    # The coin is the baseline that matters: an artifact that ranks no better than chance has the
+    # coin's outcome and the coin's cost.
     ours = np.array([float(decision.tier == "frontier") for decision in decisions])
     keyword = np.array([float(keyword_tier(query) == "frontier") for query in queries])
     return {

@@ -20,7 +20,7 @@ from querytier.eval.off_policy.estimators import (
     ips,
     snips,
 )
-from querytier.eval.off_policy.logged_decisions import _SUCCESS, LoggedDecisions, known_outcomes
+from querytier.eval.off_policy.logged_decisions import LoggedDecisions, known_outcomes
 from querytier.eval.off_policy.outcome_models import (
     Expected,
     UnfittedTierError,
@@ -433,7 +433,13 @@ def test_feedback_stands_in_for_a_missing_outcome():
     )
     np.testing.assert_array_equal(known_outcomes(examples), [1, 0, 0.75, np.nan])
     assert LoggedDecisions.of(examples).outcome[:3].tolist() == [1, 0, 0.75]
-    assert set(_SUCCESS) == set(get_args(Feedback))
+
+
+def test_every_kind_of_feedback_is_an_outcome():
+    kinds = get_args(Feedback)
+    rows = [an_example(n, "cheap", feedback=kind) for n, kind in enumerate(kinds)]
+    outcomes = known_outcomes(Examples.of(rows))
+    assert outcomes.tolist() == [float(kind == "thumbs_up") for kind in kinds]
 
 
 def test_uninformative_features_do_not_widen_doubly_robust():
