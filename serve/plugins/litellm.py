@@ -1,6 +1,6 @@
-"""LiteLLM's socket: the classifier plugin of its complexity router.
+"""A plugin for LiteLLM: the classifier of its complexity router.
 
-In the proxy's configuration (`examples/litellm/config.yaml` is a whole one)::
+In the proxy's configuration (`examples/litellm/config.yaml` is a complete one)::
 
     complexity_router_config:
       classifier_type: custom
@@ -10,13 +10,13 @@ In the proxy's configuration (`examples/litellm/config.yaml` is a whole one)::
       classifier_fallback: default_model
       default_model: large-model
 
-The artifact's folder is in the environment variable `QUERYTIER_ARTIFACT`, that of a decision log,
-where one is wanted, in `QUERYTIER_LOG`; the artifact is loaded when LiteLLM
-looks `classifier` up, so that a proxy whose artifact is missing or damaged does not start. Programs
-that call `litellm.Router` themselves pass `TierClassifier(Router.load(path))`; a module beside the
-proxy's configuration may hold the same under a name of its own.
+The environment variable `QUERYTIER_ARTIFACT` names the folder of the artifact, and `QUERYTIER_LOG`
+that of a decision log, if there is to be one. The artifact is loaded when LiteLLM looks up
+`classifier`, so that a proxy with a missing or damaged artifact does not start. Programs that call
+`litellm.Router` themselves pass `TierClassifier(Router.load(path))`; so may a module in the folder
+of the proxy's configuration, under any name.
 
-LiteLLM is not imported here: a plugin is whatever has an async `classify`.
+LiteLLM is not imported here: a plugin is any object with an async `classify`.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ ARTIFACT_VARIABLE, LOG_VARIABLE = "QUERYTIER_ARTIFACT", "QUERYTIER_LOG"
 
 
 class RoutingContext(Protocol):
-    """What LiteLLM tells a plugin of a request; `litellm.types.router.RoutingContext`."""
+    """The request that LiteLLM passes to a plugin; `litellm.types.router.RoutingContext`."""
 
     @property
     def structured_messages(self) -> Sequence[Mapping[str, object]]:
-        """The request as chat messages, from whichever API it came."""
+        """The request as chat messages, from any API."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,23 @@ class TierClassifier:
     ----------
     router : Router
     log : DecisionLog or None
-        Gets the decisions.
+        Log of the decisions.
     """
 
     router: Router
     log: DecisionLog | None = None
 
     async def classify(self, context: RoutingContext) -> Tier:
-        """Return the decided tier: the fallback tier where the classifier cannot answer.
+        """Return the decided tier: the fallback tier if the classifier cannot answer.
 
-        Never None, which would hand the query to LiteLLM's own keyword scores wherever
-        `classifier_fallback` is left at its default.
+        Never None, with which LiteLLM would use its own keyword scores unless `classifier_fallback`
+        is set.
 
         Parameters
         ----------
         context : RoutingContext
         """
-        # In a thread, so that the proxy goes on with its other requests and its timeout can fire.
+        # In a thread: the proxy serves other requests meanwhile, and its timeout can fire.
         query = context.structured_messages
         decision = await asyncio.to_thread(self.router.decide, query)
         if self.log is not None:
@@ -77,7 +77,7 @@ class TierClassifier:
         return decision.tier
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        """Return itself: LiteLLM copies its list of models, and a loaded model is not copied."""
+        """Return itself: LiteLLM copies its list of models, and a session cannot be copied."""
         return self
 
 
@@ -86,7 +86,7 @@ def _from_environment() -> TierClassifier:
     folder = os.environ.get(ARTIFACT_VARIABLE)
     if not folder:
         raise UsageError(
-            f"{ARTIFACT_VARIABLE} is not set: give it the folder that `querytier run` or "
+            f"{ARTIFACT_VARIABLE} is not set: set it to the folder that `querytier run` or "
             "`querytier export` wrote"
         )
     log = os.environ.get(LOG_VARIABLE)
