@@ -70,8 +70,7 @@ class Router:
     _audits: Random = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        settings = self.settings
-        cap = settings.tenant_cap
+        settings, cap = self.settings, self.settings.tenant_cap
         state = {
             "_conversations": Conversations(settings.conversations),
             "_tenants": None if cap is None else TenantShares(cap),

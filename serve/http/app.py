@@ -1,7 +1,7 @@
 """The HTTP service as an application for any ASGI server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from querytier.serve.http.access import Gate
-from querytier.serve.http.endpoints import endpoints, is_of_protocol, json_response
+from querytier.serve.http.endpoints import ENDPOINTS, is_of_protocol, json_response
 from querytier.serve.http.service import DecisionService
 from querytier.serve.http.settings import ServiceSettings
 from querytier.serve.http.wire import Refusal
@@ -39,9 +39,9 @@ def application(settings: ServiceSettings) -> Starlette:
     ArtifactError
         If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
     """
-    service, known = DecisionService(settings), endpoints()
+    service = DecisionService(settings)
     errors = _Errors(service)
-    paths = frozenset(one.path for one in known)
+    paths = frozenset(one.path for one in ENDPOINTS)
 
     def count(path: str, status: int) -> None:
         # Unknown paths share a label: a scanner would otherwise create a series for each guess.
@@ -52,18 +52,14 @@ def application(settings: ServiceSettings) -> Starlette:
         activity=service.activity,
         token=settings.token,
         limits=settings.limits,
-        open_paths=frozenset(one.path for one in known if one.open),
+        open_paths=frozenset(one.path for one in ENDPOINTS if one.open),
         count=count,
         answer=errors.answer,
     )
     app = Starlette(
-        routes=[Route(one.path, one.handler, methods=[one.method]) for one in known],
+        routes=[Route(one.path, one.handler, methods=[one.method]) for one in ENDPOINTS],
         middleware=[gate],
-        exception_handlers={
-            Refusal: errors.refused,
-            HTTPException: errors.not_found,
-            Exception: errors.failed,
-        },
+        exception_handlers=dict.fromkeys((Refusal, HTTPException, Exception), errors),
         lifespan=_lifespan,
     )
     app.router.redirect_slashes = False
@@ -108,22 +104,16 @@ class _Errors:
         error = {"code": refusal.code, "message": refusal.message}
         return {"error": error, "tier": self._service.manifest.fallback_tier}
 
-    async def refused(self, request: Request, error: Exception) -> Response:
-        """Answer a request that an endpoint has refused."""
-        assert isinstance(error, Refusal)
-        return self.answer(error, request.url.path)
-
-    async def not_found(self, request: Request, error: Exception) -> Response:
-        """Answer a request for an unknown path or method."""
-        assert isinstance(error, HTTPException)
-        call = f"{request.method[:20]} {request.url.path[:100]}"
-        message = f"{call} does not exist; /openapi.json lists all paths"
-        refusal = Refusal(error.status_code, "no_endpoint", message)
-        response = self.answer(refusal, request.url.path)
-        response.headers.update(error.headers or {})
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        """Answer a refusal, an unknown path or method, or a failure, which the server logs."""
+        headers: Mapping[str, str] = {}
+        if isinstance(error, HTTPException):
+            call, headers = f"{request.method[:20]} {request.url.path[:100]}", error.headers or {}
+            message = f"{call} does not exist; /openapi.json lists all paths"
+            error = Refusal(error.status_code, "no_endpoint", message)
+        elif not isinstance(error, Refusal):
+            message = "the service failed; its log on standard error has the reason"
+            error = Refusal(500, "internal", message)
+        response = self.answer(error, request.url.path)
+        response.headers.update(headers)
         return response
-
-    async def failed(self, request: Request, _: Exception) -> Response:
-        """Answer if the service itself fails; the server logs the error."""
-        message = "the service failed; its log on standard error has the reason"
-        return self.answer(Refusal(500, "internal", message), request.url.path)

@@ -1,10 +1,10 @@
 """The endpoints of the service: what each reads, does and answers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from starlette.requests import Request
@@ -30,7 +30,7 @@ from querytier.serve.http.wire import (
     parse,
 )
 
-__all__ = ["endpoints", "is_of_protocol", "json_response"]
+__all__ = ["ENDPOINTS", "is_of_protocol", "json_response"]
 
 # Scripts and styles are in the page itself; it may ask its own server and nobody else.
 _PAGE_HEADERS = {
@@ -46,6 +46,10 @@ _BODY_REFUSALS = {
     415: "The body is compressed.",
     422: "The body does not match the schema, or has too many items.",
 }
+_NO_LOG = {409: "The service keeps no decision log."}
+_REJECTED = {409: "The artifact was rejected; the previous artifact stays in service."}
+_ENDING = {503: "The service is about to end."}
+_MODEL = f"/v2/models/{oip.MODEL}"
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _JSON_LENGTH = "inference-header-content-length"
 _ERROR = TypeAdapter(ErrorAnswer)
@@ -64,11 +68,44 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> Response:
     return Response(_ENCODER.encode(content), status, media_type="application/json")
 
 
+_registered: list[Endpoint] = []
+
+
+def _endpoint(
+    method: Literal["GET", "POST"],
+    path: str,
+    summary: str,
+    answer: TypeAdapter[Any] | str = _OBJECT,
+    **more: Any,
+) -> Callable[[Handler], Handler]:
+    """Register the function below it as an endpoint; the arguments are those of `Endpoint`."""
+    error = _PROTOCOL_ERROR if is_of_protocol(path) else _ERROR
+
+    def register(handler: Handler) -> Handler:
+        _registered.append(Endpoint(method, path, summary, handler, answer, error, **more))
+        return handler
+
+    return register
+
+
+def _post(
+    path: str,
+    summary: str,
+    request: TypeAdapter[Any],
+    answer: type,
+    refusals: Mapping[int, str] | None = None,
+) -> Callable[[Handler], Handler]:
+    known = {**_BODY_REFUSALS, **(refusals or {})}
+    return _endpoint("POST", path, summary, TypeAdapter(answer), request=request, refusals=known)
+
+
+@_post("/v1/decide", "Decide a query.", DECIDE, DecisionAnswer)
 async def _decide(request: Request) -> Response:
     body = parse(DECIDE, await _body(request))
     return json_response(await _service(request).decide(body.request, request.headers))
 
 
+@_post("/v1/decide/batch", "Decide many queries.", BATCH, BatchAnswer)
 async def _decide_batch(request: Request) -> Response:
     body = parse(BATCH, await _body(request))
     _check_count(request, len(body.queries), "queries")
@@ -76,6 +113,7 @@ async def _decide_batch(request: Request) -> Response:
     return json_response({"decisions": decisions})
 
 
+@_post("/v1/outcomes", "Report outcomes of decisions.", OUTCOMES, OutcomesAnswer, _NO_LOG)
 async def _outcomes(request: Request) -> Response:
     body = parse(OUTCOMES, await _body(request))
     outcomes = [body] if isinstance(body, Outcome) else body
@@ -83,6 +121,7 @@ async def _outcomes(request: Request) -> Response:
     return json_response({"recorded": _service(request).record_outcomes(outcomes)})
 
 
+@_endpoint("POST", "/v1/reload", "Load the artifact again.", _RELOADED, refusals=_REJECTED)
 async def _reload(request: Request) -> Response:
     service = _service(request)
     # Loading takes a core for seconds: without a token, any program on the machine could repeat it.
@@ -95,47 +134,62 @@ async def _reload(request: Request) -> Response:
         raise Refusal(409, "not_taken", str(error)) from error
 
 
+@_endpoint("GET", "/v1/status", "Model, certificate, traffic and log.")
 async def _status(request: Request) -> Response:
     return json_response(_service(request).status())
 
 
+@_endpoint("GET", "/metrics", "Metrics for Prometheus.", "text/plain")
 async def _metrics(request: Request) -> Response:
     accept = request.headers.get("accept", "")
     content, media_type = _service(request).metrics.exposition(accept)
     return Response(content, headers={"content-type": media_type})
 
 
+@_endpoint("GET", "/", "A page to try queries.", "text/html", open=True)
 async def _page(_: Request) -> Response:
     page = files("querytier.serve.http").joinpath("page.html").read_bytes()
     return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
 
+@_endpoint("GET", "/openapi.json", "This document.")
 async def _openapi(_: Request) -> Response:
     return json_response(_document())
 
 
+@cache
+def _document() -> dict[str, Any]:
+    return document(ENDPOINTS)
+
+
+@_endpoint("GET", "/v2/health/live", "Whether it runs.", open=True)
 async def _live(_: Request) -> Response:
     return json_response({"live": True})
 
 
+@_endpoint("GET", "/v2/health/ready", "Whether it is ready.", refusals=_ENDING, open=True)
 async def _ready(request: Request) -> Response:
     ready = not _service(request).activity.draining
     return json_response({"ready": ready}, 200 if ready else 503)
 
 
+@_endpoint("GET", "/v2", "Name and version of the server.")
 async def _server(_: Request) -> Response:
     return json_response(oip.server_metadata())
 
 
+@_endpoint("GET", _MODEL, "Inputs and outputs of the model.")
 async def _model(request: Request) -> Response:
     return json_response(oip.model_metadata(_service(request).manifest))
 
 
+@_endpoint("GET", f"{_MODEL}/ready", "Whether it decides.")
 async def _model_ready(request: Request) -> Response:
     ready = not _service(request).activity.draining
     return json_response({"name": oip.MODEL, "ready": ready}, 200 if ready else 503)
 
 
+@_post(f"{_MODEL}/infer", "Decide queries as tensors.", oip.INFER, oip.InferAnswer)
 async def _infer(request: Request) -> Response:
     service = _service(request)
     infer, queries = oip.read_infer(await _body(request), request.headers.get(_JSON_LENGTH))
@@ -172,79 +226,4 @@ def _check_count(request: Request, count: int, noun: str) -> None:
         )
 
 
-@cache
-def _document() -> dict[str, Any]:
-    return document(endpoints(), lambda path: _PROTOCOL_ERROR if is_of_protocol(path) else _ERROR)
-
-
-@cache
-def endpoints() -> tuple[Endpoint, ...]:
-    """Return every endpoint; the OpenAPI document is made of the same tuple."""
-    return (*_router_endpoints(), *_operator_endpoints(), *_protocol_endpoints())
-
-
-def _post(
-    path: str,
-    summary: str,
-    handler: Handler,
-    *,
-    request: TypeAdapter[Any],
-    answer: type,
-    refusals: Mapping[int, str] | None = None,
-) -> Endpoint:
-    known = {**_BODY_REFUSALS, **(refusals or {})}
-    return Endpoint("POST", path, summary, handler, TypeAdapter(answer), request, known)
-
-
-def _router_endpoints() -> tuple[Endpoint, ...]:
-    no_log = {409: "The service keeps no decision log."}
-    return (
-        Endpoint("GET", "/", "A page to try queries.", _page, "text/html", open=True),
-        _post("/v1/decide", "Decide a query.", _decide, request=DECIDE, answer=DecisionAnswer),
-        _post(
-            "/v1/decide/batch",
-            "Decide many queries.",
-            _decide_batch,
-            request=BATCH,
-            answer=BatchAnswer,
-        ),
-        _post(
-            "/v1/outcomes",
-            "Report outcomes.",
-            _outcomes,
-            request=OUTCOMES,
-            answer=OutcomesAnswer,
-            refusals=no_log,
-        ),
-    )
-
-
-def _operator_endpoints() -> tuple[Endpoint, ...]:
-    refused = {409: "The artifact was rejected; the previous artifact stays in service."}
-    return (
-        Endpoint(
-            "POST", "/v1/reload", "Load the artifact again.", _reload, _RELOADED, refusals=refused
-        ),
-        Endpoint("GET", "/v1/status", "Model, certificate, traffic and log.", _status, _OBJECT),
-        Endpoint("GET", "/metrics", "Metrics for Prometheus.", _metrics, "text/plain"),
-        Endpoint("GET", "/openapi.json", "This document.", _openapi, _OBJECT),
-    )
-
-
-def _protocol_endpoints() -> tuple[Endpoint, ...]:
-    model, ready = f"/v2/models/{oip.MODEL}", "/v2/health/ready"
-    ending = {503: "The service is about to end."}
-    return (
-        Endpoint("GET", "/v2/health/live", "Whether it runs.", _live, _OBJECT, open=True),
-        Endpoint("GET", ready, "Whether it is ready.", _ready, _OBJECT, refusals=ending, open=True),
-        Endpoint("GET", "/v2", "Name and version of the server.", _server, _OBJECT),
-        Endpoint("GET", model, "Inputs and outputs of the model.", _model, _OBJECT),
-        Endpoint("GET", f"{model}/ready", "Whether it decides.", _model_ready, _OBJECT),
-        _post(
-            f"{model}/infer",
-            "Decide queries as tensors.",
-            _infer,
-            request=oip.INFER,
-            answer=oip.InferAnswer,
-        ),
-    )
+ENDPOINTS = tuple(_registered)

@@ -34,6 +34,8 @@ class Endpoint:
         Content of the body; None if no body is read.
     answer : TypeAdapter or str
         Content of the answer in JSON, or another media type.
+    error : TypeAdapter
+        Content of an error answer.
     refusals : mapping of int to str
         Statuses other than 200, and their meaning.
     open : bool
@@ -45,73 +47,58 @@ class Endpoint:
     summary: str
     handler: Handler
     answer: TypeAdapter[Any] | str
+    error: TypeAdapter[Any]
     request: TypeAdapter[Any] | None = None
     refusals: Mapping[int, str] | None = None
     open: bool = False
 
 
-def document(endpoints: Iterable[Endpoint], error_of: Callable[[str], Any]) -> dict[str, Any]:
+def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """Return the OpenAPI document.
 
     Parameters
     ----------
     endpoints : iterable of Endpoint
-    error_of : callable
-        Returns the TypeAdapter of a path's error answers.
     """
     known = list(endpoints)
-    schemas, definitions = _schemas(known, error_of)
+    adapters: dict[tuple[TypeAdapter[Any], Mode], None] = {}
+    for one in known:
+        if one.request is not None:
+            adapters[one.request, "validation"] = None
+        for answer in (one.answer, one.error):
+            if not isinstance(answer, str):
+                adapters[answer, "serialization"] = None
+    # All adapters at once, so that two types of the same name get two definitions.
+    schemas, definitions = TypeAdapter.json_schemas(
+        [(adapter, mode, adapter) for adapter, mode in adapters],
+        ref_template="#/components/schemas/{model}",
+    )
     paths: dict[str, dict[str, Any]] = {}
     for one in known:
-        operation = _operation(one, schemas, error_of)
-        paths.setdefault(one.path, {})[one.method.lower()] = operation
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "querytier",
             "version": __version__,
-            "summary": "Does this query need the frontier model, or will the cheap one do?",
+            "summary": "Does this query need the frontier model, or is the cheap one good enough?",
         },
         "paths": paths,
         "components": {
-            "schemas": definitions,
+            "schemas": definitions.get("$defs", {}),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _schemas(
-    endpoints: Iterable[Endpoint], error_of: Callable[[str], Any]
-) -> tuple[Mapping[tuple[Any, Mode], Any], dict[str, Any]]:
-    """Return a schema for each adapter, and the definitions that the schemas refer to."""
-    # All adapters at once, so that types of the same name get different definitions. Adapters are
-    # not hashable: their ids stand for them.
-    adapters: dict[tuple[int, Mode], tuple[int, Mode, TypeAdapter[Any]]] = {}
-    for one in endpoints:
-        if one.request is not None:
-            adapters[id(one.request), "validation"] = (id(one.request), "validation", one.request)
-        for answer in (one.answer, error_of(one.path)):
-            if not isinstance(answer, str):
-                adapters[id(answer), "serialization"] = (id(answer), "serialization", answer)
-    schemas, definitions = TypeAdapter.json_schemas(
-        adapters.values(), ref_template="#/components/schemas/{model}"
-    )
-    return schemas, definitions.get("$defs", {})
-
-
-def _operation(
-    one: Endpoint, schemas: Mapping[tuple[Any, Mode], Any], error_of: Callable[[str], Any]
-) -> dict[str, Any]:
+def _operation(one: Endpoint, schemas: Mapping[tuple[Any, Mode], Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {"summary": one.summary, "operationId": _name(one)}
     if one.request is not None:
-        schema = schemas[id(one.request), "validation"]
+        schema = schemas[one.request, "validation"]
         operation["requestBody"] = {"required": True, "content": _json(schema)}
-    good = (
-        {one.answer: {}}
-        if isinstance(one.answer, str)
-        else _json(schemas[id(one.answer), "serialization"])
-    )
-    error = _json(schemas[id(error_of(one.path)), "serialization"])
+    answer = one.answer
+    good = {answer: {}} if isinstance(answer, str) else _json(schemas[answer, "serialization"])
+    error = _json(schemas[one.error, "serialization"])
     refusals = {} if one.open else _GATE_REFUSALS
     operation["responses"] = {"200": {"description": "The answer.", "content": good}} | {
         str(status): {"description": text, "content": error}

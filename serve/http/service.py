@@ -127,7 +127,7 @@ class DecisionService:
             If there is no log, or it fails.
         """
         if self._shadow is not None:
-            self._shadow.record_costs({one.id: one.cost for one in outcomes})
+            self._shadow.record_costs(outcomes)
         if self._log is None:
             raise Refusal(
                 409, "no_log", "this service keeps no decision log; start it with --log DIR"

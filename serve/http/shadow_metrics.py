@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -18,6 +18,7 @@ from querytier.serve.decision import Decision, Query
 from querytier.serve.http.metrics import families, percentiles_ms
 from querytier.serve.http.reloading import load_proved
 from querytier.serve.http.shadow import PAIRS, Agreement, Shadow
+from querytier.serve.http.wire import Outcome
 from querytier.serve.log.decision_log import DecisionLog
 from querytier.serve.router import Router
 from querytier.serve.settings import RouterSettings
@@ -144,11 +145,11 @@ class Shadowing(Collector):
         self._settings.costs.add(id, decision.tier)
         self._shadow.show(query, decision, id)
 
-    def record_costs(self, costs: Mapping[str, float | None]) -> None:
-        """Record costs of answers, by the ids of their decisions."""
-        for decision_id, cost in costs.items():
-            if cost is not None:
-                self._settings.costs.record(decision_id, cost)
+    def record_costs(self, outcomes: Iterable[Outcome]) -> None:
+        """Record the costs of answers."""
+        for one in outcomes:
+            if one.cost is not None:
+                self._settings.costs.record(one.id, one.cost)
 
     def reload(self) -> None:
         """Load the artifact again and reset the counts; keep the previous one if it is refused."""

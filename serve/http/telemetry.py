@@ -23,9 +23,7 @@ __all__ = ["LEVELS", "JsonLines", "log_to_stderr", "record_span", "tracer"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
-_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {
-    *("message", "asctime", "color_message")
-}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
 
 
 def tracer() -> "Tracer | None":
@@ -84,9 +82,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {
-            name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS
-        }
+        line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["error"] = _without_values(record.exc_info[1])
         return json.dumps(line, default=str)

@@ -20,6 +20,7 @@ _GAUGES = {
     "certificate_wealth_needed": "Evidence that withdraws the certificate.",
     "audits_waiting": "Audits that wait for their scores or for earlier audits.",
 }
+_STATE_COUNTS = ("waiting", "taken", "loss", "missing", "repeated", "failed")
 _COUNTERS = {
     "audits_taken": "Audits whose loss was tested.",
     "audits_loss": "Sum of the tested losses.",
@@ -62,13 +63,8 @@ def _state_metrics(state: WatchState) -> Iterator[Metric]:
         "certificate_withdrawn": float(state.state == "withdrawn"),
         "certificate_wealth": state.wealth,
         "certificate_wealth_needed": state.needed,
-        "audits_waiting": state.waiting,
-        "audits_taken": state.taken,
-        "audits_loss": state.loss,
-        "audits_missing": state.missing,
-        "audits_repeated": state.repeated,
         "audits_cost": state.extra_cost,
-        "audits_failed": state.failed,
+        **{f"audits_{name}": getattr(state, name) for name in _STATE_COUNTS},
     }
     yield from families(GaugeMetricFamily, values, _GAUGES)
     yield from families(CounterMetricFamily, values, _COUNTERS)

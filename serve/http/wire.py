@@ -100,10 +100,8 @@ class Refusal(Exception):  # noqa: N818 an answer of the service, not a failure 
 
     def __init__(self, status: int, code: str, message: str, *, close: bool = False) -> None:
         super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.close = close
+        self.status, self.code = status, code
+        self.message, self.close = message, close
 
 
 class _Body(BaseModel):
@@ -113,10 +111,7 @@ class _Body(BaseModel):
 class _Options(_Body):
     allow: Tiers | None = Field(None, description="Tiers that may answer.")
     deny: Tiers | None = Field(None, description="Tiers that may not answer.")
-    domain: Domain | None = Field(
-        None,
-        description="Domain of the query: the fallback tier if the certificate excludes it.",
-    )
+    domain: Domain | None = Field(None, description="Domain, for certificates of single domains.")
     tenant: Name | None = Field(None, description="Name of the tenant, for the tenant cap.")
 
     @model_validator(mode="after")

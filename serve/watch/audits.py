@@ -154,16 +154,13 @@ class AuditJournal:
         complete = content[: content.rfind(b"\n") + 1]
         self._offset += len(complete)
         for text in complete.splitlines():
-            yield from self._parsed(text)
-
-    def _parsed(self, text: bytes) -> Iterator[dict[str, Any]]:
-        try:
-            line = json.loads(text)
-            float(line["time"])
-        except (ValueError, TypeError, KeyError):  # cut short, because the machine failed
-            self._count_failure("parsed")
-            return
-        yield line
+            try:
+                line = json.loads(text)
+                float(line["time"])
+            except (ValueError, TypeError, KeyError):  # cut short, because the machine failed
+                self._count_failure("parsed")
+            else:
+                yield line
 
     def _count_failure(self, action: str) -> None:
         self.failed += 1

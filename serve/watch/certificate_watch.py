@@ -230,9 +230,10 @@ class CertificateWatch:
         )
 
     def _state(self) -> WatchState:
+        state: State = "withdrawn" if self.is_withdrawn() else "watching"
         strongest = max(self._tests.values(), key=lambda test: test.wealth, default=None)
         return WatchState(
-            state=self._state_name(),
+            state="nothing promised" if self._promised is None else state,
             wealth=strongest.wealth if strongest else 1.0,
             needed=strongest.needed if strongest else 1 / self.settings.level,
             taken=self._tested,
@@ -245,11 +246,6 @@ class CertificateWatch:
             failed=self._journal.failed,
             withdrawn_for=self._withdrawn_for,
         )
-
-    def _state_name(self) -> State:
-        if self._promised is None:
-            return "nothing promised"
-        return "withdrawn" if self.is_withdrawn() else "watching"
 
 
 def _file_name(manifest: Manifest) -> str:

@@ -15,6 +15,7 @@ _EXTRA = frozenset({"h11", "prometheus_client", "pydantic", "starlette", "uvicor
 def serve(**values: Any) -> None:
     """Decide over HTTP until SIGTERM; SIGHUP reloads the artifact."""
     try:
+        from querytier.serve.http.server import Listening
         from querytier.serve.http.server import serve as serve_until_ended
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
@@ -24,7 +25,8 @@ def serve(**values: Any) -> None:
 
     options = ServeOptions(**values)
     try:
-        settings, listening = options.service(), options.listening()
+        listening = Listening(options.host, options.port, options.log_level)
+        settings = options.service()
     except ValueError as error:
         raise UsageError(str(error)) from error
     serve_until_ended(settings, listening, _announce)

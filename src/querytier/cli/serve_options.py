@@ -11,7 +11,6 @@ from querytier.errors import UsageError
 from querytier.tracking.model_uri import is_model_uri
 
 if TYPE_CHECKING:
-    from querytier.serve.http.server import Listening
     from querytier.serve.http.settings import ServiceSettings
     from querytier.serve.http.shadow_metrics import ShadowSettings
     from querytier.serve.log.decision_log import DecisionLog
@@ -27,7 +26,7 @@ _AT_LEAST = 20
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The command line of `querytier serve`; its methods raise UsageError for wrong values."""
+    """The command line of `querytier serve`."""
 
     artifact: Annotated[
         str,
@@ -123,12 +122,6 @@ class ServeOptions:
         str,
         Option(help="Level on standard error: debug (a line per decision), info, warning, error."),
     ] = "info"
-
-    def listening(self) -> "Listening":
-        """Return where the service listens."""
-        from querytier.serve.http.server import Listening
-
-        return Listening(self.host, self.port, self.log_level)
 
     def service(self) -> "ServiceSettings":
         """Return the settings of the service; opens the decision log."""

@@ -26,10 +26,7 @@ from querytier.serve.watch.state import WatchSettings
 ARTIFACT = Path(__file__).parents[2] / "fixtures" / "artifacts" / "format-2"
 BROKEN, KEPT = (
     {"cheap_score": 0.0, "frontier_score": 1.0},
-    {
-        "cheap_score": 1.0,
-        "frontier_score": 1.0,
-    },
+    {"cheap_score": 1.0, "frontier_score": 1.0},
 )
 
 
