@@ -101,7 +101,7 @@ def compare(
         _check(_TITLES[metric], comparison, _loss(metric, comparison), getattr(margins, metric))
         for metric, comparison in comparisons.items()
     ]
-    # AUROC is compared only if it is asked for: it has no margin, as it costs nobody anything.
+    # AUROC can be the metric to win on, but has no margin: quality at matched cost covers it.
     named = pair.auroc() if superior_on == "auroc" else comparisons[superior_on]
     title = f"superior on {_TITLES[superior_on]}"
     better = _check(title, named, _loss(superior_on, named) + _ROUNDING, 0.0)

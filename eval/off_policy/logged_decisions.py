@@ -20,7 +20,7 @@ def known_outcomes(examples: Examples) -> Floats:
     A logged outcome comes first. Without one, feedback counts: 1 for thumbs up, 0 for all other
     kinds.
     """
-    # A retry, an escalation or a human who takes over: each says that the answer did not do.
+    # A retry, an escalation or a human who takes over: each means that the answer failed.
     kinds = examples.feedback
     feedback = np.where(kinds == "", np.nan, kinds == "thumbs_up").astype(np.float64)
     return np.where(np.isnan(examples.outcome), feedback, examples.outcome)

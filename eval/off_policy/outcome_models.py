@@ -1,7 +1,7 @@
 """Cross-fitted models of the outcome of each tier, learned from one-sided logs.
 
 Cross-fitted: a row is predicted by a model that was fitted without its group. Otherwise the model
-would know the outcomes it is asked for, and the doubly robust estimate would be too sure.
+would know the outcomes that it predicts, and the doubly robust interval would be too narrow.
 """
 
 from collections.abc import Callable

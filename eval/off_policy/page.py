@@ -1,7 +1,7 @@
 """The page of an off-policy evaluation, its table and its overlap plot, from `off_policy.json`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from querytier.eval.intervals import Estimate
@@ -178,10 +178,20 @@ def _columns(record: Record) -> tuple[str, ...]:
 
 
 def _text(content: Record, column: str) -> str:
-    """Return an estimate with its interval as text, in the unit of its column."""
+    """Return an estimate with its interval as text, in the unit of its column.
+
+    Examples
+    --------
+    >>> _text({"value": -7e-18, "low": -0.0002, "high": 0.0003}, "cost")
+    '0.00 (-0.200 to 0.300)'
+    """
     factor, spec = _UNITS[column]
     estimate = Estimate.from_dict(content).scaled(factor)
-    return estimate.text(_spec(estimate.value or 0.0, spec))
+    # Equal estimates of two policies may differ in the last digit: 0, not -7.37e-15.
+    value = round(estimate.value or 0.0, 9)
+    if estimate.value is not None:
+        estimate = replace(estimate, value=value)
+    return estimate.text(_spec(value, spec))
 
 
 def _number(value: float | None, spec: str) -> str:

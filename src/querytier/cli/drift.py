@@ -72,7 +72,7 @@ def drift(
     router = load_to_judge(drift_windows.artifact_folder(run, artifact, reference))
     out.mkdir(parents=True, exist_ok=True)
 
-    def window(name: str, logs: list[Path], span: "Span", beside: "Examples | None") -> "Examples":
+    def window(name: str, logs: list[Path], span: "Span", other: "Examples | None") -> "Examples":
         return drift_windows.logged_window(
             reading.sources(logs, params),
             router,
@@ -80,7 +80,7 @@ def drift(
             out / f"quarantine-{name}.jsonl",
             span,
             rules=reading_of(params.prepare).rules if reading.names_rules else None,
-            reference=beside,
+            reference=other,
         )
 
     if reference:
