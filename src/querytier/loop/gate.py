@@ -1,8 +1,19 @@
-"""`querytier gate`: compare a challenger with the champion, record the result, promote or not."""
+"""Compare a challenger with the champion: by `querytier gate`, and within a round of the loop.
 
+A round has two kinds of test rows. *Fresh* are those that arrived after the champion was made,
+*frozen* those recorded before; neither artifact has learned from either. Fresh rows show today's
+traffic, so they get all checks of `querytier gate`. On frozen rows the only check is that quality
+drops by no more than `retrain.frozen_margin`: if the traffic has changed, old labels no longer
+measure calibration. Fresh rows stay fresh as long as the champion stays, so evidence adds up over
+weeks that bring few rows.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from querytier.errors import UsageError
 from querytier.eval.evaluation import evaluate_rankings
@@ -19,12 +30,15 @@ from querytier.loop.contenders import (
     load_champion,
     unseen_test_rows,
 )
+from querytier.loop.fresh_data import record_of
+from querytier.loop.rounds import Round
 from querytier.pipeline.param_sections import GateParams
+from querytier.pipeline.params import Params
 from querytier.pipeline.scoring import ranking_by
 from querytier.tracking.registry import RegisteredVersion, Registry
 from querytier.tracking.tracker import Tracker
 
-__all__ = ["GATE", "GateResult", "run_gate"]
+__all__ = ["GATE", "GateResult", "run_gate", "run_round_gate"]
 
 GATE = "gate.json"
 
@@ -134,6 +148,45 @@ def run_gate(challenger: Path, champion: Path | None, params: GateParams) -> Gat
     return result
 
 
+def run_round_gate(round_: Round, champion_round: Round, params: Params, tracker: Tracker) -> None:
+    """Compare the round's artifact with the champion's, and write the result to `gate.json`.
+
+    Each call is a run in MLflow, as with `querytier gate`.
+    """
+    challenger = load_challenger(round_.folder)
+    champion = load_champion(champion_round.folder, challenger)
+    rows = unseen_test_rows(challenger, champion)
+    with tracker.start("retrain gate", params.gate.model_dump()):
+        tracker.set_tags({"test_rows": rows.name})
+        scores = PairedScores.of(rows.examples, champion, challenger, params.gate)
+        frozen_ids = record_of(champion_round).id.astype(str)
+        is_frozen = np.isin(rows.examples.id.astype(str), frozen_ids)
+        rolled_back = tracker.registry().was_rolled_back(round_.model_version)
+
+        def on_fresh(part: PairedScores) -> Gate:
+            gate = part.gate(params.gate)
+            return gate.with_rollback() if rolled_back else gate
+
+        def on_frozen(part: PairedScores) -> Gate:
+            gate = part.gate(params.gate, params.retrain.frozen_margin)
+            return Gate(gate.checks[:1], gate.note)  # the first check is quality at matched cost
+
+        fresh = _part(scores.where(~is_frozen), params.gate, "fresh", on_fresh)
+        frozen = _part(scores.where(is_frozen), params.gate, "frozen", on_frozen)
+        passed = bool(fresh["passed"] and frozen["passed"])
+        tracker.set_tags({"gate": "passed" if passed else "failed"})
+        uses = tracker.count_runs("test_rows", rows.name)
+    result = {
+        "passed": passed,
+        "reason": f"fresh rows: {fresh['reason']}; frozen rows: {frozen['reason']}",
+        "met_before": rows.left_out,
+        "fresh": fresh,
+        "frozen": frozen,
+        "test_uses": uses,
+    }
+    write_json(round_.folder / GATE, result)
+
+
 def _registered(challenger: Challenger, registry: Registry) -> RegisteredVersion:
     model_version, folder = challenger.manifest.model_version, challenger.folder
     found = registry.version_of(model_version)
@@ -170,3 +223,18 @@ def _log(tracker: Tracker, result: GateResult) -> None:
         tracker.log_metrics({name: check.estimate, **ends, f"{name}_passed": float(check.passed)})
     tracker.log_metrics({"test_uses": float(result.uses)})
     tracker.log_files([result.challenger.folder / GATE])
+
+
+def _part(
+    scores: PairedScores, params: GateParams, name: str, gate: Callable[[PairedScores], Gate]
+) -> dict[str, Any]:
+    """Return the result on one part of the rows; `gate` is called if there are enough of them."""
+    count = len(scores.examples)
+    rows = {"rows": count, "groups": len(set(scores.examples.group.tolist()))}
+    if count < params.fewest_rows:
+        reason = f"{count} {name} test rows; a comparison needs {params.fewest_rows}"
+        # Without fresh rows nothing is known about today's traffic, so the champion stays; without
+        # frozen rows there is nothing that the challenger could lose.
+        passed = {"passed": name == "frozen", "reason": f"{reason} (gate.fewest_rows)"}
+        return {**rows, **passed, "checks": [], "served": {}}
+    return {**rows, **gate(scores).to_dict(), "served": scores.as_served(params)}

@@ -23,14 +23,13 @@ from querytier.loop.fresh_data import (
     since_date,
     write_merge,
 )
-from querytier.loop.gate import GATE
+from querytier.loop.gate import GATE, run_round_gate
 from querytier.loop.round_decision import (
     merge_lines,
     nothing_new,
     round_decision,
     write_round_decision,
 )
-from querytier.loop.round_gate import run_round_gate
 from querytier.loop.rounds import Loop, Round, inputs_of, same_inputs
 from querytier.pipeline.evaluate import evaluate_stage
 from querytier.pipeline.export import export_stage
