@@ -16,7 +16,7 @@ from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError, ExportError, TrainingError, UsageError
 from querytier.pipeline.evaluate import evaluate_stage
 from querytier.pipeline.export import export_stage
-from querytier.pipeline.params import CertifyParams, ExportParams, Params, TrainParams
+from querytier.pipeline.params import CertifyParams, ExportParams, Params, TrainParams, read_params
 from querytier.pipeline.train import train_stage
 from querytier.tracking.tracker import RunReference, Tracker
 
@@ -24,8 +24,10 @@ mlflow = pytest.importorskip("mlflow")
 
 
 @pytest.fixture(scope="module")
-def tracker(tmp_path_factory):
-    return Tracker(tmp_path_factory.mktemp("tracked"))
+def tracker(empty_store, tmp_path_factory):
+    root = tmp_path_factory.mktemp("tracked")
+    shutil.copy(empty_store, root)
+    return Tracker(root)
 
 
 @pytest.fixture
@@ -162,10 +164,11 @@ def test_a_stage_that_ends_well_at_last_takes_the_reason_back(tracker):
     assert ending(reference) == ("FINISHED", None)
 
 
-def test_trained_again_on_the_same_data_the_graph_is_the_same(finished):
+def test_trained_again_on_the_same_data_the_graph_is_the_same(finished, small_params):
     before = contents(finished / "model")[finished / "model" / "model.onnx"]
-    train_stage(finished, Params(), Tracker(finished))
-    export_stage(finished, Params(), Tracker(finished))
+    params = read_params(small_params)
+    train_stage(finished, params, Tracker(finished))
+    export_stage(finished, params, Tracker(finished))
     assert contents(finished / "model")[finished / "model" / "model.onnx"] == before
 
 

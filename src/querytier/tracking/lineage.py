@@ -86,18 +86,16 @@ def decision_lineage(decision_id: str, log: Path, project: Path) -> DecisionLine
     outcomes = [
         one for one in _with_id([log / "outcomes.jsonl"], decision_id) if _has_judgement(one)
     ]
+    missing = (
+        f"model {decision['policy']} is not in the registry: it was served from a folder, or it is "
+        "registered in another store"
+    )
     try:
         with open_registry(project) as registry:
             registered = _registered(registry, decision)
     except StoreError as error:
-        return DecisionLineage(decision, outcomes, missing=str(error))
-    if registered is None:
-        why = (
-            f"model {decision['policy']} is not in the registry: it was served from a folder, or "
-            "it is registered in another store"
-        )
-        return DecisionLineage(decision, outcomes, missing=why)
-    return DecisionLineage(decision, outcomes, registered)
+        registered, missing = None, str(error)
+    return DecisionLineage(decision, outcomes, registered, None if registered else missing)
 
 
 def _with_id(files: Iterable[Path], decision_id: str) -> Iterator[Fields]:
