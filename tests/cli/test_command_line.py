@@ -127,7 +127,7 @@ def test_metrics_have_their_stable_keys_and_intervals(metrics):
             assert row[key]["low"] <= row[key]["value"] <= row[key]["high"]
         for key in NUMBERS:
             if row[key] is None:
-                assert row["reasons"][key] == "its score is no probability"
+                assert row["reasons"][key] == "its score is not a probability"
             else:
                 interval = row["intervals"][key]
                 assert interval["low"] <= interval["high"]

@@ -87,6 +87,7 @@ def verify(
     from querytier.classifier.golden import replay_golden
     from querytier.classifier.runtime import Classifier
 
+    # Not Router.load, which would go to the fallback tier if the certificate has expired.
     classifier = Classifier.load(folder)
     replay = replay_golden(classifier, folder / GOLDEN)
     manifest = classifier.manifest

@@ -34,6 +34,7 @@ def certify(
     else:
         for line in certified.lines():
             say(line)
+    # A refusal is a result, and its certificate is written; scripts still have to notice it.
     if not certification.granted:
         raise typer.Exit(1)
 

@@ -106,13 +106,15 @@ class LogOptions:
         UsageError
             If there is no such file, or a value is out of range.
         """
+        from querytier.data.column_map import parse_paths
         from querytier.pipeline.params import read_params, with_section
 
+        rules = [rule.strip() for rule in (self.label_rules or "").split(",") if rule.strip()]
         params = read_params(self.params_file or default_file)
         given: dict[str, Any] = {
             "logs": [str(path) for path in logs] or None,
-            "map": self._paths(),
-            "label_rules": self.label_rules and _listed(self.label_rules),
+            "map": None if self.map_text is None else parse_paths(self.map_text),
+            "label_rules": rules or None,
             "margin": self.margin,
             **_thresholds(self.ok_thresholds or []),
         }
@@ -148,6 +150,7 @@ class LogOptions:
                 ModelPair(self.cheap, self.frontier) if self.cheap and self.frontier else None,
                 self.scores,
                 params.prepare.map,
+                # Ids such as line-7 are unique within a file only.
                 f"{path}:" if len(paths) > 1 else "",
                 tuple(paths),
             )
@@ -165,11 +168,6 @@ class LogOptions:
                 for value in given if isinstance(given, list) else [given]:
                     words += [name, str(value)]
         return "".join(f" {shlex.quote(word)}" for word in words)
-
-    def _paths(self) -> dict[str, str] | None:
-        from querytier.data.column_map import parse_paths
-
-        return None if self.map_text is None else parse_paths(self.map_text)
 
 
 def takes_log_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -206,14 +204,11 @@ def takes_log_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _thresholds(texts: Iterable[str]) -> dict[str, Any]:
     """Return the values of `--ok-threshold` as parameters of the section prepare."""
     thresholds: dict[str, Any] = {}
     for text in texts:
+        # From the right: a source may have an equals sign in its name, a number has none.
         source, equals, score = text.rpartition("=")
         try:
             number = float(score)

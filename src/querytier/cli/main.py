@@ -92,6 +92,7 @@ class _Verbs(TyperGroup):
                 formatter.write_dl([(title.ljust(widest), text) for title, text in rows])
 
 
+# Without rich's markup, as help and errors are read by tools and tests, too.
 app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,
@@ -115,6 +116,7 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
+        # A module of our own that is missing is a bug, and keeps its traceback.
         extra = _extra_with(package)
         if extra is None:
             raise

@@ -75,6 +75,7 @@ def run(
     sources = reading.sources(logs, settings)
     if champion is not None:
         Router.load(champion)  # fail on a bad artifact before training starts
+    # One store for each run: `querytier show` finds it, and a folder that is deleted is gone whole.
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
     print_data(prepare_stage(sources, out, settings, corrections, reader))
@@ -196,7 +197,13 @@ def evaluate(
     if logs is None:
         if artifact or reading.map_text:
             raise UsageError("evaluate takes --artifact and --map with logs; name a log file")
-        _evaluate_run(out, reading.params_file or Path("params.yaml"), champion)
+        from querytier.pipeline.evaluate import evaluate_stage
+        from querytier.pipeline.params import read_params
+        from querytier.tracking.tracker import Tracker
+
+        params = reading.params_file or Path("params.yaml")
+        evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
+        say(f"report: {out / 'report.html'}")
         return
     if artifact is None:
         raise UsageError(f"evaluate {logs[0]} needs --artifact DIR: the classifier to evaluate")
@@ -208,6 +215,7 @@ def evaluate(
         reading.sources(logs, settings),
         artifact,
         out,
+        # By default, label as the artifact's training rows were labelled.
         rules=reading_of(settings.prepare).rules if reading.names_rules else None,
         params=settings,
         champion=champion,
@@ -242,17 +250,9 @@ def _say_certified(exported: "Exported") -> None:
         say(line)
 
 
-def _evaluate_run(out: Path, params: Path, champion: Path | None) -> None:
-    from querytier.pipeline.evaluate import evaluate_stage
-    from querytier.pipeline.params import read_params
-    from querytier.tracking.tracker import Tracker
-
-    evaluate_stage(out, read_params(params), Tracker(_project(params)), champion)
-    say(f"report: {out / 'report.html'}")
-
-
 def _project(params: Path) -> Path:
     """Return the folder of the MLflow store that all stages of a project share."""
+    # DVC sets it for the commands of its stages, wherever params.yaml is.
     root = os.environ.get("DVC_ROOT")
     return Path(root) if root else params.resolve().parent
 

@@ -20,8 +20,10 @@ _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins
 
 def print_data(data: DataSummary) -> None:
     """Print the number of rows of logs by their fate."""
+    # In the order of their use; `counts_text` would put the largest first.
+    splits = ", ".join(f"{name} {count}" for name, count in data.splits.items())
     lines = [
-        f"{data.source}: {data.usable} usable of {data.rows} rows ({_in_order(data.splits)})",
+        f"{data.source}: {data.usable} usable of {data.rows} rows ({splits})",
         _titled_shares("shares", data.shares),
         _titled("labels by", data.label_sources),
         _titled_shares("needs_frontier by split", data.needs_frontier),
@@ -54,10 +56,6 @@ def _one_sided(answered: OneSided) -> list[str]:
             "off-policy evaluation needs them, and they are not assumed"
         )
     return lines
-
-
-def _in_order(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _titled_shares(title: str, shares: Mapping[str, float]) -> str:

@@ -161,8 +161,10 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     answer = {"date": today.isoformat(), "status": result.status, "threshold": result.threshold}
     # Recorded before the artifact changes: an interruption must not hide an attempt.
     attempt = record_attempt(out, question, answer)
+    # Traffic and models change, and then the promise no longer describes what is decided.
     expires = today + timedelta(days=params.valid_days) if result.granted else None
     certificate = _certificate(result, attempt, today, expires)
+    # A refusal takes an earlier certified threshold back, which would look certified otherwise.
     by_rate = classifier.manifest.metrics.get("target_threshold")
     threshold = result.threshold if result.granted else by_rate
     manifest = write_certificate(out / "model", certificate, threshold, classifier)

@@ -79,6 +79,7 @@ def evaluate_stage(
         version = tracker.register(
             out / "model", MODEL, router.classifier.feed("an example"), version_tags(out, manifest)
         )
+        # Only a first champion is made here: replacing one takes a paired comparison.
         registry.record_gate(
             version, passed=gate.passed, reason=gate.reason, promote=current is None
         )

@@ -5,7 +5,6 @@ import subprocess
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from querytier.classifier.export.exporting import Lineage, TypicalQueries, expor
 from querytier.classifier.export.flips import FlipBudget
 from querytier.classifier.export.parity import parity_views
 from querytier.classifier.export.precision import QUANTISED, Quantising
-from querytier.classifier.manifest import Certificate, Manifest
+from querytier.classifier.manifest import Certificate, Manifest, Precision
 from querytier.classifier.model.features import Features
 from querytier.classifier.model.head import Blocks, Calibrated
 from querytier.data.examples import Examples
@@ -27,9 +26,6 @@ from querytier.pipeline.train import EMBEDDINGS, read_trained
 from querytier.tracking.tracker import Tracker
 from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fit import FittedClassifier, recalibrate_classifier
-
-if TYPE_CHECKING:
-    from querytier.classifier.manifest import Precision
 
 __all__ = ["Exported", "export_fitted", "export_stage", "lineage_of", "typical_queries"]
 

@@ -71,6 +71,7 @@ class PrepareParams(ParamSection):
     ok_threshold: float = 0.5
     ok_thresholds: dict[str, float] = Field(default_factory=dict)
     margin: Positive | None = None
+    # Rows without a label are not bad: a log of one-sided answers would stop the run.
     max_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     near_duplicate_threshold: Annotated[float, Field(gt=0, le=1)] | None = 0.8
     near_duplicate_rows: Annotated[int, Field(ge=0)] = 200_000
@@ -80,6 +81,7 @@ class PrepareParams(ParamSection):
         Literal["off", "on", "fail"],
         BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value)),
     ] = "off"
+    # Another seed moves rows between splits: a champion may then have trained on test rows.
     seed: Seed = 17
     shares: SplitShareParams = SplitShareParams()
 
@@ -120,6 +122,7 @@ class ExportParams(ParamSection):
     parity_tolerance: Positive = 1e-5
     parity_texts: Annotated[int, Field(ge=200)] = 300
     precision: Literal["auto", "fp32", "int8", "int8-weights"] = "auto"
+    # On few rows no quantised encoder passes: 2 flips of 162 have an upper end of 4.4%.
     drift_texts: Annotated[int, Field(ge=1)] = 1000
     drift: EncoderDriftParams = EncoderDriftParams()
     fallback_tier: Literal["frontier", "cheap"] = "frontier"

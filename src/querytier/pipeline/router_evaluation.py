@@ -161,6 +161,8 @@ def evaluate_router(
         Gets a row of its own.
     """
     examples, estimated_rows = priced(rows.examples, params.prices)
+    # The artifact is tested, not the classifier in memory: quantisation, text view and fallbacks
+    # are part of what a router gets.
     decisions = decide_all(router, examples.query.tolist())
     classifier = ranking_of("classifier", decisions)
     rankings = [
@@ -168,6 +170,7 @@ def evaluate_router(
         *([] if champion is None else [ranking_by(champion, examples, "champion")]),
         *unfitted_rankings(examples, classifier, base_rate, params.seed),
         *learned,
+        # Known outcomes bound from above what any classifier could reach on these rows.
         oracle(examples),
     ]
     evaluation = evaluate_rankings(

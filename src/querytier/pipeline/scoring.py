@@ -282,6 +282,7 @@ def _writer(path: Path, ending: str) -> Iterator[Callable[["pa.RecordBatch"], No
             lines.writerow(_COLUMNS)
             yield lambda batch: lines.writerows(zip(*batch.to_pydict().values(), strict=True))
         return
+    # A log without one usable record still gives a file with its columns.
     schema = pa.schema(list(zip(_COLUMNS, ("string", "double", "double", "string"), strict=True)))
     with pq.ParquetWriter(path, schema) as table:
         yield table.write_batch

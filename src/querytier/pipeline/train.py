@@ -158,6 +158,8 @@ def _log_candidates(
 ) -> None:
     """Log each candidate as a child run with its curve, and the choice in the parent run."""
     for candidate in fitted.candidates:
+        recipe = candidate["recipe"]  # None for a baseline
+        encoder = None if recipe is None else recipe_from(recipe).encoder
         measured = {
             f"cv_{name}{end}": candidate[name][part]
             for name in ("apgr", "auroc")
@@ -166,17 +168,17 @@ def _log_candidates(
         tracker.log_candidate(
             candidate["name"],
             {
-                **_recipe_params(candidate["recipe"]),
+                **({} if recipe is None else _recipe_params(recipe)),
                 "chosen_by": fitted.metric,
                 "chosen": candidate["name"] == fitted.chosen,
-                "baseline": candidate["recipe"] is None,
+                "baseline": recipe is None,
             },
             {
                 **measured,
                 "cv_fold_mean": candidate["fold_mean"],
                 "cv_fold_standard_error": candidate["fold_standard_error"],
                 "fit_seconds": candidate["seconds"],
-                "encoder_ms": encoder_ms.get(_encoder(candidate["recipe"])),
+                "encoder_ms": encoder_ms.get(encoder or ""),
             },
             {"cv_gap_recovered": dict(zip(_PERCENT, candidate["curve"], strict=True))},
         )
@@ -197,14 +199,8 @@ def _log_candidates(
     )
 
 
-def _encoder(recipe: Mapping[str, Any] | None) -> str:
-    return "" if recipe is None else recipe_from(recipe).encoder
-
-
-def _recipe_params(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return a recipe as MLflow params, one for each learner; a baseline has no recipe."""
-    if recipe is None:
-        return {}
+def _recipe_params(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe as MLflow params, one for each learner."""
     learners = {
         f"learner_{place}": json.dumps(one) for place, one in enumerate(recipe["learners"], 1)
     }
