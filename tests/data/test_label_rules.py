@@ -64,7 +64,7 @@ def test_without_a_graded_answer_there_is_no_label():
     assert graded_samples([0.0], [], 0.5) is None
 
 
-def test_feedback_on_the_cheap_answer_is_a_label_and_on_the_frontier_answer_none():
+def test_feedback_makes_a_label_only_on_the_cheap_answer():
     assert feedback("cheap", "thumbs_up") == 0.0
     assert feedback("cheap", "escalation") == 1.0
     assert all(0.5 < feedback("cheap", outcome) <= 1 for outcome in NEGATIVE)

@@ -130,7 +130,7 @@ def test_each_source_has_its_own_threshold():
     assert (example.needs_frontier, example.ok_threshold) == (1.0, 0.8)
 
 
-def test_every_rule_has_fields_and_a_bias_and_only_the_gap_is_not_automatic():
+def test_every_rule_has_fields_and_a_bias():
     assert list(RULE_FIELDS) == list(RULE_BIASES)
     assert set(RULE_FIELDS) - set(AUTOMATIC_RULES) == {"quality_gap"}
 
@@ -164,7 +164,7 @@ def one_sided_rows(count):
         yield row if n % 5 == 0 else {**row, "propensity": 0.5}
 
 
-def test_one_sided_logs_train_by_the_cheap_answers_and_keep_all_for_later(tmp_path):
+def test_one_sided_logs_train_by_the_cheap_answers(tmp_path):
     path = tmp_path / "router.jsonl"
     path.write_text("\n".join(map(json.dumps, one_sided_rows(600))))
     splitting = Splitting({"calibration": 0.15, "certification": 0.15, "test": 0.2})

@@ -62,7 +62,7 @@ def test_neither_length_nor_keywords_solve_it(rows):
         assert 0.30 < auroc(scores, labels, np.ones((1, len(rows))))[0] < 0.70
 
 
-def test_the_queries_of_the_demo_and_their_near_duplicates_are_not_in_it(rows):
+def test_the_demo_queries_and_near_duplicates_are_not_in_it(rows):
     for demo in DEMO_QUERIES:
         wanted = words(demo)
         for row in rows:

@@ -26,7 +26,7 @@ SPECIAL = re.compile(r"\[(CLS|SEP|MASK|PAD|UNK)\]|<\|[^|<>]{1,40}\|>|</?(s|pad|u
 
 
 @given(ANY_TEXT | MARKUP)
-def test_the_view_of_any_text_is_bounded_printable_and_free_of_special_tokens(text):
+def test_the_view_of_any_text_is_bounded_and_printable(text):
     view = text_view(text)
     assert len(view) <= 1.5 * MAX_CHARACTERS
     assert view == view.strip()

@@ -68,7 +68,7 @@ def test_any_text_that_is_logged_is_the_text_that_is_read(tmp_path_factory, quer
         assert (example.tier, example.propensity, example.policy) == ("cheap", 0.9, "v1")
 
 
-def test_outcomes_are_joined_by_id_and_decisions_without_one_have_no_label(tmp_path):
+def test_outcomes_are_joined_with_decisions_by_id(tmp_path):
     with DecisionLog(tmp_path, clock=lambda: 1_935_900_000.25) as log:
         good = log.append(CHEAP, "one", conversation="talk-1")
         bad = log.append(CHEAP, "two", domain="shop")
@@ -96,7 +96,7 @@ def test_outcomes_are_joined_by_id_and_decisions_without_one_have_no_label(tmp_p
     assert not account.passed_over
 
 
-def test_of_several_outcomes_the_last_in_time_counts_for_each_field_by_itself(tmp_path):
+def test_the_latest_value_of_each_field_of_an_outcome_wins(tmp_path):
     with DecisionLog(tmp_path) as log:
         log.append(CHEAP, "Hi", id="a")
     said(
@@ -114,7 +114,7 @@ def test_of_several_outcomes_the_last_in_time_counts_for_each_field_by_itself(tm
     assert examples.outcome[0] == 1.0, "without times the later line"
 
 
-def test_the_scores_of_both_tiers_make_the_label_whatever_became_of_the_answer(tmp_path):
+def test_scores_of_both_tiers_make_the_label_not_the_outcome(tmp_path):
     with DecisionLog(tmp_path) as log:
         spared, needed, half, dear = (log.append(CHEAP, text) for text in ("a", "b", "c", "d"))
         log.append_outcome(spared, feedback="thumbs_down")
@@ -193,7 +193,7 @@ def test_what_the_classifier_did_not_decide_has_a_policy_of_its_own(tmp_path, re
     assert set(record.fields) == set(DECISION_FIELDS)
 
 
-def test_decisions_without_a_text_are_passed_over_and_their_outcomes_are_not_unknown(tmp_path):
+def test_decisions_without_a_text_are_passed_over(tmp_path):
     with DecisionLog(tmp_path, settings=LogSettings(text="hash")) as log:
         log.append_outcome(log.append(CHEAP, "Hi"), outcome=1)
     made = source(tmp_path)

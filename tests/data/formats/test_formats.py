@@ -202,7 +202,7 @@ def test_litellm_calls_without_a_query_are_told_apart():
     assert records[6].fields["tags"] == ["a"]
 
 
-def test_litellm_spend_rows_hold_their_messages_in_either_of_two_columns():
+def test_litellm_spend_rows_have_messages_in_one_of_two_columns():
     records = read("litellm_spend.jsonl")
     assert records[0].fields == {
         "id": "r-1",
@@ -227,7 +227,7 @@ def test_litellm_spend_rows_hold_their_messages_in_either_of_two_columns():
     assert "conversation" not in records[3].fields
 
 
-def test_langfuse_observations_get_the_scores_of_themselves_and_of_their_trace():
+def test_langfuse_observations_get_their_scores_and_their_traces():
     records = read("langfuse.jsonl", scores="langfuse_scores.jsonl")
     calls = {record.fields["id"]: record.fields for record in records if record.fields}
     assert calls["o-1"] == {
@@ -381,7 +381,7 @@ def test_llmrouter_lines_of_a_query_become_one_record():
 
 @pytest.mark.parametrize("name", ["routellm.csv", "routerbench.csv", "llmrouter.jsonl"])
 @pytest.mark.parametrize("pair", [None, ModelPair("small-1", "unheard-of-9")])
-def test_a_table_without_a_pair_of_its_models_is_a_usage_error_that_names_them(name, pair):
+def test_a_table_without_a_pair_of_its_models_is_a_usage_error(name, pair):
     with pytest.raises(UsageError, match=r"(?i)pair|unheard-of-9.*small-.*large-2"):
         read(name, pair)
 
@@ -404,7 +404,7 @@ def test_without_a_pair_there_is_no_tier():
         for model, tier in [("small-1", "cheap"), ("x", None)]
     ],
 )
-def test_a_span_that_names_no_served_model_is_of_the_requested_models_tier(served, tier):
+def test_a_span_without_a_served_model_has_the_requested_tier(served, tier):
     attributes = {"gen_ai.request.model": "large-2", "gen_ai.prompt": "Hi", **served}
     [record] = convert(Format.OTEL, {"spanId": "1", "attributes": attributes})
     assert record.fields.get("tier") == tier
@@ -602,7 +602,7 @@ def test_whatever_a_log_holds_is_converted_or_comes_with_a_problem(schema, rows)
 
 
 @given(st.data(), st.sampled_from(sorted(SEEDS)))
-def test_records_with_foreign_values_in_them_are_converted_or_come_with_a_problem(data, schema):
+def test_foreign_values_are_converted_or_give_a_problem(data, schema):
     row = dict(data.draw(st.sampled_from(SEEDS[schema])))
     row.update(data.draw(st.dictionaries(st.sampled_from(sorted(row)), VALUES, max_size=3)))
     assert recognise(row) in Format

@@ -93,7 +93,7 @@ def test_evaluations_in_a_second_file_are_outcomes_of_their_spans():
     assert problems(records) == []
 
 
-def test_evaluations_before_their_spans_in_the_same_file_are_joined_and_passed_over():
+def test_evaluations_before_their_spans_are_joined():
     records = read(logs(evaluation(0), {"body": {"stringValue": "started"}}), spans(span(0)))
     assert outcomes(records) == {"Query 0?": [outcome()]}
     assert problems(records) == [
@@ -123,7 +123,7 @@ def test_an_evaluation_names_its_response_where_it_has_no_span():
     assert problems(records) == ["evaluation without a span: response r-9"]
 
 
-def test_an_evaluation_is_of_the_response_it_names_and_not_of_the_judge_that_wrote_it():
+def test_an_evaluation_judges_the_response_it_names():
     said = [logs(evaluation(1, response="r-0"))]
     judged, judge = span(0, "r-0"), span(1, "r-1")
     assert outcomes(read(spans(judged, judge), scores=said)) == {

@@ -90,7 +90,7 @@ BAD_LINES = {
 }
 
 
-def test_each_bad_line_goes_to_the_quarantine_file_with_its_number_and_reason(tmp_path):
+def test_each_bad_line_is_quarantined_with_its_number_and_reason(tmp_path):
     log = tmp_path / "log.jsonl"
     good = json.dumps(ROWS[0]).encode()
     bad = [line.encode() for line in BAD_LINES] + [b'{"q": "\xff"}']
@@ -144,7 +144,7 @@ def test_several_files_are_one_log_whose_lines_keep_their_names(tmp_path):
     assert places == [("monday.jsonl", 2, "not JSON"), ("tuesday.csv", 3, "id used before: x")]
 
 
-def test_lone_surrogates_in_a_log_survive_until_the_text_view_drops_them(tmp_path):
+def test_lone_surrogates_in_a_log_are_dropped_by_the_text_view(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_text('{"query": "a\\ud800b", "needs_frontier": 0.25}\n')
     examples, _ = read_examples(log)

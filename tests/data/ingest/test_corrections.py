@@ -89,9 +89,7 @@ def test_corrected_labels_replace_the_old_ones_and_say_so(tmp_path, examples):
             np.testing.assert_array_equal(before, after)
 
 
-def test_a_table_saved_with_semicolons_decimal_commas_and_lost_apostrophes_is_read(
-    tmp_path, examples
-):
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path, examples):
     path = tmp_path / "review.csv"
     path.write_bytes(
         b"\xef\xbb\xbfid;query;corrected_label;comment\r\n"

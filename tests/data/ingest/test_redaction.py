@@ -76,7 +76,7 @@ def test_redacting_again_finds_nothing(words):
     assert redact(redact(" ".join(words))[0])[1] == Counter()
 
 
-def test_placeholders_are_ordinary_text_to_the_text_view_and_the_tokenizer(encoder):
+def test_placeholders_are_ordinary_text_to_view_and_tokenizer(encoder):
     for kind in KINDS:
         assert text_view(f"[{kind}]") == f"[{kind}]"
     plain = encoder.tokenizer.token_ids(" ".join(KINDS))
@@ -96,7 +96,7 @@ def test_a_log_with_personal_data_can_be_refused_without_showing_any():
         check_nothing_personal(Counter(PHONE=1, EMAIL=2), "log.jsonl")
 
 
-def test_redacting_needs_no_network_prints_nothing_and_sends_no_telemetry():
+def test_redacting_prints_nothing_and_sends_no_telemetry():
     program = (
         "import json, os, socket, sys\n"
         "def refused(*_): raise AssertionError('the network was asked for')\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.data.example import Example
+from blank import blank_example
 from querytier.data.examples import Examples
 from querytier.data.record.merge import MergeRule, merge
 from querytier.data.record.weight_caps import capped
@@ -16,16 +16,13 @@ from querytier.data.splits import SPLITS
 from querytier.data.text_view import hashed
 
 WORDS = ["parse", "invoice", "quorum", "tide", "lemma", "violin", "kernel", "orchid"]
-DEFAULTS = {field.name: "" if field.type is str else float("nan") for field in fields(Example)}
 
 
 def row(name, query=None, *, group=None, split="train", label=1.0, day=1, **more):
     query = query or f"what is number {name}"
-    given_ = {"id": name, "query": query, "group": group or f"g-{query}", "split": split}
+    more = {"id": name, "group": group or f"g-{query}", "split": split, **more}
     time = f"2031-01-{day:02d}T00:00:00.000000Z" if day else ""
-    return Example(
-        **{**DEFAULTS, "needs_frontier": label, "weight": 1.0, "time": time, **given_, **more}
-    )
+    return blank_example(**{"query": query, "needs_frontier": label, "time": time, **more})
 
 
 def rows(*found):
@@ -107,7 +104,7 @@ def test_the_order_of_rows_does_not_matter(first, second, rule, random):
 
 
 @given(ROWS, ROWS, RULES)
-def test_recorded_rows_keep_split_group_and_label_and_no_family_has_two_splits(first, second, rule):
+def test_recorded_rows_never_change_and_no_family_has_two_splits(first, second, rule):
     record = merge(NOTHING, rows(*first), rule).record
     merged = merge(record, rows(*second), rule).record
     kept = merged.where(np.isin(merged.id.astype(str), record.id.astype(str)))
@@ -150,7 +147,7 @@ def test_caps_hold_or_it_is_said_why_not_and_no_weight_grows(found, group_share,
         assert largest <= share * lowered.weights.sum() * (1 + 1e-5)
 
 
-def test_a_fresh_query_equal_to_a_recorded_one_joins_its_group_and_split():
+def test_a_fresh_query_joins_the_group_and_split_of_its_duplicate():
     record = rows(row("a", "where is my order", group="one", split="test"))
     fresh = rows(
         row("b", " where  is my order", group="two"), row("c", "another thing", group="two")
@@ -180,7 +177,7 @@ def test_near_duplicates_across_old_and_new_share_a_split():
     assert merge(record, fresh, MergeRule()).record.split[1] == "train"
 
 
-def test_the_window_leaves_old_rows_out_of_what_trains_and_not_out_of_the_record():
+def test_the_window_leaves_old_rows_out_but_not_of_the_record():
     fresh = rows(row("old", day=1), row("new", day=20), row("undated", day=0))
     merged = merge(NOTHING, fresh, MergeRule(window_days=10))
     assert merged.examples.id.tolist() == ["new", "undated"]
@@ -205,7 +202,7 @@ def test_a_group_that_floods_the_log_weighs_no_more_than_its_share():
     assert merged.counts.capped_groups == {"bot": pytest.approx(bot.sum() / 80)}
 
 
-def test_ids_that_tell_a_place_in_a_file_are_replaced_and_reused_ids_refused():
+def test_ids_of_line_numbers_are_replaced_and_reused_ids_refused():
     record = merge(NOTHING, rows(row("line-1", "first"), row("named", "a")), MergeRule()).record
     fresh = rows(row("line-1", "second"), row("new.jsonl:line-2", "first"), row("named", "b"))
     counts = merge(record, fresh, MergeRule()).counts
