@@ -94,7 +94,7 @@ class Example:
     selected: str = "random"
 
 
-_TIERS = ("cheap", "frontier")
+_TIERS = {"cheap": "cheap", "frontier": "frontier"}
 _FEEDBACK = get_args(Feedback)
 _VOTES = {1.0: "thumbs_up", 0.0: "thumbs_down", -1.0: "thumbs_down"}
 _WINNERS = {
@@ -171,8 +171,8 @@ def outcomes_in(values: Mapping[str, object], pair: ModelPair | None) -> Outcome
         frontier_score=number_of(values, "frontier_score"),
         cheap_grades=numbers_of(values, "cheap_grades"),
         frontier_grades=numbers_of(values, "frontier_grades"),
-        winner=cast("Winner", _winner(values, pair)),
-        tier=cast("Any", _tier(values, pair)),
+        winner=cast("Winner", _word_or_model(values, "winner", _WINNERS, pair)),
+        tier=cast("Any", _word_or_model(values, "tier", _TIERS, pair)),
         outcome=number_of(values, "outcome"),
         feedback=cast("Feedback", feedback_of(values)),
     )
@@ -203,28 +203,19 @@ def feedback_of(values: Mapping[str, object]) -> str:
         ) from None
 
 
-def _tier(values: Mapping[str, object], pair: ModelPair | None) -> str:
-    word = word_of(values, "tier")
-    if not word or word in _TIERS:
-        return word
-    tier = pair.tier_of(text_of(values, "tier")) if pair else None
+def _word_or_model(
+    values: Mapping[str, object], name: str, words: Mapping[str, str], pair: ModelPair | None
+) -> str:
+    """Return a field as one of our words, or as the tier of the model that it names."""
+    word = word_of(values, name)
+    if not word or word in words:
+        return word and words[word]
+    text = text_of(values, name)
+    tier = pair.tier_of(text) if pair else None
     if tier is None:
         raise BadRecordError(
-            f"tier is neither cheap nor frontier (name the models with --cheap and --frontier): "
-            f"{text_of(values, 'tier')}"
-        )
-    return tier
-
-
-def _winner(values: Mapping[str, object], pair: ModelPair | None) -> str:
-    word = word_of(values, "winner")
-    if not word or word in _WINNERS:
-        return word and _WINNERS[word]
-    tier = pair.tier_of(text_of(values, "winner")) if pair else None
-    if tier is None:
-        known = ", ".join(get_args(Winner))
-        raise BadRecordError(
-            f"winner is none of {known}, or of the pair of models: {text_of(values, 'winner')}"
+            f"{name} is none of {', '.join(dict.fromkeys(words.values()))}, nor a model of the "
+            f"pair (name the models with --cheap and --frontier): {text}"
         )
     return tier
 

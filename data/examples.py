@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -161,6 +162,12 @@ float64, shape (n,)
         Computed at each call, so keep the list if a function needs it twice.
         """
         return [text_view(query) for query in self.query.tolist()]
+
+    def seconds(self) -> Floats:
+        """Return every row's time in seconds since 1970, NaN without a time, shape (n,)."""
+        times = self.time.tolist()
+        found = (datetime.fromisoformat(time).timestamp() if time else np.nan for time in times)
+        return np.fromiter(found, np.float64, len(self))
 
     @property
     def labelled(self) -> NDArray[np.bool_]:

@@ -158,15 +158,10 @@ def time_in(value: object) -> datetime | None:
 def utc_time(value: object) -> str:
     """Return a timestamp as ISO 8601 text in UTC; such texts sort as the times do.
 
-    Parameters
-    ----------
-    value : object
-        As `time_in` reads it.
-
     Raises
     ------
     ValueError
-        If the value is not a timestamp.
+        If `time_in` reads no time in the value.
 
     Examples
     --------

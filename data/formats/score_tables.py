@@ -190,15 +190,11 @@ def _joined(first: _Half, second: _Half) -> Record:
 
 
 def _columns(pair: ModelPair | None, models: list[str]) -> tuple[str, str]:
-    names = [pair and closest_model(name, models) for name in _names(pair)]
-    cheap, frontier = names if len(names) == 2 else (None, None)
+    names = (pair.cheap, pair.frontier) if pair else ("", "")
+    cheap, frontier = (closest_model(name, models) for name in names)
     if not cheap or not frontier or cheap == frontier:
         raise _unknown_models(pair, models)
     return cheap, frontier
-
-
-def _names(pair: ModelPair | None) -> tuple[str, ...]:
-    return () if pair is None else (pair.cheap, pair.frontier)
 
 
 def _unknown_models(pair: ModelPair | None, models: list[str]) -> UsageError:

@@ -7,7 +7,6 @@ one file and keeps nothing; `LogAccount` adds up the batches of all files, in or
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -112,14 +111,14 @@ class LogAccount:
         self.passed_over: Counter[str] = Counter()
         self._max_bad_share = max_bad_share
         self._file: IO[str] | None = None
-        self._open_files = ExitStack()
 
     def __enter__(self) -> Self:
         self.quarantine.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open_files.close()
+        if self._file is not None:
+            self._file.close()
 
     @property
     def rows(self) -> int:
@@ -172,11 +171,8 @@ class LogAccount:
     def _set_aside(self, record: Mapping[str, object]) -> None:
         self.quarantined[_kind(str(record["reason"]))] += 1
         if self._file is None:
-            self._file = self._open_files.enter_context(
-                self.quarantine.open("w", encoding="utf-8", errors="backslashreplace")
-            )
-        names = ("file", "line", "reason", "raw")
-        line = {name: record[name] for name in names}
+            self._file = self.quarantine.open("w", encoding="utf-8", errors="backslashreplace")
+        line = {name: record[name] for name in ("file", "line", "reason", "raw")}
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -4,10 +4,8 @@ Groups, splits and the summary of a log follow from these numbers, so a log larg
 can be prepared: the queries themselves are staged on disk.
 """
 
-import math
 from array import array
 from collections import Counter
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +98,7 @@ class RunningCounts:
         examples = batch.examples
         self._names.frombytes(batch.groups.tobytes())
         self._views.frombytes(batch.views.tobytes())
-        self._times.extend(map(_seconds, examples.time.tolist()))
+        self._times.frombytes(examples.seconds().tobytes())
         self._labels.frombytes(examples.needs_frontier.astype(np.float32).tobytes())
         self._planned.frombytes(examples.planned.tobytes())
         self.positive += int((examples.needs_frontier > 0.5).sum())
@@ -189,8 +187,3 @@ class RunningCounts:
             **({"needs_frontier": float(labelled.mean())} if len(labelled) else {}),
             "truncated": self._truncated / len(self),
         }
-
-
-def _seconds(time: str) -> float:
-    """Return seconds since 1970; NaN without a time."""
-    return datetime.fromisoformat(time).timestamp() if time else math.nan

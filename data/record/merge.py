@@ -19,14 +19,13 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 from querytier.data.leakage import deduplicated
-from querytier.data.record.weight_caps import capped
+from querytier.data.record.weight_caps import Capped, capped
 
 __all__ = ["MergeCounts", "MergeRule", "Merged", "merge", "with_lasting_ids"]
 
@@ -163,43 +162,36 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     labelled = named.where(named.labelled)
     distinct = labelled.where(_first_of_each(labelled.id))
     known = dict(zip(recorded.id.tolist(), recorded.query.tolist(), strict=True))
-    taken = np.array([name in known for name in distinct.id.tolist()], dtype=np.bool_)
-    same = [known.get(row) == query for row, query in _ids_and_queries(distinct)]
-    new = distinct.where(~taken)
+    is_known = np.array([name in known for name in distinct.id.tolist()], dtype=np.bool_)
+    pairs = zip(distinct.id.tolist(), distinct.query.tolist(), strict=True)
+    repeated = sum(known.get(name) == query for name, query in pairs)
+    new = distinct.where(~is_known)
     threshold = rule.near_duplicate_threshold
     if len(recorded) + len(new) > rule.near_duplicate_rows:
         threshold = None
     split_rows = deduplicated(recorded, new, threshold)
     record = _sorted(Examples.concatenated([recorded, split_rows.fresh]))
-    used, outside = _in_window(record, rule.window_days)
-    examples, caps = _weighed(used, rule)
-    repeated_within = len(labelled) - len(distinct)
+    is_old = _ages(record) > (np.inf if rule.window_days is None else rule.window_days)
+    used = record.where(~is_old)
+    examples, caps, decayed = _weighed(used, rule)
     counts = MergeCounts(
         recorded=len(recorded),
         fresh=len(fresh),
-        repeated=repeated_within + int(sum(same)),
-        id_reused=int(taken.sum()) - int(sum(same)),
+        repeated=len(labelled) - len(distinct) + repeated,
+        id_reused=int(is_known.sum()) - repeated,
         straddling=split_rows.straddling,
         unlabelled=len(named) - len(labelled),
         added=len(split_rows.fresh),
         joined=split_rows.joined,
-        outside_window=outside,
+        outside_window=int(is_old.sum()),
         undated=int((used.time == "").sum()),
-        decayed=caps.decayed,
+        decayed=decayed,
         capped_groups=caps.groups,
         capped_sources=caps.sources,
         caps_left_out=caps.left_out,
         used=len(used),
     )
     return Merged(examples, record, frozenset(split_rows.fresh.id.tolist()), counts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lowered:
-    decayed: int
-    groups: dict[str, float]
-    sources: dict[str, float]
-    left_out: tuple[str, ...]
 
 
 def with_lasting_ids(fresh: Examples) -> Examples:
@@ -213,14 +205,10 @@ def with_lasting_ids(fresh: Examples) -> Examples:
 
 def _sorted(examples: Examples) -> Examples:
     """Return the rows in an order that does not depend on the order in which they came."""
-    keys = [json.dumps(row) for row in _rows(examples)]
+    columns = [getattr(examples, field.name).tolist() for field in fields(examples)]
+    keys = [json.dumps(row) for row in zip(*columns, strict=True)]
     order = np.array(sorted(range(len(examples)), key=lambda row: (examples.id[row], keys[row])))
     return examples if not len(order) else examples.where(order)
-
-
-def _rows(examples: Examples) -> list[tuple[object, ...]]:
-    columns = [getattr(examples, field.name).tolist() for field in fields(examples)]
-    return list(zip(*columns, strict=True))
 
 
 def _first_of_each(names: NDArray[np.object_]) -> Mask:
@@ -229,29 +217,16 @@ def _first_of_each(names: NDArray[np.object_]) -> Mask:
     return first
 
 
-def _ids_and_queries(examples: Examples) -> list[tuple[str, str]]:
-    return list(zip(examples.id.tolist(), examples.query.tolist(), strict=True))
-
-
-def _in_window(record: Examples, days: float | None) -> tuple[Examples, int]:
-    ages = _ages(record)
-    old = np.zeros(len(record), dtype=np.bool_) if days is None else ages > days
-    return record.where(~old), int(old.sum())
-
-
 def _ages(examples: Examples) -> Floats:
     """Return the days between each row and the newest one; NaN for rows without a time."""
-    times = np.array([_seconds(time) for time in examples.time.tolist()], dtype=np.float64)
+    times = examples.seconds()
     if not len(times) or np.isnan(times).all():
         return np.full(len(times), np.nan)
     return np.asarray((np.nanmax(times) - times) / _DAY)
 
 
-def _seconds(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp() if time else np.nan
-
-
-def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, _Lowered]:
+def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, Capped, int]:
+    """Return the rows with the weights in use, the caps by name, and the number of decayed rows."""
     weights, decayed = used.weight.copy(), 0
     groups: dict[str, float] = {}
     sources: dict[str, float] = {}
@@ -273,5 +248,5 @@ def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, _Lowered]:
         groups |= found.groups
         sources |= {f"{name} ({split})": factor for name, factor in found.sources.items()}
         left_out += [f"{split}: {why}" for why in found.left_out]
-    lowered = _Lowered(decayed, groups, sources, tuple(left_out))
-    return replace(used, weight=weights), lowered
+    caps = Capped(weights, groups, sources, tuple(left_out))
+    return replace(used, weight=weights), caps, decayed

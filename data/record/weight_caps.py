@@ -62,11 +62,9 @@ def capped(
     >>> capped(np.array([8.0, 1.0, 1.0]), names, names, 0.5, None).weights
     array([2., 1., 1.])
     """
-    left_out = []
-    by_group, why = _possible(groups, group_share, "group")
-    left_out += why
-    by_source, why = _possible(sources, source_share, "source")
-    left_out += why
+    left_out: list[str] = []
+    by_group = _possible(groups, group_share, "group", left_out)
+    by_source = _possible(sources, source_share, "source", left_out)
     lowered = _in_turn(weights, groups, sources, by_group, by_source)
     if lowered is None:
         left_out.append("the caps on groups and sources cannot both hold: only groups are capped")
@@ -82,13 +80,15 @@ def capped(
     )
 
 
-def _possible(names: Names, share: float | None, what: str) -> tuple[float | None, list[str]]:
-    if share is None or not len(names):
-        return None, []
+def _possible(names: Names, share: float | None, what: str, left_out: list[str]) -> float | None:
+    """Return the share if it can hold; else None, with the reason added to `left_out`."""
     count = len(set(names.tolist()))
+    if share is None or not count:
+        return None
     if count * share < 1 - _ROUNDING:
-        return None, [f"{count} {what}s cannot each have at most {share:g} of the weight"]
-    return share, []
+        left_out.append(f"{count} {what}s cannot each have at most {share:g} of the weight")
+        return None
+    return share
 
 
 def _in_turn(

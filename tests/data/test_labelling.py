@@ -72,8 +72,8 @@ def test_a_record_that_no_rule_can_label_is_kept_with_the_reason(values, reason)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"tier": "gold"}, "tier is neither cheap nor frontier .*--cheap and --frontier.*: gold"),
-        ({"winner": "model_c"}, "winner is none of .* both_bad, or of the pair of models: model_c"),
+        ({"tier": "gold"}, "tier is none of cheap, frontier, .*--cheap and --frontier.*: gold"),
+        ({"winner": "model_c"}, "winner is none of .* both_bad, nor a model of the .*: model_c"),
         ({"feedback": "meh"}, "feedback is none of thumbs_up, .*: meh"),
         ({"feedback": 4}, r"feedback is none of .*map a rating as outcome.*: 4"),
         ({"propensity": 0}, r"propensity outside \(0, 1\]: 0"),
