@@ -353,3 +353,18 @@ def test_without_the_hub_the_error_names_the_page_and_the_way_round_it(tmp_path)
         assert f"download it from {public.page} where it can be reached" in line
         assert f"querytier data fetch {public.name} --out {tmp_path}/log.jsonl --from" in line
     assert not (tmp_path / "log.jsonl").exists()
+
+
+LOADED = """
+import sys
+import querytier.cli.main, querytier.pipeline.prepare, querytier.loop.retrain
+print([name for name in sys.modules if name.startswith("querytier.data.public")])
+"""
+
+
+def test_only_the_verb_loads_the_public_sets():
+    """Not the command line as a whole, and not what prepares or retrains."""
+    command = [sys.executable, "-c", LOADED]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
