@@ -78,9 +78,9 @@ def finished_runs(names: Iterable[str], about: str | None) -> Iterator[Iterator[
     parser.add_argument(
         "--runs", type=Path, metavar="DIR", help="reuse the runs in DIR, and keep new ones there"
     )
-    kept = parser.parse_args().runs
+    runs = parser.parse_args().runs
     if not OUTCOMES.is_dir():
         print(f"nothing measured: {OUTCOMES} is missing; set QUERYTIER_OUTCOMES to the outcomes")
         raise SystemExit(0)
     with tempfile.TemporaryDirectory() as scratch:
-        yield (FinishedRun.of(name, (kept or Path(scratch)) / name) for name in names)
+        yield (FinishedRun.of(name, (runs or Path(scratch)) / name) for name in names)

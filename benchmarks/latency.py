@@ -39,10 +39,10 @@ ONE_THREAD = {
 }
 
 
-def main(*kept: str) -> int:
+def main(*folders: str) -> int:
     """Measure, and write the page; artifacts stay in the given folder, if any."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(*kept or [folder])
+        out = Path(*folders or [folder])
         artifacts = make_artifacts(out)
         baselines = make_baselines(out)
         queries = list(Examples.read_parquet(out / "data" / "examples.parquet").query)

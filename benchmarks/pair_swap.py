@@ -103,12 +103,12 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=Path, metavar="DIR", help="reuse the runs in DIR, and keep new ones there"
     )
-    kept = parser.parse_args().runs
+    runs = parser.parse_args().runs
     if not OUTCOMES.is_dir():
         print(f"nothing measured: {OUTCOMES} is missing; set QUERYTIER_OUTCOMES to the outcomes")
         return 0
     with tempfile.TemporaryDirectory() as scratch:
-        folder = kept or Path(scratch)
+        folder = runs or Path(scratch)
         text = "\n".join([PREFACE, *(line for swap in SWAPS for line in section(swap, folder))])
     print(text)
     write_section(ROOT / "benchmarks" / "RESULTS.md", "bench-swap", text)
@@ -267,9 +267,9 @@ def next_mix() -> dict[str, tuple[float, float]]:
 
 def spread(values: Floats) -> str:
     """Return the mean over the deals, and the range of 95% of them."""
-    kept = values[np.isfinite(values)]
-    low, high = np.percentile(kept, [2.5, 97.5])
-    return f"{kept.mean():.3f} ({low:.3f} to {high:.3f})"
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [2.5, 97.5])
+    return f"{finite.mean():.3f} ({low:.3f} to {high:.3f})"
 
 
 def promise_line(labels: int, alpha: float, answers: list[tuple[float, float] | None]) -> str:

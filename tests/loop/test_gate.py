@@ -16,8 +16,11 @@ from querytier.classifier.model.calibrator import Calibrator
 from querytier.data.examples import Examples
 from querytier.data.leakage import rows_id, seen_in_training
 from querytier.errors import UsageError
+from querytier.eval.gate.comparisons import Contender
+from querytier.eval.rankings import Ranking
 from querytier.loop.contenders import (
     Champion,
+    PairedScores,
     interleaved_latencies,
     load_challenger,
     load_champion,
@@ -249,7 +252,7 @@ def test_a_champion_trained_on_unknown_data_is_reported_as_such(store):
     assert champion.training_data.startswith("unknown: it may include these rows (fingerprint")
 
 
-def test_a_champion_with_a_lapsed_certificate_decides_as_a_classifier(store):
+def test_a_lapsed_certificate_of_the_champion_does_not_matter(store):
     lapsed = Certificate("granted", "long ago", {"expires": "2020-01-01"})
     write_certificate(store / "weak" / "model", lapsed, None)
     assert Router.load(store / "weak" / "model").decide("Hi").reason == "fallback:certificate"
@@ -300,6 +303,18 @@ def test_a_store_that_moved_or_is_gone_is_refused(gate, store, monkeypatch):
     code, _, err = gate("weak", "strong")
     assert (code, "which is gone; put it back" in err) == (1, True)
     assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_rows_of_both_contenders_are_selected_together():
+    examples = blank_examples(id=["a", "b", "c"], needs_frontier=[0, 1, 1])
+    scores = np.array([0.1, 0.2, 0.3])
+    champion = Contender(Ranking("champion", scores, scores, ""), 0.5, np.ones(2))
+    challenger = Contender(Ranking("challenger", -scores, 1 - scores, ""), 0.4, np.ones(2))
+    part = PairedScores(examples, champion, challenger).where(np.array([True, False, True]))
+    assert part.examples.id.tolist() == ["a", "c"]
+    assert part.champion.ranking.scores.tolist() == [0.1, 0.3]
+    assert part.challenger.ranking.probabilities.tolist() == [0.9, 0.7]
+    assert (part.challenger.threshold, len(part.challenger.latencies)) == (0.4, 2)
 
 
 def test_the_routers_take_turns_in_being_timed_first(router):

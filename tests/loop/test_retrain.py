@@ -170,6 +170,18 @@ def test_a_step_runs_once_and_a_failed_one_runs_again(tmp_path):
     assert runs == [1]
 
 
+def test_only_an_artifact_of_the_loop_is_linked(tmp_path):
+    loop = Loop(tmp_path)
+    made = loop.open_round({"logs": "a"})
+    (made.folder / "model").mkdir()
+    (made.folder / "model" / "manifest.json").write_text('{"model_version": "ours"}')
+    loop.serve("another")
+    assert not (tmp_path / "champion").is_symlink()
+    loop.serve("ours")
+    assert (tmp_path / "champion").resolve() == made.folder / "model"
+    assert (made.decision, made.read("drift.json")) == (None, {})
+
+
 def test_an_unfinished_round_is_resumed_if_its_inputs_are_the_same(tmp_path):
     loop = Loop(tmp_path)
     first = loop.open_round({"logs": "a"})

@@ -1,4 +1,4 @@
-"""The registry: whole artifacts by name, who was champion, and what was behind a decision."""
+"""The registry: artifacts by name, champions and rollbacks, and the lineage of a decision."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ OLD_MODEL = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
 
 
 def copy_of(run_dir, root):
-    """Return a project with the finished run and its store, its first version champion."""
+    """Return a project with the finished run and its store; version 1 is champion."""
     for part in ("data", "train", "model"):
         shutil.copytree(run_dir / part, root / "run" / part)
     shutil.copy(run_dir / "mlflow.db", root)
@@ -54,7 +54,7 @@ def registered(run_dir, tmp_path_factory):
 
 @pytest.fixture
 def project(registered, monkeypatch, tmp_path):
-    """Work in the project, with a cache of the test's own."""
+    """Change to the project, with a cache for this test only."""
     monkeypatch.chdir(registered)
     monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path / "cache"))
     return registered
@@ -62,7 +62,7 @@ def project(registered, monkeypatch, tmp_path):
 
 @pytest.fixture
 def champions(registered, tmp_path):
-    """Return a copy of the project where versions 1, 2 and 3 were champion in turn."""
+    """Return a copy of the project in which versions 1, 2 and 3 became champion in turn."""
     root = tmp_path / "project"
     root.mkdir()
     shutil.copy(registered / "mlflow.db", root)
@@ -80,7 +80,7 @@ def champion_of(project):
         return registry.champion().number
 
 
-def test_a_registered_version_has_every_file_of_the_artifact_as_it_was_exported(project):
+def test_a_registered_version_has_every_file_of_the_artifact(project):
     folder, source = fetch_artifact(CHAMPION), project / "run" / "model"
     names = [MANIFEST, *artifact_files(json.loads((source / MANIFEST).read_text())["input"])]
     assert all(file_sha256(folder / name) == file_sha256(source / name) for name in names)
@@ -99,27 +99,27 @@ def test_a_damaged_cache_entry_is_fetched_again(damage):
 
 
 @pytest.mark.usefixtures("project")
-def test_what_is_whole_in_the_cache_is_not_fetched_again():
+def test_a_complete_cache_entry_is_not_fetched_again():
     file = fetch_artifact(CHAMPION) / MANIFEST
     before = file.stat().st_ino
     assert (fetch_artifact(CHAMPION) / MANIFEST).stat().st_ino == before
 
 
 @pytest.mark.usefixtures("project")
-def test_names_that_nothing_has_are_refused_with_those_there_are():
+def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match=r"no registered version 'gold'; there are 1 \(@ch"):
         fetch_artifact("models:/querytier@gold")
     with pytest.raises(UsageError, match="is not the name of a registered version; use models"):
         fetch_artifact("models:/other/3")
 
 
-def test_a_project_without_a_store_is_told_so_and_none_is_made(tmp_path):
+def test_a_project_without_a_store_is_an_error_and_none_is_created(tmp_path):
     with pytest.raises(StoreError, match=r"mlflow.db does not exist; set MLFLOW_TRACKING_URI"):
         fetch_artifact(CHAMPION, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_tags_say_what_stands_behind_a_version(registered):
+def test_tags_record_gate_data_certificate_and_drift_of_a_version(registered):
     manifest = json.loads((registered / "run" / "model" / MANIFEST).read_text())
     with open_registry(registered) as registry:
         tags = registry.champion().tags
@@ -132,7 +132,7 @@ def test_tags_say_what_stands_behind_a_version(registered):
     assert version_tags(registered / "run", manifest)["drift"] == "drifted"
 
 
-def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, champions):
+def test_rollback_goes_back_one_champion_at_a_time(call, champions):
     where = ("--project", champions)
     state = registered_state(CHAMPION, champions)
     code, out, _ = call("rollback", "--dry-run", *where)
@@ -150,6 +150,13 @@ def test_rolling_back_goes_from_champion_to_champion_until_there_is_none(call, c
         assert not registry.was_rolled_back("3" * 12)
 
 
+def test_a_version_that_failed_the_gate_is_not_promoted(champions):
+    with open_registry(champions) as registry:
+        registry.record_gate("1", passed=False, reason="worse")
+        assert registry.find("1").tags["gate_reason"] == "worse"
+    assert champion_of(champions) == "3"
+
+
 def test_a_rollback_moves_the_link_of_a_loop(call, champions):
     made = champions / "rounds" / "0002" / "model"
     made.mkdir(parents=True)
@@ -159,7 +166,7 @@ def test_a_rollback_moves_the_link_of_a_loop(call, champions):
     assert (champions / "champion").resolve() == made.resolve()
 
 
-def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, tmp_path):
+def test_a_rolled_back_model_is_not_promoted_again(call, run_dir, tmp_path):
     project = copy_of(run_dir, tmp_path)
     old = load_manifest((OLD_MODEL / MANIFEST).read_text()).model_version
     with open_registry(project) as registry:
@@ -180,9 +187,7 @@ def test_a_model_that_was_rolled_back_is_not_promoted_by_a_rerun(call, run_dir, 
     assert "was rolled back" in newest.tags["gate_reason"]
 
 
-def test_files_that_cannot_be_had_are_an_error_that_says_so_and_trace_reads_the_tags(
-    call, champions, router, tmp_path
-):
+def test_missing_files_are_an_error_and_trace_reads_the_tags(call, champions, router, tmp_path):
     with open_registry(champions) as registry:
         registry.client.create_model_version(REGISTERED_NAME, str(champions / "nowhere"))
         registry.add_challenger("4", registry.find("1").tags)
@@ -198,7 +203,7 @@ def test_files_that_cannot_be_had_are_an_error_that_says_so_and_trace_reads_the_
 
 
 @pytest.mark.usefixtures("project")
-def test_who_fetches_at_once_finds_one_whole_artifact():
+def test_concurrent_fetches_end_with_one_complete_artifact():
     with ThreadPoolExecutor(4) as threads:
         found = set(threads.map(fetch_artifact, [CHAMPION] * 4))
     (folder,) = found
@@ -206,7 +211,7 @@ def test_who_fetches_at_once_finds_one_whole_artifact():
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_an_alias_that_moves_before_the_first_look_is_followed_once(
+def test_an_alias_moved_before_the_first_check_is_followed_once(
     call, champions, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(champions)
@@ -260,7 +265,7 @@ def test_a_decision_is_traced_to_version_run_data_and_certificate(call, project,
     assert (code, "no decision 'nobody'" in err) == (2, True)
 
 
-def test_what_is_not_in_a_registry_is_traced_as_far_as_it_goes(call, router, tmp_path):
+def test_a_decision_without_a_registry_is_traced_partly(call, router, tmp_path):
     with DecisionLog(tmp_path / "log") as log:
         name = log.append(router.decide("Hi"), "Hi")
     code, out, _ = call("trace", name, "--log", tmp_path / "log", "--project", tmp_path)

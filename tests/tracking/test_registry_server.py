@@ -1,4 +1,4 @@
-"""The registry of a real MLflow server: a pipeline fills it, a service follows its alias."""
+"""A real MLflow server: a pipeline registers there, and a service follows the alias."""
 
 import http.client
 import json
@@ -34,6 +34,7 @@ pytestmark = [
 CHAMPION = "models:/querytier@champion"
 SMALL = """
 train: {folds: 2, regularisation: [1.0]}
+export: {parity_texts: 200, drift_texts: 200}
 evaluate: {bootstrap: 100, latency_decisions: 5}
 """
 OTHER = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
@@ -48,13 +49,13 @@ def free_port():
 def wait_until(holds, seconds=40):
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it never came to hold"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.05)
 
 
 @dataclass
 class MlflowServer:
-    """`mlflow server` in a process of its own; artifacts go through it."""
+    """`mlflow server` in its own process; it also serves the artifacts."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -78,7 +79,7 @@ class MlflowServer:
         wait_until(self.answers)
 
     def answers(self):
-        """Tell whether it is well."""
+        """Return whether it is healthy."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)) as connection:
             with suppress(OSError):
                 connection.request("GET", "/health")
@@ -93,7 +94,7 @@ class MlflowServer:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Return a server; all of this module's processes are told of it."""
+    """Return a server that all processes of this module use."""
     server = MlflowServer(tmp_path_factory.mktemp("server"))
     server.start()
     os.environ["MLFLOW_TRACKING_URI"] = server.uri
@@ -104,15 +105,15 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(server, scored_log, scored_map, tmp_path_factory):
-    """Return what a pipeline left that logged to the server; its model is champion."""
+    """Return the folder of a pipeline that logged to the server; its model is champion."""
     folder = tmp_path_factory.mktemp("pipeline")
     (folder / "params.yaml").write_text(SMALL)
-    told = querytier(
+    answer = querytier(
         *("run", scored_log, "--map", scored_map, "--out", folder / "out"),
         *("--params", folder / "params.yaml"),
     )
-    assert told.returncode == 0, told.stderr
-    assert server.uri in told.stdout
+    assert answer.returncode == 0, answer.stderr
+    assert server.uri in answer.stdout
     return folder / "out"
 
 
@@ -124,7 +125,7 @@ def querytier(*arguments, **environment):
 
 
 def register(artifact, folder):
-    """Register an artifact as it is; return its number."""
+    """Register an artifact; return its number and its model version."""
     shutil.copytree(artifact, folder / "model")
     manifest = verified_manifest(folder / "model")
     tracker = Tracker(folder)
@@ -136,7 +137,7 @@ def register(artifact, folder):
 
 
 def register_broken(artifact, folder):
-    """Register an artifact of which a file is cut short; return its number."""
+    """Register an artifact with a truncated file; return its number."""
     shutil.copytree(artifact, folder / "model")
     tags = version_tags(folder, verified_manifest(folder / "model"))
     golden = folder / "model" / "golden.jsonl"
@@ -144,7 +145,7 @@ def register_broken(artifact, folder):
     tracker = Tracker(folder)
     with tracker.start("broken", {}):
         example = Router.load(artifact).classifier.feed("an example")
-        # Tags that are known for another artifact would be found in the cache.
+        # With the tags of an artifact in the cache, nothing would be fetched.
         tags = {**tags, "model_version": "b" * 12}
         return tracker.register(folder / "model", MODEL, example, tags)
 
@@ -156,12 +157,12 @@ def promote(number):
 
 @dataclass
 class Served:
-    """A service in a process of its own."""
+    """A service in its own process."""
 
     port: int
 
     def ask(self, path, body=None):
-        """Return the status of an answer, and what it says."""
+        """Return status and content of an answer."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
             sent = None if body is None else json.dumps(body)
             connection.request("GET" if body is None else "POST", path, sent)
@@ -199,7 +200,7 @@ def serving(log):
 
 @contextmanager
 def asking(served):
-    """Ask for decisions all the while; give what was answered, by status."""
+    """Ask for decisions within the block; yield the number of answers by status."""
     answered, ended = {}, threading.Event()
 
     def ask():
@@ -220,7 +221,7 @@ def asking(served):
         thread.join()
 
 
-def test_what_a_pipeline_registers_at_a_server_comes_back_whole(run, monkeypatch, tmp_path):
+def test_an_artifact_registered_at_a_server_comes_back_complete(run, monkeypatch, tmp_path):
     monkeypatch.setenv("QUERYTIER_CACHE", str(tmp_path))
     folder, model = fetch_artifact(CHAMPION), run / "model"
     assert file_sha256(folder / MANIFEST) == file_sha256(model / MANIFEST)
@@ -242,7 +243,7 @@ def test_processes_that_fetch_at_once_do_not_collide(tmp_path):
     assert len([*tmp_path.joinpath("artifacts").iterdir()]) == 1
 
 
-def test_a_service_follows_the_alias_whatever_happens_to_the_server(server, run, tmp_path):
+def test_a_service_follows_the_alias_through_failures_of_the_server(server, run, tmp_path):
     first = verified_manifest(run / "model").model_version
     number, second = register(OTHER, tmp_path / "other")
     broken = register_broken(OTHER, tmp_path / "broken")
@@ -272,15 +273,15 @@ def test_a_service_follows_the_alias_whatever_happens_to_the_server(server, run,
     assert behind["certificate"]["read_from"] == "manifest.json of version 1"
 
 
-def test_a_server_that_does_not_answer_holds_up_a_start_for_a_bounded_time():
+def test_a_silent_server_delays_a_start_for_a_bounded_time():
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         started = time.monotonic()
-        told = querytier(
+        answer = querytier(
             *("serve", "--artifact", CHAMPION, "--port", 0),
             MLFLOW_TRACKING_URI=f"http://127.0.0.1:{deaf.getsockname()[1]}",
             MLFLOW_HTTP_REQUEST_TIMEOUT="1",
         )
-    assert (told.returncode, "did not answer" in told.stderr) == (1, True)
+    assert (answer.returncode, "did not answer" in answer.stderr) == (1, True)
     assert time.monotonic() - started < 20  # two attempts of a second, and mlflow's import

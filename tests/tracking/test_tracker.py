@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow, read back with its client."""
+"""What a run logs to MLflow, read back with its client."""
 
 import json
 
