@@ -14,7 +14,7 @@ from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.manifest import Certificate
 from querytier.classifier.model.calibrator import Calibrator
 from querytier.data.examples import Examples
-from querytier.data.leakage import rows_id, seen_in_training
+from querytier.data.leakage import rows_id
 from querytier.errors import UsageError
 from querytier.eval.gate.comparisons import Contender
 from querytier.eval.rankings import Ranking
@@ -46,24 +46,6 @@ PARAMS = """
 gate: {fewest_rows: 20, fewest_slice_rows: 15, bootstrap: 200, latency_margin: 9,
   latency_queries: 20, superior_on: calibration}
 """
-
-
-def rows_named(groups, queries):
-    return blank_examples(group=groups, query=queries)
-
-
-def test_rows_are_known_by_group_by_text_view_or_by_their_group():
-    test = rows_named(["a", "b", "c", "c", "d"], ["one", "two ", "three", "four", "five"])
-    learned = rows_named(["a", "x", "y"], ["another", "two", "four"])
-    assert seen_in_training(test, learned).tolist() == [True, True, True, True, False]
-    assert not seen_in_training(test, learned.where(np.zeros(3, bool))).any()
-
-
-def test_the_name_of_rows_depends_on_groups_and_not_on_order():
-    rows = rows_named(["a", "b", "b"], ["one", "two", "three"])
-    assert rows_id(rows) == rows_id(rows.where(np.array([2, 1, 0])))
-    assert rows_id(rows) != rows_id(rows_named(["a", "b", "c"], ["one", "two", "three"]))
-    assert re.fullmatch("[0-9a-f]{16}", rows_id(rows))
 
 
 @pytest.fixture(scope="module")
