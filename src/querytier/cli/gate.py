@@ -31,7 +31,7 @@ def gate(
     params: ParamsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the champion if the challenger is no worse in any respect; exit code 1 if not."""
+    """Replace the champion if the challenger is no worse. Exit code 1 if it is not replaced."""
     from querytier.loop.gate import GATE, run_gate
     from querytier.pipeline.params import read_params
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from querytier.cli.options import Logs, say
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
     from querytier.data.ingest.sources import LogSource
     from querytier.pipeline.params import Params
 
-__all__ = ["Cluster", "EngineName", "LogOptions", "Logs", "say", "takes_log_options"]
+__all__ = ["Cluster", "EngineName", "LogOptions", "takes_log_options"]
 
 EngineName = Annotated[
     str,

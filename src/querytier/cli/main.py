@@ -99,7 +99,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Learn from router logs which queries need the frontier model, and route by it.",
+    help="Learn from router logs which queries need the frontier model.",
 )
 for _panel, _verbs in _VERBS.items():
     for _verb, _example in _verbs.items():

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from querytier.cli.log_options import LogOptions, say, takes_log_options
-from querytier.cli.options import Alpha, Delta
+from querytier.cli.log_options import LogOptions, takes_log_options
+from querytier.cli.options import Alpha, AsJson, Delta, say
 
 __all__ = ["recalibrate"]
 
@@ -32,7 +32,7 @@ def recalibrate(
             help="Share of queries to send to the frontier tier; by default that of the run.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Calibrate and certify a run for another pair of models. Exit code 1 if it is not certified.
 

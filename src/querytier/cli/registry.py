@@ -29,7 +29,7 @@ def trace(
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Show the version, run, code, data and certificate behind a decision."""
+    """Show the version, run, code and data behind a decision. Exit code 1 if parts are missing."""
     from querytier.tracking.lineage import decision_lineage
 
     found = decision_lineage(decision, log, project)

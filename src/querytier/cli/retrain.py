@@ -45,7 +45,11 @@ def retrain(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Merge new logs with the recorded ones, train a challenger, and let the gate decide."""
+    """Train on new and recorded logs, and run the gate.
+
+    New rows are merged with those of earlier rounds; the challenger that is trained on both
+    replaces the champion only if it passes the gate.
+    """
     from querytier.loop.retrain import preview
     from querytier.loop.retrain import retrain as run_round
 

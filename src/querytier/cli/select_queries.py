@@ -38,7 +38,11 @@ def select_queries(
         float, typer.Option("--output-tokens", help="Tokens of an answer, for --price-...")
     ] = 300.0,
 ) -> None:
-    """Select the queries whose labels teach the most for a budget. They train, and never test."""
+    """Select queries to label next, within a budget.
+
+    By default, half of them are of kinds with few labels and half are random. They are used for
+    training and never for testing.
+    """
     from querytier.loop.query_selection import select_from_logs
 
     settings = _with_prices(reading.params(), price_cheap, price_frontier, output_tokens)

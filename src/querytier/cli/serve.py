@@ -3,25 +3,17 @@
 import inspect
 from typing import Any, get_type_hints
 
-from querytier.cli.log_options import say
+from querytier.cli.options import say
 from querytier.cli.serve_options import ServeOptions
-from querytier.errors import MissingExtraError, UsageError
+from querytier.errors import UsageError
 
 __all__ = ["serve"]
 
-_EXTRA = frozenset({"h11", "prometheus_client", "pydantic", "starlette", "uvicorn"})
-
 
 def serve(**values: Any) -> None:
-    """Decide over HTTP until SIGTERM; SIGHUP reloads the artifact."""
-    try:
-        from querytier.serve.http.server import Listening
-        from querytier.serve.http.server import serve as serve_until_ended
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in _EXTRA:
-            raise
-        raise MissingExtraError(package, "serve") from error
+    """Decide queries over HTTP. SIGHUP reloads the artifact; SIGTERM ends the service."""
+    from querytier.serve.http.server import Listening
+    from querytier.serve.http.server import serve as serve_until_ended
 
     options = ServeOptions(**values)
     try:
