@@ -84,7 +84,7 @@ def test_a_query_reaches_the_upstream_of_its_tier_with_its_model(envoy, ask, que
     assert ask(envoy, queries["frontier"]) == ("frontier", "large-model")
 
 
-def test_who_asks_for_the_cheap_model_gets_it(envoy, ask, queries):
+def test_a_request_for_the_cheap_model_gets_it(envoy, ask, queries):
     assert ask(envoy, queries["frontier"], model="small-model") == ("cheap", "small-model")
 
 
@@ -94,7 +94,7 @@ def test_a_client_cannot_name_the_tier_by_a_header(envoy, ask, queries):
     assert ask(envoy, "", **headers) == ("frontier", "large-model")
 
 
-def test_a_body_of_several_megabytes_arrives_whole(envoy, ask, queries):
+def test_a_body_of_several_megabytes_arrives_completely(envoy, ask, queries):
     query = f"{queries['cheap']} " + "x" * 3_000_000
     assert ask(envoy, query)
 
@@ -108,13 +108,13 @@ def test_a_body_sent_in_chunks_is_decided_too(envoy, ask, queries):
 @pytest.mark.parametrize(
     "body", [b"no JSON", b"[]", b"{}", b'{"model": "large-model"}', b"[" * 9999]
 )
-def test_what_is_no_chat_goes_on_to_the_frontier_upstream_as_it_was(envoy, ask, body):
+def test_other_requests_reach_the_frontier_upstream_unchanged(envoy, ask, body):
     status, answer = ask.send(envoy, body)
     assert status == 400
     assert answer["error"]["message"].startswith("not a chat request")
 
 
-def test_answers_that_take_long_hold_up_no_decision(envoy, ask, queries):
+def test_slow_answers_do_not_delay_decisions(envoy, ask, queries):
     """More streams are open at once than a pool of threads has."""
     with ThreadPoolExecutor(40) as clients:
         waiting = [clients.submit(ask, envoy, queries["frontier"]) for _ in range(40)]
@@ -123,13 +123,13 @@ def test_answers_that_take_long_hold_up_no_decision(envoy, ask, queries):
         assert {future.result() for future in waiting} == {("frontier", "large-model")}
 
 
-def test_with_no_processor_everything_goes_to_the_frontier_upstream(started, ask, queries):
+def test_without_processor_all_goes_to_the_frontier_upstream(started, ask, queries):
     address, _ = started(processed=False)
     for query in queries.values():
         assert ask(address, query) == ("frontier", "large-model")
 
 
-def test_a_processor_that_dies_leaves_the_frontier_upstream(started, ask, queries):
+def test_the_frontier_upstream_answers_after_a_processor_dies(started, ask, queries):
     address, processor = started()
     assert ask(address, queries["cheap"]) == ("cheap", "small-model")
     processor.kill()
@@ -137,7 +137,7 @@ def test_a_processor_that_dies_leaves_the_frontier_upstream(started, ask, querie
     assert ask(address, queries["cheap"]) == ("frontier", "large-model")
 
 
-def test_a_processor_that_hangs_is_not_waited_for(started, ask, queries):
+def test_envoy_does_not_wait_for_a_processor_that_hangs(started, ask, queries):
     address, processor = started()
     assert ask(address, queries["cheap"]) == ("cheap", "small-model")
     processor.send_signal(signal.SIGSTOP)

@@ -71,7 +71,7 @@ def log_of(config):
     return [json.loads(line) for line in lines]
 
 
-def test_every_query_is_routed_answered_and_recorded(configured, queries, tmp_path):
+def test_every_query_is_routed_answered_and_logged(configured, queries, tmp_path):
     config = configured(**{'# decisions = "runs/decisions"': f'decisions = "{tmp_path}/log"'})
     command = [sys.executable, EXAMPLES / "langgraph_router.py", "--config", config]
     asked = [queries["cheap"], queries["frontier"]]
@@ -115,7 +115,7 @@ def test_a_cheap_model_that_is_down_is_replaced_by_the_frontier_model(configured
     )
 
 
-def test_an_unsure_draft_waits_for_a_person_who_has_the_last_word(configured, invoke, queries):
+def test_an_unsure_draft_waits_for_a_persons_decision(configured, invoke, queries):
     from langgraph.types import Command
 
     config = configured(**{"gate = 0.85": "gate = 0.99"})
@@ -127,27 +127,27 @@ def test_an_unsure_draft_waits_for_a_person_who_has_the_last_word(configured, in
     assert line["feedback"] == "human_takeover"
 
 
-def test_where_no_model_answers_a_person_does(configured, invoke, queries):
+def test_a_person_answers_if_no_model_does(configured, invoke, queries):
     config = configured(**{"small-model": "broken-model", "large-model": "broken-model"})
     state, _ = invoke(config, queries["cheap"])
     assert state["__interrupt__"]
     assert state["cost"] == 0
 
 
-def test_a_wrong_key_is_an_endpoint_that_does_not_answer(configured, invoke, queries, monkeypatch):
+def test_a_wrong_key_counts_as_no_answer(configured, invoke, queries, monkeypatch):
     monkeypatch.setenv("CHEAP_API_KEY", "sk-other")
     state, _ = invoke(configured(), queries["cheap"])
     assert state["answered_by"] == "frontier"
 
 
-def test_what_is_looked_up_reaches_the_model(configured, invoke):
+def test_retrieved_passages_reach_the_model(configured, invoke):
     query = "Where does the link in the confirmation lead?"
     state, _ = invoke(configured(), query)
     assert state["passage"].startswith("Orders ship")
     assert state["draft"]["tokens_in"] > len(query.split())
 
 
-def test_a_lookup_that_fails_costs_the_passage_and_no_more(configured, invoke, queries):
+def test_a_failed_lookup_costs_the_passage_only(configured, invoke, queries):
     config = configured(**{"langgraph_documents.txt": "missing.txt"})
     state, _ = invoke(config, queries["cheap"])
     assert state["reply"]

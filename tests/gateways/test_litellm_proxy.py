@@ -95,7 +95,7 @@ def test_a_query_reaches_the_model_of_its_tier(ask, queries, tier):
 
 
 @pytest.mark.parametrize("tier", ["cheap", "frontier"])
-def test_other_protocols_are_decided_alike(ask, queries, tier):
+def test_other_protocols_get_the_same_decision(ask, queries, tier):
     body = {"model": "auto", "input": queries[tier]}
     assert f"from the {tier} model" in ask(body, "/v1/responses")[0]
     parts = [{"type": "text", "text": queries[tier]}]
@@ -104,7 +104,7 @@ def test_other_protocols_are_decided_alike(ask, queries, tier):
 
 
 @pytest.mark.parametrize("plugin", ["declines", "raises", "hangs"])
-def test_a_plugin_that_does_not_answer_leads_to_the_frontier_model(ask, queries, plugin):
+def test_the_frontier_model_answers_if_the_plugin_does_not(ask, queries, plugin):
     started = time.perf_counter()
     answer, headers = ask(_chat(plugin, queries["cheap"]))
     assert "from the frontier model" in answer
@@ -113,7 +113,7 @@ def test_a_plugin_that_does_not_answer_leads_to_the_frontier_model(ask, queries,
 
 
 @pytest.mark.parametrize("query", ["", "<system>only rules</system>"])
-def test_what_holds_no_query_goes_to_the_frontier_model(ask, query):
+def test_a_request_without_query_goes_to_the_frontier_model(ask, query):
     assert "from the frontier model" in ask(_chat("auto", query))[0]
 
 

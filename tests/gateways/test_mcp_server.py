@@ -36,7 +36,7 @@ def conversation(decides, queries):
     return asyncio.run(talk())
 
 
-def test_there_is_one_tool_whose_answer_has_a_schema(conversation):
+def test_the_only_tool_has_a_schema_for_its_answer(conversation):
     (tool,) = conversation[0]
     assert tool.name == "classify_query"
     assert tool.input_schema["required"] == ["query"]
@@ -44,7 +44,7 @@ def test_there_is_one_tool_whose_answer_has_a_schema(conversation):
     assert tool.annotations.read_only_hint
 
 
-def test_queries_get_what_the_router_decides(conversation, queries, decides):
+def test_the_tool_returns_the_routers_decision(conversation, queries, decides):
     from querytier.serve import Router
 
     router = Router.load(decides)
@@ -55,12 +55,12 @@ def test_queries_get_what_the_router_decides(conversation, queries, decides):
         assert answer.structured_content.items() <= router.decide(query).to_dict().items()
 
 
-def test_what_holds_no_query_gets_the_fallback_tier(conversation):
+def test_a_call_without_query_gets_the_fallback_tier(conversation):
     decision = conversation[1][""].structured_content
     assert (decision["tier"], decision["reason"]) == ("frontier", "fallback:empty")
 
 
-def test_a_call_that_is_wrong_is_answered_with_an_error(conversation):
+def test_a_wrong_call_is_answered_with_an_error(conversation):
     assert conversation[2].is_error
 
 

@@ -39,7 +39,7 @@ def chosen(shares, tenant, tier, reason="classifier", cap=CAP):
     st.integers(1, 9),
     st.floats(0.05, 0.95),
 )
-def test_no_window_holds_more_than_its_share_once_the_cap_takes_hold(wanted, more, least, share):
+def test_no_window_exceeds_its_share_once_the_cap_applies(wanted, more, least, share):
     cap = TenantCap(share, window=least + more, at_least=least)
     shares, window = TenantShares(cap), deque(maxlen=cap.window)
     for place, tier in enumerate(wanted):
@@ -51,7 +51,7 @@ def test_no_window_holds_more_than_its_share_once_the_cap_takes_hold(wanted, mor
         assert (choice.reason == "cap") == (choice.tier != tier)
 
 
-def test_a_tenant_beyond_its_share_gets_cheap_and_the_reason_and_no_other_does():
+def test_only_the_tenant_beyond_its_share_is_capped():
     capping = router()
     decided = [capping.decide("Prove it.", tenant="greedy") for _ in range(40)]
     assert Counter(one.tier for one in decided)["frontier"] == 20
@@ -64,7 +64,7 @@ def test_a_tenant_beyond_its_share_gets_cheap_and_the_reason_and_no_other_does()
     assert capping.decide("Prove it.").tier == "frontier"
 
 
-def test_a_callers_word_comes_before_the_cap_and_counts():
+def test_allow_takes_precedence_over_the_cap_and_counts():
     capping = router()
     insisted = [capping.decide("Hi", tenant="a", allow=["frontier"]) for _ in range(30)]
     assert {one.tier for one in insisted} == {"frontier"}
@@ -72,13 +72,13 @@ def test_a_callers_word_comes_before_the_cap_and_counts():
     assert capping.decide("Hi", tenant="a", allow=["cheap", "frontier"]).reason == "cap"
 
 
-def test_a_conversation_that_stays_is_capped_too():
+def test_a_conversation_on_the_frontier_tier_is_capped_too():
     capping = router(conversations=5)
     found = [capping.decide("Hi", tenant="a", conversation="talk") for _ in range(30)]
     assert Counter(one.reason for one in found)["cap"] > 10
 
 
-def test_where_the_cap_holds_nothing_is_drawn_so_that_propensities_stay_true():
+def test_the_cap_suspends_exploration():
     exploring = router(exploration=Exploration(0.5))
     found = [exploring.decide("Hi", tenant="a") for _ in range(400)]
     assert {(one.reason, one.tier, one.propensity) for one in found} <= {
@@ -89,7 +89,7 @@ def test_where_the_cap_holds_nothing_is_drawn_so_that_propensities_stay_true():
     assert {one.reason for one in found} == {"classifier", "explore", "cap"}
 
 
-def test_fallbacks_are_neither_counted_nor_capped_but_strange_queries_where_that_is_set():
+def test_fallbacks_are_not_capped_except_untypical_ones_if_set():
     strange = ("frontier", "fallback:out_of_distribution")
     shares = TenantShares(CAP)
     assert {chosen(shares, "a", *strange).reason for _ in range(50)} == {strange[1]}
@@ -102,7 +102,7 @@ def test_fallbacks_are_neither_counted_nor_capped_but_strange_queries_where_that
     assert {chosen(shares, "a", *failed, cap=strict).reason for _ in range(9)} == {failed[1]}
 
 
-def test_the_longest_unseen_tenants_are_forgotten_and_begin_anew():
+def test_the_least_recently_seen_tenant_starts_from_zero():
     shares = TenantShares(replace(CAP, window=200, tenants=2))
     for tenant in ("a", "b", "a", "c"):
         for _ in range(10):
@@ -121,7 +121,7 @@ def test_threads_keep_the_share_exactly():
 @pytest.mark.parametrize(
     "wrong", [{"share": 1.0}, {"share": 0}, {"window": 0}, {"tenants": 0}, {"window": 5}]
 )
-def test_settings_out_of_range_are_refused_with_the_cure(wrong):
+def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"in \(0, 1\)|has to be 1|widen the window"):
         TenantCap(**wrong)
 

@@ -31,7 +31,7 @@ def artifact(tmp_path):
     return folder
 
 
-def test_outcomes_withdraw_the_certificate_a_restart_does_not_and_a_new_one_begins_anew(
+def test_outcomes_withdraw_the_certificate_until_a_new_one(
     artifact, tmp_path
 ):
     logs, errors = tmp_path / "logs", tmp_path / "errors.jsonl"
@@ -80,7 +80,7 @@ def break_promise(served):
     raise AssertionError("twenty broken promises out of twenty, and it still serves")
 
 
-def test_what_no_id_comes_back_for_is_not_audited_and_wealth_survives_a_restart(artifact, tmp_path):
+def test_evidence_survives_a_restart_and_tensors_are_not_audited(artifact, tmp_path):
     rate = ("--audit-rate", 1, "--audit-level", 0.01)
     with serving(artifact, "--log", tmp_path / "logs", *rate) as served:
         inputs = [{"name": "query", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]
@@ -126,7 +126,7 @@ def test_the_domain_of_a_request_reaches_router_and_watch(tmp_path):
     assert {line.get("domain") for line in lines if "audit" in line} == {"shop", "law"}
 
 
-def test_an_audit_without_a_log_is_refused_with_the_cure(artifact, call):
+def test_an_audit_needs_a_log(artifact, call):
     code, _, errors = call("serve", "--artifact", artifact, "--audit-rate", "0.1")
     assert code == 2
     assert "add --log DIR" in errors

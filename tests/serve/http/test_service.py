@@ -74,14 +74,14 @@ def guarded():
         "語" * 100_000,
     ],
 )
-def test_a_query_is_decided_as_the_router_decides_it(service, router, query):
+def test_the_service_decides_like_the_router(service, router, query):
     answer = service.ask("/v1/decide", {"query": query})
     assert answer.status == 200
     assert stable(answer.json) == stable(router.decide(query).to_dict())
     assert re.fullmatch("[0-9a-f]{32}", answer.json["id"])
 
 
-def test_of_messages_the_last_user_turn_is_decided(service, router):
+def test_the_last_user_turn_of_messages_is_decided(service, router):
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "first"},
@@ -95,7 +95,7 @@ def test_of_messages_the_last_user_turn_is_decided(service, router):
     assert (nobody.status, nobody.json["reason"]) == (200, "fallback:empty")
 
 
-def test_a_caller_may_leave_one_tier(service):
+def test_a_caller_may_allow_one_tier_only(service):
     for tier, other in [("cheap", "frontier"), ("frontier", "cheap")]:
         for choice in ({"allow": [tier]}, {"deny": [other]}):
             answer = service.ask("/v1/decide", {"query": QUERY, **choice})
@@ -105,7 +105,7 @@ def test_a_caller_may_leave_one_tier(service):
     assert "leave no tier" in answer.json["error"]["message"]
 
 
-def test_the_router_decides_by_its_settings_also_where_a_deadline_needs_threads():
+def test_router_settings_hold_with_a_deadline():
     router = RouterSettings(deadline_ms=5000, conversations=9)
     with in_this_process(ServiceSettings(ARTIFACTS / "format-2", router)) as served:
 
@@ -117,7 +117,7 @@ def test_the_router_decides_by_its_settings_also_where_a_deadline_needs_threads(
         assert (decided()["tier"], decided()["reason"]) == ("frontier", "conversation")
 
 
-def test_a_batch_is_decided_one_by_one_and_in_order(service, router):
+def test_a_batch_is_decided_in_order(service, router):
     queries = [
         QUERY,
         "",
@@ -133,7 +133,7 @@ def test_a_batch_is_decided_one_by_one_and_in_order(service, router):
     assert service.ask("/v1/decide/batch", {"queries": []}).json == {"decisions": []}
 
 
-def test_fifty_connections_at_once_all_get_their_own_answer(service):
+def test_fifty_connections_get_their_own_answers(service):
     def ask_often(number):
         with closing(service.connect()) as connection:
             for turn in range(6):
@@ -169,7 +169,7 @@ def test_fifty_connections_at_once_all_get_their_own_answer(service):
         ([], 422, "body: Input should be a valid dictionary"),
     ],
 )
-def test_a_body_that_is_not_as_described_is_refused_with_the_cure(guarded, body, status, message):
+def test_a_body_that_violates_the_schema_is_refused(guarded, body, status, message):
     answer = guarded.ask("/v1/decide", body)
     assert (answer.status, answer.json["tier"]) == (status, "frontier")
     assert message in answer.json["error"]["message"]
@@ -203,7 +203,7 @@ BODIES = (
 )
 
 
-def test_whatever_arrives_is_answered_in_json_and_never_fails(guarded):
+def test_any_body_gets_an_answer_in_json(guarded):
     with closing(guarded.connect()) as connection:
 
         @settings(max_examples=200)
@@ -217,7 +217,7 @@ def test_whatever_arrives_is_answered_in_json_and_never_fails(guarded):
     assert guarded.metric("querytier_requests_total", status="500") == 0
 
 
-def test_a_body_beyond_the_limit_is_refused_however_it_comes(guarded):
+def test_a_body_beyond_the_limit_is_refused(guarded):
     big = {"query": "x" * 5000}
     announced = guarded.ask("/v1/decide", big)
     assert (announced.status, announced.json["error"]["code"]) == (413, "too_large")
@@ -233,7 +233,7 @@ def test_a_body_beyond_the_limit_is_refused_however_it_comes(guarded):
     assert chunked.startswith(b"HTTP/1.1 413")
 
 
-def test_too_many_at_once_are_refused(guarded):
+def test_too_many_items_in_a_request_are_refused(guarded):
     batch = guarded.ask("/v1/decide/batch", {"queries": ["a"] * 4})
     assert (batch.status, batch.json["error"]["code"]) == (422, "too_many")
     tensor = {"name": "query", "datatype": "BYTES", "shape": [4], "data": ["a"] * 4}
@@ -246,7 +246,7 @@ def test_a_compressed_body_is_refused(guarded):
     assert (answer.status, answer.json["error"]["code"]) == (415, "compressed")
 
 
-def test_who_dawdles_is_sent_away(guarded):
+def test_slow_requests_are_refused(guarded):
     head = guarded.head()
     slow_body = guarded.exchange(head + b"Content-Length: 99\r\n\r\n{")
     assert slow_body.startswith(b"HTTP/1.1 408")
@@ -261,7 +261,7 @@ def test_headers_beyond_the_limit_are_refused(guarded):
     assert guarded.ask("/v2/health/live").status == 200
 
 
-def test_beyond_the_limit_of_requests_at_once_the_fallback_tier_is_told(guarded):
+def test_too_many_requests_at_once_get_the_fallback_tier(guarded):
     head = guarded.head()
     half = head + b"Content-Length: 99\r\n\r\n{"
     with ThreadPoolExecutor(2) as threads:
@@ -275,7 +275,7 @@ def test_beyond_the_limit_of_requests_at_once_the_fallback_tier_is_told(guarded)
     assert all(one.result().startswith(b"HTTP/1.1 408") for one in slow)
 
 
-def test_what_does_not_exist_is_said_in_json(service):
+def test_unknown_paths_are_answered_in_json(service):
     missing = service.ask("/v1/nothing")
     assert (missing.status, missing.json["error"]["code"]) == (404, "no_endpoint")
     wrong = service.ask("/v1/decide")
@@ -285,7 +285,7 @@ def test_what_does_not_exist_is_said_in_json(service):
 # --- who may ask
 
 
-def test_without_the_token_only_health_and_page_answer(guarded):
+def test_only_health_and_page_answer_without_the_token(guarded):
     open_ = Served(guarded.url)
     for path in ("/", "/v2/health/live", "/v2/health/ready"):
         assert open_.ask(path).status == 200
@@ -298,7 +298,7 @@ def test_without_the_token_only_health_and_page_answer(guarded):
     assert good.status == 200
 
 
-def test_without_a_token_web_pages_of_others_cannot_ask_through_a_browser(service):
+def test_foreign_web_pages_cannot_ask_a_service_without_token(service):
     host = urlsplit(service.url).netloc
     assert service.ask("/v1/status", origin=f"http://{host}").status == 200
     for headers in (
@@ -311,7 +311,7 @@ def test_without_a_token_web_pages_of_others_cannot_ask_through_a_browser(servic
         assert (answer.status, answer.json["error"]["code"]) == (403, "foreign")
 
 
-def test_without_a_token_nobody_reloads(service):
+def test_reloading_over_http_needs_a_token(service):
     answer = service.ask("/v1/reload", b"")
     assert answer.status == 403
     assert "SIGHUP" in answer.json["error"]["message"]
@@ -320,7 +320,7 @@ def test_without_a_token_nobody_reloads(service):
 # --- the Open Inference Protocol
 
 
-def test_a_client_of_the_inference_protocol_finds_its_way(service, router):
+def test_the_inference_protocol_describes_the_model(service, router):
     version = router.classifier.manifest.model_version
     assert service.ask("/v2/health/live").json == {"live": True}
     assert service.ask("/v2/health/ready").json == {"ready": True}
@@ -335,7 +335,7 @@ def test_a_client_of_the_inference_protocol_finds_its_way(service, router):
 
 
 @pytest.mark.parametrize(("shape", "data"), [([3], "flat"), ([3, 1], "flat"), ([3, 1], "nested")])
-def test_tensors_are_inferred_as_queries_are_decided(service, router, shape, data):
+def test_tensors_are_decided_like_queries(service, router, shape, data):
     queries = [QUERY, "Prove it 語", ""]
     tensor = {"name": "query", "datatype": "BYTES", "shape": shape, "data": queries}
     if data == "nested":
@@ -350,7 +350,7 @@ def test_tensors_are_inferred_as_queries_are_decided(service, router, shape, dat
     assert outputs["decision_score"] == [*(one.decision_score for one in decisions[:2]), 1.0]
 
 
-def test_tensors_may_be_bytes_behind_the_json(service, router):
+def test_tensors_may_be_bytes_after_the_json(service, router):
     queries = [QUERY.encode(), "語".encode()]
     tail = b"".join(struct.pack("<I", len(query)) + query for query in queries)
     head = json.dumps(
@@ -387,7 +387,7 @@ def test_tensors_may_be_bytes_behind_the_json(service, router):
 # --- what is told of it
 
 
-def test_metrics_and_status_count_what_was_decided():
+def test_metrics_and_status_count_decisions():
     with in_this_process(ServiceSettings(ARTIFACTS / "format-2")) as served:
         for query in (QUERY, "Prove it.", ""):
             served.ask("/v1/decide", {"query": query})
@@ -410,7 +410,7 @@ def test_metrics_and_status_count_what_was_decided():
 
 @settings(max_examples=30)
 @given(st.lists(st.floats(-1, 1), min_size=100, max_size=100, unique=True), st.floats(0, 0.5))
-def test_scores_that_stay_do_not_drift_and_scores_that_move_do(scores, shift):
+def test_scores_that_move_drift_and_others_do_not(scores, shift):
     drift = ScoreDrift(window=100)
     for score in scores:
         drift.add(score)
@@ -426,7 +426,7 @@ def test_scores_that_stay_do_not_drift_and_scores_that_move_do(scores, shift):
     assert drift.index > 1
 
 
-def test_the_page_asks_nobody_but_its_own_server(service):
+def test_the_page_asks_its_own_server_only(service):
     page = service.ask("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'; connect-src 'self'" in page.headers["content-security-policy"]
@@ -434,7 +434,7 @@ def test_the_page_asks_nobody_but_its_own_server(service):
     assert b"innerHTML" not in page.content
 
 
-def test_the_openapi_document_says_what_is_served(service):
+def test_the_openapi_document_describes_every_endpoint(service):
     document = service.ask("/openapi.json").json
     served = {(path, method) for path, item in document["paths"].items() for method in item}
     assert {("/v1/decide", "post"), ("/v1/outcomes", "post"), (INFER, "post")} < served
@@ -452,7 +452,7 @@ def test_the_openapi_document_says_what_is_served(service):
     assert set(document["components"]["schemas"]["DecisionAnswer"]["required"]) == set(decision)
 
 
-def test_logs_are_json_lines_without_the_text_of_queries(service):
+def test_logs_are_json_lines_without_queries(service):
     secret = "a word that stands nowhere else: xylophonist"
     name = service.ask("/v1/decide", {"query": secret}).json["id"]
     service.ask("/v1/decide", {"query": 1, secret: 2})
@@ -462,7 +462,7 @@ def test_logs_are_json_lines_without_the_text_of_queries(service):
     assert "xylophonist" not in service.errors.read_text("utf-8")
 
 
-def test_a_decision_is_a_span_below_the_callers(router):
+def test_a_decision_is_a_child_span_of_the_caller(router):
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -477,7 +477,7 @@ def test_a_decision_is_a_span_below_the_callers(router):
     assert QUERY not in str(span.attributes)
 
 
-def test_spans_are_made_only_where_the_process_traces_and_routers_load_no_server():
+def test_spans_need_a_tracing_process_and_routers_no_server():
     program = (
         "import sys\n"
         "import querytier.serve\n"
@@ -518,7 +518,7 @@ def logged(folder, name):
     return [record.fields for record in read_records(folder / name)]
 
 
-def test_decisions_and_outcomes_are_logged_and_a_failing_log_costs_none(tmp_path):
+def test_decisions_are_logged_and_survive_a_failing_log(tmp_path):
     log = FailingLog(tmp_path)
     with in_this_process(ServiceSettings(ARTIFACTS / "format-2", log=log)) as served:
         place = {"conversation": "talk-1", "domain": "returns & refunds", "tenant": "shop-7"}
@@ -569,12 +569,12 @@ def test_decisions_and_outcomes_are_logged_and_a_failing_log_costs_none(tmp_path
         {"outcome": 1},
     ],
 )
-def test_an_outcome_that_says_nothing_is_refused(service, outcome):
+def test_an_outcome_without_a_valid_judgement_is_refused(service, outcome):
     assert service.ask("/v1/outcomes", outcome).status == 422
     assert service.ask("/v1/outcomes", [outcome]).status == 422
 
 
-def test_without_a_log_outcomes_are_refused_with_the_cure(service):
+def test_outcomes_need_a_decision_log(service):
     answer = service.ask("/v1/outcomes", {"id": "a", "outcome": 1})
     assert answer.status == 409
     assert "--log DIR" in answer.json["error"]["message"]
@@ -601,7 +601,7 @@ def damage(folder):
     (folder / "manifest.json").write_text(dump_manifest(manifest))
 
 
-def test_a_good_artifact_is_taken_and_a_bad_one_is_not_while_requests_go_on(tmp_path):
+def test_reloads_under_load_accept_good_artifacts_only(tmp_path):
     folder = place(tmp_path / "model", "format-1")
     old, new = (Router.load(ARTIFACTS / name).decide(QUERY) for name in ("format-1", "format-2"))
     with in_this_process(ServiceSettings(folder, token=TOKEN)) as served:
@@ -660,7 +660,7 @@ def test_a_signal_or_a_changed_folder_reloads(tmp_path):
 # --- the end
 
 
-def test_at_sigterm_everybody_who_is_connected_gets_an_answer(tmp_path):
+def test_every_connection_gets_an_answer_at_sigterm(tmp_path):
     log = tmp_path / "log"
     with serving(ARTIFACTS / "format-2", "--log", log) as served:
         connected = threading.Barrier(51)
@@ -694,7 +694,7 @@ def test_at_sigterm_everybody_who_is_connected_gets_an_answer(tmp_path):
 # --- the command line
 
 
-def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
+def test_usage_errors_name_the_cure(call, tmp_path, monkeypatch):
     good = ("serve", "--artifact", ARTIFACTS / "format-2", "--port", 0)
     code, _, err = call("serve", "--artifact", tmp_path / "none", "--port", 0)
     assert (code, "is not a querytier artifact" in err) == (1, True)
@@ -728,7 +728,7 @@ def test_a_wrong_call_is_told_with_the_cure(call, tmp_path, monkeypatch):
     assert (code, "QUERYTIER_TOKEN does not contain a token" in err) == (2, True)
 
 
-def test_shadow_cap_and_salt_serve_together(tmp_path):
+def test_shadow_cap_and_salt_work_together(tmp_path):
     salt, log = tmp_path / "salt", tmp_path / "log"
     salt.write_text("pepper\n")
     arguments = [
@@ -749,7 +749,7 @@ def test_shadow_cap_and_salt_serve_together(tmp_path):
     assert (log / "shadow.jsonl").exists()
 
 
-def test_the_verb_explains_itself(call):
+def test_the_help_has_an_example(call):
     code, out, _ = call("serve", "--help")
     assert code == 0
     assert "Example: querytier serve" in re.sub(r"\s+", " ", out)

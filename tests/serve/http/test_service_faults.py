@@ -112,7 +112,7 @@ ACCIDENTS = (
 )
 
 
-def test_whatever_happens_to_the_artifact_the_one_before_goes_on_deciding(tmp_path, errors):
+def test_a_damaged_artifact_leaves_the_previous_one_in_service(tmp_path, errors):
     folder = Path(shutil.copytree(ARTIFACT, tmp_path / "model"))
     with serving(folder, errors=errors, token=TOKEN) as served:
         before = stable(served.decide())
@@ -140,7 +140,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
-def test_where_the_logs_disk_is_full_all_are_answered_and_what_is_lost_is_counted(tmp_path, errors):
+def test_a_full_disk_costs_log_lines_and_counts_them(tmp_path, errors):
     log, asked = tmp_path / "log", 45 * 256
     with serving(ARTIFACT, "--log", log, errors=errors, preexec_fn=small_files) as served:
         for number in range(45):
@@ -175,7 +175,7 @@ def drip(sockets, sent):
     return left
 
 
-def test_slow_clients_are_sent_away_and_stop_nobody_else(guarded):
+def test_slow_clients_are_disconnected_and_delay_nobody(guarded):
     before = open_files(guarded)
     half_body = guarded.head(more="Content-Length: 4000\r\n\r\n") + b"{"
     begun = (b"", b"POST /v1/dec", guarded.head(), half_body)
@@ -195,7 +195,7 @@ def test_slow_clients_are_sent_away_and_stop_nobody_else(guarded):
         one.close()
 
 
-def test_who_sends_empty_lines_between_requests_does_not_stay(guarded):
+def test_a_client_that_sends_empty_lines_is_disconnected(guarded):
     before = open_files(guarded)
     with guarded.socket() as patient:
         patient.sendall(guarded.head("/v1/outcomes", "Content-Length: 2\r\n\r\n") + b"{}")
@@ -207,7 +207,7 @@ def test_who_sends_empty_lines_between_requests_does_not_stay(guarded):
         wait_until(lambda: open_files(guarded) <= before)
 
 
-def test_who_does_not_read_is_cut_off_and_stops_nobody_else(guarded):
+def test_a_client_that_does_not_read_is_disconnected(guarded):
     request = guarded.head("/openapi.json").replace(b"POST", b"GET") + b"\r\n"
     before = open_files(guarded)
     with guarded.socket() as deaf:
@@ -318,7 +318,7 @@ def status_of(served, sent):
             return 0  # closed while it was still sending
 
 
-def test_hundreds_of_kinds_of_wrong_bodies_are_refused_and_the_next_request_is_right(guarded):
+def test_hundreds_of_wrong_bodies_are_refused(guarded):
     expected, found = stable(guarded.decide()), Counter()
     kinds = dict.fromkeys(wrong_bodies())
     with closing(guarded.connect()) as connection:
@@ -333,7 +333,7 @@ def test_hundreds_of_kinds_of_wrong_bodies_are_refused_and_the_next_request_is_r
     assert guarded.metric("querytier_requests_total", status="500") == 0
 
 
-def test_what_is_no_request_is_refused_and_the_next_one_is_right(guarded):
+def test_malformed_requests_are_refused(guarded):
     expected = stable(guarded.decide())
     for sent in wrong_requests(guarded.head()):
         status = status_of(guarded, sent)
@@ -342,7 +342,7 @@ def test_what_is_no_request_is_refused_and_the_next_one_is_right(guarded):
     assert guarded.metric("querytier_requests_total", status="500") == 0
 
 
-def test_no_token_shows_up_in_what_the_service_tells(guarded):
+def test_the_token_is_in_no_answer_and_no_log(guarded):
     wrong = f"{TOKEN}-and-more"
     request = f"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {wrong}\r\n\r\n"
     assert status_of(guarded, request.encode()) == 401
@@ -363,7 +363,7 @@ def asking(served, answered, ended=lambda: False):
             answered.append((time.monotonic(), found))
 
 
-def test_a_killed_service_loses_no_more_than_the_last_moment_of_its_log(tmp_path, errors):
+def test_a_killed_service_loses_only_the_last_moment_of_its_log(tmp_path, errors):
     log, answered = tmp_path / "log", []
     with (
         serving(ARTIFACT, "--log", log, errors=errors) as served,
@@ -382,7 +382,7 @@ def test_a_killed_service_loses_no_more_than_the_last_moment_of_its_log(tmp_path
 
 
 @pytest.mark.slow
-def test_a_hundred_connections_for_a_minute_leave_the_service_as_it_was(tmp_path, errors):
+def test_a_busy_minute_leaks_neither_memory_nor_files(tmp_path, errors):
     log, answered = tmp_path / "log", []
     with serving(ARTIFACT, "--log", log, errors=errors) as served:
         files = open_files(served)
@@ -438,7 +438,7 @@ class Clock:
         return self.now
 
 
-def test_a_log_whose_clock_jumps_loses_no_line_and_writes_no_file_over(tmp_path):
+def test_a_clock_that_jumps_costs_no_line_of_the_log(tmp_path):
     clock = Clock()
     decision = Router.load(ARTIFACT).decide(QUERY)
     with DecisionLog(tmp_path, settings=LogSettings(max_bytes=900), clock=clock) as log:
@@ -470,11 +470,11 @@ for offset in (0.0, 86_400.0 * 400, -86_400.0 * 400):
 """
 
 
-def test_deadlines_latencies_and_uptime_do_not_depend_on_the_wall_clock():
+def test_deadlines_latencies_and_uptime_ignore_the_wall_clock():
     subprocess.run([sys.executable, "-c", CLOCK_PROGRAM, ARTIFACT], check=True, timeout=60)
 
 
-def test_a_certificate_lapses_by_the_wall_clock_and_holds_again_where_it_is_set_back(monkeypatch):
+def test_a_certificate_expires_by_the_wall_clock(monkeypatch):
     loaded = Router.load(ARTIFACT)
     router = Router(loaded.classifier, RouterSettings(), certified_until=2e9)
 

@@ -13,7 +13,7 @@ def address():
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_a_query_is_typed_and_a_decision_is_seen(address, browser, width):
+def test_the_page_shows_the_decision_on_a_typed_query(address, browser, width):
     page = browser.new_page(viewport={"width": width, "height": 900})
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))

@@ -44,7 +44,7 @@ def metrics_of(service):
     }
 
 
-def test_a_shadow_is_compared_and_the_answers_are_those_without_one():
+def test_a_shadow_is_compared_and_changes_no_answer():
     alone = DecisionService(ServiceSettings(CHAMPION))
     shadow = ShadowSettings(CHALLENGER, TierCosts({"cheap": 1.0, "frontier": 11.0}))
     service = DecisionService(ServiceSettings(CHAMPION, shadow=shadow))
@@ -72,7 +72,7 @@ def test_a_shadow_is_compared_and_the_answers_are_those_without_one():
     assert alone.status()["shadow"] is None
 
 
-def test_costs_are_learned_from_outcomes_also_without_a_log():
+def test_costs_are_learned_from_outcomes_without_a_log():
     service = DecisionService(ServiceSettings(CHAMPION, shadow=ShadowSettings(CHALLENGER)))
     by_tier = {
         tier: decided(service, ["Hi"], allowed=(tier,))[0]["id"] for tier in ("cheap", "frontier")
@@ -89,7 +89,7 @@ def test_costs_are_learned_from_outcomes_also_without_a_log():
     service.close()
 
 
-def test_the_log_tells_the_challengers_decision_by_the_same_id(tmp_path):
+def test_the_log_has_the_challengers_decision_by_the_same_id(tmp_path):
     log = DecisionLog(tmp_path)
     shadow = ShadowSettings(CHALLENGER, log=log)
     service = DecisionService(ServiceSettings(CHAMPION, log=log, shadow=shadow))
@@ -113,7 +113,7 @@ def shadowed():
     service.close()
 
 
-def test_a_challenger_that_raises_is_counted_and_disturbs_nobody(caplog):
+def test_a_challenger_that_raises_is_counted(caplog):
     def fail(query):
         raise RuntimeError(query)
 
@@ -126,7 +126,7 @@ def test_a_challenger_that_raises_is_counted_and_disturbs_nobody(caplog):
     assert "the challenger in the shadow failed" in caplog.text
 
 
-def test_a_challenger_that_hangs_costs_only_its_own_comparisons(caplog):
+def test_a_challenger_that_hangs_costs_its_comparisons_only(caplog):
     gate = threading.Event()
 
     def hang(query):
@@ -145,7 +145,7 @@ def test_a_challenger_that_hangs_costs_only_its_own_comparisons(caplog):
     gate.set()
 
 
-def test_what_no_artifact_decided_is_not_compared_and_draws_are_taken_back():
+def test_only_decisions_of_artifacts_are_compared():
     router = Router.load(CHAMPION)
     own = router.decide("Hi")
     other = "cheap" if own.tier == "frontier" else "frontier"
@@ -156,7 +156,7 @@ def test_what_no_artifact_decided_is_not_compared_and_draws_are_taken_back():
     assert (shadow.agreement.compared, shadow.agreement.agreed) == (1, 1)
 
 
-def test_another_champion_begins_the_comparison_anew(shadowed):
+def test_a_reload_restarts_the_comparison(shadowed):
     decided(shadowed)
     wait_until(lambda: shadowed.status()["shadow"]["compared"] == len(QUERIES))
     asyncio.run(shadowed.reload())
@@ -165,14 +165,14 @@ def test_another_champion_begins_the_comparison_anew(shadowed):
     wait_until(lambda: shadowed.status()["shadow"]["compared"] == 1)
 
 
-def test_a_shadow_that_is_no_artifact_is_told_at_the_start(tmp_path):
+def test_a_bad_shadow_is_an_error_at_the_start(tmp_path):
     with pytest.raises(ArtifactError, match="is not a querytier artifact"):
         DecisionService(ServiceSettings(CHAMPION, shadow=ShadowSettings(tmp_path)))
     with pytest.raises(ValueError, match="the cost of cheap is -1"):
         TierCosts({"cheap": -1})
 
 
-def test_costs_of_decisions_that_are_forgotten_are_not_learned():
+def test_costs_of_forgotten_decisions_are_ignored():
     costs = TierCosts(remembered=2)
     for name in ("a", "b", "c"):
         costs.add(name, "cheap")
@@ -181,7 +181,7 @@ def test_costs_of_decisions_that_are_forgotten_are_not_learned():
     assert costs.mean("cheap") == pytest.approx(1.5)
 
 
-def test_capped_decisions_are_counted_without_the_tenants_name(tmp_path):
+def test_metrics_count_capped_decisions_without_the_tenant(tmp_path):
     router = RouterSettings(tenant_cap=TenantCap(0.1, window=50, at_least=1))
     log = DecisionLog(tmp_path)
     service = DecisionService(ServiceSettings(CHAMPION, router, log=log))

@@ -66,7 +66,7 @@ def wait_until(holds, seconds=10.0):
         time.sleep(0.005)
 
 
-def test_a_line_tells_the_decision_and_how_probable_its_tier_was(tmp_path):
+def test_a_line_contains_the_decision_and_its_propensity(tmp_path):
     with DecisionLog(tmp_path, clock=lambda: 1_935_900_000.25) as log:
         own_id = log.append(DECISION, "Größe? 日本", conversation="talk-1", domain="shop")
         messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
@@ -96,7 +96,7 @@ def test_a_line_tells_the_decision_and_how_probable_its_tier_was(tmp_path):
     assert "日本" in (tmp_path / "decisions.jsonl").read_text("utf-8")
 
 
-def test_text_may_be_kept_as_a_hash_or_redacted(tmp_path):
+def test_queries_can_be_logged_as_a_hash_or_redacted(tmp_path):
     query = "Write to ann@example.org"
     kept = {
         "hash": ("query_sha256", hashlib.sha256(query.encode()).hexdigest()),
@@ -127,19 +127,19 @@ def test_text_may_be_kept_as_a_hash_or_redacted(tmp_path):
         {"text": "none"},
     ],
 )
-def test_settings_out_of_range_are_refused_with_the_range(settings):
+def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(ValueError, match=r"it has to be a number above 0|choose one of"):
         LogSettings(**settings)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_at_the_start(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error_at_once(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="decisions cannot be logged"):
         DecisionLog(tmp_path / "file" / "logs")
 
 
 @pytest.mark.parametrize("when_full", ["drop", "block"])
-def test_eight_threads_write_eight_thousand_whole_lines(tmp_path, when_full):
+def test_eight_threads_write_eight_thousand_complete_lines(tmp_path, when_full):
     settings = LogSettings(when_full=when_full, buffer=10_000 if when_full == "drop" else 7)
     with DecisionLog(tmp_path, settings=settings) as log:
 
@@ -155,7 +155,7 @@ def test_eight_threads_write_eight_thousand_whole_lines(tmp_path, when_full):
     assert log.dropped == 0
 
 
-def test_processes_share_a_folder_and_no_line_is_lost_where_files_change(tmp_path):
+def test_no_line_is_lost_if_processes_share_a_folder_and_rotate(tmp_path):
     program = (
         "settings = LogSettings(max_bytes=5000, when_full='block')\n"
         "with DecisionLog(folder, settings=settings) as log:\n"
@@ -172,7 +172,7 @@ def test_processes_share_a_folder_and_no_line_is_lost_where_files_change(tmp_pat
         process.stdout.close()
 
 
-def test_files_change_by_size_and_none_is_written_over(tmp_path):
+def test_files_rotate_by_size_and_none_is_overwritten(tmp_path):
     with DecisionLog(tmp_path, settings=LogSettings(max_bytes=1000), clock=lambda: 1.9e9) as log:
         for n in range(40):
             log.append(DECISION, "x" * (n * 10), id=f"{n}")
@@ -185,7 +185,7 @@ def test_files_change_by_size_and_none_is_written_over(tmp_path):
     assert {f"decisions-20300317T174640Z-{n}.jsonl" for n in range(1, len(sizes))} < set(sizes)
 
 
-def test_files_change_by_age_and_only_so_many_are_kept(tmp_path):
+def test_files_rotate_by_age_and_the_oldest_are_deleted(tmp_path):
     now = [1.9e9]
     settings = LogSettings(max_age_s=60, keep=2)
     for day in range(5):
@@ -199,7 +199,7 @@ def test_files_change_by_age_and_only_so_many_are_kept(tmp_path):
     assert ids(tmp_path) == [f"{day}-{half}" for day in (2, 3, 4) for half in range(2)]
 
 
-def test_a_full_buffer_drops_what_comes_and_counts_it_exactly(tmp_path, caplog):
+def test_a_full_buffer_drops_new_lines_and_counts_them(tmp_path, caplog):
     folder, settings = tmp_path / "logs", LogSettings(buffer=10)
     with DecisionLog(folder, settings=settings) as log:
         folder.rmdir()
@@ -219,7 +219,7 @@ def test_a_full_buffer_drops_what_comes_and_counts_it_exactly(tmp_path, caplog):
     assert said == ["WARNING", "INFO"], "one warning an incident, and one line at its end"
 
 
-def test_who_waits_for_room_waits_for_no_broken_disk(tmp_path, caplog):
+def test_blocking_callers_do_not_wait_for_a_broken_disk(tmp_path, caplog):
     folder = tmp_path / "logs"
     log = DecisionLog(folder, settings=LogSettings(buffer=3, when_full="block"))
     folder.rmdir()
@@ -233,7 +233,7 @@ def test_who_waits_for_room_waits_for_no_broken_disk(tmp_path, caplog):
     assert "3 lines of the log are lost" in caplog.text
 
 
-def test_a_folder_that_is_removed_is_made_again(tmp_path):
+def test_a_removed_folder_is_created_again(tmp_path):
     with DecisionLog(tmp_path / "logs") as log:
         log.append(DECISION, "Hi", id="before")
         log.flush()
@@ -244,7 +244,7 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path):
     assert log.failed == 0
 
 
-def test_lines_wait_until_a_full_disk_has_room_again(tmp_path):
+def test_lines_wait_until_a_full_disk_has_space_again(tmp_path):
     program = (
         "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
         "log = DecisionLog(folder)\n"
@@ -264,7 +264,7 @@ def test_lines_wait_until_a_full_disk_has_room_again(tmp_path):
     assert len(content) - len(whole) == 1, "the line that space ran out in, ended before the next"
 
 
-def test_a_process_that_ends_in_good_order_on_sigterm_loses_nothing(tmp_path):
+def test_a_process_that_exits_on_sigterm_loses_nothing(tmp_path):
     program = (
         "log = DecisionLog(folder)\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
@@ -286,7 +286,7 @@ def test_a_process_that_ends_in_good_order_on_sigterm_loses_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("fsync", ["always", "interval", "never"])
-def test_a_killed_process_loses_nothing_that_was_flushed(tmp_path, fsync):
+def test_a_killed_process_loses_no_flushed_line(tmp_path, fsync):
     program = (
         f"log = DecisionLog(folder, settings=LogSettings(fsync='{fsync}', when_full='block'))\n"
         "for n in range(10**9):\n"
@@ -305,7 +305,7 @@ def test_a_killed_process_loses_nothing_that_was_flushed(tmp_path, fsync):
     assert len(whole) > flushed >= 200
 
 
-def test_what_a_log_holds_is_written_when_nobody_holds_the_log(tmp_path):
+def test_lines_are_written_when_the_log_is_garbage_collected(tmp_path):
     log = DecisionLog(tmp_path)
     log.append(DECISION, "Hi", id="1")
     del log
@@ -318,7 +318,7 @@ def test_what_a_log_holds_is_written_when_nobody_holds_the_log(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_log_that_was_made_before_a_fork_writes_in_each_process(tmp_path):
+def test_a_log_from_before_a_fork_writes_in_each_process(tmp_path):
     program = (
         "log = DecisionLog(folder)\n"
         "for n in range(3):\n"
@@ -338,7 +338,7 @@ LINE = st.binary(max_size=20).map(lambda content: content.replace(b"\n", b"") + 
 
 
 @given(st.lists(LINE, min_size=1), st.lists(LINE, min_size=1), st.data())
-def test_a_line_cut_short_is_ended_and_no_other_is_lost(tmp_path_factory, old, new, data):
+def test_a_line_cut_short_costs_no_other_line(tmp_path_factory, old, new, data):
     path = tmp_path_factory.mktemp("cut") / "decisions.jsonl"
     content = b"".join(old)
     cut = data.draw(st.integers(0, len(content)))
@@ -352,7 +352,7 @@ def test_a_line_cut_short_is_ended_and_no_other_is_lost(tmp_path_factory, old, n
 
 
 @given(st.lists(LINE), st.integers(1, 60))
-def test_files_hold_all_lines_in_order_and_no_more_than_their_size(tmp_path_factory, given, most):
+def test_files_contain_all_lines_in_order_within_their_size(tmp_path_factory, given, most):
     folder = tmp_path_factory.mktemp("size")
     file, left = LogFile(folder / "d.jsonl", max_bytes=most, clock=lambda: 1.9e9), given
     while left:
@@ -366,7 +366,7 @@ def test_files_hold_all_lines_in_order_and_no_more_than_their_size(tmp_path_fact
     assert all(len(a) + b.index(b"\n") + 1 > most for a, b in pairwise(written))
 
 
-def test_logging_loads_no_heavy_package():
+def test_logging_imports_no_heavy_package():
     program = (
         "import sys, querytier.serve.log.decision_log\n"
         "heavy = {'torch', 'sklearn', 'pandas', 'scipy', 'pyarrow', 'datafog', 'pydantic'}\n"

@@ -29,17 +29,17 @@ def classified(plugin, messages):
 
 
 @pytest.mark.parametrize("query", ["Hi", "?", "Where is my order?"])
-def test_the_plugin_names_the_tier_that_the_router_decides(plugin, query):
+def test_the_plugin_returns_the_routers_tier(plugin, query):
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": query}]
     assert classified(plugin, messages) == Router.load(ARTIFACT).decide(query).tier
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": None}], ["no message"]])
-def test_what_cannot_be_decided_gets_the_fallback_tier(plugin, messages):
+def test_queries_that_cannot_be_decided_get_the_fallback_tier(plugin, messages):
     assert classified(plugin, messages) == "frontier"
 
 
-def test_decisions_are_logged_where_a_log_is_named(plugin, monkeypatch, tmp_path):
+def test_decisions_are_logged_if_a_log_is_named(plugin, monkeypatch, tmp_path):
     monkeypatch.setenv(litellm.LOG_VARIABLE, str(tmp_path / "log"))
     logging = importlib.reload(litellm).classifier
     tier = classified(logging, [{"role": "user", "content": "Where is my order?"}])
@@ -54,7 +54,7 @@ def test_the_artifact_is_loaded_once_and_survives_a_copy(plugin):
     assert copy.deepcopy({"plugin": plugin})["plugin"] is plugin
 
 
-def test_a_proxy_without_an_artifact_is_told_at_its_start(monkeypatch, tmp_path):
+def test_a_proxy_needs_an_artifact_to_start(monkeypatch, tmp_path):
     monkeypatch.delenv(litellm.ARTIFACT_VARIABLE, raising=False)
     fresh = importlib.reload(litellm)
     with pytest.raises(UsageError, match="QUERYTIER_ARTIFACT is not set"):
@@ -64,12 +64,12 @@ def test_a_proxy_without_an_artifact_is_told_at_its_start(monkeypatch, tmp_path)
         _ = fresh.classifier
 
 
-def test_other_names_are_missing():
+def test_other_names_do_not_exist():
     with pytest.raises(AttributeError, match="has no attribute 'classify'"):
         _ = litellm.classify
 
 
-def test_importing_the_plugin_loads_neither_litellm_nor_the_model():
+def test_the_plugin_imports_neither_litellm_nor_onnxruntime():
     program = (
         "import sys, querytier.serve.plugins.litellm\n"
         "print([name for name in ('litellm', 'onnxruntime') if name in sys.modules])\n"

@@ -66,7 +66,7 @@ def picked(router, count=400, **asked):
     return [router.decide(f"query {n}", **asked) for n in range(count)]
 
 
-def test_the_certified_are_picked_at_the_stated_rate_and_by_nothing_but_chance(artifact):
+def test_certified_decisions_are_audited_at_random_at_the_rate(artifact):
     def audited(**settings):
         router = Router.load(artifact, RouterSettings(audit_rate=0.25, audit_seed=3, **settings))
         return picked(router)
@@ -81,7 +81,7 @@ def test_the_certified_are_picked_at_the_stated_rate_and_by_nothing_but_chance(a
     assert all(one.audit for one in picked(Router.load(artifact, RouterSettings(audit_rate=1)), 9))
 
 
-def test_of_what_the_certificate_does_not_speak_nothing_is_picked(tmp_path, artifact):
+def test_decisions_without_certificate_are_never_audited(tmp_path, artifact):
     always = RouterSettings(audit_rate=1.0)
     router = Router.load(artifact, always)
     refused = Router.load(ARTIFACT, always)
@@ -102,7 +102,7 @@ def test_of_what_the_certificate_does_not_speak_nothing_is_picked(tmp_path, arti
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
-def test_what_is_no_rate_or_setting_is_refused(wrong):
+def test_rates_and_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="audit_rate is"):
         RouterSettings(audit_rate=wrong)
     with pytest.raises(ValueError, match="level is"):
@@ -117,7 +117,7 @@ def test_what_is_no_rate_or_setting_is_refused(wrong):
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["needs_frontier", "quality_lost"]))
-def test_the_loss_of_a_query_is_the_loss_that_was_certified(cheap, frontier, risk):
+def test_the_watch_measures_the_loss_that_was_certified(cheap, frontier, risk):
     manifest = Classifier.load(ARTIFACT).manifest
     details = {"risk": risk, "alpha": 0.1}
     promised = PromisedRisk.of(
@@ -131,7 +131,7 @@ def test_the_loss_of_a_query_is_the_loss_that_was_certified(cheap, frontier, ris
     Losses(risk, np.zeros(1), np.array([lost]), np.array(["g"]), np.array(["s"]))
 
 
-def test_success_is_what_it_was_in_training(manifest):
+def test_success_is_defined_as_in_training(manifest):
     rule = {"rules": ["cheap_fails_frontier_succeeds"], "ok_threshold": 0.8}
     promised = PromisedRisk.of(replace(manifest, label_rule=rule))
     assert [promised.loss(0.7, 0.9), promised.loss(0.7, 0.75)] == [1.0, 0.0]
@@ -147,7 +147,7 @@ def test_success_is_what_it_was_in_training(manifest):
         Certificate("granted", "of another kind", {"risk": "regret", "alpha": 0.1}),
     ],
 )
-def test_where_nothing_is_promised_nothing_is_watched(tmp_path, manifest, certificate):
+def test_nothing_is_watched_without_a_promise(tmp_path, manifest, certificate):
     watch = CertificateWatch(tmp_path, replace(manifest, certificate=certificate))
     assert audit_all(watch, [BROKEN] * 50) is None
     assert watch.look().state == "nothing promised"
@@ -180,7 +180,7 @@ def test_the_order_in_which_scores_arrive_does_not_matter(tmp_path_factory, mani
         assert one.taken == len(losses)
 
 
-def test_a_missing_outcome_holds_up_the_later_ones_until_its_time_is_over():
+def test_a_missing_outcome_holds_up_later_ones_until_its_timeout():
     queue = AuditQueue(timeout_s=10)
     for number in range(4):
         queue.add(Audit(f"q{number}", float(number), "cheap"))
@@ -197,7 +197,7 @@ def test_a_missing_outcome_holds_up_the_later_ones_until_its_time_is_over():
 
 
 @pytest.mark.parametrize(("missing", "withdrawn"), [("left_out", False), ("loss", True)])
-def test_missing_audits_are_counted_and_may_be_taken_for_lost(
+def test_missing_audits_are_counted_and_may_count_as_lost(
     tmp_path, manifest, missing, withdrawn
 ):
     now = [0.0]
@@ -213,7 +213,7 @@ def test_missing_audits_are_counted_and_may_be_taken_for_lost(
     assert again.look() == watch.look()
 
 
-def test_of_a_conversation_the_first_audit_is_taken(tmp_path, manifest):
+def test_only_the_first_audit_of_a_conversation_counts(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     for number in range(20):
         watch.add(f"q{number}", "cheap", conversation="a long one")
@@ -225,7 +225,7 @@ def test_of_a_conversation_the_first_audit_is_taken(tmp_path, manifest):
 # --- what it finds, and keeps
 
 
-def test_a_promise_that_is_kept_stays_and_a_broken_one_is_withdrawn_for_good(
+def test_a_broken_promise_is_withdrawn_for_good(
     tmp_path, artifact, caplog
 ):
     router = Router.load(artifact)
@@ -247,7 +247,7 @@ def test_a_promise_that_is_kept_stays_and_a_broken_one_is_withdrawn_for_good(
     assert lenient.look().withdrawn_for == "all queries"
 
 
-def test_a_restart_forgets_nothing_and_a_cut_line_costs_no_other(tmp_path, manifest):
+def test_a_restart_or_a_cut_line_forgets_nothing_else(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     assert audit_all(watch, [BROKEN, KEPT, KEPT]) is None
     watch.add("waits", "cheap")
@@ -276,7 +276,7 @@ def test_processes_that_share_a_folder_share_one_test(tmp_path, manifest):
     assert next(tmp_path.iterdir()).read_text().count("withdrawn") == 1
 
 
-def test_another_artifact_or_the_same_certified_again_begins_anew(tmp_path, manifest):
+def test_a_new_artifact_or_certificate_starts_a_new_test(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     assert audit_all(watch, [BROKEN] * 9)
     certificate = manifest.certificate
@@ -286,7 +286,7 @@ def test_another_artifact_or_the_same_certified_again_begins_anew(tmp_path, mani
     assert CertificateWatch(tmp_path, manifest).is_withdrawn()
 
 
-def test_slices_have_tests_of_their_own_and_share_the_level(tmp_path):
+def test_slices_have_their_own_tests_and_share_the_level(tmp_path):
     slices = [{"name": name, "status": "granted"} for name in ("law", "shop")]
     artifact = certified(tmp_path / "model", slices=slices)
     watch = CertificateWatch(tmp_path / "logs", Classifier.load(artifact).manifest)
@@ -297,7 +297,7 @@ def test_slices_have_tests_of_their_own_and_share_the_level(tmp_path):
     assert watch.look().withdrawn_for == "law"
 
 
-def test_the_audit_has_its_price(tmp_path, manifest):
+def test_the_watch_counts_extra_answers_and_their_cost(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     for number, tier in enumerate(["cheap", "cheap", "frontier", "cheap"]):
         watch.add(f"q{number}", tier)
@@ -309,7 +309,7 @@ def test_the_audit_has_its_price(tmp_path, manifest):
     assert json.loads(json.dumps(state.to_dict()))["waiting"] == 3
 
 
-def test_scores_out_of_range_are_refused_and_a_full_disk_is_no_matter(tmp_path, manifest):
+def test_bad_scores_are_refused_and_disk_errors_are_counted(tmp_path, manifest):
     watch = CertificateWatch(tmp_path, manifest)
     watch.add("q", "cheap")
     with pytest.raises(ValueError, match="cheap_score outside"):

@@ -21,7 +21,7 @@ def after(process, losses):
 
 
 @given(SHARES, SHARES, LOSSES)
-def test_the_capital_is_never_negative_and_finite(alpha, level, losses):
+def test_the_capital_is_finite_and_never_negative(alpha, level, losses):
     process = EProcess(alpha, level)
     assert process.wealth == 1.0
     for loss in losses:
@@ -32,7 +32,7 @@ def test_the_capital_is_never_negative_and_finite(alpha, level, losses):
 
 
 @given(SHARES, SHARES, LOSSES)
-def test_a_fair_next_loss_leaves_the_capital_where_it_is_on_average(alpha, level, losses):
+def test_a_fair_bet_keeps_the_mean_capital(alpha, level, losses):
     process = after(EProcess(alpha, level), losses)
     if process.fired:
         return
@@ -50,14 +50,14 @@ def test_a_stream_without_loss_never_fires(alpha, level, length):
 
 
 @given(SHARES, SHARES, LOSSES, st.floats(0, 1))
-def test_what_has_fired_stays_as_it_is(alpha, level, losses, loss):
+def test_a_test_that_has_fired_does_not_change(alpha, level, losses, loss):
     process = after(EProcess(alpha, level), losses)
     assert process.fired == (process.wealth >= process.needed)
     if process.fired:
         assert process.after(loss) is process
 
 
-def test_a_promise_that_breaks_after_long_good_years_is_still_found():
+def test_a_promise_that_breaks_late_is_still_detected():
     """The capital that was bet at the start is gone by then; that which slept is not."""
     process = after(EProcess(0.1, 0.05), [0.0] * 5000)
     assert sum(process.stakes) < 0.01
@@ -66,7 +66,7 @@ def test_a_promise_that_breaks_after_long_good_years_is_still_found():
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
-def test_what_is_no_loss_and_no_level_is_refused(wrong):
+def test_losses_and_levels_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="in \\[0, 1\\]"):
         EProcess(0.1, 0.05).after(wrong)
     for name in ("alpha", "level"):
@@ -74,7 +74,7 @@ def test_what_is_no_loss_and_no_level_is_refused(wrong):
             EProcess(**{"alpha": 0.1, "level": 0.05, name: wrong})
 
 
-def test_it_fires_on_few_streams_at_the_boundary_and_on_all_that_break_the_promise():
+def test_few_kept_promises_fire_and_all_broken_ones_do():
     random = np.random.default_rng(17)
     kept = [after(EProcess(0.1, 0.05), random.random(600) < 0.1).fired for _ in range(150)]
     broken = [after(EProcess(0.1, 0.05), random.random(600) < 0.3).fired for _ in range(20)]
@@ -118,7 +118,7 @@ def told_late_and_out_of_order(random, alpha, length):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [independent, spread_by_the_past, told_late_and_out_of_order])
-def test_of_a_thousand_promises_that_just_hold_no_more_than_the_level_are_withdrawn(stream):
+def test_false_alarms_on_a_thousand_streams_stay_within_the_level(stream):
     from scipy.stats import binomtest
 
     random = np.random.default_rng(17)
