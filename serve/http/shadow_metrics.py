@@ -123,7 +123,7 @@ class Shadowing(Collector):
     settings : ShadowSettings
     router : RouterSettings
         The settings of the service: a challenger is as strict on untypical queries. It neither
-        explores nor remembers conversations, because what is compared is the artifacts.
+        explores nor remembers conversations, because the artifacts are compared.
 
     Raises
     ------

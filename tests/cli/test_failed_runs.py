@@ -243,7 +243,10 @@ def test_training_that_is_interrupted_leaves_what_was_trained_and_a_killed_run(f
     (finished / "params.yaml").touch()
     arguments = ["train", "--params", finished / "params.yaml", "--out", finished]
     training = subprocess.Popen(
-        [sys.executable, "-m", "querytier", *map(str, arguments)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "querytier", *map(str, arguments)],
+        stderr=subprocess.DEVNULL,
+        # A shell under nohup ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 no threads here
     )
     unfinished = first_match(training, finished, ".train-*/new/run.json")
     reference = RunReference(**unfinished)

@@ -1,4 +1,4 @@
-"""What the gateways' tests share: an artifact, its decisions, servers that end with the tests."""
+"""Fixtures of the gateways: an artifact, its decisions, servers that end with the tests."""
 
 import os
 import socket
@@ -23,14 +23,14 @@ QUERIES = (
 
 @pytest.fixture(scope="session")
 def decides():
-    """Return the folder of an artifact: the demo's, where that has run."""
+    """Return the folder of an artifact: the demo's if it has run."""
     demo = ROOT / "artifacts" / "model"
     return demo if demo.is_dir() else ROOT / "tests" / "fixtures" / "artifacts" / "format-2"
 
 
 @pytest.fixture(scope="session")
 def queries(decides):
-    """Return a query of each tier, as the artifact decides it in this process."""
+    """Return a query for each tier, as the artifact decides."""
     from querytier.serve import Router
 
     router = Router.load(decides)

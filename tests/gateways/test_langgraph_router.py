@@ -1,4 +1,4 @@
-"""The example of a whole routing service, against models that are none."""
+"""The example of a complete routing service, against stub models."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def models(free_port, serving):
 
 @pytest.fixture
 def configured(models, decides, tmp_path):
-    """Return the example's configuration for these models; some settings may be others."""
+    """Return the example's configuration for these models, with changed settings."""
 
     def written(**changes):
         text = (EXAMPLES / "langgraph_router.toml").read_text()
@@ -52,7 +52,7 @@ def configured(models, decides, tmp_path):
 
 @pytest.fixture
 def invoke(monkeypatch):
-    """Run one query through the graph in this process; return its state, and how to go on."""
+    """Run one query through the graph in this process; return its state, and how to continue."""
     monkeypatch.syspath_prepend(EXAMPLES)
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)

@@ -1,4 +1,4 @@
-"""A tenant's share of the frontier tier: kept exactly, and told truly."""
+"""What changes a choice: a tenant's share is kept exactly, and propensities stay true."""
 
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from querytier.data.formats.reading import read_records
 from querytier.data.ingest.labelled_log import LabelledLog, Reading
 from querytier.data.ingest.sources import LogSource
 from querytier.serve import Exploration, Router, RouterSettings, TenantCap
-from querytier.serve.choices import Choice, TenantShares, apply_cap
+from querytier.serve.choices import Choice, Conversations, TenantShares, apply_cap
 from querytier.serve.log.decision_log import DecisionLog
 
 ARTIFACT = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
@@ -22,7 +22,7 @@ CAP = TenantCap(0.5, window=20, at_least=4)
 
 
 def router(cap=CAP, **more):
-    """Return a router for which every query is frontier's."""
+    """Return a router that sends every query to the frontier tier."""
     loaded = Router.load(ARTIFACT, RouterSettings(tenant_cap=cap, **more))
     manifest = replace(loaded.classifier.manifest, threshold=-1.0)
     return Router(replace(loaded.classifier, manifest=manifest), loaded.settings)
@@ -140,3 +140,12 @@ def test_the_tenant_of_a_logged_decision_is_the_source_of_its_example(tmp_path):
     assert set(examples.source) == {"shop-7"}
     version = capping.classifier.manifest.model_version
     assert set(examples.policy) == {version, f"{version}+cap"}
+
+
+def test_the_least_recently_seen_conversation_is_dropped():
+    names = Conversations(2)
+    names.add("a")
+    names.add("b")
+    assert "a" in names
+    names.add("c")
+    assert ("a" in names, "b" in names, "c" in names) == (True, False, True)

@@ -1,4 +1,4 @@
-"""The router: never raises, fails towards quality, and says with which chance it took a tier."""
+"""The router never raises, fails towards quality, and reports the propensity of each tier."""
 
 import json
 import threading
@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 
 from querytier.errors import ArtifactError
 from querytier.serve import Decision, Exploration, Router, RouterSettings
-from querytier.serve.choices import Conversations, allowed_tiers
+from querytier.serve.choices import allowed_tiers
+from querytier.serve.decision import DecisionRequest
 from querytier.serve.http.shadow import Shadow
+from served import stable
 
 TIERS = ("cheap", "frontier")
 
 
 @pytest.fixture(scope="module")
 def of_each_tier(router):
-    """Return a query that the classifier sends cheap, and one that it sends to the frontier."""
+    """Return a query for each tier, as the classifier decides."""
     asked = [
         "Hi",
         "Thanks!",
@@ -32,7 +34,7 @@ def of_each_tier(router):
         f"Design a fault-tolerant scheduler for {n} shards, and prove it live." for n in range(9)
     ]
     found = {router.decide(query).tier: query for query in asked}
-    assert set(found) == set(TIERS), "the fixture's classifier tells these apart"
+    assert set(found) == set(TIERS), "the fixture's classifier separates these"
     return found
 
 
@@ -67,6 +69,17 @@ def test_any_allow_and_deny_lead_to_a_tier(router, allow, deny):
         assert decision.tier == router.classifier.manifest.fallback_tier
     else:
         assert decision.tier in (allowed or TIERS)
+
+
+@given(
+    st.text(),
+    st.none() | st.lists(st.sampled_from(TIERS), min_size=1),
+    st.none() | st.sampled_from(["law", "shop"]),
+)
+def test_a_request_is_decided_like_its_arguments(router, query, allow, domain):
+    request = DecisionRequest(query, allowed_tiers(allow, None), domain=domain)
+    one, other = router.decide_request(request), router.decide(query, allow=allow, domain=domain)
+    assert stable(one.to_dict()) == stable(other.to_dict())
 
 
 def test_exploration_chooses_the_other_tier_at_its_rate(artifact, of_each_tier):
@@ -128,15 +141,6 @@ def test_a_conversation_stays_on_the_frontier_tier(artifact, of_each_tier):
     assert router.decide(cheap, conversation="b").tier == "cheap"
     assert router.decide(cheap, conversation="a", allow=["cheap"]).tier == "cheap"
     assert router.decide(cheap).tier == "cheap"
-
-
-def test_the_least_recently_seen_conversation_is_dropped():
-    names = Conversations(2)
-    names.add("a")
-    names.add("b")
-    assert "a" in names
-    names.add("c")
-    assert ("a" in names, "b" in names, "c" in names) == (True, False, True)
 
 
 def test_settings_out_of_range_are_refused(artifact):

@@ -75,7 +75,10 @@ class ServeOptions:
         float, Option(help="Queries less typical than this get the fallback tier.")
     ] = 0.0
     conversations: Annotated[
-        int, Option(help="Keep up to N conversations on the frontier tier once they have used it.")
+        int,
+        Option(
+            metavar="N", help="Keep up to N conversations on the frontier tier once they used it."
+        ),
     ] = 0
     shadow: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""A service whose certificate is broken by what it is told: it falls back, and remembers."""
+"""A service whose certificate is refuted by outcomes falls back, and remembers it."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ EXPIRES = (datetime.now(UTC) + timedelta(days=365)).date().isoformat()
 
 
 def certify(artifact, **details):
-    """Promise that at most a tenth of all queries, which all go cheap, need the frontier model."""
+    """Send all queries cheap, and promise that at most a tenth of them need the frontier model."""
     known = {"risk": "needs_frontier", "alpha": 0.1, "expires": EXPIRES, **details}
     write_certificate(artifact, Certificate("granted", "a test", known), 2.0)
 
@@ -31,9 +31,7 @@ def artifact(tmp_path):
     return folder
 
 
-def test_outcomes_withdraw_the_certificate_until_a_new_one(
-    artifact, tmp_path
-):
+def test_outcomes_withdraw_the_certificate_until_a_new_one(artifact, tmp_path):
     logs, errors = tmp_path / "logs", tmp_path / "errors.jsonl"
     with serving(
         artifact, "--watch", 0.1, "--log", logs, "--audit-rate", 1, errors=errors
@@ -52,7 +50,7 @@ def test_outcomes_withdraw_the_certificate_until_a_new_one(
         assert certificate["retrain_due"] is True
     assert "the certificate is withdrawn" in errors.read_text()
     with serving(artifact, "--watch", 0.1, "--log", logs) as served:
-        assert reason(served) == "fallback:certificate", "even where nothing is audited now"
+        assert reason(served) == "fallback:certificate", "even if nothing is audited now"
         assert served.metric("querytier_certificate_withdrawn") == 1
         certify(artifact, date="2031-05-07")
         wait_until(lambda: served.metric("querytier_reloads_total", result="success") >= 1)
@@ -64,7 +62,7 @@ def test_outcomes_withdraw_the_certificate_until_a_new_one(
 
 
 def break_promise(served):
-    """Tell of every audited decision that the cheap answer failed, until nothing is promised."""
+    """Report a failed cheap answer for each audit until the certificate is withdrawn."""
     told = []
     for number in range(20):
         decision = served.result(

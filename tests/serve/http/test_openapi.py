@@ -1,4 +1,4 @@
-"""The service against its own OpenAPI document, by requests that are made of it."""
+"""The service against its own OpenAPI document: requests are generated from it."""
 
 import pytest
 import schemathesis
@@ -13,7 +13,7 @@ HEADERS = {"authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture(scope="module")
 def document():
-    """Return what a running service says of itself."""
+    """Return the document of a running service."""
     with serving(ARTIFACT, "--log-level", "warning", token=TOKEN) as served:
         yield schemathesis.openapi.from_url(f"{served.url}/openapi.json", headers=HEADERS)
 

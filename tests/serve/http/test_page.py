@@ -1,4 +1,4 @@
-"""The service's page in a real browser: a query is typed, a decision is seen."""
+"""The service's page in a real browser."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from served import ARTIFACT, ARTIFACTS, serving
 
 @pytest.fixture(scope="module")
 def address():
-    """Return where a server of its own answers."""
+    """Start a service with a shadow; return its address."""
     with serving(ARTIFACT, "--shadow", ARTIFACTS / "format-1") as served:
         yield served.url
 

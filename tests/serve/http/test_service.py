@@ -1,4 +1,4 @@
-"""The HTTP service: a server of its own on loopback, asked as its clients ask."""
+"""The HTTP service, on loopback, asked as its clients ask."""
 
 import asyncio
 import hashlib
@@ -51,7 +51,7 @@ def service(artifact, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded():
-    """Return a service with a token, and limits that a test can reach."""
+    """Start a service with a token, and limits that a test can reach."""
     limits = ["--max-body", 5000, "--max-batch", 3, "--arrival-timeout", 0.5]
     with serving(ARTIFACTS / "format-2", *limits, "--max-concurrency", 2, token=TOKEN) as served:
         yield served
@@ -146,7 +146,7 @@ def test_fifty_connections_get_their_own_answers(service):
         list(threads.map(ask_often, range(50)))
 
 
-# --- what is not as it should be
+# --- bad requests
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_unknown_paths_are_answered_in_json(service):
     assert (wrong.status, wrong.headers["allow"]) == (405, "POST")
 
 
-# --- who may ask
+# --- access
 
 
 def test_only_health_and_page_answer_without_the_token(guarded):
@@ -384,7 +384,7 @@ def test_tensors_may_be_bytes_after_the_json(service, router):
         assert cut_off.status == 400
 
 
-# --- what is told of it
+# --- reports
 
 
 def test_metrics_and_status_count_decisions():
@@ -447,13 +447,15 @@ def test_the_openapi_document_describes_every_endpoint(service):
     text = json.dumps(document)
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in document["components"]["schemas"]
+    for name in ("Decide", "Batch"):
+        assert "domain" in document["components"]["schemas"][name]["properties"]
     decision = service.ask("/v1/decide", {"query": QUERY}).json
     assert TypeAdapter(DecisionAnswer).validate_python(decision).id == decision["id"]
     assert set(document["components"]["schemas"]["DecisionAnswer"]["required"]) == set(decision)
 
 
 def test_logs_are_json_lines_without_queries(service):
-    secret = "a word that stands nowhere else: xylophonist"
+    secret = "a word that is nowhere else: xylophonist"
     name = service.ask("/v1/decide", {"query": secret}).json["id"]
     service.ask("/v1/decide", {"query": 1, secret: 2})
     lines = [json.loads(line) for line in service.errors.read_text("utf-8").splitlines()]
@@ -497,7 +499,7 @@ def test_spans_need_a_tracing_process_and_routers_no_server():
 
 
 class FailingLog(DecisionLog):
-    """A decision log that fails from some moment on."""
+    """A decision log that a test can make fail."""
 
     fails = False
 
@@ -584,13 +586,13 @@ def test_outcomes_need_a_decision_log(service):
 
 
 def place(folder, name):
-    """Put another artifact where one was."""
+    """Replace a folder by another artifact."""
     shutil.rmtree(folder, ignore_errors=True)
     return Path(shutil.copytree(ARTIFACTS / name, folder))
 
 
 def damage(folder):
-    """Have an artifact's golden vectors promise what it does not compute."""
+    """Change a golden vector, so that the artifact does not reproduce it."""
     golden = folder / "golden.jsonl"
     lines = golden.read_text().splitlines()
     vector = json.loads(lines[0])

@@ -1,4 +1,4 @@
-"""The service where its disk, its artifact, its clients, its clock or its process fail."""
+"""The service when its disk, artifact, clients, clock or process fail."""
 
 import asyncio
 import http.client
@@ -50,7 +50,7 @@ def errors(tmp_path):
 
 @pytest.fixture(scope="module", params=["in C", "in Python"])
 def guarded(request, tmp_path_factory):
-    """Return a service with a token and limits that a test can reach; requests are read so."""
+    """Start a service with a token and reachable limits, with each of the two HTTP parsers."""
     if request.param == "in C":
         pytest.importorskip("httptools")
     errors = tmp_path_factory.mktemp("guarded") / "errors.jsonl"
@@ -62,7 +62,7 @@ def guarded(request, tmp_path_factory):
 
 
 def logged(folder):
-    """Return the ids of all whole lines of a decision log; only the very last may be cut."""
+    """Return the ids of all complete lines of a decision log; only the last may be cut."""
     found = []
     for path in sorted(folder.glob("decisions*.jsonl")):
         found += [json.loads(line)["id"] for line in path.read_bytes().split(b"\n")[:-1]]
@@ -136,7 +136,7 @@ def test_a_damaged_artifact_leaves_the_previous_one_in_service(tmp_path, errors)
 
 
 def small_files():
-    """Let this process write no file beyond so many bytes: what a full disk looks like."""
+    """Limit the size of files that this process writes, as a full disk does."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
@@ -162,11 +162,11 @@ def test_a_full_disk_costs_log_lines_and_counts_them(tmp_path, errors):
     assert at_the_end.startswith(f"{asked - written - dropped:.0f} lines")
 
 
-# --- clients that are slow, or half there
+# --- slow clients
 
 
 def drip(sockets, sent):
-    """Send one more byte over each connection that is still there; return how many are."""
+    """Send bytes over each open connection; return the number of open ones."""
     left = 0
     for one in sockets:
         with suppress(OSError):
@@ -182,7 +182,7 @@ def test_slow_clients_are_disconnected_and_delay_nobody(guarded):
     slow = [guarded.socket() for _ in range(200)]
     for number, one in enumerate(slow):
         one.sendall(begun[number % 4])
-    longest, until = 0.0, time.monotonic() + 2
+    longest, until = 0.0, time.monotonic() + 1.5
     with closing(guarded.connect()) as connection:
         while time.monotonic() < until:
             drip(slow, b"x")
@@ -201,7 +201,7 @@ def test_a_client_that_sends_empty_lines_is_disconnected(guarded):
         patient.sendall(guarded.head("/v1/outcomes", "Content-Length: 2\r\n\r\n") + b"{}")
         assert patient.recv(65_536)
         with suppress(OSError):
-            for _ in range(30):
+            for _ in range(15):
                 patient.sendall(b"\r\n")
                 time.sleep(0.1)
         wait_until(lambda: open_files(guarded) <= before)
@@ -219,14 +219,14 @@ def test_a_client_that_does_not_read_is_disconnected(guarded):
         wait_until(lambda: open_files(guarded) <= before)
 
 
-# --- bodies and requests that are none
+# --- malformed bodies and requests
 
 GOOD = {"query": QUERY}
 VALUES = [None, True, 0, -1, 1.5, "", "a", [], {}, [[]], [None], {"a": 1}, ["a"], 10**30]
 
 
 def wrong_bodies():
-    """Yield a path and a body that it cannot take, each of another kind."""
+    """Yield paths with bodies that they have to refuse, each of another kind."""
     paths = ("/v1/decide", "/v1/decide/batch", "/v1/outcomes", INFER)
     whole = {
         "/v1/decide": GOOD,
@@ -254,7 +254,7 @@ def wrong_bodies():
 
 
 def _with(path, good, name, value):
-    """Yield a good body with one field that is wrong."""
+    """Yield a good body with one wrong field."""
     fits = {
         "query": lambda one: isinstance(one, str),
         "queries": lambda one: (
@@ -271,7 +271,7 @@ def _with(path, good, name, value):
 
 
 def wrong_requests(head):
-    """Yield bytes that are no request, or one that must not be answered with a decision."""
+    """Yield bytes that are not a request, or one that must not get a decision."""
     body = json.dumps(GOOD).encode()
     size = b"Content-Length: %d\r\n" % len(body)
     yield from (head + one + b"\r\n" + body for one in (
@@ -308,7 +308,7 @@ def wrong_requests(head):
 
 
 def status_of(served, sent):
-    """Return the status that bytes are answered with."""
+    """Return the status of the answer to raw bytes."""
     with served.socket() as connection:
         with suppress(ConnectionError):  # what is sent into a closed connection resets it
             connection.sendall(sent)
@@ -356,7 +356,7 @@ def test_the_token_is_in_no_answer_and_no_log(guarded):
 
 
 def asking(served, answered, ended=lambda: False):
-    """Ask over one connection until the service is gone; note what was answered, and when."""
+    """Ask over one connection until the service is gone; note each answer and its time."""
     with closing(served.connect()) as connection, suppress(OSError, http.client.HTTPException):
         while not ended():
             found = served.decide(connection=connection)["id"]
@@ -371,7 +371,7 @@ def test_a_killed_service_loses_only_the_last_moment_of_its_log(tmp_path, errors
     ):
         for _ in range(20):
             threads.submit(asking, served, answered)
-        time.sleep(2)
+        time.sleep(1)
         killed = time.monotonic()
         served.process.kill()
     found = logged(log)
@@ -428,13 +428,13 @@ async def busy_minute(served, answered, warm=15.0, seconds=60.0):
 
 @dataclass
 class Clock:
-    """A clock that somebody sets."""
+    """A clock that a test sets."""
 
     now: float = 2e9
     hops: list = field(default_factory=lambda: [86_400 * 30, -86_400 * 60, 1, 3600, -5, 86_400])
 
     def __call__(self):
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 

@@ -27,7 +27,7 @@ QUERIES = [f"Prove lemma {n}." if n % 3 else f"Where is order {n}?" for n in ran
 
 
 def decided(service, queries=QUERIES, **more):
-    """Return the records of decisions, asked for one after the other."""
+    """Return decisions, made one after the other."""
 
     async def ask():
         return [await service.decide(DecisionRequest(query, **more)) for query in queries]

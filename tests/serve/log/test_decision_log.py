@@ -1,4 +1,4 @@
-"""The decision log: what is appended is in the files, whatever happens around it."""
+"""The decision log: appended lines are in the files, whatever happens around it."""
 
 import gc
 import hashlib
@@ -44,7 +44,7 @@ folder = Path(sys.argv[1])
 
 
 def lines(folder, name="decisions*.jsonl"):
-    """Return the records of all files, the oldest first; each line has to be one."""
+    """Return the records of all files, the oldest first; every line has to be complete."""
     paths = sorted(folder.glob(name), key=lambda path: (path.name == "decisions.jsonl", path.name))
     return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
@@ -54,7 +54,7 @@ def ids(folder):
 
 
 def child(program, folder, **more):
-    """Start a process that has a decision and a folder for its log."""
+    """Start a process with a decision and a folder for its log."""
     command = [sys.executable, "-c", CHILD + program, str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **more)
 
@@ -68,13 +68,13 @@ def wait_until(holds, seconds=10.0):
 
 def test_a_line_contains_the_decision_and_its_propensity(tmp_path):
     with DecisionLog(tmp_path, clock=lambda: 1_935_900_000.25) as log:
-        own_id = log.append(DECISION, "Größe? 日本", conversation="talk-1", domain="shop")
+        decision_id = log.append(DECISION, "Größe? 日本", conversation="talk-1", domain="shop")
         messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
         log.append(replace(DECISION, threshold=float("inf"), p_frontier=None), messages, id="mine")
     assert (log.written, log.dropped, log.failed) == (2, 0, 0)
     first, second = lines(tmp_path)
     assert first == {
-        "id": own_id,
+        "id": decision_id,
         "time": "2031-05-07T06:00:00.250Z",
         "tier": "cheap",
         "propensity": 0.9,
@@ -147,7 +147,7 @@ def test_eight_threads_write_eight_thousand_complete_lines(tmp_path, when_full):
             return [log.append(DECISION, f"{thread}: {n}") for n in range(1000)]
 
         with ThreadPoolExecutor(8) as pool:
-            appended = [own_id for some in pool.map(append, range(8)) for own_id in some]
+            appended = [decision_id for some in pool.map(append, range(8)) for decision_id in some]
         assert log.flush()
         assert len(ids(tmp_path)) == 8000
     assert sorted(ids(tmp_path)) == sorted(appended)

@@ -1,4 +1,4 @@
-"""The watch over a certificate: what it feeds on, in which order, what it forgets: nothing."""
+"""The watch over a certificate: what is audited, in which order losses count, what persists."""
 
 import json
 import math
@@ -31,7 +31,7 @@ BROKEN, KEPT = (
 
 
 def certified(folder, *, threshold=2.0, **details):
-    """Return a copy of an artifact that promises something; by default of every query."""
+    """Return a copy of an artifact with a certificate, by default for all queries."""
     artifact = Path(shutil.copytree(ARTIFACT, folder))
     expires = (datetime.now(UTC) + timedelta(days=365)).date().isoformat()
     known = {"risk": "needs_frontier", "alpha": 0.1, "expires": expires, **details}
@@ -49,9 +49,9 @@ def manifest(artifact):
     return Classifier.load(artifact).manifest
 
 
-def audit_all(watch, said):
-    """Have decisions audited, and their scores told at once; return how many until it fired."""
-    for number, one in enumerate(said):
+def audit_all(watch, judgements):
+    """Add audits with their scores at once; return the number until the withdrawal, or None."""
+    for number, one in enumerate(judgements):
         watch.add(f"q{number}", "cheap")
         watch.record(f"q{number}", **one)
         if watch.is_withdrawn():
@@ -59,17 +59,17 @@ def audit_all(watch, said):
     return None
 
 
-# --- what is picked
+# --- picking
 
 
-def picked(router, count=400, **asked):
-    return [router.decide(f"query {n}", **asked) for n in range(count)]
+def decided(router, count=400, **options):
+    return [router.decide(f"query {n}", **options) for n in range(count)]
 
 
 def test_certified_decisions_are_audited_at_random_at_the_rate(artifact):
     def audited(**settings):
         router = Router.load(artifact, RouterSettings(audit_rate=0.25, audit_seed=3, **settings))
-        return picked(router)
+        return decided(router)
 
     plain = audited()
     assert 70 <= sum(one.audit for one in plain) <= 130
@@ -78,7 +78,7 @@ def test_certified_decisions_are_audited_at_random_at_the_rate(artifact):
     explored = audited(exploration=Exploration(0.5))
     assert Counter(one.tier for one in explored)["frontier"] > 100
     assert [one.audit for one in explored] == [one.audit for one in plain], "its own draws"
-    assert all(one.audit for one in picked(Router.load(artifact, RouterSettings(audit_rate=1)), 9))
+    assert all(one.audit for one in decided(Router.load(artifact, RouterSettings(audit_rate=1)), 9))
 
 
 def test_decisions_without_certificate_are_never_audited(tmp_path, artifact):
@@ -89,16 +89,16 @@ def test_decisions_without_certificate_are_never_audited(tmp_path, artifact):
     slices = [{"name": "shop", "status": "granted"}]
     sliced = Router.load(certified(tmp_path / "sliced", slices=slices), always)
     for decision in (
-        *picked(refused, 3),
-        *picked(dear, 3),
-        *picked(router, 3, deny=["cheap"]),
-        *picked(router, 3, allow=["cheap"]),
-        *picked(sliced, 3, domain="law"),
+        *decided(refused, 3),
+        *decided(dear, 3),
+        *decided(router, 3, deny=["cheap"]),
+        *decided(router, 3, allow=["cheap"]),
+        *decided(sliced, 3, domain="law"),
         router.decide(""),
         Router.load(artifact).decide("Hi"),
     ):
         assert (decision.audit, decision.audit_propensity) == (False, 0.0)
-    assert picked(sliced, 1, domain="shop")[0].audit
+    assert decided(sliced, 1, domain="shop")[0].audit
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, math.nan])
@@ -113,7 +113,7 @@ def test_rates_and_settings_out_of_range_are_refused(wrong):
         WatchSettings(missing="forgotten")
 
 
-# --- what is lost
+# --- losses
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.sampled_from(["needs_frontier", "quality_lost"]))
@@ -154,7 +154,7 @@ def test_nothing_is_watched_without_a_promise(tmp_path, manifest, certificate):
     assert not list(tmp_path.iterdir())
 
 
-# --- in which order
+# --- order
 
 
 @settings(max_examples=40)
@@ -175,7 +175,7 @@ def test_the_order_in_which_scores_arrive_does_not_matter(tmp_path_factory, mani
         states.append(watch.look())
     one, other = states
     assert (one.state, one.wealth) == (other.state, other.wealth)
-    if one.state == "watching":  # else who arrived later is no longer listened to
+    if one.state == "watching":  # else later scores are ignored
         assert one == other
         assert one.taken == len(losses)
 
@@ -197,9 +197,7 @@ def test_a_missing_outcome_holds_up_later_ones_until_its_timeout():
 
 
 @pytest.mark.parametrize(("missing", "withdrawn"), [("left_out", False), ("loss", True)])
-def test_missing_audits_are_counted_and_may_count_as_lost(
-    tmp_path, manifest, missing, withdrawn
-):
+def test_missing_audits_are_counted_and_may_count_as_lost(tmp_path, manifest, missing, withdrawn):
     now = [0.0]
     watched = WatchSettings(timeout_s=60, missing=missing)
     watch = CertificateWatch(tmp_path, manifest, watched, clock=lambda: now[0])
@@ -222,12 +220,10 @@ def test_only_the_first_audit_of_a_conversation_counts(tmp_path, manifest):
     assert (state.taken, state.repeated, state.state) == (1, 19, "watching")
 
 
-# --- what it finds, and keeps
+# --- findings
 
 
-def test_a_broken_promise_is_withdrawn_for_good(
-    tmp_path, artifact, caplog
-):
+def test_a_broken_promise_is_withdrawn_for_good(tmp_path, artifact, caplog):
     router = Router.load(artifact)
     manifest = router.classifier.manifest
     kept = CertificateWatch(tmp_path / "kept", manifest)

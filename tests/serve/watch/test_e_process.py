@@ -1,4 +1,4 @@
-"""The test that may be looked at after every loss: laws of its capital, and its level."""
+"""The test by betting: laws of its capital, and its level."""
 
 import math
 
@@ -58,7 +58,7 @@ def test_a_test_that_has_fired_does_not_change(alpha, level, losses, loss):
 
 
 def test_a_promise_that_breaks_late_is_still_detected():
-    """The capital that was bet at the start is gone by then; that which slept is not."""
+    """The capital that was bet at the start is lost by then; the capital that slept is not."""
     process = after(EProcess(0.1, 0.05), [0.0] * 5000)
     assert sum(process.stakes) < 0.01
     assert process.wealth > 0.1
@@ -90,7 +90,7 @@ def independent(random, alpha, length):
 
 
 def spread_by_the_past(random, alpha, length):
-    """All or nothing while the mean so far is above alpha, else next to alpha; always alpha."""
+    """Losses of 0 and 1 while the mean is above alpha, else near alpha; the mean stays alpha."""
     losses, total = [], 0.0
     for number, draw in enumerate(random.random(length).tolist()):
         ahead = total >= alpha * number
@@ -99,8 +99,8 @@ def spread_by_the_past(random, alpha, length):
     return losses
 
 
-def told_late_and_out_of_order(random, alpha, length):
-    """Failures are told sooner, and some scores never."""
+def reported_late_and_out_of_order(random, alpha, length):
+    """Failures are reported sooner, and some scores never."""
     losses = random.random(length) < alpha
     arrivals = np.arange(length) + random.exponential(np.where(losses, 20.0, 200.0))
     queue = AuditQueue(timeout_s=1000.0)
@@ -117,7 +117,9 @@ def told_late_and_out_of_order(random, alpha, length):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", [independent, spread_by_the_past, told_late_and_out_of_order])
+@pytest.mark.parametrize(
+    "stream", [independent, spread_by_the_past, reported_late_and_out_of_order]
+)
 def test_false_alarms_on_a_thousand_streams_stay_within_the_level(stream):
     from scipy.stats import binomtest
 
