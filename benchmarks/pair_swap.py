@@ -30,7 +30,7 @@ from querytier.eval.certificates.certify import certify
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.metrics import auroc, brier, ece
 from querytier.pipeline.feature_blocks import FeatureBlocks
-from querytier.pipeline.scoring import load_to_judge
+from querytier.pipeline.scoring import load_for_evaluation
 from querytier.training.calibration import fit_calibrator, fit_platt
 from querytier.training.embedding_cache import EmbeddingCache
 from querytier.training.fit import FittedClassifier, threshold_for
@@ -222,7 +222,7 @@ def pool_of(out: Path, scores: dict[str, tuple[float, float]]) -> Pool:
     examples = examples.of_split("calibration", "certification", "test")
     order = np.random.default_rng(SEED).permutation(len(examples))
     examples = examples.where(np.isin(np.arange(len(examples)), order[:MOST_ROWS]))
-    classifier = load_to_judge(out / "model").classifier
+    classifier = load_for_evaluation(out / "model").classifier
     views = examples.views()
     scored = [classifier.scores(view) for view in tqdm(views, desc=out.name)]
     fitted = FittedClassifier.read(out / "train")

@@ -16,7 +16,7 @@ from querytier.cli.main import main
 from querytier.eval.off_policy.estimators import ESTIMATORS
 from querytier.eval.off_policy.page import headline, policy_rows
 from querytier.eval.rankings import keyword_tier
-from querytier.pipeline.scoring import decide_all, load_to_judge
+from querytier.pipeline.scoring import decide_all, load_for_evaluation
 
 ARTIFACT = Path(__file__).parents[1] / "fixtures" / "artifacts" / "format-2"
 POLICIES = [
@@ -112,7 +112,7 @@ def without(rows, *names):
 def test_intervals_cover_what_every_policy_would_have_got(answered, rows, truth):
     code, printed, record, out = answered
     queries, cheap, frontier = truth
-    decisions = decide_all(load_to_judge(ARTIFACT), queries)
+    decisions = decide_all(load_for_evaluation(ARTIFACT), queries)
     ours = np.array([decision.tier == "frontier" for decision in decisions])
     keyword = np.array([keyword_tier(query) == "frontier" for query in queries])
     rates = [ours, keyword, np.zeros(ROWS), np.ones(ROWS), np.full(ROWS, ours.mean())]

@@ -28,7 +28,7 @@ from querytier.classifier.manifest import Certificate, dump_manifest
 from querytier.classifier.runtime import Classifier
 from querytier.errors import ArtifactError
 from querytier.pipeline.certification import Attempt, record_attempt
-from querytier.pipeline.scoring import load_to_judge
+from querytier.pipeline.scoring import load_for_evaluation
 from querytier.serve import Router
 
 FORMATS = Path(__file__).parents[1] / "fixtures" / "artifacts"
@@ -223,7 +223,7 @@ def test_a_granted_certificate_of_before_hashes_and_expiry_is_taken_at_its_word(
 def test_an_artifact_whose_certificate_has_lapsed_is_judged_by_its_classifier(artifact_copy):
     granted(artifact_copy, expires="2020-02-02")
     assert Router.load(artifact_copy).decide("Hi").reason == "fallback:certificate"
-    assert load_to_judge(artifact_copy).decide("Hi").reason == "classifier"
+    assert load_for_evaluation(artifact_copy).decide("Hi").reason == "classifier"
 
 
 def question(**changes):

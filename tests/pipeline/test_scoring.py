@@ -12,7 +12,7 @@ from blank import blank_examples
 from querytier.classifier.threshold import goes_to_frontier, tier_of
 from querytier.eval.report.mistakes import Neighbourhood, mistakes_record
 from querytier.eval.report.plots import score_plot
-from querytier.pipeline.scoring import decide_all, load_to_judge, ranking_of, score_all
+from querytier.pipeline.scoring import decide_all, load_for_evaluation, ranking_of, score_all
 from querytier.serve import Decision
 
 NUMBERS = st.floats(-1, 1)
@@ -62,7 +62,7 @@ def test_reports_take_fallbacks_without_a_score(known):
 
 
 def test_scores_of_many_queries_are_those_of_their_decisions():
-    router = load_to_judge(ARTIFACT)
+    router = load_for_evaluation(ARTIFACT)
     queries = [f"Prove that {number} is a prime number" for number in range(30)]
     scores, decisions = score_all(router, queries), decide_all(router, queries)
     assert scores.p_frontier.tolist() == [one.p_frontier for one in decisions]

@@ -64,12 +64,12 @@ def drift(
     from querytier.loop import drift_windows
     from querytier.loop.drift_report import DRIFT, PAGE, compare_windows
     from querytier.pipeline.prepare import reading_of
-    from querytier.pipeline.scoring import load_to_judge
+    from querytier.pipeline.scoring import load_for_evaluation
 
     params = reading.params()
     now = drift_windows.Span.of(since, until)
     before = drift_windows.Span.of(reference_since, reference_until)
-    router = load_to_judge(drift_windows.artifact_folder(run, artifact, reference))
+    router = load_for_evaluation(drift_windows.artifact_folder(run, artifact, reference))
     out.mkdir(parents=True, exist_ok=True)
 
     def window(name: str, logs: list[Path], span: "Span", other: "Examples | None") -> "Examples":

@@ -21,7 +21,7 @@ from querytier.eval.gate.non_inferiority import Margins, compare
 from querytier.pipeline.param_sections import GateParams
 from querytier.pipeline.scoring import (
     data_fingerprint,
-    load_to_judge,
+    load_for_evaluation,
     load_trained_on,
     ranking_by,
 )
@@ -227,7 +227,7 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
         router = load_trained_on(folder, data.fingerprint)
         return Champion(folder, router, learned, "its run's data")
     artifact = folder if (folder / MANIFEST).is_file() else folder / "model"
-    router = load_to_judge(artifact)
+    router = load_for_evaluation(artifact)
     theirs, ours = (data_fingerprint(one) for one in (router, challenger.router))
     if theirs == ours:
         # The fingerprint covers the splits, so the test rows are the champion's test rows, too.

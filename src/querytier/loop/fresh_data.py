@@ -20,7 +20,7 @@ from querytier.loop.drift_report import compare_windows
 from querytier.loop.fresh_label_audit import FreshAudit, audit_fresh
 from querytier.loop.rounds import Round
 from querytier.pipeline.params import Params
-from querytier.pipeline.scoring import load_to_judge
+from querytier.pipeline.scoring import load_for_evaluation
 
 __all__ = [
     "MERGED",
@@ -138,7 +138,7 @@ def compare_drift(
     # rows that are too old to train on. Without its training rows: it is too sure of those.
     reference = read_prepared(champion.folder)[0].of_split("calibration", "test")
     fresh = examples.where(~_in(examples, record_of(champion)))
-    router = load_to_judge(champion.folder / "model")
+    router = load_for_evaluation(champion.folder / "model")
     drift = compare_windows(reference, fresh, router, params.drift)
     drift.write(round_.folder)
     for line in drift.lines():

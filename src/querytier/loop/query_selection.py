@@ -22,7 +22,7 @@ from querytier.eval.prices import priced
 from querytier.files import atomic_file
 from querytier.loop.pair_labels import LEARNED
 from querytier.pipeline.params import Params
-from querytier.pipeline.scoring import embed_all, load_to_judge, score_all
+from querytier.pipeline.scoring import embed_all, load_for_evaluation, score_all
 from querytier.serve import Router
 
 __all__ = ["QuerySelection", "select_from_logs"]
@@ -129,7 +129,7 @@ def select_from_logs(
     """
     if not budget > 0:
         raise UsageError(f"--budget {budget:g}: give dollars above 0")
-    section, router = params.select_queries, load_to_judge(artifact)
+    section, router = params.select_queries, load_for_evaluation(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
     reading = Reading(max_bad_share=params.prepare.max_bad_share, needs_labels=False)
     read, _ = read_all(sources, reading, out.with_name(f"{out.name}.quarantine.jsonl"))

@@ -38,7 +38,7 @@ from querytier.pipeline.export import export_fitted, lineage_of, typical_queries
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.param_sections import RecalibrateParams
 from querytier.pipeline.params import CertifyParams, Params
-from querytier.pipeline.scoring import load_to_judge, load_trained_on, score_all
+from querytier.pipeline.scoring import load_for_evaluation, load_trained_on, score_all
 from querytier.pipeline.train import RUN, read_trained
 from querytier.serve import Router
 from querytier.tracking.tracker import Tracker
@@ -149,12 +149,12 @@ def _result(
     """Compare the new artifact with the old one, and certify it if that is asked for."""
     before, examples, seed = old.classifier.manifest, pair.examples, params.recalibrate.seed
     old_scores, new_scores = (
-        score_all(router, examples.views()) for router in (old, load_to_judge(out / "model"))
+        score_all(router, examples.views()) for router in (old, load_for_evaluation(out / "model"))
     )
     _check_same_ranking(out / "model", old_scores, new_scores)
     certify = _certify_params(params.certify, before)
     certified = None if certify.alpha is None else certify_artifact(out, certify)
-    manifest = load_to_judge(out / "model").classifier.manifest
+    manifest = load_for_evaluation(out / "model").classifier.manifest
     held_out = examples.split == "certification"
     judged = examples.where(held_out)
 
@@ -264,5 +264,5 @@ def _log(tracker: Tracker, found: Recalibration, data: DataSummary) -> None:
     model = found.out / "model"
     tracker.log_files([path for path in sorted(model.iterdir()) if path.name != MODEL], "artifact")
     tracker.log_files([found.out / f"{PAGE}.{ending}" for ending in ("json", "html", "md")])
-    example = load_to_judge(model).classifier.feed("an example")
+    example = load_for_evaluation(model).classifier.feed("an example")
     tracker.register(model, MODEL, example, tags)

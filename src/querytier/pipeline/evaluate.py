@@ -14,7 +14,7 @@ from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
 from querytier.pipeline.router_evaluation import RouterEvaluation, evaluate_router
-from querytier.pipeline.scoring import embedded, load_to_judge
+from querytier.pipeline.scoring import embedded, load_for_evaluation
 from querytier.pipeline.train import EMBEDDINGS, read_trained
 from querytier.tracking.registry import RegisteredVersion
 from querytier.tracking.tracker import Tracker
@@ -47,7 +47,7 @@ def evaluate_stage(
     examples, data = read_prepared(out)
     fitted, run = read_trained(out)
     with tracker.resume(run):
-        router = load_to_judge(out / "model")
+        router = load_for_evaluation(out / "model")
         manifest = router.classifier.manifest
         known, held_out = examples.of_split("train", "calibration"), examples.of_split("test")
         test_rows = rows_id(held_out)
@@ -66,7 +66,7 @@ def evaluate_stage(
             {},
             base_rate=float(train.examples.needs_frontier.mean()),
             params=params.evaluate,
-            champion=None if champion is None else load_to_judge(champion),
+            champion=None if champion is None else load_for_evaluation(champion),
         )
         registry = tracker.registry()
         current = registry.champion_other_than(manifest.model_version)

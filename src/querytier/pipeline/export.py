@@ -135,7 +135,7 @@ def export_fitted(
 def _quantising(
     features: Features, fitted: FittedClassifier, examples: Examples, params: Params
 ) -> Quantising | None:
-    """Return how to quantise the encoder; None if it stays fp32, or no row can judge the result."""
+    """Return how to quantise the encoder; None if it stays fp32 or calibration has no rows."""
     wanted = params.export.precision
     precisions: tuple[Precision, ...] = QUANTISED if wanted == "auto" else (wanted,)
     calibration, train = examples.of_split("calibration"), examples.of_split("train")

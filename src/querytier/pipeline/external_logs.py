@@ -13,7 +13,7 @@ from querytier.eval.rankings import Ranking, probability_ranking
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
 from querytier.pipeline.router_evaluation import RouterEvaluation, evaluate_router
-from querytier.pipeline.scoring import embedded, load_to_judge
+from querytier.pipeline.scoring import embedded, load_for_evaluation
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures
 from querytier.training.folds import group_folds, out_of_fold_scores
@@ -43,7 +43,7 @@ def evaluate_artifact(
     champion : Path, optional
         An artifact that gets a row of its own.
     """
-    router = load_to_judge(artifact)
+    router = load_for_evaluation(artifact)
     trained_on = LabelRules(**router.classifier.manifest.label_rule)
     reading = Reading(rules or trained_on.with_automatic(), params.prepare.max_bad_share)
     out.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def evaluate_artifact(
             left_out,
             base_rate=router.classifier.manifest.data["needs_frontier"],
             params=params.evaluate,
-            champion=None if champion is None else load_to_judge(champion),
+            champion=None if champion is None else load_for_evaluation(champion),
         )
         evaluation.write(metrics_of(evaluation, data, None, []), out, artifact, tracker)
     return evaluation

@@ -24,7 +24,7 @@ from querytier.eval.off_policy.page import overlap_plot, render_page
 from querytier.eval.rankings import keyword_tier
 from querytier.files import atomic_file, stamp, write_json
 from querytier.pipeline.params import EvaluateParams, Params
-from querytier.pipeline.scoring import decide_all, embed_all, load_to_judge
+from querytier.pipeline.scoring import decide_all, embed_all, load_for_evaluation
 from querytier.serve import Decision, Router
 
 __all__ = ["ARTIFACT", "PolicyComparison", "compare_policies"]
@@ -186,7 +186,7 @@ def compare_policies(
     ArtifactError
         If the artifact does not load.
     """
-    router, section = load_to_judge(artifact), params.prepare
+    router, section = load_for_evaluation(artifact), params.prepare
     # The rule on feedback needs what an evaluation needs: the tier, and an outcome or feedback.
     reading = Reading(LabelRules(("feedback",)), section.max_bad_share, section.redaction)
     out.mkdir(parents=True, exist_ok=True)

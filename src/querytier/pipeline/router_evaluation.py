@@ -1,4 +1,4 @@
-"""A router's decisions on labelled rows beside the baselines: metrics, reports, MLflow records."""
+"""A router's decisions on labelled rows against the baselines: metrics, reports, MLflow records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ __all__ = [
     "decide_all",
     "embed_all",
     "embedded",
-    "load_to_judge",
+    "load_for_evaluation",
     "load_trained_on",
     "ranking_by",
     "ranking_of",
@@ -66,8 +66,8 @@ class Scored:
     reasons: dict[str, int]
 
 
-def load_to_judge(artifact: Path) -> Router:
-    """Load an artifact whose classifier is to be judged, whatever its certificate says.
+def load_for_evaluation(artifact: Path) -> Router:
+    """Load an artifact to evaluate its classifier, even if its certificate has expired.
 
     `Router.load` heeds the certificate: once that has lapsed, every query goes to the fallback tier
     and has no score, so that the artifact could neither be evaluated nor certified again.
@@ -97,7 +97,7 @@ def load_trained_on(out: Path, fingerprint: str) -> Router:
     ArtifactError
         If the artifact does not load.
     """
-    router = load_to_judge(out / "model")
+    router = load_for_evaluation(out / "model")
     if data_fingerprint(router) != fingerprint:
         raise UsageError(
             f"{out / 'model'} was not trained on the data in {out / 'data'}, which were prepared "

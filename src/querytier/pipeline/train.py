@@ -53,7 +53,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier
     UsageError
         If `out` has no prepared data.
     LogError
-        If there are too few rows to train and judge a classifier.
+        If there are too few rows to train and test a classifier.
     TrainingError
         If a split has one class only.
     """
