@@ -153,7 +153,8 @@ def _difference(classifier: Classifier, golden: Mapping[str, Any]) -> float:
     """Return how far the scores of a golden query are from those in the file."""
     actual = _vector(classifier, golden["query"])
     exact = ["view", "token_ids"]
-    if golden["decision_score"] is None or not _near_threshold(classifier, golden):
+    manifest, score = classifier.manifest, golden["decision_score"]
+    if score is None or not abs(score - manifest.threshold) <= manifest.tolerance.largest:
         exact.append("tier")
     for name in exact:
         if actual[name] != golden[name]:
@@ -167,12 +168,6 @@ def _difference(classifier: Classifier, golden: Mapping[str, Any]) -> float:
     apart = [abs(actual[name] - golden[name]) for name in ("p_frontier", "decision_score")]
     # Python's max() passes over a NaN that does not come first.
     return max(apart) if all(map(math.isfinite, apart)) else math.inf
-
-
-def _near_threshold(classifier: Classifier, golden: Mapping[str, Any]) -> bool:
-    manifest = classifier.manifest
-    distance: float = abs(golden["decision_score"] - manifest.threshold)
-    return distance <= manifest.tolerance.largest
 
 
 def _vector(classifier: Classifier, query: str) -> dict[str, Any]:

@@ -28,7 +28,6 @@ __all__ = [
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_GRAPH_BYTES = 1 << 30
 
-Content = mmap.mmap | bytes
 Field = tuple[int, int, int, int]
 Span = tuple[int, int, tuple[str, str] | None]
 
@@ -140,7 +139,7 @@ def _opened(path: Path) -> Iterator[mmap.mmap]:
             ) from error
 
 
-def _check(content: Content, path: Path, kind: str, start: int, end: int) -> None:
+def _check(content: mmap.mmap, path: Path, kind: str, start: int, end: int) -> None:
     """Check a message of the graph file, and all messages inside it."""
     numbers, texts = set(), {_NODE_OPERATOR: "", _NODE_DOMAIN: ""}
     for number, wire_type, first, last in _fields(content, start, end):
@@ -169,7 +168,7 @@ def _check(content: Content, path: Path, kind: str, start: int, end: int) -> Non
         )
 
 
-def _spans(content: Content) -> Iterator[Span]:
+def _spans(content: mmap.mmap) -> Iterator[Span]:
     """Yield start and end of each field of a model, and the entry if the field is metadata.
 
     Unlike `_fields` this skips nothing: every byte of the file belongs to exactly one span.
@@ -182,13 +181,13 @@ def _spans(content: Content) -> Iterator[Span]:
         at = last
 
 
-def _entry(content: Content, start: int, end: int) -> tuple[str, str]:
+def _entry(content: mmap.mmap, start: int, end: int) -> tuple[str, str]:
     texts = {number: content[first:last] for number, _, first, last in _fields(content, start, end)}
     key, value = texts.get(_KEY, b""), texts.get(_VALUE, b"")
     return key.decode("utf-8", "replace"), value.decode("utf-8", "replace")
 
 
-def _fields(content: Content, start: int, end: int) -> Iterator[Field]:
+def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[Field]:
     """Yield number, wire type, start and end of a message's fields, without runs of listed values.
 
     Raises
@@ -207,7 +206,7 @@ def _fields(content: Content, start: int, end: int) -> Iterator[Field]:
         at = field[-1]
 
 
-def _field_at(content: Content, at: int, end: int) -> Field:
+def _field_at(content: mmap.mmap, at: int, end: int) -> Field:
     tag, first = _varint(content, at)
     wire_type = tag & 7
     if wire_type == _BYTES:
@@ -224,7 +223,7 @@ def _field_at(content: Content, at: int, end: int) -> Field:
     return tag >> 3, wire_type, first, last
 
 
-def _varint(content: Content, at: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
     """Return the number that starts here, and where the next field starts."""
     value = shift = 0
     while True:

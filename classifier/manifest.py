@@ -109,7 +109,7 @@ class Manifest:
     fallback_tier : {"frontier", "cheap"}
         The tier of a query that the classifier cannot decide.
     label_rule, encoder, metrics, parity, quantisation, data, code : dict
-        Where the classifier comes from, for people and for lineage. No code acts upon them.
+        Where the classifier comes from, for people and for lineage.
     text_view : TextView
     certificate : Certificate
     created : str

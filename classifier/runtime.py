@@ -83,6 +83,10 @@ class GraphOutputs:
         """Which queries go to the frontier tier, shape (n,)."""
         return goes_to_frontier(self.decision_scores, self.threshold)
 
+    def where(self, rows: NDArray[np.bool_]) -> Self:
+        """Return the outputs for some of the queries."""
+        return type(self)(self.p_frontier[rows], self.decision_scores[rows], self.threshold)
+
 
 @dataclass(frozen=True)
 class Classifier:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from querytier.classifier.threshold import goes_to_frontier
+from querytier.classifier.runtime import GraphOutputs
 from querytier.data.examples import Examples
 from querytier.eval.intervals import (
     Estimate,
@@ -142,10 +142,8 @@ class Staleness:
 
 def staleness(
     examples: Examples,
-    p_frontier: Floats,
-    decision_scores: Floats,
+    old: GraphOutputs,
     *,
-    threshold: float,
     promised: float | None,
     rate_before: float | None,
     seed: int,
@@ -155,27 +153,22 @@ def staleness(
     Parameters
     ----------
     examples : Examples, length n
-        None of them among the rows that its head learned from.
-    p_frontier, decision_scores : ndarray of float64, shape (n,)
-        Of the old classifier.
-    threshold : float
-        The old one.
+        None of them among the rows that its head was trained on.
+    old : GraphOutputs
+        Of the old classifier, for these examples.
     promised, rate_before : float or None
         As in `Staleness`.
     seed : int
         Decides which row of each group counts, and the draws of the bootstrap.
     """
-    found = measured(examples, p_frontier, decision_scores, threshold=threshold, seed=seed)
     rate = share_of(examples.needs_frontier[one_row_per_group(examples.group, seed)])
-    return Staleness(promised, rate_before, rate, found)
+    return Staleness(promised, rate_before, rate, measured(examples, old, seed))
 
 
-def measured(
-    examples: Examples, p_frontier: Floats, decision_scores: Floats, *, threshold: float, seed: int
-) -> Measured:
+def measured(examples: Examples, outputs: GraphOutputs, seed: int) -> Measured:
     """Measure probabilities, ranking and threshold on labelled rows; as `staleness`."""
     one = one_row_per_group(examples.group, seed)
-    labels, frontier = examples.needs_frontier, goes_to_frontier(decision_scores, threshold)
+    labels, frontier = examples.needs_frontier, outputs.to_frontier
     resampling = Resampling(examples.group.tolist(), 1000, seed)
 
     def estimate(metric: Callable[[Floats, Floats, Floats], Floats], values: Floats) -> Estimate:
@@ -189,10 +182,10 @@ def measured(
     return Measured(
         risk=share_of(cheap) if len(cheap) else None,
         frontier_rate=share_of(frontier[one].astype(np.float64)),
-        brier=estimate(brier, p_frontier),
-        ece=estimate(ece, p_frontier),
-        auroc=estimate(auroc, decision_scores),
-        mean_p_frontier=float(p_frontier.mean()),
+        brier=estimate(brier, outputs.p_frontier),
+        ece=estimate(ece, outputs.p_frontier),
+        auroc=estimate(auroc, outputs.decision_scores),
+        mean_p_frontier=float(outputs.p_frontier.mean()),
     )
 
 

@@ -96,7 +96,7 @@ class EmbeddingCache:
         with tqdm(total=len(keys), desc="encode", unit="query", disable=hidden) as bar:
             for start in range(0, len(keys), self.rows_per_chunk):
                 chunk = keys[start : start + self.rows_per_chunk]
-                yield chunk, encoder.encode([view_of[key] for key in chunk], progress=False)
+                yield chunk, encoder.encode([view_of[key] for key in chunk])
                 bar.update(len(chunk))
 
 

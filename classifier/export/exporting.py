@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.artifact import MODEL, TOKENIZER
 from querytier.classifier.export.onnx_graph import OPSET, trace, write_graph
-from querytier.classifier.export.parity import check_parity, check_typicality, tolerance_for
+from querytier.classifier.export.parity import check_parity, tolerance_for
 from querytier.classifier.export.precision import (
     Encoded,
     Quantising,
@@ -124,14 +124,16 @@ def export_artifact(
             model_version=graph_sha256(new / MODEL)[:12],
             fallback_tier=fallback_tier,
             certificate=certificate,
-            tolerance=_replay_tolerance(encoded, tolerance),
+            tolerance=tolerance_for(heads, tolerance)
+            if encoded.precision == "fp32"
+            else _QUANTISED_TOLERANCE,
             **_described(features, encoded, lineage, reads_text=reads_text),
         )
         tokenizer = None if reads_text else encoder.tokenizer
         classifier = Classifier(manifest, tokenizer, open_session(new / MODEL))
-        parity = check_parity(classifier, features, heads, views, tolerance)
-        if typicality is not None:
-            check_typicality(classifier, typicality, views)
+        parity = check_parity(
+            classifier, features, heads, views, tolerance=tolerance, typicality=typicality
+        )
         manifest = replace(manifest, parity=asdict(parity))
         return seal(new, replace(classifier, manifest=manifest))
 
@@ -174,9 +176,3 @@ def _typicality(
     # By the graph in its final precision: a distance is compared with those of these queries.
     served = traced_embeddings(traced, features, typical.views)
     return Typicality.fitted_to(typical.training, served)
-
-
-def _replay_tolerance(encoded: Encoded, tolerance: float) -> Tolerance:
-    if encoded.precision == "fp32":
-        return tolerance_for(encoded.calibrated.heads, tolerance)
-    return _QUANTISED_TOLERANCE

@@ -15,7 +15,7 @@ from querytier.classifier.runtime import Classifier
 from querytier.data.text_view import text_view
 from querytier.errors import ExportError
 
-__all__ = ["Parity", "check_parity", "check_typicality", "parity_views", "tolerance_for"]
+__all__ = ["Parity", "check_parity", "parity_views", "tolerance_for"]
 
 Floats = NDArray[np.floating]
 
@@ -78,12 +78,14 @@ def check_parity(
     features: Features,
     heads: Heads,
     views: Sequence[str],
+    *,
     tolerance: float,
+    typicality: Typicality | None = None,
 ) -> Parity:
     """Compare the graph, run on one text at a time as it serves, with what was fitted.
 
-    Embeddings are compared with the encoder's; scores are compared with those that the heads
-    compute from the graph's own embeddings.
+    Embeddings are compared with the encoder's; scores and typicality are compared with those that
+    heads and `typicality` compute from the graph's own embeddings.
 
     Raises
     ------
@@ -93,8 +95,8 @@ def check_parity(
     embeddings = np.array([classifier.embedding(view) for view in views])
     # Not from the encoder's embeddings: rounding there can put a feature on the other side of a
     # tree's split, which no tolerance could tell from a mistake in the heads.
-    read = features.beside(embeddings, views)
-    scores = [classifier.scores(view) for view in views]
+    read = features.from_embeddings(embeddings, views)
+    scores = [classifier.scores(view, typicality=typicality is not None) for view in views]
     references: dict[str, Floats] = {
         "p_frontier": heads.p_frontier(read),
         "decision_score": heads.decision_scores(read),
@@ -104,7 +106,7 @@ def check_parity(
     }
     # Quantised embeddings differ on purpose; the flip budget judges those.
     if classifier.manifest.precision == "fp32":
-        encoded = features.encoder.encode(views, progress=False)
+        encoded = features.encoder.encode(views)
         served["sentence_embedding"] = np.abs(embeddings - encoded).max(axis=1)
         references["sentence_embedding"] = np.zeros(len(views))
     by_output = {name: np.abs(served[name] - references[name]) for name in references}
@@ -117,23 +119,12 @@ def check_parity(
             f"instead of {references[name][worst]:.8f}, more than export.parity_tolerance "
             f"{tolerance:g} apart, on {views[worst][:200]!r}; no artifact was written"
         )
+    if typicality is not None:
+        ranks = np.array([one.typicality for one in scores])
+        apart = float(np.abs(ranks - typicality.of(embeddings)).max())
+        if not apart <= _TYPICALITY_TOLERANCE:
+            raise ExportError(
+                f"the graph's typicality differs from the fitted one by {apart:.4f}, more than "
+                f"rounding explains; no artifact was written"
+            )
     return Parity(len(views), float(differences.max()), float(differences.mean()), tolerance)
-
-
-def check_typicality(classifier: Classifier, typicality: Typicality, views: Sequence[str]) -> None:
-    """Compare the graph's typicality of its own embeddings with the fitted one.
-
-    Raises
-    ------
-    ExportError
-        If they differ by more than rounding explains; names the text with the largest difference.
-    """
-    fitted = typicality.of(np.array([classifier.embedding(view) for view in views]))
-    served = np.array([classifier.scores(view, typicality=True).typicality for view in views])
-    differences = np.abs(served - fitted)
-    worst = int(differences.argmax())
-    if not differences[worst] <= _TYPICALITY_TOLERANCE:
-        raise ExportError(
-            f"the graph's typicality differs from the fitted one: {served[worst]:.4f} instead of "
-            f"{fitted[worst]:.4f} on {views[worst][:200]!r}; no artifact was written"
-        )

@@ -91,10 +91,11 @@ def choose_precision(
     ExportError
         If a precision is required and none is within the budget.
     """
+    if quantising is None:
+        return Encoded(traced, "fp32", fitted, {"budget": {}, "trials": []})
     trials: list[dict[str, Any]] = []
-    budget = asdict(quantising.budget) if quantising else {}
-    for precision in quantising.precisions if quantising else ():
-        assert quantising is not None
+    tried = {"budget": asdict(quantising.budget), "trials": trials}
+    for precision in quantising.precisions:
         path = traced.with_name(f"{precision}.onnx")
         write_quantised(traced, path, precision)
         calibrated, report = _tried(path, features, fitted, quantising)
@@ -102,21 +103,23 @@ def choose_precision(
         # The manifest calls the report "drift": artifacts of format 2 have it so.
         trials.append({"precision": precision, "drift": asdict(report), "refusal": refusal})
         if refusal is None:
-            return Encoded(path, precision, calibrated, {"budget": budget, "trials": trials})
-    if quantising and quantising.required:
+            return Encoded(path, precision, calibrated, tried)
+    if quantising.required:
         refusals = "; ".join(f"{trial['precision']}: {trial['refusal']}" for trial in trials)
         raise ExportError(
             f"the quantised encoder decides differently ({refusals}); set export.precision to "
             "fp32 or auto, or widen export.drift; no artifact was written"
         )
-    return Encoded(traced, "fp32", fitted, {"budget": budget, "trials": trials})
+    return Encoded(traced, "fp32", fitted, tried)
 
 
 def _tried(
     path: Path, features: Features, fitted: Calibrated, quantising: Quantising
 ) -> tuple[Calibrated, FlipReport]:
-    before = features.beside(quantising.embeddings, quantising.views)
-    after = features.beside(traced_embeddings(path, features, quantising.views), quantising.views)
+    before = features.from_embeddings(quantising.embeddings, quantising.views)
+    after = features.from_embeddings(
+        traced_embeddings(path, features, quantising.views), quantising.views
+    )
     calibrated = quantising.recalibrated(after)
     return calibrated, compare_decisions(_outputs(fitted, before), _outputs(calibrated, after))
 

@@ -76,7 +76,10 @@ def write_quantised(source: Path, target: Path, precision: Precision) -> None:
     import onnx
 
     model = onnx.load(source)
-    gathers, matmuls = _word_gathers(model.graph), _of_the_encoder(model.graph, "MatMul")
+    ids = {value.name for value in model.graph.input}
+    # Word vectors are looked up by the ids that the graph reads, positions by others.
+    gathers = [node for node in _of_the_encoder(model.graph, "Gather") if node.input[1] in ids]
+    matmuls = _of_the_encoder(model.graph, "MatMul")
     if not gathers and not matmuls:
         raise ExportError(
             f"{source} has neither word vectors nor matrices of an encoder, so {precision} would "
@@ -90,12 +93,6 @@ def write_quantised(source: Path, target: Path, precision: Precision) -> None:
         model.opset_import.append(onnx.helper.make_opsetid(CONTRIB_DOMAIN, 1))
     onnx.checker.check_model(model)
     onnx.save(model, target)
-
-
-def _word_gathers(graph: "GraphProto") -> list["NodeProto"]:
-    """Return the nodes that look up word vectors by the ids that the graph reads."""
-    read = {value.name for value in graph.input}
-    return [node for node in _of_the_encoder(graph, "Gather") if node.input[1] in read]
 
 
 def _of_the_encoder(graph: "GraphProto", operator: str) -> list["NodeProto"]:

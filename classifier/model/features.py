@@ -41,11 +41,11 @@ class Features:
     terms: TermTable | None = None
     outputs: Linear | None = None
 
-    def of(self, views: Sequence[str], *, progress: bool = True) -> dict[str, Any]:
+    def of(self, views: Sequence[str]) -> dict[str, Any]:
         """Return the blocks of n text views, float32 of shape (n, dimension) each, by name."""
-        return self.beside(self.encoder.encode(views, progress=progress), views)
+        return self.from_embeddings(self.encoder.encode(views), views)
 
-    def beside(self, embeddings: Any, views: Sequence[str]) -> dict[str, Any]:
+    def from_embeddings(self, embeddings: Any, views: Sequence[str]) -> dict[str, Any]:
         """Return the blocks of views whose embeddings are given."""
         token_ids = [self.encoder.tokenizer.token_ids(view) for view in views]
         blocks = {self.name: embeddings}

@@ -59,11 +59,11 @@ class Nodes:
         """Append to a model in place; `outputs` is by name of new outputs of shape (batch,)."""
         from onnx import TensorProto, helper
 
-        model.graph.node.extend(self._nodes)
+        graph = model.graph
+        graph.node.extend(self._nodes)
         for name, node in outputs.items():
-            model.graph.node.append(helper.make_node("Identity", [node], [name]))
-            output = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"])
-            model.graph.output.append(output)
+            graph.node.append(helper.make_node("Identity", [node], [name]))
+            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]))
         self._complete(model)
 
     def put_before(self, model: "ModelProto", last: str, name: str) -> None:

@@ -150,7 +150,9 @@ def test_a_graph_beyond_parity_is_not_exported_and_the_old_one_stays(
     assert [path.name for path in artifact_copy.parent.iterdir()] == ["model"]
     other_heads = linear_heads(np.zeros(encoder.dimension))
     with pytest.raises(ExportError, match="no artifact was written"):
-        check_parity(router.classifier, Features("minilm", encoder), other_heads, views, 1e-5)
+        check_parity(
+            router.classifier, Features("minilm", encoder), other_heads, views, tolerance=1e-5
+        )
 
 
 def linear_heads(weights):

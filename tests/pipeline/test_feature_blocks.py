@@ -43,7 +43,7 @@ def blocks(encoder, examples):
             name,
             one,
             surface_table(one.tokenizer.json).fitted_to(token_ids),
-            principal_components(one.encode(views, progress=False)),
+            principal_components(one.encode(views)),
             TermTable.fitted_to(token_ids),
         )
     return FeatureBlocks(features)
@@ -74,7 +74,7 @@ def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, nam
     labelled = blocks.labelled(examples)
     for learner in learners:
         recipe = Recipe((learner,), "p_frontier")
-        read = blocks.of(recipe).of(views, progress=False)
+        read = blocks.of(recipe).of(views)
         assert set(read) == {name, *recipe.blocks}
         for block in recipe.blocks:
             one, other = (_dense(it[block]) for it in (read, labelled.blocks))
@@ -102,6 +102,6 @@ def test_the_budget_quick_has_no_static_encoder(examples):
 def test_fewer_layers_are_another_encoder_of_the_same_width(encoder):
     fewer = load_encoder(layers=3)
     assert fewer.name == "all-MiniLM-L6-v2-first-3-layers"
-    ours, theirs = (one.encode(["Why is it so?"], progress=False) for one in (encoder, fewer))
+    ours, theirs = (one.encode(["Why is it so?"]) for one in (encoder, fewer))
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() > 0.01

@@ -35,12 +35,12 @@ class Watched(Encoder):
     encoded: list[str] = field(default_factory=list)
     interrupted_at: int | None = None
 
-    def encode(self, views, *, progress=True):
+    def encode(self, views):
         """Encode, unless it is time to be interrupted."""
         if self.interrupted_at == len(self.encoded):
             raise KeyboardInterrupt
         self.encoded.extend(views)
-        return super().encode(views, progress=progress)
+        return super().encode(views)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def cache(tmp_path):
 @pytest.fixture(scope="module")
 def filled(encoder, tmp_path_factory):
     cache = EmbeddingCache(tmp_path_factory.mktemp("cache"))
-    return cache, dict(zip(VIEWS, cache.encode(encoder, VIEWS, progress=False), strict=True))
+    return cache, dict(zip(VIEWS, cache.encode(encoder, VIEWS), strict=True))
 
 
 def chunks(cache):
@@ -68,7 +68,7 @@ def test_saved_embeddings_are_the_encoded_ones_bit_for_bit(watched, cache):
     assert sorted(watched.encoded) == sorted(VIEWS)
     assert first.dtype == np.float32
     in_chunks = [watched.encoded[start : start + 2] for start in (0, 2, 4)]
-    fresh = [Encoder.encode(watched, views, progress=False) for views in in_chunks]
+    fresh = [Encoder.encode(watched, views) for views in in_chunks]
     order = [watched.encoded.index(view) for view in VIEWS]
     np.testing.assert_array_equal(first, np.concatenate(fresh)[order])
     watched.encoded.clear()
@@ -87,7 +87,7 @@ def test_only_the_new_views_of_a_grown_log_are_encoded(watched, cache):
 @given(st.lists(st.sampled_from(VIEWS), max_size=12))
 def test_order_and_number_of_views_change_no_embedding(encoder, filled, views):
     cache, embedding_of = filled
-    found = cache.encode(encoder, views, progress=False)
+    found = cache.encode(encoder, views)
     assert found.shape == (len(views), encoder.dimension)
     for view, embedding in zip(views, found, strict=True):
         np.testing.assert_array_equal(embedding, embedding_of[view])
@@ -194,7 +194,7 @@ def test_embeddings_of_another_encoder_are_never_returned(encoder, cache, make):
     for chunk in our_chunks:
         shutil.copy(chunk, their_chunk.parent)
     found = cache.encode(other, VIEWS)
-    np.testing.assert_allclose(found, other.encode(VIEWS, progress=False), atol=1e-6)
+    np.testing.assert_allclose(found, other.encode(VIEWS), atol=1e-6)
     assert np.abs(found - ours).max() > 0.01
     np.testing.assert_array_equal(cache.encode(encoder, VIEWS), ours)
 

@@ -17,18 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from querytier.classifier.artifact import MODEL
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.runtime import GraphOutputs
 from querytier.data.examples import Examples
-from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_prepared
 from querytier.data.ingest.sources import LogSource
 from querytier.errors import ExportError, UsageError
 from querytier.eval.certificates.sample_size import SampleSize
-from querytier.eval.staleness import Measured, measured, staleness
+from querytier.eval.staleness import measured, staleness
 from querytier.files import atomic_folder
 from querytier.loop.pair_labels import PairLabels, prepare_pair_labels
 from querytier.loop.recalibration_result import PAGE, Recalibration
@@ -45,9 +45,11 @@ from querytier.tracking.tracker import Tracker
 from querytier.training.calibration import FittedCalibration, fit_calibrator
 from querytier.training.fit import Calibration, FittedClassifier, threshold_for
 
-__all__ = ["recalibrate"]
+__all__ = ["overtaking", "recalibrate"]
 
-# Two float32 graphs round the sum of a calibrator differently.
+Floats = NDArray[np.float64]
+
+# Of float32 scores: two calibrators round differently.
 _ROUNDING = 1e-5
 
 
@@ -106,7 +108,7 @@ def recalibrate(
         _export(out, fitted, old.classifier.manifest, pair, params)
         result = _result(run, out, old, pair, calibration=calibration, params=params)
         result.write()
-        _log(tracker, result, pair.data)
+        _log(tracker, result)
     return result
 
 
@@ -157,13 +159,8 @@ def _result(
     manifest = load_for_evaluation(out / "model").classifier.manifest
     held_out = examples.split == "certification"
     judged = examples.where(held_out)
-
-    def measure(scores: GraphOutputs, threshold: float) -> Measured:
-        p_frontier, decision_scores = scores.p_frontier, scores.decision_scores
-        return measured(
-            judged, p_frontier[held_out], decision_scores[held_out], threshold=threshold, seed=seed
-        )
-
+    # A certificate moves the threshold, not the scores.
+    new_scores = replace(new_scores, threshold=manifest.threshold)
     return Recalibration(
         out=out,
         run=run,
@@ -176,15 +173,13 @@ def _result(
         },
         stale=staleness(
             examples,
-            old_scores.p_frontier,
-            old_scores.decision_scores,
-            threshold=before.threshold,
+            old_scores,
             promised=_promised(before),
             rate_before=before.data.get("needs_frontier"),
             seed=seed,
         ),
-        before=measure(old_scores, before.threshold),
-        after=measure(new_scores, manifest.threshold),
+        before=measured(judged, old_scores.where(held_out), seed),
+        after=measured(judged, new_scores.where(held_out), seed),
         calibration=calibration,
         certified=certified,
         plan=_plan(out, certified, certify, manifest.metrics["target_frontier_rate"]),
@@ -215,14 +210,34 @@ def _export(
     )
 
 
+def overtaking(before: Floats, after: Floats) -> float:
+    """Return by how much a query has overtaken one that was above it; at most 0 if none has.
+
+    Parameters
+    ----------
+    before, after : ndarray of float64, shape (n,)
+        Old and new decision scores of the same n > 0 queries.
+
+    Examples
+    --------
+    >>> overtaking(np.array([0.1, 0.2, 0.2]), np.array([0.5, 0.3, 0.9]))
+    0.2
+    """
+    order = np.argsort(before)
+    old, new = before[order], after[order]
+    highest = np.maximum.accumulate(np.append(-np.inf, new))
+    # Scores that were equal but for rounding have no order: a steep calibrator ends at 0 and 1.
+    below = np.searchsorted(old, old - _ROUNDING)
+    return float(np.max(highest[below] - new))
+
+
 def _check_same_ranking(model: Path, before: GraphOutputs, after: GraphOutputs) -> None:
-    """Check that no query has overtaken another one; `train/` may be newer than the artifact."""
-    scores = after.decision_scores[np.argsort(before.decision_scores, kind="stable")]
-    fall = float(np.max(np.maximum.accumulate(scores) - scores))
-    if not fall <= _ROUNDING:
+    """Check that the ranking is that of the old artifact: `train/` may be newer than it."""
+    apart = overtaking(before.decision_scores, after.decision_scores)
+    if not apart <= _ROUNDING:
         shutil.rmtree(model)
         raise ExportError(
-            f"the new artifact ranks queries differently from the old one (by up to {fall:.2g} "
+            f"the new artifact ranks queries differently from the old one (by up to {apart:.2g} "
             "of a decision score), so the run's artifact was not exported from its train/; run "
             "`querytier export` on the run first; no artifact was written"
         )
@@ -250,16 +265,12 @@ def _plan(
         return None
 
 
-def _log(tracker: Tracker, found: Recalibration, data: DataSummary) -> None:
+def _log(tracker: Tracker, found: Recalibration) -> None:
     """Log the findings, and register the artifact as challenger."""
     for name, side in (("before", found.before), ("after", found.after)):
         metrics = {key: getattr(side, key).value for key in ("brier", "ece", "auroc")}
         tracker.log_metrics({f"{name}_{key}": value for key, value in metrics.items()})
-    tags = {
-        **version_tags(found.out, found.manifest),
-        "data_fingerprint": data.fingerprint,
-        "recalibrated_from": found.old_version,
-    }
+    tags = version_tags(found.out, found.manifest) | {"recalibrated_from": found.old_version}
     tracker.set_tags({**tags, "certificate_reason": found.manifest.certificate.reason})
     model = found.out / "model"
     tracker.log_files([path for path in sorted(model.iterdir()) if path.name != MODEL], "artifact")

@@ -142,7 +142,7 @@ class FeatureBlocks:
         views = examples.views()
         blocks: dict[str, Any] = {}
         for one in self.features.values():
-            blocks |= one.beside(EmbeddingCache().encode(one.encoder, views), views)
+            blocks |= one.from_embeddings(EmbeddingCache().encode(one.encoder, views), views)
         if self.out_of_fold:
             # A fine-tuned encoder knows the labels of its own training rows by heart. A head fitted
             # on such outputs would trust them too much.
@@ -202,7 +202,7 @@ def _milliseconds(encoder: Encoder, views: Sequence[str]) -> float:
     seconds = []
     for view in views:
         started = time.perf_counter()
-        encoder.encode([view], progress=False)
+        encoder.encode([view])
         seconds.append(time.perf_counter() - started)
     return 1000 * float(np.median(seconds))
 

@@ -45,7 +45,7 @@ def quantising(features, fitted):
     def recalibrated(blocks):
         return replace(fitted, threshold=float(blocks["one"][0, 0]))
 
-    embeddings = features.encoder.encode(VIEWS, progress=False)
+    embeddings = features.encoder.encode(VIEWS)
     return Quantising(("int8", "int8-weights"), VIEWS, embeddings, recalibrated, WIDE)
 
 

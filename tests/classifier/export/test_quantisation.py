@@ -39,7 +39,7 @@ def features():
 def heads(features):
     random = np.random.default_rng(0)
     blocks = ("minilm2", "minilm2-surface")
-    read = features.of(VIEWS, progress=False)
+    read = features.of(VIEWS)
     width = sum(read[block].shape[1] for block in blocks)
     need = Linear(random.normal(size=(1, width)), np.zeros(1))
     gain = Linear(random.normal(size=(3, width)), np.zeros(3))
@@ -136,7 +136,7 @@ def test_embeddings_stay_close(graphs, features, precision, apart):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_heads_compute_the_same_from_a_quantised_embedding(graphs, features, heads, precision):
     p_frontier, gain, embeddings = stacked(graphs[precision], features)
-    blocks = features.beside(embeddings, VIEWS)
+    blocks = features.from_embeddings(embeddings, VIEWS)
     np.testing.assert_allclose(p_frontier, heads.p_frontier(blocks), atol=1e-5)
     np.testing.assert_allclose(gain, heads.decision_scores(blocks), atol=1e-5)
 

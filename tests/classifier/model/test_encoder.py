@@ -57,8 +57,8 @@ def give_id_0(word):
 
 
 def test_a_model_opened_from_its_folder_embeds_as_when_it_was_saved(pinned, opened):
-    found = opened.encode(QUERIES, progress=False)
-    np.testing.assert_allclose(found, pinned.encode(QUERIES, progress=False), atol=1e-6)
+    found = opened.encode(QUERIES)
+    np.testing.assert_allclose(found, pinned.encode(QUERIES), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     assert (opened.name, opened.dimension, opened.max_tokens) == ("one-layer", 384, MAX_TOKENS)
     for query in QUERIES:
@@ -72,17 +72,17 @@ def test_token_ids_give_the_embedding_that_the_library_gives_a_text(opened):
     assert "token_type_ids" in encoded
     with torch.inference_mode():
         expected = opened.model(encoded)["sentence_embedding"]
-    np.testing.assert_allclose(opened.encode(QUERIES[:3], progress=False), expected, atol=1e-5)
+    np.testing.assert_allclose(opened.encode(QUERIES[:3]), expected, atol=1e-5)
 
 
 def test_embeddings_that_are_not_of_unit_length_are_normalised(opened, copied, tmp_path):
     edit(copied / "modules.json", lambda modules: modules.pop())
     normalised = open_encoder(str(copied))
-    expected = opened.encode(QUERIES, progress=False)
-    np.testing.assert_allclose(normalised.encode(QUERIES, progress=False), expected, atol=1e-6)
+    expected = opened.encode(QUERIES)
+    np.testing.assert_allclose(normalised.encode(QUERIES), expected, atol=1e-6)
     normalised.model.save_pretrained(str(tmp_path / "again"), create_model_card=False)
     again = open_encoder(str(tmp_path / "again"))
-    np.testing.assert_allclose(again.encode(QUERIES, progress=False), expected, atol=1e-6)
+    np.testing.assert_allclose(again.encode(QUERIES), expected, atol=1e-6)
 
 
 def test_the_hash_depends_on_weights_and_pooling_and_nothing_else(opened, copied):
@@ -120,8 +120,8 @@ def test_weights_of_half_precision_are_widened(opened, copied):
     halved = {name: tensor.bfloat16() for name, tensor in weights.items()}
     save_file(halved, copied / "model.safetensors", {"format": "pt"})
     edit(copied / "config.json", lambda settings: settings.update(dtype="bfloat16"))
-    widened = open_encoder(str(copied)).encode(QUERIES, progress=False)
-    np.testing.assert_allclose(widened, opened.encode(QUERIES, progress=False), atol=0.02)
+    widened = open_encoder(str(copied)).encode(QUERIES)
+    np.testing.assert_allclose(widened, opened.encode(QUERIES), atol=0.02)
 
 
 def test_a_model_with_fewer_positions_gets_fewer_ids(copied):

@@ -101,7 +101,7 @@ def exported(encoder, tmp_path_factory):
             data,
             {},
         ),
-        typical=TypicalQueries(encoder.encode(orders[:100], progress=False), orders[100:]),
+        typical=TypicalQueries(encoder.encode(orders[:100]), orders[100:]),
     )
     return Classifier.load(folder)
 

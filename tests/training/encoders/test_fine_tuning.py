@@ -113,7 +113,7 @@ def queries(count, seed=0, split="train", **values):
 
 def separation(encoder, examples):
     """Return the mean cosine between queries of one label minus that between labels."""
-    embeddings = encoder.encode(list(examples.query), progress=False)
+    embeddings = encoder.encode(list(examples.query))
     same = examples.needs_frontier[:, None] == examples.needs_frontier
     likeness = embeddings @ embeddings.T
     return float(likeness[same].mean() - likeness[~same].mean())
@@ -225,7 +225,7 @@ def test_the_graph_gives_the_probabilities_of_the_fine_tuned_encoder(tuned, tmp_
     write_graph(tmp_path / "traced.onnx", Features("tiny", tuned), heads, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     views = list(queries(20, seed=6).query)
-    expected = heads.p_frontier({"tiny": tuned.encode(views, progress=False)})
+    expected = heads.p_frontier({"tiny": tuned.encode(views)})
     for view, probability in zip(views, expected, strict=True):
         token_ids = np.array([tuned.tokenizer.token_ids(view)])
         found = session.run(["p_frontier"], {"token_ids": token_ids})[0]
@@ -261,9 +261,7 @@ def test_an_encoder_is_read_back_unchanged_or_refused(tiny, tuned, tmp_path):
     for attribute in ("name", "weights_sha256", "tokenizer_json", "dimension", "max_tokens"):
         assert getattr(again, attribute) == getattr(tuned, attribute)
     views = list(queries(10, seed=7).query)
-    np.testing.assert_array_equal(
-        again.encode(views, progress=False), tuned.encode(views, progress=False)
-    )
+    np.testing.assert_array_equal(again.encode(views), tuned.encode(views))
     write_fine_tuned(tiny, tmp_path / "tiny")
     shutil.copy(tmp_path / "tiny" / "model.safetensors", tmp_path / "tuned")
     with pytest.raises(TrainingError, match=r"weights_sha256 .* \(now .*; fine-tune again"):

@@ -56,7 +56,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def embeddings(teacher, views):
-    return teacher.encode(views, progress=False)
+    return teacher.encode(views)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_frequent_words_come_first_then_the_teacher_s():
 def test_an_embedding_is_the_direction_of_the_sum_of_its_words():
     table = np.array([[0, 0], [0, 0], [4, 0], [0, 1]], np.float32)
     static = static_encoder("two words", table, ["far", "up"])
-    embeddings = static.encode(["far", "up", "far up up up up", "FAR-off up up up"], progress=False)
+    embeddings = static.encode(["far", "up", "far up up up up", "FAR-off up up up"])
     np.testing.assert_allclose(embeddings, [[1, 0], [0, 1], [0.5**0.5] * 2, [0.8, 0.6]], atol=1e-6)
 
 
@@ -126,8 +126,7 @@ def test_refinement_brings_unseen_views_nearer_to_the_teacher(distilled, views, 
 
     of_teacher = similarities(embeddings[140:])
     refined_one, plain = (
-        np.corrcoef(similarities(each.encode(views[140:], progress=False)), of_teacher)[0, 1]
-        for each in distilled
+        np.corrcoef(similarities(each.encode(views[140:])), of_teacher)[0, 1] for each in distilled
     )
     assert refined_one > plain + 0.02
 
@@ -192,10 +191,10 @@ def test_the_encoder_depends_on_the_seed_alone(small_teacher, views):
 
 
 def test_queries_of_unknown_words_have_finite_embeddings(static):
-    embeddings = static.encode(["ᏣᎳᎩ", "qzxv qzxw", "½", " ", ""], progress=False)
+    embeddings = static.encode(["ᏣᎳᎩ", "qzxv qzxw", "½", " ", ""])
     assert np.isfinite(embeddings).all()
     blank = static_encoder("blank", np.zeros((3, 4), np.float32), ["word"])
-    assert not blank.encode(["word", "other", ""], progress=False).any()
+    assert not blank.encode(["word", "other", ""]).any()
 
 
 def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_path):
@@ -216,7 +215,7 @@ def test_a_static_encoder_passes_the_parity_gate_and_decides(static, views, tmp_
     assert manifest.encoder["name"] == static.name
     router = Router.load(tmp_path / "model")
     for query in ["Why is the sky blue?", "ᏣᎳᎩ", "½", "word " * 5_000]:
-        embeddings = static.encode([text_view(query)], progress=False)
+        embeddings = static.encode([text_view(query)])
         expected = heads.p_frontier({"static": embeddings})[0]
         assert router.decide(query).p_frontier == pytest.approx(expected, abs=1e-5)
 
@@ -241,9 +240,7 @@ def test_a_static_encoder_is_read_back_unchanged(static, tmp_path):
     assert (again.name, again.weights_sha256) == (static.name, static.weights_sha256)
     assert (again.dimension, again.max_tokens) == (64, STATIC_MAX_TOKENS)
     queries = ["Is the kettle back in stock?", "Prove it."]
-    np.testing.assert_array_equal(
-        again.encode(queries, progress=False), static.encode(queries, progress=False)
-    )
+    np.testing.assert_array_equal(again.encode(queries), static.encode(queries))
 
 
 def test_a_changed_or_missing_static_encoder_is_refused(static, tmp_path):
