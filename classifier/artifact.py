@@ -52,7 +52,7 @@ def verified_manifest(folder: Path) -> Manifest:
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from error
     for name in artifact_files(manifest.input):
-        _check_file(folder, name, manifest.files.get(name))
+        _check_file(folder / name, manifest.files.get(name))
     check_graph(folder / MODEL)
     return manifest
 
@@ -63,10 +63,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_file(folder: Path, name: str, expected: str | None) -> None:
-    path = folder / name
+def _check_file(path: Path, expected: str | None) -> None:
     if not path.is_file():
-        raise ArtifactError(f"{folder} lacks {name}; copy the artifact again from its source")
+        raise ArtifactError(f"{path} is missing; copy the artifact again from its source")
     actual = file_sha256(path)
     if actual != expected:
         raise ArtifactError(

@@ -203,17 +203,19 @@ def _manifest(content: dict[str, Any]) -> Manifest:
                 f"manifest.json has {name} {content[name]!r}, not one of {sorted(allowed)}; "
                 "export the artifact again"
             )
-    parts = {"text_view": TextView, "certificate": Certificate}
     try:
-        made: dict[str, Any] = {name: part(**content[name]) for name, part in parts.items()}
-        made["tolerance"] = Tolerance(**{k: float(v) for k, v in content["tolerance"].items()})
-        threshold, max_tokens = float(content["threshold"]), int(content["max_tokens"])
-        files = {str(name): str(digest) for name, digest in content["files"].items()}
+        checked = {
+            "text_view": TextView(**content["text_view"]),
+            "certificate": Certificate(**content["certificate"]),
+            "tolerance": Tolerance(**{k: float(v) for k, v in content["tolerance"].items()}),
+            "threshold": float(content["threshold"]),
+            "max_tokens": int(content["max_tokens"]),
+            "files": {str(name): str(digest) for name, digest in content["files"].items()},
+        }
     except (TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"manifest.json has a value of the wrong type ({error}); export the artifact again"
         ) from error
-    checked = {"threshold": threshold, "max_tokens": max_tokens, "files": files, **made}
     return Manifest(**{**content, **checked})
 
 

@@ -97,34 +97,29 @@ def check_parity(
     # tree's split, which no tolerance could tell from a mistake in the heads.
     read = features.from_embeddings(embeddings, views)
     scores = [classifier.scores(view, typicality=typicality is not None) for view in views]
-    references: dict[str, Floats] = {
-        "p_frontier": heads.p_frontier(read),
-        "decision_score": heads.decision_scores(read),
-    }
-    served: dict[str, Floats] = {
-        name: np.array([getattr(one, name) for one in scores]) for name in references
+    fitted = {"p_frontier": heads.p_frontier, "decision_score": heads.decision_scores}
+    by_output: dict[str, Floats] = {
+        name: np.abs(compute(read) - [getattr(one, name) for one in scores])
+        for name, compute in fitted.items()
     }
     # Quantised embeddings differ on purpose; the flip budget judges those.
     if classifier.manifest.precision == "fp32":
-        encoded = features.encoder.encode(views)
-        served["sentence_embedding"] = np.abs(embeddings - encoded).max(axis=1)
-        references["sentence_embedding"] = np.zeros(len(views))
-    by_output = {name: np.abs(served[name] - references[name]) for name in references}
+        distances = np.abs(embeddings - features.encoder.encode(views))
+        by_output["sentence_embedding"] = distances.max(axis=1)
     differences = np.max(list(by_output.values()), axis=0)
     if not tolerance_for(heads, tolerance).allows(differences.tolist()):
         worst = int(differences.argmax())
         name = max(by_output, key=lambda key: float(by_output[key][worst]))
         raise ExportError(
-            f"the graph differs from the fitted classifier: {name} is {served[name][worst]:.8f} "
-            f"instead of {references[name][worst]:.8f}, more than export.parity_tolerance "
-            f"{tolerance:g} apart, on {views[worst][:200]!r}; no artifact was written"
+            f"the graph differs from the fitted classifier: {name} is off by "
+            f"{differences[worst]:.2g}, more than export.parity_tolerance {tolerance:g} allows, on "
+            f"{views[worst][:200]!r}; no artifact was written"
         )
     if typicality is not None:
-        ranks = np.array([one.typicality for one in scores])
-        apart = float(np.abs(ranks - typicality.of(embeddings)).max())
+        apart = np.abs(typicality.of(embeddings) - [one.typicality for one in scores]).max()
         if not apart <= _TYPICALITY_TOLERANCE:
             raise ExportError(
-                f"the graph's typicality differs from the fitted one by {apart:.4f}, more than "
-                f"rounding explains; no artifact was written"
+                f"the graph differs from the fitted classifier: typicality is off by {apart:.4f}, "
+                "more than rounding explains; no artifact was written"
             )
     return Parity(len(views), float(differences.max()), float(differences.mean()), tolerance)

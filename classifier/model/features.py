@@ -66,6 +66,6 @@ class Features:
         return replace(self, **unused)
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """Return the arrays of all blocks except the embedding, by kind."""
+        """Return the fields of all blocks except the embedding, by kind, for `numpy.savez`."""
         parts = {kind: getattr(self, kind) for kind in KINDS}
-        return {kind: part.arrays() for kind, part in parts.items() if part is not None}
+        return {kind: vars(part) for kind, part in parts.items() if part is not None}

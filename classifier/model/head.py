@@ -1,7 +1,7 @@
 """The heads: from features to P(needs_frontier) and the score that ranks queries."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -111,7 +111,8 @@ class Heads:
         # fails on histogram boosting and temperature scaling.
         needs, gains = [], []
         for member in self.members:
-            read = _side_by_side(nodes, [names[block] for block in member.blocks])
+            columns = [names[block] for block in member.blocks]
+            read = nodes.add("Concat", columns, axis=1) if len(columns) > 1 else columns[0]
             needs.append(member.need.add_to(nodes, read))
             if self.ranks_by == "gain" and member.gain is not None:
                 gains.append(_gain(nodes, member.gain, read))
@@ -131,10 +132,9 @@ class Heads:
                 {"blocks": member.blocks, **{name: net.kind for name, net in nets.items()}}
             )
             for name, net in nets.items():
-                arrays |= {f"{place}.{name}.{key}": one for key, one in net.arrays().items()}
-        calibrator = {key: getattr(self.calibrator, key) for key in ("rising", "falling", "offset")}
-        content = {"members": members, "ranks_by": self.ranks_by, "calibrator": calibrator}
-        return content, arrays
+                arrays |= {f"{place}.{name}.{key}": one for key, one in vars(net).items()}
+        calibrator = asdict(self.calibrator)
+        return {"members": members, "ranks_by": self.ranks_by, "calibrator": calibrator}, arrays
 
     @classmethod
     def from_state(cls, content: Mapping[str, Any], arrays: Mapping[str, Any]) -> "Heads":
@@ -195,10 +195,6 @@ def side_by_side(blocks: Blocks, names: Sequence[str]) -> Any:
     if len(names) == 1:  # a sparse block stays sparse
         return blocks[names[0]]
     return np.hstack([blocks[name] for name in names])
-
-
-def _side_by_side(nodes: Nodes, names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else nodes.add("Concat", names, axis=1)
 
 
 def _mean(nodes: Nodes, columns: Sequence[str]) -> str:

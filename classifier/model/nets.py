@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 class Net(Protocol):
-    """A function from n rows of d features to n rows of k outputs."""
+    """A function from n rows of d features to n rows of k outputs; a dataclass of its arrays."""
 
     kind: ClassVar[str]
 
@@ -24,9 +24,6 @@ class Net(Protocol):
 
     def add_to(self, nodes: Nodes, features: str) -> str:
         """Add the same computation to a graph; return the name of the outputs."""
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return its arrays by name; the class takes them back as arguments."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +54,6 @@ class Linear:
         """Add the net to a graph; return the name of the outputs."""
         return nodes.gemm(features, self.weights, self.bias)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return weights and bias."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True, eq=False)
 class Mlp:
@@ -89,10 +82,6 @@ class Mlp:
         """Add the net to a graph; return the name of the outputs."""
         hidden = nodes.gemm(features, self.hidden_weights, self.hidden_bias)
         return nodes.gemm(nodes.add("Relu", [hidden]), self.weights, self.bias)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the weights and biases of both layers."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +151,6 @@ class Trees:
             target_ids=np.zeros(int(leaf.sum()), dtype=np.int64).tolist(),
             target_weights=self.value[leaf].tolist(),
         )
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays of all nodes."""
-        return dict(vars(self))
 
 
 NETS: Mapping[str, type[Linear] | type[Mlp] | type[Trees]] = {

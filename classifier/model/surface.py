@@ -163,9 +163,8 @@ class SurfaceTable:
 
             def __init__(self, surface: SurfaceTable) -> None:
                 super().__init__()
-                self.register_buffer("table", torch.tensor(surface.table))
-                self.register_buffer("mean", torch.tensor(surface.mean))
-                self.register_buffer("scale", torch.tensor(surface.scale))
+                for name in ("table", "mean", "scale"):
+                    self.register_buffer(name, torch.tensor(getattr(surface, name)))
 
             def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
                 # As a product: ONNX Runtime sums 130 vectors of 256 numbers in 57 us by ReduceSum,
@@ -180,13 +179,9 @@ class SurfaceTable:
         limit = self.limit
         return Surface(self).eval()
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return arrays for `numpy.savez`; `from_arrays` is the inverse."""
-        return {name: np.asarray(value) for name, value in vars(self).items()}
-
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Return the table from its `arrays`."""
+        """Return the table whose fields `numpy.savez` wrote, as `numpy.load` reads them."""
         names, limit = tuple(arrays["names"].tolist()), float(arrays["limit"])
         return cls(names, arrays["table"], arrays["mean"], arrays["scale"], limit)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,10 +103,6 @@ class TermTable:
         weighted = nodes.add("Mul", [grown, nodes.constant(self.weights)])
         norm = nodes.add("ReduceL2", [weighted, nodes.constant(np.array([1]))], keepdims=1)
         return nodes.add("Div", [weighted, nodes.add("Max", [norm, nodes.constant(1e-12)])])
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by name; the class takes them back as arguments."""
-        return dict(vars(self))
 
 
 def _terms(token_ids: Sequence[int]) -> NDArray[np.int64]:

@@ -135,7 +135,7 @@ def test_a_graph_beyond_parity_is_not_exported_and_the_old_one_stays(
 ):
     before = {path.name: path.read_bytes() for path in artifact_copy.iterdir()}
     views = parity_views(["a query of the log"], 20)
-    with pytest.raises(ExportError, match=r"parity_tolerance 1e-30 apart, on '.*no artifact"):
+    with pytest.raises(ExportError, match=r"parity_tolerance 1e-30 allows, on '.*no artifact"):
         export_artifact(
             artifact_copy,
             Features("minilm", encoder),

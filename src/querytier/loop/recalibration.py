@@ -174,7 +174,9 @@ def _result(
         stale=staleness(
             examples,
             old_scores,
-            promised=_promised(before),
+            promised=before.certificate.details["alpha"]
+            if before.certificate.status == "granted"
+            else None,
             rate_before=before.data.get("needs_frontier"),
             seed=seed,
         ),
@@ -247,11 +249,6 @@ def _certify_params(params: CertifyParams, old: Manifest) -> CertifyParams:
     """Return which promise to ask for: by default, the alpha of the old certificate."""
     alpha = params.alpha or old.certificate.details.get("alpha")
     return params.model_copy(update={"alpha": None if alpha is None else float(alpha)})
-
-
-def _promised(manifest: Manifest) -> float | None:
-    certificate = manifest.certificate
-    return float(certificate.details["alpha"]) if certificate.status == "granted" else None
 
 
 def _plan(

@@ -61,11 +61,7 @@ class Recalibration:
 
     def lines(self) -> list[str]:
         """Return the findings as sentences."""
-        lines = [
-            self._rows_line(),
-            *self.stale.lines(),
-            self._calibration_line(),
-        ]
+        lines = [self._rows_line(), *self.stale.lines(), self._calibration_line()]
         if not self.ranks:
             lines.append(
                 "the old ranking does not distinguish queries of the new pair: every query gets "

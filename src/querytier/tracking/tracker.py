@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from querytier.classifier.runtime import open_session
 from querytier.errors import QuerytierError
 from querytier.tracking.registry import REGISTERED_NAME, Registry
 from querytier.tracking.runs import RunReference, failure_reason, sigterm_unwinds
@@ -164,7 +165,7 @@ class Tracker:
         import onnxruntime as ort
 
         mlflow = self._mlflow()
-        session = ort.InferenceSession(artifact / model, providers=["CPUExecutionProvider"])
+        session = open_session(artifact / model)
         names = [output.name for output in session.get_outputs()]
         outputs = dict(zip(names, session.run(names, dict(example)), strict=True))
         with quiet():
