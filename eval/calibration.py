@@ -28,7 +28,7 @@ Starts = NDArray[np.intp]
 
 _BINS = 10
 _PARTS = ("reliability", "resolution", "uncertainty")
-_Z = 1.959964
+_Z = 1.959964  # the 97.5% quantile of the normal distribution
 # The graph's probabilities are float32: closer to 0 or 1 than this they are 0 or 1.
 _NEAREST = 1e-7
 
@@ -205,6 +205,8 @@ def _bin_starts(ordered: Floats, bins: int) -> Starts:
     """Return where bins of about equally many rows start, with equal values in one bin."""
     wanted = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1)[:-1]
     ties = tie_starts(ordered)
+    # A boundary inside a run of equal probabilities moves to the start of the run, or the order of
+    # the log would decide which of the equal rows is in which bin.
     nearest = ties[np.clip(np.searchsorted(ties, wanted, side="right") - 1, 0, None)]
     return np.unique(nearest)
 

@@ -164,6 +164,8 @@ class _Rows:
         ranked = RankedExamples(scores, self.examples, self.resampling, self.routing_cost)
         area = self._estimate(lambda weights: auroc(scores, labels, weights), _ONE_CLASS)
         apgr = self._of_curve(ranked, GainCurve.apgr)
+        # Paired: all rankings share the draws of one resampling, or the interval of a lead would be
+        # about as wide as both intervals together.
         behind = {}
         if classifier_row is not None:
             behind["auroc"] = difference(classifier_row.auroc, area)

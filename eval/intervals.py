@@ -181,6 +181,7 @@ class Resampling:
     def _group_counts(self) -> NDArray[np.int64]:
         """Number of draws of each group, after a first row of ones: the rows themselves."""
         size = int(self._group_index.max()) + 1
+        # Counts of draws are multinomial: no need to draw the groups one by one.
         random = np.random.default_rng(self.seed)
         draws = random.multinomial(size, np.full(size, 1 / size), size=self.replicates)
         return np.concatenate([np.ones((1, size), dtype=np.int64), draws])
@@ -293,6 +294,7 @@ def clustered_mean(values: Floats, groups: NDArray[np.object_]) -> ClusteredMean
     sums = np.bincount(index, weights=values - mean, minlength=count)
     if count == 1:
         return ClusteredMean(mean, float("nan"), len(values), count)
+    # The factor of small samples: without it the standard error is too small for few groups.
     variance = count / (count - 1) * float(sums @ sums) / len(values) ** 2
     return ClusteredMean(mean, variance**0.5, len(values), count)
 

@@ -130,6 +130,7 @@ def _classes_by_score(
     keep = np.flatnonzero(needs_frontier != 0.5)
     if not len(keep):
         return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
+    # Sorted once, however many row weights there are: only the sums below depend on them.
     order = keep[np.argsort(scores[keep], kind="stable")]
     starts = tie_starts(scores[order])
     positive = needs_frontier[order] > 0.5

@@ -104,6 +104,7 @@ def priced(examples: Examples, prices: Prices | None) -> tuple[Examples, int]:
     """
     if prices is None:
         return examples, 0
+    # NaN stays NaN all the way: a missing number never becomes a cost of 0.
     read = examples.input_tokens
     characters = np.array([len(str(query)) for query in examples.query])
     tokens_in = np.where(np.isnan(read), characters / _CHARACTERS_PER_TOKEN, read)

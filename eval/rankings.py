@@ -23,6 +23,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 KEYWORD_THRESHOLD = 0.6
+# The heuristic of articles about routers, word for word: what a classifier has to beat.
 _KEYWORDS = ("why", "compare", "analyze", "strategy", "tradeoff")
 
 
@@ -53,6 +54,7 @@ def probability_ranking(name: str, probabilities: Floats, fitted_on: str) -> Ran
 
 def oracle(examples: Examples) -> Ranking:
     """Return the ranking that knows the outcomes: by gain, or by label without scores."""
+    # By gain, not by label: it also keeps queries from the frontier model that the cheap one wins.
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
     return Ranking("oracle", scores, None, "the answers themselves")

@@ -29,7 +29,7 @@ Groups = NDArray[np.object_]
 Mask = NDArray[np.bool_]
 
 _FEWEST_ROWS = 30
-_FEWEST_GROUPS = 10
+_FEWEST_GROUPS = 10  # with fewer, the cluster-robust standard error is itself too small
 _TAIL = 0.025
 
 

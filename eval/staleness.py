@@ -178,6 +178,7 @@ def measured(examples: Examples, outputs: GraphOutputs, seed: int) -> Measured:
             lambda weights: metric(values, labels, weights), "one class is missing"
         )
 
+    # Shares count one row per group, as certificates do; scores use all rows and resample groups.
     cheap = labels[one][~frontier[one]]
     return Measured(
         risk=share_of(cheap) if len(cheap) else None,

@@ -135,6 +135,7 @@ def certify(
     ValueError
         If alpha, delta or `first_share` is out of its range, or the two sets have different risks.
     """
+    # By the calibration rows: a choice of the test by the certification rows would not be exact.
     tests = ThresholdTests(alpha, delta, exact=calibration.binary)
     if first_share is not None and not 0 < first_share <= 1:
         raise ValueError(f"first_share is {first_share:g}; it has to lie in (0, 1]")
@@ -143,6 +144,7 @@ def certify(
             f"calibration measures {calibration.risk}, certification {certification.risk}; "
             "measure both by one risk"
         )
+    # Rows of a group are not independent: fifty copies of one query would count as fifty proofs.
     rows = certification.one_per_group(seed)
     refused = Certification(
         "refused", "", rows.risk, alpha, delta, len(rows), uncovered=_names(rows)
@@ -161,6 +163,8 @@ def certify(
     parts = slice_certificates(
         calibration, rows, tests, thresholds=thresholds, passed=passed, names=slices
     )
+    # Dvoretzky-Kiefer-Wolfowitz with Massart's constant: valid at all thresholds at once. The one
+    # certified was chosen on these rows, so a binomial interval at it alone would be too narrow.
     covered = {one.name for one in parts if one.status == "granted"}
     coverage = len(sent) / len(rows)
     margin = math.sqrt(math.log(2 / _OUTSIDE_INTERVAL) / (2 * len(rows)))

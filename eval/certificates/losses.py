@@ -101,6 +101,7 @@ class Losses:
 
     def totals(self, thresholds: Floats) -> tuple[Floats, Integers]:
         """Return the sum and the number of `sent_cheap` for each of k thresholds; shapes (k,)."""
+        # One sort for all thresholds; "left", as goes_to_frontier counts a score at the threshold.
         order = np.argsort(self.decision_scores, kind="stable")
         sums = np.concatenate([[0.0], np.cumsum(self.values[order])])
         counts = np.searchsorted(self.decision_scores[order], thresholds, side="left")

@@ -70,6 +70,8 @@ def slice_certificates(
     distinct = tuple(dict.fromkeys(names))
     if not distinct:
         return ()
+    # Not the slice's own best threshold: one router has one threshold, and the question is whether
+    # that one is safe for the slice, too.
     divided = replace(tests, delta=tests.delta / len(distinct))
     expected = max(1, tests.passed(calibration, thresholds))
     found = []

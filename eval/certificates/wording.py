@@ -27,8 +27,9 @@ def promise_sentence(found: Record) -> str:
     'It is certified that, with 99.5% confidence, at most 10% of the queries sent to the cheap ...'
     """
     if found["status"] != "granted":
-        return f"Nothing is promised about the answers of the cheap model ({found['reason']})."
+        return f"Nothing is promised about the answers of the cheap model: {found['reason']}."
     until = f", until {found['expires']}," if found.get("expires") else ""
+    # Artifacts of older versions have certificates with fewer fields.
     if any(found.get(name) is None for name in _LEAST):
         return f"A certificate was granted{until.rstrip(',')}: {found['reason']}."
     several = _attempts(found) > 1

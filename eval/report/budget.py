@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["kept", "broken", "open"]
 
 _CLAIMED_CHEAP_SHARE = 0.78
-_CLAIMED_SAVING = 0.7
+_CLAIMED_SAVING = 0.7  # the low end of 70 to 85%
 # "Without losing quality", read kindly: articles call this much the same quality.
 _SAME_QUALITY = 0.95
 _ROWS = ("classifier", "keyword_heuristic", "shuffled_decisions", "oracle")

@@ -133,5 +133,6 @@ def _stacked(text: str) -> "Markup":
     from markupsafe import Markup
 
     value, bracket, interval = text.partition("(")
+    interval = interval.replace(" to ", "\N{NO-BREAK SPACE}to ")  # two lines at most, not three
     below = Markup('<small class="interval">{}</small>').format(bracket + interval)
     return Markup("{}{}").format(value.rstrip(), below if bracket else "")

@@ -44,6 +44,7 @@ def gain_plot(
     str
         An `<svg>` element.
     """
+    # Only the classifier has a band: bands of all rankings would cover each other.
     figure, axes = new_figure(6.4, 3.9)
     label = "mean score as routed" if examples.scored else "share of needs_frontier caught"
 
@@ -99,6 +100,7 @@ def reliability_plot(
         np.array([getattr(one, name) for one in bins])
         for name in ("predicted", "observed", "low", "high")
     )
+    # To the largest value, not to 1: probabilities of routing are often all below 0.4.
     top = float(min(1.0, max(predicted.max(), high.max()) * 1.05))
     axes.plot([0, top], [0, top], color=INK, ls="--", lw=1)
     bars = np.clip([observed - low, high - observed], 0, None)

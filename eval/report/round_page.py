@@ -92,6 +92,7 @@ def _steps(verdict: Record) -> Iterator[str]:
             f"{data['audit']['held_back']} fresh rows are held back: look at held_back.jsonl, and "
             "release a source that is right with audit_fresh.trusted_sources"
         )
+    # A certificate is about the traffic that it was proved on.
     if drift and drift["drifted"]:
         yield "traffic has drifted: look at drift.html, and certify again"
     if verdict["verdict"] == "kept" and gate["fresh"]:

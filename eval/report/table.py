@@ -75,19 +75,20 @@ def headline(metrics: Metrics) -> str:
         return f"{cheap}. None of these rows needs the frontier model: there is nothing to catch."
     caught = (
         f"catches {row_estimate(classifier, 'recall').text('.0%')} of what needs the frontier "
-        f"model (a coin at the same rate catches {rate:.0%})"
+        f"model, against {rate:.0%} by a coin at that rate"
     )
     if not metrics["mean_scores"]:
         return (
             f"{cheap} and {caught}. The log has labels but no scores of answers, so the effect on "
             "quality and cost is not known."
         )
+    # Without a gap, shares of the frontier's quality mislead: the cheap model alone may be better.
     if classifier["apgr"]["value"] is None:
         return f"{_no_gap(metrics)} {cheap} and {caught}. {_saving(metrics)}"
     keyword = next(row for row in metrics["rows"] if row["name"] == "keyword_heuristic")
     kept = (
-        f"keeps {_quality(classifier)} of always-frontier's quality "
-        f"({_quality(keyword)} with the keyword heuristic at the same rate)"
+        f"keeps {_quality(classifier)} of always-frontier's quality, against {_quality(keyword)} "
+        "with the keyword heuristic at the same rate"
     )
     return f"{cheap}, {kept}, and {caught}. {_saving(metrics)}"
 
@@ -97,6 +98,7 @@ def beside_baselines(metrics: Metrics) -> str:
     metric = "apgr" if metrics["rows"][0]["apgr"]["value"] is not None else "auroc"
     learned = [row for row in metrics["rows"] if row["name"] in _LEARNED]
     leads = {row["name"]: row["behind_classifier"].get(metric) for row in learned}
+    # The interval of the lead, not two overlapping intervals: the lead is paired.
     level = [
         name
         for name, lead in leads.items()

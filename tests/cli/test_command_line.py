@@ -169,7 +169,7 @@ def test_what_costs_and_quality_say_can_be_counted_from_the_decisions(metrics, r
 
 def test_the_report_names_what_is_compared_with_the_threshold(run_dir, router):
     report = (run_dir / "report.html").read_text()
-    assert f"frontier where {router.classifier.manifest.decision_score} ≥" in report
+    assert f"frontier if {router.classifier.manifest.decision_score} ≥" in report
 
 
 def test_the_report_fetches_nothing_and_describes_its_pictures(run_dir):
