@@ -10,37 +10,15 @@ __all__ = ["FIELDS", "PLANNED", "ColumnMap", "leaf_paths", "parse_paths"]
 PLANNED = "planned"
 
 FIELDS = (
-    "query",
-    "id",
-    "group",
-    "domain",
-    "language",
-    "needs_frontier",
-    "cheap_score",
-    "frontier_score",
-    "weight",
-    "cheap_cost",
-    "frontier_cost",
-    "label_source",
-    "time",
-    "source",
-    "selected",
-    "cheap_grades",
-    "frontier_grades",
-    "winner",
-    "tier",
-    "outcome",
-    "feedback",
-    "cost",
-    "propensity",
-    "policy",
-    "input_tokens",
-    "output_tokens",
-    "cheap_output_tokens",
-    "frontier_output_tokens",
+    *("query", "id", "group", "domain", "language"),
+    *("needs_frontier", "cheap_score", "frontier_score", "weight", "cheap_cost", "frontier_cost"),
+    *("label_source", "time", "source", "selected", "cheap_grades", "frontier_grades", "winner"),
+    # Of one-sided logs, which know the answer of one tier only.
+    *("tier", "outcome", "feedback", "cost", "propensity", "policy"),
+    *("input_tokens", "output_tokens", "cheap_output_tokens", "frontier_output_tokens"),
 )
 
-_MISSING = object()
+_MISSING = object()  # null is a value: the column exists
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class Example:
 
 _TIERS = {"cheap": "cheap", "frontier": "frontier"}
 _FEEDBACK = get_args(Feedback)
+# 1 and 0 as well as 1 and -1 are common codes of thumbs up and down.
 _VOTES = {1.0: "thumbs_up", 0.0: "thumbs_down", -1.0: "thumbs_down"}
 _WINNERS = {
     **{word: word for word in get_args(Winner)},
@@ -229,6 +230,7 @@ def _weight(values: Mapping[str, object]) -> float:
 
 def _propensity(values: Mapping[str, object]) -> float:
     propensity = number_of(values, "propensity")
+    # 0 is refused: what had no chance cannot have been chosen, and its weight 1 / 0 is none.
     if propensity <= 0 or propensity > 1:
         raise BadRecordError(f"propensity outside (0, 1]: {propensity}")
     return propensity

@@ -72,6 +72,7 @@ _VOTE_SCORES: dict[Winner, tuple[float, float]] = {
     "tie": (0.5, 0.5),
     "both_bad": (0.0, 0.0),
 }
+# A tie is a success of both answers, as paying more bought nothing.
 _VOTE_SUCCESS = 0.5
 
 

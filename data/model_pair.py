@@ -8,7 +8,9 @@ from querytier.errors import UsageError
 
 __all__ = ["ModelPair", "closest_model"]
 
+# "openai/", "azure/eu/" and "us.anthropic." are prefixes; the dots of "gpt-4.1" are not.
 _PROVIDER = re.compile(r"^(?:.*/)?(?:(?:[a-z]+\.)+(?=[a-z]))?")
+# Dates, "latest", "-0613", ":v2" and the like; "-mini" and "-turbo" name another model.
 _VERSION = re.compile(
     r"(?:[-@:](?:latest|\d{4}-\d\d-\d\d|\d\d-\d{4}|\d{8}|\d{6}|\d{3,4}|v\d+(?:[.:]\d+)*))+"
 )

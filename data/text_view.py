@@ -48,6 +48,8 @@ _HARNESS_TAGS = (
 _HARNESS = re.compile(rf"<(/?)(?:{_HARNESS_TAGS})(?: [^<>]*)?>", _ANY_CASE)
 _REQUEST = re.compile(r"<(/?)(?:user_query|user_request|user_message)>", _ANY_CASE)
 _CHATML = re.compile(r"<\|im_start\|>[ \t]*([a-z]+)[ \t]*\n?|<\|im_end\|>")
+# Dropped and not replaced by a space, which would cut words in scripts that use joiners. Written
+# out, because the Unicode tables of the interpreter differ between versions.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\ufeff\ufff0-\uffff\ud800-\udfff]"
@@ -87,7 +89,7 @@ def text_view(query: str | Messages) -> str:
     'Hello [ SEP]'
     """
     text = query if isinstance(query, str) else last_user_text(query)
-    text = _keep_head_and_tail(text)
+    text = _keep_head_and_tail(text)  # first: no search below may take longer on longer queries
     # Most texts need none of the searches, which would take longer than a static encoder.
     if not (text.isascii() and text.isprintable()):
         text = _UNSEEN.sub("", text)
@@ -163,6 +165,7 @@ def view_fingerprint() -> str:
 def _keep_head_and_tail(text: str) -> str:
     if len(text) <= MAX_CHARACTERS:
         return text
+    # Requests are at either end: before the pasted material, or after it.
     half = MAX_CHARACTERS // 2
     return text[:half] + CUT_MARK + text[-half:]
 

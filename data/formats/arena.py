@@ -78,6 +78,7 @@ def _tiers(fields: Fields, pair: ModelPair | None) -> dict[str, str]:
         if tier is None:
             raise UnusableRecordError(f"{OTHER_MODEL}: {model}" if model else f"{side} missing")
         tiers[side] = tier
+    # Two versions of one model may both have the name of a tier.
     if len(set(tiers.values())) < 2:
         raise UnusableRecordError(f"{OTHER_MODEL}: both are the {tiers['model_a']} one")
     return tiers

@@ -187,6 +187,7 @@ def _check_text(fields: Fields) -> None:
 
 def _policy(fields: Fields) -> object:
     version, reason = fields.get("policy"), fields.get("reason")
+    # Another rule decided: an estimate for the version must not mix its decisions with these.
     if not isinstance(version, str) or reason in _OF_THE_CLASSIFIER:
         return version
     return f"{version}+{reason}"

@@ -30,6 +30,7 @@ __all__ = ["helicone_fields", "litellm_fields", "litellm_spend_fields"]
 
 Fields = Mapping[str, object]
 
+# LiteLLM also logs embeddings, images, speech and moderation under `call_type`.
 _LITELLM_CALL = re.compile(r"completion|^a?responses$|anthropic_messages|generate_content|pass_thr")
 _LITELLM_STATUS = {"success": "ok", "failure": "error"}
 _REDACTED = "redacted-by-litellm"
@@ -131,6 +132,8 @@ def _litellm(
 
 
 def _litellm_query(fields: Fields) -> str:
+    # With message logging off, LiteLLM writes a fixed text: an error, or all queries would be
+    # equal.
     query = logged_query(fields.get("messages"), mapping_in(fields.get("proxy_server_request")))
     if query == _REDACTED:
         raise UnusableRecordError(f"query not logged: {_REDACTED}")

@@ -89,6 +89,7 @@ class Judgements:
                     yield unusable(judgement.record, f"{self._problem}: {first}")
 
     def _keep(self, target: str, judgement: Judgement) -> None:
+        # Exports repeat judgements, and a person may change one: the newest of an id counts.
         same = self._by_target.setdefault(target, {})
         kept = same.setdefault(judgement.own_id, judgement)
         if not (kept.time and judgement.time and judgement.time < kept.time):

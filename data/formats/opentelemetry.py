@@ -154,6 +154,7 @@ def _span_fields(
 def _check_call(attributes: Attributes) -> None:
     kind = _text(attributes, "openinference.span.kind")
     operation = _text(attributes, "gen_ai.operation.name", "llm.request.type")
+    # OpenInference marks every span, so its word counts first.
     if kind is not None:
         is_call = kind.upper() == "LLM"
     elif operation is not None:
@@ -188,6 +189,7 @@ def _numbered(attributes: Attributes, before: str, after: str) -> list[Attribute
     found: dict[int, Attributes] = {}
     for name, value in attributes.items():
         index, _, rest = name.removeprefix(before).partition(".")
+        # Short numbers only: int() raises an error for a hostile name with thousands of digits.
         if name.startswith(before) and index.isdecimal() and len(index) < 6:
             found.setdefault(int(index), {})[rest.removeprefix(after)] = value
     for turn in found.values():

@@ -89,6 +89,7 @@ def _hex_id(value: object, size: int) -> str | None:
     An id in base64 has another length than one in hexadecimal digits, so they cannot be confused.
     """
     text = text_in(value)
+    # 8 and 16 bytes are 12 and 24 characters in base64, 16 and 32 in hexadecimal digits.
     if text is None or len(text) == 2 * size:
         return text and text.lower()
     try:

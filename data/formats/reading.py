@@ -86,7 +86,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
             fields = json.loads(text.decode("utf-8"))
         except UnicodeDecodeError:
             yield Record(line, None, "not UTF-8", raw)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # deep nesting overflows the parser
             yield Record(line, None, "not JSON", raw)
         else:
             if isinstance(fields, dict):
@@ -98,6 +98,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
 def _read_csv(path: Path, delimiter: str) -> Iterator[Record]:
     # The default of 128 kB is less than a query with a pasted document.
     csv.field_size_limit(_LARGEST_CSV_FIELD)
+    # Decoded without errors, so that one bad byte spoils its row and not the file.
     texts = (text.decode("utf-8", "surrogateescape") for _, text in _lines(path))
     rows = csv.reader(texts, delimiter=delimiter)
     try:
@@ -154,6 +155,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with path.open("rb") as file:
+        # By content: log shippers often leave out the ending .gz.
         compressed = file.read(2) == _GZIP_MAGIC
         file.seek(0)
         if compressed:

@@ -126,6 +126,7 @@ def _are_helicone(fields: Fields) -> bool:
     return {"request_id", "request_created_at"} <= fields.keys() and len(named) >= 2
 
 
+# From the most to the least particular: the first that fits is the format.
 _MARKS: tuple[tuple[Format, Callable[[Fields], bool]], ...] = (
     (Format.QUERYTIER, are_decisions),
     (Format.OTEL, are_spans),

@@ -232,6 +232,7 @@ def _turns(prompt: object) -> object:
         turns = prompt
     else:
         try:
+            # Not JSON: RouterBench writes Python's repr of the list, with single quotes.
             turns = ast.literal_eval(prompt.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
             raise UnusableRecordError("prompt is not a readable list literal") from error

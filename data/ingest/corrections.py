@@ -36,6 +36,7 @@ __all__ = [
 
 CORRECTION = "correction"
 _SHOWN_CHARACTERS = 300
+# The last four are the full-width forms of =, +, - and @, which Excel reads as formulas as well.
 _FORMULA = re.compile(r"(^|;)(?=[\s\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 _NO_WORD = re.compile(r"[\W_]+")
 
@@ -211,6 +212,7 @@ def _filled_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8; save the table as CSV in UTF-8") from error
+    # A spreadsheet writes the separator of its country, whatever it read.
     header = text.partition("\n")[0]
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     try:

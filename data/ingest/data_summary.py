@@ -20,6 +20,7 @@ from querytier.files import write_json
 
 __all__ = ["FEWEST_OF_EACH_CLASS", "FEWEST_ROWS", "DataSummary", "OneSided"]
 
+# Fewer rows leave some 40 to test on, with intervals too wide to tell a classifier from chance.
 FEWEST_ROWS = 200
 FEWEST_OF_EACH_CLASS = 10
 _OF_THE_LOGS = (

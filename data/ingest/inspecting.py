@@ -223,6 +223,7 @@ class _Counts:
 
 def _columns_of(source: LogSource) -> ColumnMap | None:
     """Return the column map; None if there is no query to map."""
+    # An inspection without a query still lists the columns, from which a map can be written.
     try:
         return source.columns()
     except (LogError, UsageError):

@@ -24,7 +24,7 @@ from querytier.data.ingest.log_batches import LogAccount, log_batches
 from querytier.data.ingest.redaction import KINDS, Redaction, check_nothing_personal, redact
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
-from querytier.data.text_view import hashed, is_truncated, text_view
+from querytier.data.text_view import hashed, is_truncated
 from querytier.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,10 +81,12 @@ class ExampleBatch:
     @classmethod
     def of(cls, examples: Examples) -> Self:
         """Return examples in memory as a batch."""
+        views = [hashed(view) for view in examples.views()]
+        pairs = zip(examples.group.tolist(), views, strict=True)
         return cls(
             examples,
-            np.array([hashed(group) for group in examples.group.tolist()], dtype=np.uint64),
-            np.array([hashed(view) for view in examples.views()], dtype=np.uint64),
+            np.array([hashed(group) if group else view for group, view in pairs], dtype=np.uint64),
+            np.array(views, dtype=np.uint64),
             np.array([is_truncated(query) for query in examples.query.tolist()], dtype=np.bool_),
         )
 
@@ -190,7 +192,8 @@ class LabelledLog:
             for batch in self._engine.batches(_example_batches, self._logs):
                 if account.add(batch):
                     yield self._checked(batch)
-        self._ids = SeenHashes()
+        self._ids = SeenHashes()  # eight bytes a row that the second pass has better use for
+        # Only now, as shares and unused corrections are known at the end.
         account.check(self.name)
         self._corrector.check_all_used()
         if self._reading.redaction == "fail":
@@ -257,22 +260,18 @@ def _without_personal_data(text: str) -> str:
 def _table(rows: list[tuple[Example, Mapping[str, int]]]) -> "pa.Table":
     import pyarrow as pa
 
-    examples = [example for example, _ in rows]
-    views = [hashed(text_view(example.query)) for example in examples]
-    groups = [
-        hashed(example.group) if example.group else view
-        for example, view in zip(examples, views, strict=True)
-    ]
-    hashes_and_counts = {
-        "ids": pa.array([hashed(example.id) for example in examples], pa.uint64()),
-        "groups": pa.array(groups, pa.uint64()),
-        "views": pa.array(views, pa.uint64()),
-        "truncated": pa.array([is_truncated(example.query) for example in examples]),
-        **{_redacted(k): pa.array([counts.get(k, 0) for _, counts in rows]) for k in KINDS},
+    # After redaction, so that rows are grouped by the text that is written.
+    batch = ExampleBatch.of(Examples.of([example for example, _ in rows]))
+    table = batch.examples.table()
+    columns = {
+        "ids": np.array([hashed(name) for name in batch.examples.id.tolist()], dtype=np.uint64),
+        "groups": batch.groups,
+        "views": batch.views,
+        "truncated": batch.truncated,
+        **{_redacted(k): np.array([counts.get(k, 0) for _, counts in rows]) for k in KINDS},
     }
-    table = Examples.of(examples).table()
-    for name, column in hashes_and_counts.items():
-        table = table.append_column(name, column)
+    for name, column in columns.items():
+        table = table.append_column(name, pa.array(column))
     return table
 
 

@@ -113,6 +113,7 @@ class LogAccount:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
+        # A file of an earlier run would be taken for bad records of this one.
         self.quarantine.unlink(missing_ok=True)
         return self
 
@@ -228,6 +229,7 @@ class _SeenColumns:
         self._known: dict[str, None] = {}
 
     def add(self, fields: Mapping[str, object]) -> None:
+        # Looked up until all are found, usually in the first record: it costs as much as the map.
         if len(self._seen) < len(self._columns.paths):
             self._seen |= self._columns.present(fields)
         if len(self._known) < _SHOWN_COLUMNS:
@@ -256,6 +258,7 @@ def _rejected_table(rejected: list[tuple[str, bool]]) -> "pa.Table":
 
 
 def _kind(reason: str) -> str:
+    # After the colon comes the value, which is different in every record.
     return reason.split(":", 1)[0]
 
 

@@ -99,6 +99,7 @@ class RunningCounts:
         self._names.frombytes(batch.groups.tobytes())
         self._views.frombytes(batch.views.tobytes())
         self._times.frombytes(examples.seconds().tobytes())
+        # Labels in half of their width: a soft label needs no more digits.
         self._labels.frombytes(examples.needs_frontier.astype(np.float32).tobytes())
         self._planned.frombytes(examples.planned.tobytes())
         self.positive += int((examples.needs_frontier > 0.5).sum())
@@ -156,6 +157,7 @@ class RunningCounts:
         LogError
             If `temporal` splits are asked for, and an example has no time.
         """
+        # A plan prefers certain queries, so its rows would bias whatever is judged on them.
         by_chance = ~self.planned_groups(groups)
         if (~np.isnan(self.labels[by_chance])).sum() < FEWEST_ROWS_TO_CERTIFY:
             shares = {"test": shares["test"]}

@@ -73,6 +73,7 @@ class LogSource:
         if self.format is not None:
             return self.format
         if self.paths:
+            # A map names the file's own columns, which conversion would rename.
             return Format.PLAIN
         for record in read_records(self.path):
             if record.fields is not None:
@@ -93,6 +94,7 @@ class LogSource:
         if self.paths and schema is Format.PLAIN:
             return ColumnMap(self.paths)
         if schema is Format.QUERYTIER:
+            # Fields of outcomes may first appear in any record, so all of them are mapped.
             return same_name_columns(dict.fromkeys(DECISION_FIELDS), self.paths)
         names: dict[str, object] = {}
         records = self._canonical(read_records(self.path), schema)

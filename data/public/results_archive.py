@@ -10,7 +10,7 @@ import gzip
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -58,17 +58,17 @@ def results(path: Path) -> Iterator[dict[str, object]]:
 
 def _archived_rows(path: Path) -> Iterator[dict[str, object]]:
     try:
-        with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            newest = _newest(member.name for member in archive if member.isfile())
+        with _opened(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            members = {member.name: member for member in archive if member.isfile()}
             # The archive ends before its compressed file does, and only the end of the compressed
             # file shows that nothing was cut off.
             while file.read(_CHUNK):
                 pass
-        with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.name in newest else None
+            newest = _newest(members)
+            for name, member in members.items():
+                content = archive.extractfile(member) if name in newest else None
                 if content is not None:
-                    yield from _rows(member.name, content.read())
+                    yield from _rows(name, content.read())
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise LogError(
             f"{path} is a damaged or truncated archive ({error}); download it again"
@@ -79,7 +79,7 @@ def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     return path.open("rb") if path.suffix == ".tar" else gzip.open(path)
 
 
-def _newest(names: "Iterator[str] | Mapping[str, object]") -> set[str]:
+def _newest(names: Iterable[str]) -> set[str]:
     """Return the newest JSON file of each folder; the names end with the time of the run."""
     last: dict[PurePosixPath, str] = {}
     for name in names:

@@ -34,6 +34,7 @@ Mask = NDArray[np.bool_]
 
 _WEIGHED = ("train", "calibration")
 _DAY = 86_400.0
+# Ids that reading made up from line numbers, with the prefix of a file if there are several.
 _MADE_UP = re.compile(r"(^|:)line-\d+$")
 _CONTENT = (
     *("query", "time", "needs_frontier", "cheap_score", "frontier_score", "outcome", "feedback"),
@@ -158,6 +159,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     -------
     Merged
     """
+    # Sorted, so that which of two rows with one id wins does not depend on the order of the logs.
     named = _sorted(with_lasting_ids(fresh))
     labelled = named.where(named.labelled)
     distinct = labelled.where(_first_of_each(labelled.id))
@@ -231,7 +233,7 @@ def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, Capped, int]:
     groups: dict[str, float] = {}
     sources: dict[str, float] = {}
     left_out: list[str] = []
-    ages = np.nan_to_num(_ages(used))
+    ages = np.nan_to_num(_ages(used))  # a row without a time counts as new
     for split in _WEIGHED:
         inside = used.split == split
         if rule.half_life_days is not None:

@@ -16,6 +16,7 @@ __all__ = ["Capped", "capped"]
 Floats = NDArray[np.float64]
 Names = NDArray[np.object_]
 
+# Each turn only lowers weights, so the turns converge; the bound ends those that never hold.
 _MOST_TURNS = 100
 _ROUNDING = 1e-9
 
@@ -133,6 +134,7 @@ def _holds(weights: Floats, names: Names, share: float | None) -> bool:
         return True
     found, place = _places(names)
     sums = np.bincount(place, weights, len(found))
+    # Wider than the rounding in `_below`, or the turns could go on over nothing but rounding.
     return bool(sums.max() <= share * sums.sum() * (1 + 1e-6))
 
 
