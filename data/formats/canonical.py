@@ -51,7 +51,7 @@ class UnusableRecordError(ValueError):
 def canonical_fields(
     pair: ModelPair | None, *, alias: str | None = None, **values: object
 ) -> dict[str, object]:
-    """Return the values that are present, and the tier if the pair of models tells it.
+    """Return the values that are present, and the tier if the pair of models gives it.
 
     The tier is that of the model that answered or, if the log does not name it, of the requested
     one.
@@ -60,7 +60,7 @@ def canonical_fields(
     ----------
     pair : ModelPair or None
     alias : str or None
-        The model requested from a gateway, which may serve any model for it: it tells no tier.
+        The model requested from a gateway; it gives no tier, as the gateway may serve another.
     **values : object
         By canonical name; times as datetimes.
 

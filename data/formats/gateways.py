@@ -42,7 +42,7 @@ def litellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a `StandardLoggingPayload`.
 
     The served model is the one that LiteLLM's router chose (`metadata.routing_decision`), or else
-    `model`; `model_group` is the requested alias, and tells no tier. The latency is end minus
+    `model`; `model_group` is the requested alias, and gives no tier. The latency is end minus
     start: `response_time` is the time to the first token if the answer was streamed.
 
     Raises
@@ -64,7 +64,7 @@ def litellm_spend_fields(fields: Fields, pair: ModelPair | None) -> dict[str, ob
 def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     """Return the canonical fields of a request that Helicone logged.
 
-    The requested model tells no tier: the gateway may serve another, which it then names.
+    The requested model gives no tier: the gateway may serve another, which it then names.
     Properties become tags (`name=value`), except the session, which is the conversation. A user's
     rating is the feedback, and also an outcome with the source "feedback"; scores are outcomes with
     the source "score".

@@ -117,7 +117,7 @@ def _csv_record(line: int, header: list[str], row: list[str], raw: bytes) -> Rec
     except UnicodeDecodeError:
         return Record(line, None, "not UTF-8", text)
     if len(row) != len(header):
-        return Record(line, None, f"{len(row)} fields where the header has {len(header)}", text)
+        return Record(line, None, f"{len(row)} fields, but the header has {len(header)}", text)
     fields: dict[str, object] = {
         name: value if value != "" else None for name, value in zip(header, row, strict=True)
     }

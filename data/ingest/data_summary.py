@@ -51,7 +51,7 @@ class OneSided:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What the records of some logs became, and what the labelled examples among them hold.
+    """What the records of some logs became, and the contents of the labelled examples.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class DataSummary:
         groups, splits : ndarray, shape (n,)
             The group and the split of every example counted.
         **log
-            The attributes that only the logs tell: source, rows, quarantined, passed_over,
+            The attributes that come from the logs alone: source, rows, quarantined, passed_over,
             near_duplicates, redacted, label_rules and fingerprint.
         """
         labelled = ~np.isnan(counts.labels)
@@ -200,7 +200,7 @@ class DataSummary:
         if min(self.positive, self.negative) < FEWEST_OF_EACH_CLASS:
             what = "too few of one class" if self.positive and self.negative else "one class only"
             raise LogError(
-                f"{self.source} holds {what}: {self.positive} rows need the frontier model, "
+                f"{self.source} has {what}: {self.positive} rows need the frontier model, "
                 f"{self.negative} do not; at least {FEWEST_OF_EACH_CLASS} of each are needed. "
                 "Check --ok-threshold and which column is the cheap score"
             )

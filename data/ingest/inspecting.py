@@ -60,7 +60,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a log holds.
+    """The fields, labels and shares of a log.
 
     Attributes
     ----------

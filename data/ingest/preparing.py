@@ -103,7 +103,7 @@ def prepare(
         _stage(log, counts, staged)
         links = None
         threshold = splitting.near_duplicate_threshold
-        # Their search holds all queries in memory at once; 14,000 prompts of MMLU take 1.3 s.
+        # The search needs all queries in memory at once; 14,000 prompts of MMLU take 1.3 s.
         if threshold is not None and len(counts) <= splitting.near_duplicate_rows:
             links = near_duplicate_links(_views(staged), threshold)
         groups = counts.groups(links)
@@ -129,7 +129,7 @@ def read_prepared(out: Path) -> tuple[Examples, DataSummary]:
     """
     folder = out / "data"
     if not (folder / SUMMARY).is_file():
-        raise UsageError(f"{folder} holds no prepared data; run `querytier prepare` first")
+        raise UsageError(f"{folder} has no prepared data; run `querytier prepare` first")
     return Examples.read_parquet(folder / EXAMPLES), DataSummary.read(folder / SUMMARY)
 
 

@@ -156,7 +156,7 @@ def fetch(name: str, out: Path, downloaded: Path | None = None) -> Fetched:
             # Times are the only values of these sets that JSON does not have.
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
         if not counts.rows:
-            raise LogError(f"{downloaded or public.repository} holds no rows of {name}")
+            raise LogError(f"{downloaded or public.repository} has no rows of {name}")
     models = counts.models()
     usual = public.usual_pair if set(public.usual_pair or "?") <= set(models) else None
     return Fetched(public, out, counts.rows, models[:_SHOWN_MODELS], usual or counts.pair())
@@ -206,7 +206,7 @@ def _downloaded_files(public: PublicSet, out: Path) -> list[Path]:
     # httpx or its successor, whichever huggingface_hub was built on.
     http_error = cast("type[Exception]", HfHubHTTPError.__bases__[0])
     cure = (
-        f"download it from {public.page} where it can be reached, then: "
+        f"download it from {public.page} on a machine that reaches it, then: "
         f"querytier data fetch {public.name} --out {out} --from FILE"
     )
     try:

@@ -137,7 +137,7 @@ def test_a_plan_says_what_is_missing_and_what_it_costs(certifiable, call):
 def test_what_is_not_prepared_cannot_be_certified(tmp_path, call):
     code, _, err = call("certify", tmp_path, "--alpha", "0.1")
     assert code == 2
-    assert "holds no prepared data" in err
+    assert "has no prepared data" in err
 
 
 def test_a_promise_needs_a_risk(run_dir, call):

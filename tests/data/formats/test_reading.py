@@ -113,7 +113,7 @@ def test_numbers_and_truth_values_may_come_as_text(tmp_path):
     examples, read = read_examples(log, MAP)
     np.testing.assert_array_equal(examples.needs_frontier, [1.0, 0.0, np.nan])
     assert examples.unlabelled.tolist() == ["", "", "cheap_score missing"]
-    assert read.account.quarantined == {"2 fields where the header has 3": 1}
+    assert read.account.quarantined == {"2 fields, but the header has 3": 1}
 
 
 def test_an_id_that_comes_again_is_quarantined_however_much_later(tmp_path, monkeypatch):

@@ -350,7 +350,7 @@ def test_without_the_hub_the_error_names_the_page_and_the_way_round_it(tmp_path)
     assert len(said) == len(PUBLIC_SETS)
     for public, line in zip(PUBLIC_SETS.values(), said, strict=True):
         assert f"hub is not reachable for {public.repository} (HF_HUB_OFFLINE is set" in line
-        assert f"download it from {public.page} where it can be reached" in line
+        assert f"download it from {public.page} on a machine that reaches it" in line
         assert f"querytier data fetch {public.name} --out {tmp_path}/log.jsonl --from" in line
     assert not (tmp_path / "log.jsonl").exists()
 
