@@ -1,7 +1,7 @@
 /**
  * Serve the page, ONNX Runtime and one artifact on this machine: `node serve.mjs DIR [PORT]`.
  *
- * Any static server does, as long as the page comes from https or localhost.
+ * Any static server will do, as long as the page comes from https or localhost.
  */
 
 import { createReadStream } from "node:fs";
@@ -45,7 +45,7 @@ async function answer(folders, request, response) {
   createReadStream(path).pipe(response);
 }
 
-/** Return the file that a request names; null where it names none of the folders' own. */
+/** Return the file that a request names; null if it is not in one of the folders. */
 function fileOf(folders, { method, url }) {
   if (method !== "GET") {
     return null;

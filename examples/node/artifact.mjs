@@ -1,4 +1,4 @@
-/** The artifact: manifest and files, read only where every byte is what it was at export. */
+/** The artifact: manifest and files, loaded only if every byte is as exported. */
 
 export const MANIFEST = "manifest.json";
 export const MODEL = "model.onnx";
@@ -7,7 +7,7 @@ export const GOLDEN = "golden.jsonl";
 const CARD = "README.md";
 
 const FORMAT_VERSIONS = [1, 2];
-// What format 2 states; all of format 1 was of 32-bit floats, with or without trees.
+// The tolerance for format 1, which states none: 32-bit floats, with or without trees.
 const TOLERANCE_OF_FORMAT_1 = { difference: 1e-5, exceptions: 0.01, largest: 0.01 };
 const ALLOWED = {
   input: ["token_ids", "text"],
@@ -25,7 +25,7 @@ export class ArtifactError extends Error {
  *
  * @param {(name: string) => Promise<Uint8Array>} read Returns the content of a file by its name.
  * @returns {Promise<{manifest: object, files: Map<string, Uint8Array>}>}
- * @throws {ArtifactError} If a file is missing or changed, or the format is another one.
+ * @throws {ArtifactError} If a file is missing or changed, or the format is unknown.
  */
 export async function readArtifact(read) {
   const manifest = await checkedManifest(utf8(await read(MANIFEST), MANIFEST));
@@ -77,7 +77,7 @@ function parsed(text) {
   }
 }
 
-/** The manifest's hash is that of its own text without the line that states it. */
+/** Return the manifest's hash: that of its text without the line that states the hash. */
 async function checkOwnHash(text) {
   const stated = OWN_HASH.exec(text)?.[1];
   if ((await sha256(new TextEncoder().encode(text.replace(OWN_HASH, "")))) !== stated) {

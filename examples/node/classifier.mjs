@@ -1,4 +1,4 @@
-/** An artifact's graph, loaded once, asked query by query; the same in Node and in a browser. */
+/** Runs an artifact's graph, in Node and in a browser. */
 
 import { ArtifactError, MODEL, TOKENIZER, utf8 } from "./artifact.mjs";
 import { VIEW_VERSION } from "./text_view.mjs";
@@ -7,8 +7,8 @@ import { viewFingerprint } from "./view_fingerprint.mjs";
 /** One thread, so that a busy neighbour costs no more than its share. */
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 };
 
-// Ideographs beyond U+FFFF, of which @huggingface/tokenizers 0.2.0 sees the halves, and so does not
-// part them from their neighbours as the tokenizer of the exporter does.
+// Ideographs beyond U+FFFF: @huggingface/tokenizers 0.2.0 sees their halves, so it does not separate
+// them from their neighbours as the exporter's tokenizer does.
 const RARE_HAN = /[\u{20000}-\u{2a6df}\u{2a700}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
 
 export class Classifier {
@@ -17,7 +17,7 @@ export class Classifier {
   #tokenize;
 
   /**
-   * Open what `readArtifact` returned.
+   * Open the result of `readArtifact`.
    *
    * @param {{manifest: object, files: Map<string, Uint8Array>}} artifact
    * @param {object} ort The module onnxruntime-node or onnxruntime-web.
@@ -37,7 +37,7 @@ export class Classifier {
     return classifier;
   }
 
-  /** Return `p_frontier`, `gain` (null where it ranks nothing) and `decision_score` of a view. */
+  /** Return `p_frontier`, `gain` (null if queries are not ranked by it) and `decision_score` of a view. */
   async scores(view) {
     const names = [...new Set(["p_frontier", this.manifest.decision_score])];
     const values = await this.#run(names, view);
@@ -72,7 +72,7 @@ export class Classifier {
   }
 }
 
-/** Keep the first and the last ids where there are more than `maxTokens`. */
+/** Keep the first and the last ids if there are more than `maxTokens`. */
 export function capTokens(tokenIds, maxTokens) {
   if (tokenIds.length <= maxTokens) {
     return tokenIds;
@@ -95,7 +95,7 @@ async function checkView({ version, sha256 }) {
 async function openTokenizer(json) {
   const { Tokenizer } = await import("@huggingface/tokenizers");
   const settings = JSON.parse(json);
-  // Of a vocabulary of words, it takes the unknown one from its second argument only.
+  // For a vocabulary of words, the unknown token comes from the second argument only.
   const tokenizer = new Tokenizer(settings, { unk_token: settings.model.unk_token });
   const partsHan = settings.normalizer?.handle_chinese_chars === true;
   return (view) => tokenizer.encode(partsHan ? view.replace(RARE_HAN, " $& ") : view).ids;

@@ -1,23 +1,23 @@
-/** The decision: what a router gets back for every query, whatever happens. */
+/** The decision that a router gets for every query, whatever happens. */
 
 import { textView } from "./text_view.mjs";
 
 /**
  * @typedef {object} Decision
  * @property {"cheap" | "frontier"} tier
- * @property {number | null} p_frontier Null where the classifier could not answer.
- * @property {number | null} gain Null where the artifact does not rank by it.
- * @property {number | null} decision_score What was compared with the threshold.
+ * @property {number | null} p_frontier Null if the classifier could not answer.
+ * @property {number | null} gain Null if the artifact does not rank by it.
+ * @property {number | null} decision_score The score that was compared with the threshold.
  * @property {number} threshold
  * @property {string} reason "classifier", "fallback:empty", "fallback:error", "fallback:timeout",
- *   "fallback:certificate"; more may come (the service says "cap" or "override", too): show and log
- *   it, and take the tier.
+ *   "fallback:certificate"; others may follow (the service also has "cap" and "override"): log the
+ *   reason and use the tier.
  * @property {string} model_version
  * @property {number} latency_ms From the query to the decision.
  */
 
 /**
- * Decide a query; never throws. What the classifier cannot answer gets the fallback tier.
+ * Decide a query; never throws. If the classifier cannot answer, the fallback tier does.
  *
  * @param {import("./classifier.mjs").Classifier} classifier
  * @param {string | {role: string, content: unknown}[]} query
@@ -63,7 +63,7 @@ async function answer(classifier, query) {
   return { tier: fallbackTier, reason: "fallback:error" };
 }
 
-/** When a certificate lapses, in milliseconds since 1970; infinity for one that promises nothing. */
+/** Return when a certificate expires, in milliseconds since 1970; Infinity if it promises nothing. */
 export function lapses(certificate) {
   const expires = certificate?.details?.expires;
   if (certificate?.status !== "granted" || expires === undefined || expires === null) {

@@ -1,15 +1,15 @@
-/** Golden vectors: queries with which a port proves that it decides as querytier does. */
+/** Golden vectors: queries that prove that a port decides as querytier does. */
 
 import { tierOf } from "./decision.mjs";
 import { textView } from "./text_view.mjs";
 
 /**
- * Ask the golden queries again.
+ * Replay the golden vectors.
  *
  * @param {import("./classifier.mjs").Classifier} classifier
  * @param {string} golden The text of `golden.jsonl`.
- * @returns {Promise<object>} How many `vectors` there are, the `largest` difference of a score, how
- *   many lie `beyond` the usual one, the median milliseconds of a decision, and the `mismatches`.
+ * @returns {Promise<object>} The number of `vectors`, the `largest` difference of a score, the number
+ *   `beyond` the usual difference, the median milliseconds of a decision, and the `mismatches`.
  */
 export async function replay(classifier, golden) {
   const vectors = golden
@@ -47,7 +47,7 @@ async function answerTo(classifier, query) {
   return { view, token_ids: await classifier.tokenIds(view), ...scores, tier, milliseconds };
 }
 
-/** Return how far an answer's scores lie from a golden vector; 0 where neither has any. */
+/** Return how far scores are from a golden vector; 0 if neither has any. */
 function difference(vector, answer) {
   if (vector.p_frontier === null && answer.p_frontier === null) {
     return 0;
@@ -59,7 +59,7 @@ function difference(vector, answer) {
   );
 }
 
-/** What has to be the same to the letter: view and ids always, the tier unless it is a close call. */
+/** Compare what must be identical: view and ids always, the tier unless the score is close to the threshold. */
 function unequal(vector, answer, { threshold, tolerance }) {
   const isClose =
     vector.decision_score !== null &&
@@ -74,7 +74,7 @@ function unequal(vector, answer, { threshold, tolerance }) {
     }));
 }
 
-/** The vectors that differ by more than the tolerance allows; NaN is more than anything. */
+/** Return the vectors that differ by more than the tolerance; NaN always does. */
 function straying(vectors, differences, { difference: usual, exceptions, largest }) {
   const beyond = vectors.flatMap((vector, at) => {
     const found = differences[at];

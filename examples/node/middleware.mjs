@@ -1,18 +1,18 @@
-/** Middleware that names the model of a chat request by its tier; whoever sends it comes after. */
+/** Middleware that sets the model of a chat request by its tier and passes the request on. */
 
-/** Requests for this model are decided; others have chosen for themselves. */
+/** Only requests for this model are decided. */
 const AUTO = "auto";
 const LATE = Symbol("late");
 
 /**
- * Return middleware over chat requests, whatever carries them: `(request, next) => answer`.
+ * Return middleware for chat requests: `(request, next) => response`.
  *
  * @param {import("./router.mjs").Router} router
  * @param {{cheap: string, frontier: string}} models The model of each tier.
  * @param {object} [settings]
- * @param {number} [settings.timeoutMs] After which the artifact's fallback tier answers.
+ * @param {number} [settings.timeoutMs] After this time the artifact's fallback tier answers.
  * @param {(decision: import("./decision.mjs").Decision, request: object) => void} [settings.onDecision]
- *   Told of every decision, for a log; what it throws is reported, and changes nothing.
+ *   Called with every decision, for a log; an error in it is reported and changes nothing.
  * @throws {TypeError} If a tier has no model.
  */
 export function tierMiddleware(router, models, { timeoutMs = 50, onDecision = () => {} } = {}) {

@@ -15,7 +15,7 @@ function chat(query, model = "auto") {
   return { model, temperature: 0, messages: [{ role: "user", content: query }] };
 }
 
-/** What comes after the middleware: it hands back the request that it got. */
+/** The next handler: it returns the request that it got. */
 const echo = async (request) => request;
 
 test("a request gets the model of its tier, and nothing else changes", async () => {

@@ -19,8 +19,8 @@ export class Router {
   /**
    * Load an artifact.
    *
-   * @param {string} folder What `querytier run` or `querytier export` wrote.
-   * @throws {ArtifactError} If the folder is no artifact, or a file of it is missing or changed.
+   * @param {string} folder The artifact that `querytier run` or `querytier export` wrote.
+   * @throws {ArtifactError} If the folder is not an artifact, or a file is missing or changed.
    */
   static async load(folder) {
     const artifact = await readArtifact((name) => readFrom(folder, name));

@@ -2,9 +2,9 @@
  * The text view, version 1: the one function through which training and serving see a query.
  *
  * A port of querytier's data/text_view.py; docs/PORTING.md gives the steps in words. Lengths are
- * counted in code points. A regular expression has the flag `u` where a code point outside the
- * Basic Multilingual Plane, or a lone surrogate, can tell; it must not have `i` and `u` at once, as
- * cases are those of ASCII only.
+ * counted in code points. A regular expression has the flag `u` if code points outside the
+ * Basic Multilingual Plane or lone surrogates matter to it. It must not have `i` and `u` at once,
+ * because only ASCII letters have cases here.
  */
 
 export const VIEW_VERSION = 1;
@@ -32,7 +32,7 @@ const SPECIAL_TOKEN =
  *
  * @param {string | {role: string, content: unknown}[]} query Text, or chat messages whose last user
  *   turn is the query.
- * @returns {string} Empty where nothing is left to decide on.
+ * @returns {string} Empty if nothing is left to decide on.
  * @throws {TypeError} If the query is neither text nor messages.
  */
 export function textView(query) {
@@ -43,7 +43,7 @@ export function textView(query) {
 }
 
 /**
- * Return the text of the last user turn; empty where there is none.
+ * Return the text of the last user turn; empty if there is none.
  *
  * @param {{role: string, content: unknown}[]} messages The content is text, or a list of parts of
  *   which those with a `text` count.
@@ -102,7 +102,7 @@ function beforeCharacters(text, count) {
   return index;
 }
 
-/** Return the last user turn of ChatML markup; the text itself where there is none. */
+/** Return the last user turn of ChatML markup; the text itself if there is none. */
 function lastChatmlTurn(text) {
   let turn = text;
   let start = null;
@@ -115,7 +115,7 @@ function lastChatmlTurn(text) {
   return start === null ? turn : text.slice(start);
 }
 
-/** Return what stands inside the last `<user_query>` block; the text itself without one. */
+/** Return the content of the last `<user_query>` block; the text itself without one. */
 function requestOnly(text) {
   let request = text;
   let start = null;
@@ -130,7 +130,7 @@ function requestOnly(text) {
   return request;
 }
 
-/** Take away the outermost blocks between harness tags; a tag without its other half stays. */
+/** Remove the outermost blocks between harness tags; a tag without its other half stays. */
 function withoutBlocks(text) {
   const kept = [];
   const opened = [];

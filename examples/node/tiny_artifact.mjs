@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { sha256 } from "./artifact.mjs";
 import { viewFingerprint } from "./view_fingerprint.mjs";
 
-// gain is the mean of [0, -1, -2, 2][token_ids], p_frontier its sigmoid; the second graph makes the
-// ids itself: StringNormalizer, Tokenizer, LabelEncoder of {hello: 2, prove: 3}, else 1.
+// gain is the mean of [0, -1, -2, 2][token_ids], p_frontier its sigmoid; the second graph computes
+// the ids itself: StringNormalizer, Tokenizer, LabelEncoder of {hello: 2, prove: 3}, else 1.
 const READS_TOKEN_IDS =
   "CAg6iQIKHwoHd2VpZ2h0cwoJdG9rZW5faWRzEgF3IgZHYXRoZXIKLAoBdwoEYXhpcxIEZ2FpbiIKUmVkdWNlTWVhbioP" +
   "CghrZWVwZGltcxgAoAECChsKBGdhaW4SCnBfZnJvbnRpZXIiB1NpZ21vaWQSBHRpbnkqHwgEEAFCB3dlaWdodHNKEAAA" +
@@ -48,10 +48,10 @@ const FOLDERS = mkdtempSync(join(tmpdir(), "tiny-artifacts-"));
 process.once("exit", () => rmSync(FOLDERS, { recursive: true }));
 
 /**
- * Write an artifact into a new folder and return that.
+ * Write an artifact into a new folder; return the folder.
  *
  * @param {"token_ids" | "text"} input
- * @param {object} changes To the manifest, before it is signed.
+ * @param {object} changes Changes of the manifest, made before it is hashed.
  */
 export async function tinyArtifact(input, changes = {}) {
   const folder = await mkdtemp(join(FOLDERS, "artifact-"));
@@ -95,7 +95,7 @@ async function manifestOf(input, files) {
   };
 }
 
-/** Return a manifest as the exporter writes it: sorted, with the hash of itself without that. */
+/** Return a manifest as the exporter writes it: sorted, with the hash of the rest. */
 async function signed(manifest) {
   const unsigned = json(manifest);
   return json({ ...manifest, sha256: await sha256(new TextEncoder().encode(unsigned)) });
@@ -126,7 +126,7 @@ function goldenLines(input) {
     vector("Hello", [2], -2),
     vector(" prove it", [3, 1], 0.5),
     vector(" ", [], null),
-    // The graph that reads text does not cap.
+    // The graph that reads text does not cut.
     ...(input === "token_ids" ? [vector("hello a b c d prove", [2, 1, 1, 3], -0.5)] : []),
   ];
   return vectors.map((one) => `${JSON.stringify(one)}\n`).join("");

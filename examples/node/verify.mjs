@@ -1,7 +1,7 @@
 /**
  * Replay an artifact's golden vectors: `node verify.mjs DIR`.
  *
- * Exits with 1 where a view, token ids, a score or a tier is not what the exporter saw.
+ * Exits with 1 if a view, token ids, a score or a tier differs from the exporter's.
  */
 
 import { readFile } from "node:fs/promises";

@@ -1,4 +1,4 @@
-/** The hash by which an artifact knows the text view that it was trained on. */
+/** The hash that identifies the text view that an artifact was trained on. */
 
 import { sha256 } from "./artifact.mjs";
 import { textView } from "./text_view.mjs";
