@@ -215,8 +215,8 @@ def test_an_evaluation_that_fails_leaves_the_report_and_marks_the_run(finished):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"encoder": "/nowhere/encoder"}, "/nowhere/encoder is no folder"),
-        ({"budget": "standard", "teacher": "/nowhere/teacher"}, "/nowhere/teacher is no folder"),
+        ({"encoder": "/nowhere/encoder"}, "/nowhere/encoder is not a folder"),
+        ({"budget": "standard", "teacher": "/nowhere/teacher"}, "/nowhere/teacher is not a folder"),
         ({"candidate": "the best", "regularisation": [0.01]}, "'the best', which is none of"),
     ],
 )
