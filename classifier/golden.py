@@ -71,11 +71,13 @@ _EMPTY = ("", " \n\t ", "\u200b", "<system>only rules here</system>")
 def golden_queries() -> Iterator[str]:
     """Yield more than 200 queries: plain ones, their variants, very long ones and empty ones."""
     for query in _PLAIN:
+        # Wrapped as harnesses and chat templates do, which the text view has to take off again.
         yield query
         yield query.upper()
         yield f"<system-reminder>Answer in one line.</system-reminder>\n{query}"
         yield f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{query}<|im_end|>\n"
         yield f"Context before. <user_query>{query}</user_query> Context after."
+    # Latency has a ceiling whatever arrives: views are cut by characters, then by tokens.
     yield from _LONG
     yield from _EMPTY
 

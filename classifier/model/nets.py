@@ -133,6 +133,7 @@ class Trees:
     def add_to(self, nodes: Nodes, features: str) -> str:
         """Add the net to a graph; return the name of the outputs."""
         leaf = self.feature < 0
+        # The -1 of a leaf is ours; in ONNX its feature is 0.
         return nodes.add(
             "TreeEnsembleRegressor",
             [features],

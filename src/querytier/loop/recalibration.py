@@ -116,6 +116,8 @@ def _calibrated(
     run: Path, fitted: FittedClassifier, pair: PairLabels, section: RecalibrateParams
 ) -> tuple[FittedClassifier, FittedCalibration]:
     """Return the classifier with calibrator and threshold for the new pair."""
+    # 100 labels are enough for this (llmdrift: Brier score 0.282 to 0.173, calibration error 0.302
+    # to 0.048) but hardly for a ranking, which took 300 to beat the old one on a mix of tasks.
     rows = pair.examples.of_split("calibration")
     blocks = FeatureBlocks.read(run / "train").of(fitted.recipe).of(rows.views())
     found = fit_calibrator(
@@ -127,6 +129,7 @@ def _calibrated(
         seed=section.seed,
     )
     heads = fitted.heads.calibrated(found.calibrator)
+    # The threshold comes from the same rows, the certificate from rows that neither has seen.
     rate = section.target_frontier_rate or fitted.target_frontier_rate
     losses = dict(found.log_losses)
     calibrated = replace(

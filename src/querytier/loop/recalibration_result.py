@@ -56,6 +56,7 @@ class Recalibration:
     @property
     def ranks(self) -> bool:
         """Whether the old ranking distinguishes queries of the new pair at all."""
+        # Slopes are never negative: a ranking that is worse than chance on the labels gets 0.
         calibrator = self.calibration.calibrator
         return max(calibrator.rising, calibrator.falling) > 0
 
