@@ -23,7 +23,7 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
-# A manifest has some kilobytes. What is named so and is larger is not one, and is not read whole.
+# A manifest has some kilobytes; a larger file of this name is not read whole.
 _MOST_MANIFEST_BYTES = 1 << 20
 
 
@@ -39,7 +39,7 @@ def verified_manifest(folder: Path) -> Manifest:
     ------
     ArtifactError
         If the folder is not an artifact, a file is missing or was changed, or the graph contains
-        what `querytier.classifier.graph_file.check_graph` refuses.
+        something that `querytier.classifier.graph_file.check_graph` refuses.
     """
     try:
         with (folder / MANIFEST).open("rb") as file:

@@ -1,8 +1,8 @@
 """`model.onnx` as a file: what it may contain, its metadata, and its hash without them.
 
-The onnx package is not installed where queries are served, so the file is read as what it is, a
-protocol buffer (https://protobuf.dev/programming-guides/encoding), by the field numbers of ONNX's
-own `onnx.proto`.
+The onnx package is not installed where queries are served. A graph is a protocol buffer
+(https://protobuf.dev/programming-guides/encoding), so it is read here by the field numbers of
+ONNX's own `onnx.proto`.
 """
 
 import hashlib

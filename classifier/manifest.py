@@ -1,4 +1,4 @@
-"""`manifest.json`: the contract between what trains a classifier and what serves it."""
+"""`manifest.json`: the contract between training and serving."""
 
 import hashlib
 import json

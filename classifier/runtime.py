@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the graph computes for one query.
+    """The outputs of the graph for one query.
 
     Attributes
     ----------
@@ -49,14 +49,14 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class GraphOutputs:
-    """What a graph computes for n queries, and the threshold that turns it into decisions.
+    """The outputs of a graph for n queries, and the threshold that turns them into decisions.
 
     Attributes
     ----------
     p_frontier : ndarray of float64, shape (n,)
         Calibrated P(needs_frontier), in [0, 1].
     decision_scores : ndarray of float64, shape (n,)
-        What is compared with the threshold.
+        The scores that are compared with the threshold.
     threshold : float
 
     Raises

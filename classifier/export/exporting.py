@@ -40,7 +40,7 @@ _QUANTISED_TOLERANCE = Tolerance(difference=0.005, exceptions=0.02, largest=0.05
 
 @dataclass(frozen=True, eq=False)
 class TypicalQueries:
-    """What the graph learns typical queries from.
+    """The queries that the graph takes as typical.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ def export_artifact(
 def _described(
     features: Features, encoded: Encoded, lineage: Lineage, *, reads_text: bool
 ) -> dict[str, Any]:
-    """Return the fields of the manifest that follow from what was fitted."""
+    """Return the fields of the manifest that follow from fit and lineage."""
     encoder, heads = features.encoder, encoded.calibrated.heads
     threshold = encoded.calibrated.threshold
     known = asdict(lineage)

@@ -1,4 +1,4 @@
-"""Sealing: what turns a graph and a manifest into an artifact, in the one order that works."""
+"""Sealing: the steps from a graph and a manifest to an artifact, in the one order that works."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,6 @@ def seal(folder: Path, classifier: Classifier) -> Manifest:
     files = {name: file_sha256(folder / name) for name in artifact_files(manifest.input)}
     manifest = replace(manifest, files=files)
     (folder / MANIFEST).write_text(dump_manifest(manifest), "utf-8")
-    # What a router will do with it, while a failure still leaves the previous artifact in place.
+    # A router will do the same. Here a failure still leaves the previous artifact in place.
     replay_golden(Classifier.load(folder), folder / GOLDEN)
     return manifest

@@ -23,7 +23,7 @@ class Nodes:
     Parameters
     ----------
     part : str
-        Prefix of their names in the graph; quantisation tells the heads from the encoder by it.
+        Prefix of their names in the graph; quantisation uses it to leave the heads out.
     """
 
     def __init__(self, part: str) -> None:

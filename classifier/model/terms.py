@@ -54,12 +54,12 @@ class TermTable:
         """
         rows = Counter(term for ids in token_ids for term in set(_terms(ids).tolist()))
         frequent = [(-count, term) for term, count in rows.items() if count >= _FEWEST_ROWS]
-        kept = np.array(sorted(term for _, term in sorted(frequent)[:most]), dtype=np.int64)
-        counts = np.array([rows[term] for term in kept.tolist()], dtype=np.float64)
+        terms = np.array(sorted(term for _, term in sorted(frequent)[:most]), dtype=np.int64)
+        counts = np.array([rows[term] for term in terms.tolist()], dtype=np.float64)
         weights = np.log((1 + len(token_ids)) / (1 + counts)) + 1
-        pairs = kept[kept >= _PAIR]
+        pairs = terms[terms >= _PAIR]
         pairs = np.stack([pairs // _PAIR - 1, pairs % _PAIR], axis=1)
-        return cls(kept[kept < _PAIR], pairs, weights.astype(np.float32))
+        return cls(terms[terms < _PAIR], pairs, weights.astype(np.float32))
 
     def features(self, token_ids: Sequence[list[int]]) -> "csr_matrix":
         """Return the features of n queries, sparse float32 of shape (n, m + k)."""
