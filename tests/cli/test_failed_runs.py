@@ -91,7 +91,7 @@ def test_sigterm_unwinds_and_marks_the_run_as_killed(tracker):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_process_that_answers_sigterm_itself_goes_on_to(tracker):
+def test_a_process_with_its_own_sigterm_handler_keeps_it(tracker):
     heard = []
     signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
     try:
@@ -116,7 +116,7 @@ def test_a_run_may_be_logged_from_any_thread(tracker):
     assert ending(found[0]) == ("FINISHED", None)
 
 
-def test_a_candidate_that_fails_is_marked_like_its_parent_and_one_that_ended_well_is_not(tracker):
+def test_only_the_candidate_that_fails_is_marked_like_its_parent(tracker):
     references = []
 
     def log():
@@ -140,7 +140,7 @@ def test_a_candidate_that_fails_is_marked_like_its_parent_and_one_that_ended_wel
     assert mlflow.active_run() is None
 
 
-def test_where_the_store_fails_too_the_first_error_is_the_one_to_hear_of(tmp_path):
+def test_if_the_store_fails_too_the_first_error_is_raised(tmp_path):
     root = tmp_path / "tracked"
     root.mkdir()
 
@@ -153,7 +153,7 @@ def test_where_the_store_fails_too_the_first_error_is_the_one_to_hear_of(tmp_pat
     assert mlflow.active_run() is None
 
 
-def test_a_stage_that_ends_well_at_last_takes_the_reason_back(tracker):
+def test_a_stage_that_succeeds_later_removes_the_failure(tracker):
     with tracker.start("train", {}) as reference:
         pass
     with pytest.raises(ExportError), tracker.resume(reference):
@@ -172,7 +172,7 @@ def test_trained_again_on_the_same_data_the_graph_is_the_same(finished, small_pa
     assert contents(finished / "model")[finished / "model" / "model.onnx"] == before
 
 
-def test_an_export_asked_for_a_promise_ends_with_a_certificate_or_its_refusal(finished):
+def test_an_export_with_alpha_ends_with_a_certificate_or_a_refusal(finished):
     before = Classifier.load(finished / "model").manifest
     params = Params(certify=CertifyParams(alpha=0.1))
     exported = export_stage(finished, params, Tracker(finished))
@@ -188,7 +188,7 @@ def test_an_export_asked_for_a_promise_ends_with_a_certificate_or_its_refusal(fi
     assert tags_of(finished)["certificate_reason"].startswith("not asked for")
 
 
-def test_an_export_that_fails_leaves_the_artifact_and_marks_the_run(finished):
+def test_a_failed_export_keeps_the_artifact_and_marks_the_run(finished):
     before = contents(finished / "model")
     params = Params(export=ExportParams(parity_tolerance=1e-30))
     with pytest.raises(ExportError):
@@ -200,7 +200,7 @@ def test_an_export_that_fails_leaves_the_artifact_and_marks_the_run(finished):
     assert reason.startswith("the graph differs")
 
 
-def test_an_evaluation_that_fails_leaves_the_report_and_marks_the_run(finished):
+def test_a_failed_evaluation_keeps_the_report_and_marks_the_run(finished):
     before = (finished / "metrics.json").read_bytes(), (finished / "report.html").read_bytes()
     (finished / "model" / "tokenizer.json").write_text("{}")
     with pytest.raises(ArtifactError):
@@ -220,7 +220,7 @@ def test_an_evaluation_that_fails_leaves_the_report_and_marks_the_run(finished):
         ({"candidate": "the best", "regularisation": [0.01]}, "'the best', which is none of"),
     ],
 )
-def test_training_that_fails_leaves_what_was_trained_and_marks_the_run(finished, section, message):
+def test_failed_training_keeps_the_old_one_and_marks_the_run(finished, section, message):
     before = contents(finished / "train"), contents(finished / "model")
     params = Params(train=TrainParams(**section))
     tracker = Tracker(finished)
@@ -238,7 +238,7 @@ def test_training_that_fails_leaves_what_was_trained_and_marks_the_run(finished,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_training_that_is_interrupted_leaves_what_was_trained_and_a_killed_run(finished, number):
+def test_interrupted_training_keeps_the_old_one_and_kills_the_run(finished, number):
     before = contents(finished / "train")
     (finished / "params.yaml").touch()
     arguments = ["train", "--params", finished / "params.yaml", "--out", finished]

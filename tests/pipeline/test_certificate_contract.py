@@ -92,7 +92,7 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(st.tuples(st.booleans(), FIELDS, ENTRIES), min_size=1, max_size=9))
-def test_the_hash_is_that_of_all_bytes_but_the_metadata_wherever_it_stands(fields):
+def test_the_hash_covers_all_bytes_but_the_metadata(fields):
     parts = [(entry, b"") if is_entry else (field, field) for is_entry, field, entry in fields]
     with TemporaryDirectory() as folder:
         path = Path(folder, "g.onnx")
@@ -168,7 +168,7 @@ def test_a_refused_certificate_changes_nothing(artifact_copy):
     assert Router.load(artifact_copy).decide("Hi").reason == "classifier"
 
 
-def test_domains_without_a_certificate_fall_back_where_the_caller_names_them(artifact_copy):
+def test_a_named_domain_without_a_certificate_falls_back(artifact_copy):
     slices = [{"name": "law", "status": "granted"}, {"name": "code", "status": "refused"}]
     granted(artifact_copy, slices=slices)
     router = Router.load(artifact_copy)
@@ -183,9 +183,7 @@ def test_a_day_that_is_none_has_passed():
     assert expiry(Certificate("granted", "", {"expires": "soon"})) < 0
 
 
-def test_verify_says_what_is_promised_until_when_and_ignores_that_it_has_passed(
-    artifact_copy, call
-):
+def test_verify_reports_an_expired_certificate_and_succeeds(artifact_copy, call):
     granted(artifact_copy, expires="2020-02-02")
     code, out, _ = call("artifact", "verify", artifact_copy)
     assert code == 0
@@ -210,9 +208,7 @@ def test_artifacts_of_older_formats_decide_and_can_be_certified(version, tmp_pat
     assert (after.reason, after.decision_score) == ("classifier", before.decision_score)
 
 
-def test_a_granted_certificate_of_before_hashes_and_expiry_is_taken_at_its_word(
-    artifact_copy, caplog
-):
+def test_a_certificate_without_hashes_and_expiry_is_accepted(artifact_copy, caplog):
     manifest = Classifier.load(artifact_copy).manifest
     old = replace(manifest, certificate=Certificate("granted", "a test", {"threshold": 0.1}))
     (artifact_copy / "manifest.json").write_text(dump_manifest(old))
@@ -220,7 +216,7 @@ def test_a_granted_certificate_of_before_hashes_and_expiry_is_taken_at_its_word(
     assert not caplog.text
 
 
-def test_an_artifact_whose_certificate_has_lapsed_is_judged_by_its_classifier(artifact_copy):
+def test_an_expired_artifact_is_evaluated_by_its_classifier(artifact_copy):
     granted(artifact_copy, expires="2020-02-02")
     assert Router.load(artifact_copy).decide("Hi").reason == "fallback:certificate"
     assert load_for_evaluation(artifact_copy).decide("Hi").reason == "classifier"
@@ -231,7 +227,7 @@ def question(**changes):
     return {**asked, "delta": 0.1, "slices": (), "seed": 17, **changes}
 
 
-def test_different_questions_of_the_same_rows_are_counted_and_the_same_one_once(tmp_path):
+def test_different_questions_on_the_same_rows_are_attempts(tmp_path):
     assert record_attempt(tmp_path, question(), {"date": "2026-01-01"}).number == 1
     assert record_attempt(tmp_path, question(), {"date": "2026-01-02"}).number == 1
     assert record_attempt(tmp_path, question(alpha=0.05), {}).number == 2
@@ -241,7 +237,7 @@ def test_different_questions_of_the_same_rows_are_counted_and_the_same_one_once(
 
 
 @given(st.lists(st.floats(0.001, 0.5), min_size=1, max_size=6, unique=True))
-def test_the_chance_that_any_promise_is_wrong_is_the_sum_of_their_deltas(deltas):
+def test_deltas_of_several_attempts_add_up(deltas):
     with TemporaryDirectory() as folder:
         for delta in deltas:
             found = record_attempt(Path(folder), question(delta=delta), {})

@@ -1,4 +1,4 @@
-"""`querytier certify` and `plan`: what a threshold promises is written into the artifact."""
+"""`querytier certify` and `sample-size`: the promise is written into the artifact."""
 
 import json
 import shutil
@@ -56,6 +56,20 @@ def test_a_granted_certificate_and_its_threshold_are_in_the_artifact(certifiable
     )
     assert replayed.vectors >= 200
     assert "certificate | granted" in (certifiable / "model" / "README.md").read_text()
+
+
+def test_annotations_are_refused_before_any_query_is_decided(certifiable, call):
+    path = certifiable / "data" / "examples.parquet"
+    table = pq.read_table(path)
+    at, nulls = table.schema.get_field_index("cheap_score"), pa.nulls(len(table), pa.float64())
+    pq.write_table(table.set_column(at, "cheap_score", nulls), path)
+    code, out, err = call("certify", certifiable, "--alpha", "0.6")
+    assert (code, "the labels are annotations" in out) == (1, True)
+    assert "decide:" not in err
+    params = certifiable / "params.yaml"
+    params.write_text("certify: {labels_are_outcomes: true}")
+    code, _, err = call("certify", certifiable, "--alpha", "0.6", "--params", params)
+    assert (code, "decide:" in err) == (0, True)
 
 
 def test_a_refusal_takes_back_what_was_certified(certifiable, call):

@@ -49,9 +49,7 @@ def blocks(encoder, examples):
     return FeatureBlocks(features)
 
 
-def test_the_fastest_recipes_come_first_and_sentence_embeddings_are_those_of_minilm(
-    blocks, examples, encoder
-):
+def test_the_fastest_recipes_come_first(blocks, examples, encoder):
     recipes = blocks.recipes(examples, TrainParams(budget="standard"))
     assert list(dict.fromkeys(recipe.encoder for recipe in recipes)) == [
         "static",
