@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from querytier.data.examples import Examples
 
-__all__ = ["Prices", "TierPrice", "dollar_costs", "priced"]
+__all__ = ["Prices", "TierPrice", "dollar_costs", "with_costs"]
 
 Floats = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ class Prices:
         return self.decision + self.lost_cache_discount
 
 
-def priced(examples: Examples, prices: Prices | None) -> tuple[Examples, int]:
+def with_costs(examples: Examples, prices: Prices | None) -> tuple[Examples, int]:
     """Give answers without a logged cost the cost that the price table gives their tokens.
 
     A logged cost stays. Numbers of tokens that are not in the log are estimated: what a model reads

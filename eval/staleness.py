@@ -18,7 +18,7 @@ from querytier.eval.intervals import (
 )
 from querytier.eval.metrics import auroc, brier, ece
 
-__all__ = ["Measured", "Share", "Staleness", "measured", "share_of", "staleness"]
+__all__ = ["Measured", "Share", "Staleness", "measure", "share_of", "staleness"]
 
 Floats = NDArray[np.float64]
 
@@ -162,10 +162,10 @@ def staleness(
         Decides which row of each group counts, and the draws of the bootstrap.
     """
     rate = share_of(examples.needs_frontier[one_row_per_group(examples.group, seed)])
-    return Staleness(promised, rate_before, rate, measured(examples, old, seed))
+    return Staleness(promised, rate_before, rate, measure(examples, old, seed))
 
 
-def measured(examples: Examples, outputs: GraphOutputs, seed: int) -> Measured:
+def measure(examples: Examples, outputs: GraphOutputs, seed: int) -> Measured:
     """Measure probabilities, ranking and threshold on labelled rows; as `staleness`."""
     one = one_row_per_group(examples.group, seed)
     labels, frontier = examples.needs_frontier, outputs.to_frontier

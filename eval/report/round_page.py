@@ -57,8 +57,9 @@ def headline(verdict: Record) -> str:
     challenger, champion = verdict["challenger"], verdict["champion"]
     ours = f"model {challenger['model_version']}"
     if verdict["verdict"] == "promoted":
-        place = f" in place of model {champion['model_version']}" if champion else ", the first"
-        return f"Promoted: {ours} is the champion now{place}."
+        if champion:
+            return f"Promoted: {ours} replaces model {champion['model_version']} as champion."
+        return f"Promoted: {ours} is the first champion."
     if champion:
         return f"Kept: model {serves} stays in service; {ours} did not pass the gate."
     return f"Kept: {ours} did not pass the gate, and there is no champion yet."

@@ -8,7 +8,7 @@ from querytier.data.example import example_from
 from querytier.data.labelling import LabelRules
 from querytier.data.values import BadRecordError
 from querytier.errors import UsageError
-from querytier.eval.prices import Prices, TierPrice, dollar_costs, priced
+from querytier.eval.prices import Prices, TierPrice, dollar_costs, with_costs
 from querytier.pipeline.params import EvaluateParams, Params, validated
 
 PRICES = Prices(TierPrice(1.0, 2.0, 100.0), TierPrice(10.0, 20.0))
@@ -23,10 +23,10 @@ def test_logged_costs_stay_and_logged_tokens_come_before_estimates():
         cheap_output_tokens=[np.nan, 500.0, np.nan],
         frontier_output_tokens=[np.nan, 500.0, np.nan],
     )
-    with_costs, estimated = priced(examples, PRICES)
-    assert with_costs.cheap_cost == pytest.approx([0.5, 2000e-6, (100 + 200) * 1e-6])
-    assert with_costs.frontier_cost[:2] == pytest.approx([0.7, 20_000e-6])
-    assert np.isnan(with_costs.frontier_cost[2]), "nothing is assumed of what frontier writes"
+    found, estimated = with_costs(examples, PRICES)
+    assert found.cheap_cost == pytest.approx([0.5, 2000e-6, (100 + 200) * 1e-6])
+    assert found.frontier_cost[:2] == pytest.approx([0.7, 20_000e-6])
+    assert np.isnan(found.frontier_cost[2]), "nothing is assumed of what frontier writes"
     assert estimated == 1
 
 
@@ -52,7 +52,7 @@ def test_tokens_become_dollars_if_both_numbers_are_known():
 
 def test_without_a_price_table_costs_stay_as_they_are():
     examples = blank_examples(query=["a"], cheap_cost=[0.5])
-    same, estimated = priced(examples, None)
+    same, estimated = with_costs(examples, None)
     assert same is examples
     assert estimated == 0
 

@@ -18,7 +18,7 @@ from querytier.data.ingest.sources import LogSource
 from querytier.data.leakage import near_duplicate_groups
 from querytier.errors import LogError, UsageError
 from querytier.eval.active_learning import REASONS, Choice, Queries, choose_queries
-from querytier.eval.prices import priced
+from querytier.eval.prices import with_costs
 from querytier.files import atomic_file
 from querytier.loop.pair_labels import LEARNED
 from querytier.pipeline.params import Params
@@ -185,8 +185,8 @@ def _costs(examples: Examples, params: Params) -> tuple[Floats, bool]:
             "a budget needs prices: give --price-cheap IN,OUT and --price-frontier IN,OUT in "
             "dollars per million tokens, or evaluate.prices in a params file"
         )
-    with_costs, estimated_rows = priced(examples, params.evaluate.prices)
-    costs = with_costs.cheap_cost + with_costs.frontier_cost
+    priced, estimated_rows = with_costs(examples, params.evaluate.prices)
+    costs = priced.cheap_cost + priced.frontier_cost
     if not (costs > 0).all():
         raise UsageError(
             "the price table gives some queries no cost, or a cost of 0: give --output-tokens, or "

@@ -28,7 +28,7 @@ from querytier.data.ingest.preparing import read_prepared
 from querytier.data.ingest.sources import LogSource
 from querytier.errors import ExportError, UsageError
 from querytier.eval.certificates.sample_size import SampleSize
-from querytier.eval.staleness import measured, staleness
+from querytier.eval.staleness import measure, staleness
 from querytier.files import atomic_folder
 from querytier.loop.pair_labels import PairLabels, prepare_pair_labels
 from querytier.loop.recalibration_result import PAGE, Recalibration
@@ -183,8 +183,8 @@ def _result(
             rate_before=before.data.get("needs_frontier"),
             seed=seed,
         ),
-        before=measured(judged, old_scores.where(held_out), seed),
-        after=measured(judged, new_scores.where(held_out), seed),
+        before=measure(judged, old_scores.where(held_out), seed),
+        after=measure(judged, new_scores.where(held_out), seed),
         calibration=calibration,
         certified=certified,
         plan=_plan(out, certified, certify, manifest.metrics["target_frontier_rate"]),

@@ -11,7 +11,7 @@ import numpy as np
 from querytier.data.examples import Examples
 from querytier.eval.evaluation import Evaluation, Row, evaluate_rankings
 from querytier.eval.intervals import Resampling
-from querytier.eval.prices import priced
+from querytier.eval.prices import with_costs
 from querytier.eval.rankings import (
     Ranking,
     keyword_scores,
@@ -160,7 +160,7 @@ def evaluate_router(
     champion : Router, optional
         Gets a row of its own.
     """
-    examples, estimated_rows = priced(rows.examples, params.prices)
+    examples, estimated_rows = with_costs(rows.examples, params.prices)
     # The artifact is tested, not the classifier in memory: quantisation, text view and fallbacks
     # are part of what a router gets.
     decisions = decide_all(router, examples.query.tolist())

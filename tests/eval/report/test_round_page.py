@@ -44,6 +44,6 @@ def test_what_to_do_follows_from_why_the_champion_was_kept(fresh, frozen, step):
     assert step in steps[0]
 
 
-def test_a_champion_that_is_kept_goes_on_serving():
+def test_a_champion_that_is_kept_stays_in_service():
     told = headline(kept(PASSED))
     assert told == "Kept: model ab12 stays in service; model cd34 did not pass the gate."
