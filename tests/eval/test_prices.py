@@ -9,7 +9,7 @@ from querytier.data.labelling import LabelRules
 from querytier.data.values import BadRecordError
 from querytier.errors import UsageError
 from querytier.eval.prices import Prices, TierPrice, dollar_costs, with_costs
-from querytier.pipeline.params import EvaluateParams, Params, validated
+from querytier.pipeline.params import EvaluateParams, Params, with_section
 
 PRICES = Prices(TierPrice(1.0, 2.0, 100.0), TierPrice(10.0, 20.0))
 
@@ -78,10 +78,10 @@ def test_the_prices_of_a_params_file_are_the_price_table():
 @pytest.mark.parametrize(
     ("prices", "message"),
     [
-        ({"cheep": {}}, "evaluate.prices.cheep: unknown key; did you mean 'cheap'?"),
+        ({"cheep": {}}, "prices.cheep: unknown key; did you mean 'cheap'?"),
         (
             {"cheap": {"per_million_inn": 1}},
-            "evaluate.prices.cheap.per_million_inn: unknown key; did you mean 'per_million_in'?",
+            "prices.cheap.per_million_inn: unknown key; did you mean 'per_million_in'?",
         ),
         ({"cheap": {"per_million_in": -1, "per_million_out": 1}}, "it has to be 0 or more"),
     ],
@@ -89,5 +89,5 @@ def test_the_prices_of_a_params_file_are_the_price_table():
 def test_a_mistake_in_the_prices_of_a_params_file_is_named(prices, message):
     """An unknown key below an optional section once ended in an AssertionError."""
     with pytest.raises(UsageError) as refused:
-        validated(Params, {"evaluate": {"prices": prices}}, "params.yaml")
+        with_section(Params(), "evaluate", prices=prices)
     assert message in str(refused.value)
