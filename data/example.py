@@ -98,6 +98,7 @@ _TIERS = {"cheap": "cheap", "frontier": "frontier"}
 _FEEDBACK = get_args(Feedback)
 # 1 and 0 as well as 1 and -1 are common codes of thumbs up and down.
 _VOTES = {1.0: "thumbs_up", 0.0: "thumbs_down", -1.0: "thumbs_down"}
+# The last two are the words of Chatbot Arena.
 _WINNERS = {
     **{word: word for word in get_args(Winner)},
     "tie_(bothbad)": "both_bad",

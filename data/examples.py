@@ -214,6 +214,7 @@ class Fingerprint:
             # Rows that chance selected keep the hash they had before plans existed, so that the
             # fingerprints of old artifacts stay valid.
             content = [*row, PLANNED] if is_planned else row
+            # JSON, as its numbers are the shortest that read back the same, on every machine.
             digest = hashlib.sha256(json.dumps(content).encode()).digest()
             self._sum = (self._sum + int.from_bytes(digest)) % 2**256
 

@@ -29,6 +29,7 @@ _AFTER_CHEAP: dict[Feedback, float] = {
     "escalation": 1.0,
     "human_takeover": _FRONTIER_MENDS,
 }
+# Ties and two bad answers are 0: paying more would not have changed what the user got.
 _WINNERS: dict[Winner, float] = {"frontier": 1.0, "cheap": 0.0, "tie": 0.0, "both_bad": 0.0}
 
 

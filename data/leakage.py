@@ -92,6 +92,7 @@ def deduplicated(recorded: Examples, fresh: Examples, threshold: float | None) -
         group=_group_names(recorded, accepted, theirs, ours),
         split=_family_splits(splits, _split_numbers(accepted), theirs, ours),
     )
+    # A plan selects hard or unusual queries: as test rows they would bias every estimate.
     judges = accepted.planned & (accepted.split != "train")
     accepted, is_known = accepted.where(~judges), np.isin(ours, theirs)[~judges]
     return Deduplicated(accepted, int(is_known.sum()), len(fresh) - len(accepted))

@@ -143,6 +143,7 @@ def temporal_splits(
     newest = np.zeros(len(distinct), dtype=bool)
     # Ties are broken by the hash, so that equal times give the same split every time.
     newest[np.lexsort((distinct, latest))[::-1][: int(shares["test"] * len(distinct))]] = True
+    # Shares of the rest, so that each is the requested share of the whole.
     others = {r: share / (1 - shares["test"]) for r, share in shares.items() if r != "test"}
     splits = np.full(len(groups), "test", dtype=object)
     older = ~newest[group_of]

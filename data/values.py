@@ -93,6 +93,7 @@ def sequence_in(value: object) -> Sequence[object]:
 
 def text_in(value: object) -> str | None:
     """Return text that is not blank, or the digits of a whole number; else None."""
+    # Ids are often numbers in JSON; a truth value is an int in Python and no id.
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return value if isinstance(value, str) and value.strip() else None

@@ -41,6 +41,7 @@ NO_DECISION = "outcome of no decision in these logs"
 
 _PASSED_OVER = (NOT_A_CALL, OTHER_MODEL, HASHED_QUERY, EMPTY_QUERY, NO_DECISION)
 
+# Where request bodies have the query: chat completions, responses, Gemini, completions.
 _QUERY_HOLDERS = ("messages", "input", "contents", "prompt")
 
 
@@ -75,6 +76,7 @@ def canonical_fields(
     model = values.get("served_model") or values.get("requested_model")
     if pair is not None and isinstance(model, str):
         values["tier"] = pair.tier_of(model)
+    # Only after the tier is known, as an alias may stand for either model.
     values.setdefault("requested_model", alias)
     if isinstance(time := values.get("time"), datetime):
         values["time"] = time.isoformat()
@@ -91,7 +93,7 @@ def converted(
         return replace(record, fields=canonical_of(record.fields))
     except UnusableRecordError as error:
         return unusable(record, str(error))
-    except RecursionError:
+    except RecursionError:  # JSON inside JSON text, parsed again and again, ends the stack
         return unusable(record, NESTED_TOO_DEEPLY)
 
 
@@ -168,6 +170,7 @@ def _query_text(content: object) -> str | None:
         return inner if inner == content else _query_text(inner)
     else:
         return None
+    # A query that is itself JSON ("fix this: {...}" pasted alone) is text, not a request body.
     is_other_json = text is None and inner and isinstance(content, str)
     return str(content) if is_other_json else text
 

@@ -68,6 +68,7 @@ def _score(record: Record, fields: Fields) -> Judgement:
     target = _text(fields, "observation_id") or _text(fields, "trace_id")
     value, words = fields.get("value"), _get(fields, "string_value")
     is_category = _text(fields, "data_type") in ("CATEGORICAL", "TEXT")
+    # A category has a number as well, which is only its place in a list.
     value = words if is_category or value in (None, "") else value
     source = text_in(fields.get("source")) or "langfuse"
     judged = outcomes_of([(fields.get("name"), value, source)])
@@ -91,6 +92,7 @@ def _observation(
     query = logged_query(fields.get("input"))
     observation, trace = text_in(fields.get("id")), _text(fields, "trace_id")
     start, end = time_in(_get(fields, "start_time")), time_in(_get(fields, "end_time"))
+    # The first names are those of the export, the others those of older versions of the API.
     usage = mapping_in(_get(fields, "usage_details") or fields.get("usage"))
     costs = mapping_in(_get(fields, "cost_details"))
     metadata = mapping_in(fields.get("metadata"))

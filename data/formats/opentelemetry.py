@@ -99,6 +99,7 @@ def _records_of(
         return
     if not spans and not logged:
         yield unusable(record, "no spans")
+    # Before the spans of the same line, which may be those that they judge.
     for item in logged:
         yield add_evaluation(item, judgements) or unusable(item, f"{NOT_A_CALL}: an evaluation")
     for span in spans:
@@ -203,6 +204,7 @@ def _outcomes(
     events: Iterable[tuple[str, Attributes]], logged: Iterable[dict[str, object]]
 ) -> list[dict[str, object]]:
     """Return all evaluations; one that is both an event and a log record counts once."""
+    # Some instrumentations write an evaluation twice, as an event and as a log record.
     outcomes = outcomes_in(events)
     return [*outcomes, *(outcome for outcome in logged if outcome not in outcomes)]
 

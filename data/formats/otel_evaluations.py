@@ -106,6 +106,7 @@ def targets_of(span: str, response: str | None) -> tuple[str, ...]:
     An evaluation that names a response does not judge a span with another response, even if it was
     written in that span: an LLM that judges has a span of its own.
     """
+    # One text for both cases, so that a lookup by either name is a lookup in one table.
     by_response = f"response {response}" if response else f"{span} without a response"
     return (by_response, span)
 

@@ -79,6 +79,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 def _read_jsonl(path: Path) -> Iterator[Record]:
     for line, text in _lines(path):
+        # Escaped, as the quarantine file must be able to store it.
         raw = text.decode("utf-8", "backslashreplace").rstrip("\r\n")
         if not raw.strip():
             continue

@@ -33,7 +33,7 @@ __all__ = [
 Fields = Mapping[str, object]
 
 _COST = "|total_cost"
-_INDEX = ("", "Unnamed: 0", "index")
+_INDEX = ("", "Unnamed: 0", "index")  # as pandas writes it to CSV
 _MODEL_NAME = re.compile(r"(?=.*\d)(?=.*[-/])\S+")
 _SHOWN_MODELS = 12
 
@@ -137,6 +137,7 @@ def llmrouter_records(records: Iterator[Record], pair: ModelPair | None) -> Iter
             yield unusable(record, str(error))
             continue
         tiers.add(half.tier)
+        # The key is the query's text, as LLMRouter's lines have no id of their own.
         other = halves.setdefault(half.key, half)
         if other.tier != half.tier:
             yield _joined(halves.pop(half.key), half)

@@ -127,6 +127,7 @@ class DataSummary:
             near_duplicates, redacted, label_rules and fingerprint.
         """
         labelled = ~np.isnan(counts.labels)
+        # Shares and means are of labelled rows: the others train nothing and judge nothing.
         labels = {split: counts.labels[(splits == split) & labelled] for split in SPLITS}
         return cls(
             **log,

@@ -141,6 +141,7 @@ class LogAccount:
     def reject(self, batch: "pa.RecordBatch", row: int, reason: str) -> None:
         """Put a row that was counted as usable into quarantine."""
         self.usable -= 1
+        # The batch may come from another process: its columns are all there is of the record.
         record = {name: batch.column(name)[row].as_py() for name in ("file", "line", "raw")}
         self._set_aside({**record, "reason": reason})
 

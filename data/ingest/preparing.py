@@ -143,6 +143,7 @@ def read_unsplit(
     """
     examples, summary = read_all(sources, reading, quarantine)
     examples = examples.where(examples.labelled & (planned | (examples.split == "test")))
+    # All in one split: the whole log judges, as nothing was trained on it here.
     examples = replace(examples, split=np.full(len(examples), "test", dtype=object))
     if not len(examples):
         raise LogError(f"{summary.source} has no labelled row ({counts_text(summary.unlabelled)})")

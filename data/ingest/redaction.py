@@ -153,6 +153,7 @@ def _stands_alone(match: re.Match[str]) -> bool:
 
 def _is_card(match: re.Match[str]) -> bool:
     digits = [int(digit) for digit in reversed(re.findall(r"\d", match[0]))]
+    # Luhn: every second digit from the right is doubled, and the digits of the result are added.
     doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
     return _stands_alone(match) and (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
@@ -166,6 +167,7 @@ def _is_public_address(match: re.Match[str]) -> bool:
 
 def _is_iban(match: re.Match[str]) -> bool:
     account = re.sub(r"\s", "", match[0]).upper()
+    # ISO 13616: the country moves to the end, letters count from A = 10, the rest modulo 97 is 1.
     return int("".join(str(int(sign, 36)) for sign in account[4:] + account[:4])) % 97 == 1
 
 

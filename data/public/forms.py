@@ -91,6 +91,7 @@ class ModelCounts:
         self._answers.update((one, other))
         if one == other:
             return
+        # Sides are dealt by chance, so the pair is sorted before its votes are counted.
         pair = (min(one, other), max(one, other))
         self._votes[pair] += 1
         for side, model in (("model_a", one), ("model_b", other)):

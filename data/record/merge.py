@@ -169,6 +169,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     repeated = sum(known.get(name) == query for name, query in pairs)
     new = distinct.where(~is_known)
     threshold = rule.near_duplicate_threshold
+    # The search holds all queries in memory; equal views are still found beyond that.
     if len(recorded) + len(new) > rule.near_duplicate_rows:
         threshold = None
     split_rows = deduplicated(recorded, new, threshold)
@@ -234,6 +235,8 @@ def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, Capped, int]:
     sources: dict[str, float] = {}
     left_out: list[str] = []
     ages = np.nan_to_num(_ages(used))  # a row without a time counts as new
+    # By split, as each is fitted by itself: a cap on both together would let one group fill the
+    # smaller one.
     for split in _WEIGHED:
         inside = used.split == split
         if rule.half_life_days is not None:
