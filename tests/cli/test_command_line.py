@@ -331,7 +331,7 @@ def test_scores_that_are_no_numbers_make_no_label(call, tmp_path):
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     code, _, err = run_on(call, tmp_path, mapped="query=q,cheap_score=c,frontier_score=f")
     assert code == 1
-    assert "no usable row" in err
+    assert "none of the 300 records is usable" in err
 
 
 def test_a_log_that_is_one_group_ends_with_1(call, tmp_path):
