@@ -46,7 +46,7 @@ def free_port():
         return one.getsockname()[1]
 
 
-def wait_until(holds, seconds=40):
+def wait_until(holds, seconds=120):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "the condition never became true"
@@ -93,14 +93,17 @@ class MlflowServer:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(empty_store, tmp_path_factory):
     """Return a server that all processes of this module use."""
     server = MlflowServer(tmp_path_factory.mktemp("server"))
-    server.start()
-    os.environ["MLFLOW_TRACKING_URI"] = server.uri
-    yield server
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    server.kill()
+    shutil.copy(empty_store, server.folder / "server.db")
+    try:
+        server.start()
+        os.environ["MLFLOW_TRACKING_URI"] = server.uri
+        yield server
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        server.kill()
 
 
 @pytest.fixture(scope="module")
