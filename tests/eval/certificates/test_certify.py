@@ -23,7 +23,7 @@ from querytier.eval.certificates.threshold_tests import (
     sequence_of_thresholds,
 )
 
-ROUTERS = 1000
+ROUTERS = 500
 DELTA = 0.1
 
 

@@ -15,7 +15,7 @@ from querytier.eval.certificates.sample_size import certifying_power, groups_nee
 from querytier.eval.certificates.threshold_tests import ThresholdTests
 from querytier.eval.intervals import clopper_pearson
 
-RUNS = 1000
+RUNS = 400
 SETTINGS = {"alpha": 0.1, "delta": 0.1}
 TESTS = ThresholdTests(**SETTINGS, exact=True)
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blank import blank_examples
-from querytier.data.examples import Examples
 from querytier.eval.intervals import Estimate, Resampling, difference, undefined
 from querytier.eval.rankings import oracle, probability_ranking
 from querytier.eval.report.budget import aiq, budget_row, claim_record, non_decreasing_hull, verdict
@@ -176,7 +175,7 @@ def simulated(random, rows, rows_each=1):
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """By hand: at 78% cheap, 0.18 of x stay above 0.6, of which half fail: 91% is retained."""
-    random, covered, simulations = np.random.default_rng(0), [], 300
+    random, covered, simulations = np.random.default_rng(0), [], 150
     for seed in range(simulations):
         scores, answers = simulated(random, 300, rows_each=2)
         names = np.repeat(np.arange(300), 2).astype(str).tolist()
@@ -192,8 +191,16 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 
 
 @pytest.fixture(scope="module")
-def run_examples(run_dir):
-    return Examples.read_parquet(run_dir / "data" / "examples.parquet")
+def graded():
+    """Return examples on which the frontier model is better on average, without costs."""
+    random = np.random.default_rng(1)
+    cheap, frontier = random.random(400) < 0.7, random.random(400) < 0.9
+    return blank_examples(
+        query=[f"query {n}" for n in range(400)],
+        group=[f"g{n}" for n in range(400)],
+        cheap_score=cheap.astype(float),
+        frontier_score=frontier.astype(float),
+    )
 
 
 def claim_rows(examples):
@@ -205,8 +212,8 @@ def claim_rows(examples):
     return record and {row["name"]: row for row in record["rows"]}
 
 
-def test_the_oracle_keeps_more_than_noise_at_the_same_share(run_examples):
-    rows = claim_rows(run_examples)
+def test_the_oracle_keeps_more_than_noise_at_the_same_share(graded):
+    rows = claim_rows(graded)
     assert list(rows) == ["classifier", "keyword_heuristic", "oracle"]
     assert (
         rows["oracle"]["quality_retained"]["value"]
@@ -218,17 +225,17 @@ def test_the_oracle_keeps_more_than_noise_at_the_same_share(run_examples):
         assert row["same_quality"] in {"kept", "broken", "open"}
 
 
-def test_equal_models_keep_the_claim_and_a_useless_one_breaks_it(run_examples):
-    ones, zeros = np.ones(len(run_examples)), np.zeros(len(run_examples))
-    equal = claim_rows(replace(run_examples, cheap_score=ones, frontier_score=ones))
+def test_equal_models_keep_the_claim_and_a_useless_one_breaks_it(graded):
+    ones, zeros = np.ones(len(graded)), np.zeros(len(graded))
+    equal = claim_rows(replace(graded, cheap_score=ones, frontier_score=ones))
     assert equal["classifier"]["same_quality"] == "kept"
-    useless = claim_rows(replace(run_examples, cheap_score=zeros, frontier_score=ones))
+    useless = claim_rows(replace(graded, cheap_score=zeros, frontier_score=ones))
     assert useless["classifier"]["same_quality"] == "broken"
     assert useless["classifier"]["quality_retained"]["value"] == pytest.approx(0.22, abs=0.01)
 
 
-def test_without_scores_there_is_nothing_to_test(run_examples):
-    assert claim_rows(replace(run_examples, cheap_score=np.full(len(run_examples), np.nan))) is None
+def test_without_scores_there_is_nothing_to_test(graded):
+    assert claim_rows(replace(graded, cheap_score=np.full(len(graded), np.nan))) is None
 
 
 def test_the_report_has_the_table(run_dir):
