@@ -57,7 +57,7 @@ class GainCurve:
     def apgr(self) -> Floats:
         """Return the area under PGR over the whole curve, shape (b,); 0.5 for random routing.
 
-        PGR is the performance gap recovered (Ong et al. 2024, RouteLLM). NaN where the gap is not
+        PGR is the performance gap recovered (Ong et al. 2024, RouteLLM). NaN if the gap is not
         above 0.
 
         Examples
@@ -74,7 +74,7 @@ class GainCurve:
     def cpt(self, share: float) -> Floats:
         """Return the smallest frontier rate whose PGR reaches `share`, in (0, 1]; shape (b,).
 
-        NaN where the gap is not above 0.
+        NaN if the gap is not above 0.
 
         Examples
         --------
@@ -87,7 +87,7 @@ class GainCurve:
     def first_rate(self, gains: Floats) -> Floats:
         """Return the smallest frontier rate at which each curve reaches a mean gain; both (b,).
 
-        NaN where it never does, or the gain is NaN.
+        NaN if it never does, or the gain is NaN.
         """
         reached = self.gains >= gains[:, np.newaxis] - _ROUNDING
         row, after = np.arange(len(gains)), reached.argmax(axis=1)
@@ -124,7 +124,7 @@ class RoutedMean:
         return self.cheap + self.curve.at(rates)
 
     def share(self, rates: Floats, extra: float = 0.0) -> Floats:
-        """Return the mean, and what is spent beside it, divided by that of always-frontier.
+        """Return the mean plus `extra`, divided by the mean of always-frontier.
 
         Of scores this is the quality retained, of costs 1 - cost saved. NaN unless always-frontier
         is above 0.

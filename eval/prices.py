@@ -58,7 +58,7 @@ class Prices:
         What deciding costs for each query, and what the provider's prompt cache would have saved
         without a router; 0 or more.
     source : str
-        Where the prices are from, for the reader of the report.
+        The source of the prices, for the reader of the report.
 
     Raises
     ------

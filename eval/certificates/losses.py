@@ -35,7 +35,7 @@ class Losses:
     Raises
     ------
     ValueError
-        If a value lies outside [0, 1], a score is not a number, or lengths differ.
+        If a value is outside [0, 1], a score is not a number, or lengths differ.
     """
 
     risk: RiskName

@@ -66,7 +66,7 @@ class ThresholdTests:
         return int(np.logical_and.accumulate(passes).sum())
 
     def bound(self, rows: Losses, threshold: float) -> float:
-        """Return the upper bound of the risk; at most alpha where the threshold passes alone."""
+        """Return the upper bound of the risk; at most alpha if the threshold passes alone."""
         sent = rows.sent_cheap(threshold)
         if self.exact:
             return clopper_pearson(float(sent.sum()), len(sent), (self.delta, self.delta))[1]

@@ -12,8 +12,8 @@ from querytier.eval.certificates.wording import certificate_lines, promise_sente
 from querytier.eval.intervals import Estimate
 from querytier.eval.report.table import (
     COLUMNS,
-    beside_baselines,
     columns_with_values,
+    compared_with_baselines,
     headline,
     table_cells,
 )
@@ -78,7 +78,7 @@ def _rendered(
         headline=headline(metrics),
         promise=promise_sentence(metrics["certificate"]),
         certified=certificate_lines(metrics["certificate"]),
-        beside=beside_baselines(metrics),
+        compared=compared_with_baselines(metrics),
         columns=[COLUMNS[key] for key in shown],
         table=[
             {

@@ -7,8 +7,8 @@ from querytier.eval.intervals import Estimate, undefined
 
 __all__ = [
     "COLUMNS",
-    "beside_baselines",
     "columns_with_values",
+    "compared_with_baselines",
     "headline",
     "row_estimate",
     "table_cells",
@@ -93,7 +93,7 @@ def headline(metrics: Metrics) -> str:
     return f"{cheap}, {kept}, and {caught}. {_saving(metrics)}"
 
 
-def beside_baselines(metrics: Metrics) -> str:
+def compared_with_baselines(metrics: Metrics) -> str:
     """Say which of the learned baselines the classifier is not shown to be better than."""
     metric = "apgr" if metrics["rows"][0]["apgr"]["value"] is not None else "auroc"
     learned = [row for row in metrics["rows"] if row["name"] in _LEARNED]

@@ -259,7 +259,7 @@ def _project(params: Path) -> Path:
 
 def _show(out: Path, project: Path) -> None:
     from querytier.cli.tables import print_table
-    from querytier.eval.report.table import beside_baselines, headline
+    from querytier.eval.report.table import compared_with_baselines, headline
     from querytier.tracking.store import ui_command
 
     path = out / "metrics.json"
@@ -267,7 +267,7 @@ def _show(out: Path, project: Path) -> None:
         raise UsageError(f"{out} has no metrics.json; run `querytier run` with --out {out} first")
     metrics = json.loads(path.read_text("utf-8"))
     print_table(metrics)
-    typer.echo(f"\n{headline(metrics)} {beside_baselines(metrics)}\n")
+    typer.echo(f"\n{headline(metrics)} {compared_with_baselines(metrics)}\n")
     if metrics["gate"]:
         verdict = "passed" if metrics["gate"]["passed"] else "failed"
         typer.echo(f"gate {verdict}: {metrics['gate']['reason']}")

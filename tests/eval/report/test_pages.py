@@ -8,7 +8,7 @@ import pytest
 
 from querytier.eval.certificates.wording import promise_sentence
 from querytier.eval.report.pages import render_markdown, render_model_card, render_report
-from querytier.eval.report.table import beside_baselines, headline
+from querytier.eval.report.table import compared_with_baselines, headline
 
 PLOTS = dict.fromkeys(("gain", "reliability", "scores"), '<svg role="img" aria-label="a plot"/>')
 TEXT = "Is 7 < 8 & why? <script>alert(1)</script> " * 7
@@ -194,7 +194,7 @@ def test_baselines_that_are_as_good_are_named(metrics):
         if row["name"] in {"tfidf_lr", "knn", "domain_prior"}:
             low = -0.01 if row["name"] == "knn" else 0.01
             row["behind_classifier"]["apgr"] = {"value": 0.02, "low": low, "high": 0.05}
-    assert "not shown to be better than knn:" in beside_baselines(said)
+    assert "not shown to be better than knn:" in compared_with_baselines(said)
     assert "not shown to be better than knn:" in rendered(said)
 
 
