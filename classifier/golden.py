@@ -13,9 +13,9 @@ from typing import Any
 
 from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import tier_of
+from querytier.data.parallel import map_threads
 from querytier.data.text_view import text_view
 from querytier.errors import ArtifactError
-from querytier.parallel import map_threads
 
 __all__ = ["Replay", "golden_queries", "replay_golden", "write_golden"]
 

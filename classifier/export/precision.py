@@ -14,8 +14,8 @@ from querytier.classifier.manifest import Precision
 from querytier.classifier.model.features import Features
 from querytier.classifier.model.head import Blocks, Calibrated
 from querytier.classifier.runtime import GraphOutputs, open_session
+from querytier.data.parallel import map_threads
 from querytier.errors import ExportError
-from querytier.parallel import map_threads
 
 __all__ = ["QUANTISED", "Encoded", "Quantising", "choose_precision", "traced_embeddings"]
 

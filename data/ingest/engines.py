@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from querytier import errors
+from querytier.data.parallel import processors
 from querytier.errors import MissingExtraError, QuerytierError, UsageError
-from querytier.parallel import processors
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from querytier.classifier.manifest import Manifest
+from querytier.data.parallel import processors
 from querytier.errors import ArtifactError
-from querytier.parallel import processors
 from querytier.serve.decision import Decision, DecisionRequest
 from querytier.serve.http.access import Activity
 from querytier.serve.http.metrics import Metrics, log_counts

@@ -13,11 +13,11 @@ from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.data.examples import Examples
 from querytier.data.leakage import near_duplicate_groups
+from querytier.data.parallel import map_threads
 from querytier.data.text_view import is_truncated
 from querytier.errors import ArtifactError
 from querytier.eval.drift.windows import Observed
 from querytier.eval.slice_masks import script_of
-from querytier.parallel import map_threads
 
 __all__ = ["drawn", "observe"]
 

@@ -18,11 +18,11 @@ from querytier.data.examples import Examples
 from querytier.data.ingest.engines import Engine, LocalEngine
 from querytier.data.ingest.log_batches import LogAccount, log_batches
 from querytier.data.ingest.sources import LogSource
+from querytier.data.parallel import map_threads
 from querytier.data.values import query_of, text_of
 from querytier.errors import UsageError
 from querytier.eval.rankings import Ranking
 from querytier.files import atomic_file
-from querytier.parallel import map_threads
 from querytier.serve import Decision, Router
 
 if TYPE_CHECKING:

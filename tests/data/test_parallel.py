@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from querytier.parallel import map_threads, processors
+from querytier.data.parallel import map_threads, processors
 
 PROGRAM = """
 import os, threading
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from querytier.parallel import map_threads, processors
+from querytier.data.parallel import map_threads, processors
 print(processors(), len(set(map_threads(lambda _: threading.get_ident(), range(50)))))
 """
 
