@@ -116,6 +116,14 @@ def test_the_import_contract_is_short(pyproject):
     assert rows.pop("the house") <= 12
     assert set(rows) == set(ROOMS)
     assert max(rows.values()) <= 6
+    (wall,) = [one for one in contracts if one["type"] == "forbidden"]
+    loaded = {
+        f"querytier.{room}.{path.stem}"
+        for room in ("serve", "classifier")
+        for path in (ROOT / room).glob("*.py")
+        if path.stem != "__init__"
+    }
+    assert set(wall["source_modules"]) == loaded | {"querytier.data.text_view"}
 
 
 @pytest.mark.checkout
