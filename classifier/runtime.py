@@ -13,6 +13,7 @@ from querytier.classifier.artifact import MODEL, TOKENIZER, verified_manifest
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.threshold import goes_to_frontier
 from querytier.classifier.tokens import ViewTokenizer
+from querytier.data.arrays import Floats
 from querytier.data.text_view import VIEW_VERSION, view_fingerprint
 from querytier.errors import ArtifactError
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 __all__ = ["Classifier", "GraphOutputs", "Scores", "open_session"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Strings
 from querytier.data.column_map import PLANNED
 from querytier.data.example import Example
 from querytier.data.text_view import text_view
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Examples", "Fingerprint"]
 
-Floats = NDArray[np.float64]
-Strings = NDArray[np.object_]
 
 _KINDS: dict[str, type[object]] = {
     field.name: object if field.type is str else np.float64 for field in fields(Example)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Indices, Mask
 from querytier.data.examples import Examples
 from querytier.data.near_duplicates import components, near_duplicate_links
 from querytier.data.splits import SPLITS, joined_groups
@@ -26,8 +27,6 @@ __all__ = [
     "seen_in_training",
 ]
 
-Indices = NDArray[np.intp]
-Mask = NDArray[np.bool_]
 Names = NDArray[np.object_]
 
 

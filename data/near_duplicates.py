@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Indices
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 __all__ = ["components", "near_duplicate_links"]
 
-Indices = NDArray[np.intp]
 
 # Thai, Lao, Burmese, Khmer, kana and Han: scripts without spaces between words.
 _UNSPACED = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.intervals import Estimate, Resampling, clustered_mean
 from querytier.eval.metrics import brier, tie_starts
 
@@ -23,7 +24,6 @@ __all__ = [
     "reliability_bins",
 ]
 
-Floats = NDArray[np.float64]
 Starts = NDArray[np.intp]
 
 _BINS = 10

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.eval.intervals import Estimate, Resampling, Statistic, undefined, weighted_mean
 from querytier.eval.metrics import tie_starts
 
 __all__ = ["GainCurve", "RankedExamples", "RoutedMean", "gain_curve", "routed_mean"]
 
-Floats = NDArray[np.float64]
 
 # Sums of the same rows in another order differ by this much.
 _ROUNDING = 1e-12

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.eval.curves import GainCurve, RankedExamples, gain_curve
 from querytier.eval.intervals import (
@@ -24,7 +25,6 @@ from querytier.eval.rankings import Ranking
 
 __all__ = ["Evaluation", "Row", "evaluate_rankings"]
 
-Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats, Floats], Floats]
 
 _ESTIMATES = ("auroc", "average_precision", "apgr", "cpt50", "cpt80")

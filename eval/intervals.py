@@ -14,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
+
 __all__ = [
     "ClusteredMean",
     "Estimate",
@@ -28,7 +30,6 @@ __all__ = [
     "weighted_mean",
 ]
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
 _LEVEL = 0.95

@@ -7,9 +7,10 @@ compare them with scikit-learn's.
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
+
 __all__ = ["auroc", "average_precision", "brier", "ece", "ece_when_calibrated", "tie_starts"]
 
-Floats = NDArray[np.float64]
 
 _BINS = 10
 _SIMULATIONS = 1000

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 
 __all__ = ["Prices", "TierPrice", "dollar_costs", "with_costs"]
 
-Floats = NDArray[np.float64]
 
 _TOKENS = 1_000_000
 # About what tokenisers of language models make of English text.

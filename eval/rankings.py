@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "shuffled_decisions",
 ]
 
-Floats = NDArray[np.float64]
 
 KEYWORD_THRESHOLD = 0.6
 # The heuristic of articles about routers, word for word: what a classifier has to beat.

@@ -7,13 +7,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Mask, Strings
 from querytier.data.examples import Examples
 from querytier.data.text_view import is_truncated
 
 __all__ = ["script_of", "slice_masks"]
 
-Mask = NDArray[np.bool_]
-Strings = NDArray[np.object_]
 
 _CHARACTERS = 500  # the script shows early, and unicodedata.name is slow
 _KANA = ("Hiragana", "Katakana")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Mask
 from querytier.data.examples import Examples
 from querytier.eval.intervals import clustered_mean
 from querytier.eval.slice_masks import slice_masks
@@ -24,9 +25,7 @@ __all__ = [
     "slice_record",
 ]
 
-Floats = NDArray[np.float64]
 Groups = NDArray[np.object_]
-Mask = NDArray[np.bool_]
 
 _FEWEST_ROWS = 30
 _FEWEST_GROUPS = 10  # with fewer, the cluster-robust standard error is itself too small

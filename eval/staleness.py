@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.runtime import GraphOutputs
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.eval.intervals import (
     Estimate,
@@ -19,8 +19,6 @@ from querytier.eval.intervals import (
 from querytier.eval.metrics import auroc, brier, ece
 
 __all__ = ["Measured", "Share", "Staleness", "measure", "share_of", "staleness"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

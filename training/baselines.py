@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.head import Blocks
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.training.linear_models import logistic_regression, soft_rows
 
 __all__ = ["LEARNED_BASELINES", "LabelledFeatures", "Learner", "tfidf_lr"]
 
-Floats = NDArray[np.float64]
 
 _NEIGHBOURS = 25
 # The mean of all domains counts as much as this number of rows of the domain.

@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.nets import Trees
+from querytier.data.arrays import Floats
 from querytier.training.linear_models import HardRows
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 __all__ = ["between_rows", "fit_trees", "trees_of"]
-
-Floats = NDArray[np.float64]
 
 
 def fit_trees(features: Any, labels: HardRows | Floats, weights: Floats, **settings: Any) -> Trees:

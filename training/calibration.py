@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.calibrator import Calibrator, sigmoid
+from querytier.data.arrays import Floats
 from querytier.training.folds import fold_masks, within_one_standard_error
 from querytier.training.linear_models import logistic_regression, soft_rows
 
 __all__ = ["FittedCalibration", "Method", "fit_calibrator", "fit_platt", "smoothed_targets"]
 
-Floats = NDArray[np.float64]
 Method = Literal["platt", "temperature", "beta"]
 
 # In order of preference: of methods within one standard error, the first one is chosen. In

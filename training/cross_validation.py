@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.eval.curves import gain_curve
 from querytier.eval.intervals import Estimate, Resampling, undefined
@@ -20,7 +20,6 @@ from querytier.training.recipes import Recipe, ranking_of
 
 __all__ = ["FRONTIER_RATES", "Candidate", "CrossValidation", "Metric", "metric_for"]
 
-Floats = NDArray[np.float64]
 Metric = Literal["apgr", "auroc"]
 
 FRONTIER_RATES = np.linspace(0, 1, 21)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.model.head import Blocks, Calibrated, Heads
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.files import write_json
 from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures, Learner
@@ -31,7 +31,6 @@ __all__ = [
     "threshold_for",
 ]
 
-Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-5
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.errors import TrainingError
 from querytier.training.baselines import LabelledFeatures, Learner
@@ -18,7 +19,6 @@ __all__ = [
     "within_one_standard_error",
 ]
 
-Floats = NDArray[np.float64]
 Masks = Sequence[NDArray[np.bool_]]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.nets import Linear, Mlp
+from querytier.data.arrays import Floats
 from querytier.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ __all__ = [
     "soft_rows",
 ]
 
-Floats = NDArray[np.float64]
 
 # The log-odds of an outcome that no training row has.
 _NEVER = -50.0

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
+from querytier.data.arrays import Floats
 from querytier.training.baselines import LabelledFeatures
 from querytier.training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from querytier.training.fit import FitSettings, fit_classifier
@@ -15,8 +16,6 @@ from querytier.training.folds import group_folds
 from querytier.training.recipes import Recipe
 
 __all__ = ["OutOfFoldPredictions", "nested_cross_validation"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.errors import MissingExtraError, TrainingError
 
 __all__ = ["VennAbersCheck", "venn_abers_check"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

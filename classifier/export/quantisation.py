@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from querytier.classifier.manifest import Precision
 from querytier.classifier.model.onnx_nodes import CONTRIB_DOMAIN
+from querytier.data.arrays import Vectors
 from querytier.errors import ExportError
 
 if TYPE_CHECKING:
@@ -36,10 +37,9 @@ _LARGEST = 127
 # With 7 bits emulated Haswell and Skylake give the same scores to 3e-8.
 _LARGEST_IN_SUMS = 64
 
-Floats = NDArray[np.float32]
 # From a node and its matrix to the nodes that replace it, and their constants by name.
 _Replacement: TypeAlias = Callable[
-    ["NodeProto", Floats], tuple[list["NodeProto"], dict[str, NDArray[Any]]]
+    ["NodeProto", Vectors], tuple[list["NodeProto"], dict[str, NDArray[Any]]]
 ]
 
 
@@ -111,7 +111,7 @@ def _of_the_encoder(graph: "GraphProto", operator: str) -> list["NodeProto"]:
 
 
 def _gather_8_bits(
-    gather: "NodeProto", table: Floats
+    gather: "NodeProto", table: Vectors
 ) -> tuple[list["NodeProto"], dict[str, NDArray[Any]]]:
     """Return the nodes that look up rows of whole numbers and the scale of each row."""
     # DequantizeLinear cannot scale each row that a Gather returns by another number; Mul can.
@@ -129,7 +129,7 @@ def _gather_8_bits(
 
 
 def _dynamic_matmul(
-    matmul: "NodeProto", weights: Floats
+    matmul: "NodeProto", weights: Vectors
 ) -> tuple[list["NodeProto"], dict[str, NDArray[Any]]]:
     """Return the nodes of a product of whole numbers, as `quantize_dynamic` writes them."""
     # Not by onnxruntime's function itself: it would quantise the heads' Gemms too, and configures
@@ -153,7 +153,7 @@ def _dynamic_matmul(
 
 
 def _matmul_of_blocks(
-    matmul: "NodeProto", weights: Floats
+    matmul: "NodeProto", weights: Vectors
 ) -> tuple[list["NodeProto"], dict[str, NDArray[Any]]]:
     """Return a MatMulNBits, whose columns are padded to whole blocks."""
     from onnx import helper
@@ -178,7 +178,7 @@ def _matmul_of_blocks(
     return [node], {f"{name}_8_bits": shifted, f"{name}_scales": scales[..., 0]}
 
 
-def _whole_numbers(values: Floats, most: int = _LARGEST) -> tuple[NDArray[np.int8], Floats]:
+def _whole_numbers(values: Vectors, most: int = _LARGEST) -> tuple[NDArray[np.int8], Vectors]:
     """Return values as whole numbers from -`most` to `most`, and a scale for each last axis.
 
     The scale of zeros is 0, so they stay zeros.

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.onnx_nodes import Nodes
+from querytier.data.arrays import Floats
 
 __all__ = ["Calibrator", "sigmoid"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

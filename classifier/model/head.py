@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from querytier.classifier.model.calibrator import Calibrator
 from querytier.classifier.model.nets import NETS, Net
 from querytier.classifier.model.onnx_nodes import Nodes
+from querytier.data.arrays import Floats
 
 __all__ = ["Blocks", "Calibrated", "Heads", "Member", "gain_of", "side_by_side"]
 
-Floats = NDArray[np.float64]
 # Features by the name of their block: float32 of shape (n, d), dense or sparse.
 Blocks = Mapping[str, Any]
 

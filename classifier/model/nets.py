@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.onnx_nodes import ML_DOMAIN, Nodes
+from querytier.data.arrays import Floats
 
 __all__ = ["NETS", "Linear", "Mlp", "Net", "Trees"]
-
-Floats = NDArray[np.float64]
 
 
 class Net(Protocol):

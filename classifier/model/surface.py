@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Vectors
 from querytier.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SurfaceTable", "surface_table"]
 
-Floats = NDArray[np.float32]
 
 # Names of padding in vocabularies, which do not always declare it as a special token.
 _PADDINGS = ("[PAD]", "<pad>")
@@ -119,9 +119,9 @@ class SurfaceTable:
     """
 
     names: tuple[str, ...]
-    table: Floats
-    mean: Floats
-    scale: Floats
+    table: Vectors
+    mean: Vectors
+    scale: Vectors
     limit: float = math.inf
 
     @property
@@ -130,7 +130,7 @@ class SurfaceTable:
         kinds = ("log count of", "share of")
         return tuple(f"{kind} {name}" for kind in kinds for name in self.names)
 
-    def features(self, token_ids: Sequence[list[int]]) -> Floats:
+    def features(self, token_ids: Sequence[list[int]]) -> Vectors:
         """Return the features of n queries, shape (n, 2k)."""
         features = (self._unscaled(token_ids) - self.mean) / self.scale
         return np.asarray(np.clip(features, -self.limit, self.limit))
@@ -185,7 +185,7 @@ class SurfaceTable:
         names, limit = tuple(arrays["names"].tolist()), float(arrays["limit"])
         return cls(names, arrays["table"], arrays["mean"], arrays["scale"], limit)
 
-    def _unscaled(self, token_ids: Sequence[list[int]]) -> Floats:
+    def _unscaled(self, token_ids: Sequence[list[int]]) -> Vectors:
         sums = [self.table[np.asarray(ids, dtype=np.int64)].sum(axis=0) for ids in token_ids]
         counts = np.array(sums, dtype=np.float32).reshape(len(sums), len(self.names))
         return np.hstack([np.log(1 + counts), counts / np.maximum(counts[:, :1], 1)])

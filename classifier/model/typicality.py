@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.model.nets import Linear
 from querytier.classifier.model.onnx_nodes import Nodes
+from querytier.data.arrays import Floats, Vectors
 
 __all__ = ["FEWEST_TYPICAL", "Typicality"]
 
-Vectors = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 # With fewer, no query has a typicality of 1%, however far away it is.
 FEWEST_TYPICAL = 99

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Hashes
 from querytier.data.column_map import ColumnMap
 from querytier.data.example import Example, example_from
 from querytier.data.examples import Examples
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["ExampleBatch", "LabelledLog", "Reading", "SeenHashes"]
-
-Hashes = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)

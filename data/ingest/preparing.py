@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Hashes
 from querytier.data.examples import Examples, Fingerprint
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.engines import Engine
@@ -40,7 +41,6 @@ __all__ = [
 EXAMPLES, UNLABELLED, SUMMARY = "examples.parquet", "unlabelled.parquet", "summary.json"
 _ROWS_AT_ONCE = 10_000
 
-Hashes = NDArray[np.uint64]
 Splits = NDArray[np.object_]
 
 

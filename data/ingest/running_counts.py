@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Hashes
 from querytier.data.ingest.labelled_log import ExampleBatch
 from querytier.data.label_rules import cheap_fails_frontier_succeeds
 from querytier.data.splits import (
@@ -23,8 +24,6 @@ from querytier.errors import LogError
 
 __all__ = ["OutcomeCounts", "RunningCounts"]
 
-Floats = NDArray[np.float64]
-Hashes = NDArray[np.uint64]
 Splits = NDArray[np.object_]
 
 _OUTCOMES = ("cheap_ok", "frontier_ok", "needs_frontier", "both_fail", "cheap_wins")

@@ -23,14 +23,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Mask
 from querytier.data.examples import Examples
 from querytier.data.leakage import deduplicated
 from querytier.data.record.weight_caps import Capped, capped
 
 __all__ = ["MergeCounts", "MergeRule", "Merged", "merge", "with_lasting_ids"]
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 _WEIGHED = ("train", "calibration")
 _DAY = 86_400.0

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
+
 __all__ = ["Capped", "capped"]
 
-Floats = NDArray[np.float64]
 Names = NDArray[np.object_]
 
 # Each turn only lowers weights, so the turns converge; the bound ends those that never hold.

@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
+from querytier.data.arrays import Floats, Integers, Strings
 from querytier.data.examples import Examples
 from querytier.eval.intervals import one_row_per_group
 
 __all__ = ["Losses", "RiskName"]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Strings = NDArray[np.object_]
 RiskName = Literal["needs_frontier", "quality_lost"]
 
 

@@ -8,7 +8,8 @@ losses only, not at their variance, and needs several times as many rows for rar
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from querytier.data.arrays import Floats, Integers
 
 __all__ = [
     "betting_bound",
@@ -17,8 +18,6 @@ __all__ = [
     "fewest_without_failure",
 ]
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 _LARGEST_BET = 0.75
 _HALVINGS = 50

@@ -4,15 +4,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Integers
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.certificates.threshold_tests import ThresholdTests, candidate_thresholds
 from querytier.eval.intervals import clopper_pearson
 
 __all__ = ["SampleSize", "certifying_power", "groups_needed", "sample_size"]
 
-Integers = NDArray[np.int64]
 
 _MOST_GROUPS = 10_000_000
 # The tails of the number sent cheap that a power leaves out; they cannot change its third digit.

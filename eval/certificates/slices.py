@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.certificates.threshold_tests import ThresholdTests
 
 __all__ = ["SliceCertificate", "slice_certificates"]
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.certificates.losses import Losses
 from querytier.eval.certificates.risk_bounds import (
     betting_bound,
@@ -17,7 +17,6 @@ from querytier.eval.intervals import clopper_pearson
 
 __all__ = ["ThresholdTests", "candidate_thresholds", "sequence_of_thresholds"]
 
-Floats = NDArray[np.float64]
 
 _SHARES = np.arange(1, 101) / 100
 # Scores differ by rounding between machines: a score that close to a threshold goes to frontier.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Mask, Strings
 from querytier.eval.drift.statistics import (
     Calibration,
     Distance,
@@ -22,8 +22,6 @@ __all__ = ["COMPARISONS", "About", "Comparison", "Unit"]
 
 About = Literal["inputs", "labels", "outcomes"]
 Unit = Literal["index", "distance", "rate", "unknown", "calibration"]
-Mask = NDArray[np.bool_]
-Strings = NDArray[np.object_]
 
 _SCORE_BINS, _SURFACE_BINS, _CALIBRATION_BINS = 10, 5, 5
 # A source or label rule with fewer rows in either window gets no rate of its own: every part is one

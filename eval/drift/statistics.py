@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Mask
 from querytier.eval.drift.windows import Shuffling
 
 __all__ = [
@@ -24,9 +25,7 @@ __all__ = [
     "kinds_of",
 ]
 
-Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
-Mask = NDArray[np.bool_]
 
 # A part with fewer rows in either window is not compared: its standard error means little.
 _FEWEST_ROWS = 10

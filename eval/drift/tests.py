@@ -10,8 +10,8 @@ weekdays and campaigns count as drift.
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.drift.comparisons import COMPARISONS, Comparison
 from querytier.eval.drift.findings import DriftFindings, DriftRule, Finding, Part
 from querytier.eval.drift.statistics import Shift, Statistic
@@ -20,7 +20,6 @@ from querytier.eval.slices import holm
 
 __all__ = ["find_drift"]
 
-Floats = NDArray[np.float64]
 Tests = list[tuple[Comparison, Statistic]]
 
 _MOST_PARTS = 5

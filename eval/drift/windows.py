@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Mask, Strings, Vectors
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 __all__ = ["Observed", "Shuffling", "Windows"]
 
-Floats = NDArray[np.float64]
-Strings = NDArray[np.object_]
-Vectors = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Numbers = NDArray[np.intp]
 
 _CELLS_AT_ONCE = 20_000_000  # 80 MB of shuffles in float32

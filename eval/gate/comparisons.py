@@ -6,9 +6,9 @@ from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.threshold import goes_to_frontier
+from querytier.data.arrays import Floats, Mask
 from querytier.data.examples import Examples
 from querytier.eval.curves import gain_curve
 from querytier.eval.gate.matched_cost import frontier_shares, rates_at_cost
@@ -27,8 +27,6 @@ from querytier.eval.slices import search_slices
 
 __all__ = ["Comparison", "Contender", "Pair", "as_served"]
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 _Value = TypeVar("_Value")
 
 _NO_POSITIVE = "no row needs the frontier model"

@@ -1,14 +1,12 @@
 """Rankings at equal cost: the frontier rate each can afford, and the rows it sends."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.curves import gain_curve
 from querytier.eval.metrics import tie_starts
 
 __all__ = ["frontier_shares", "rates_at_cost"]
-
-Floats = NDArray[np.float64]
 
 
 def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: Floats) -> Floats:

@@ -12,8 +12,8 @@ from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.intervals import (
     Estimate,
     Resampling,
@@ -45,7 +45,6 @@ __all__ = [
     "snips",
 ]
 
-Floats = NDArray[np.float64]
 Estimator = Literal["ips", "snips", "doubly_robust"]
 
 ESTIMATORS: tuple[Estimator, ...] = ("ips", "snips", "doubly_robust")

@@ -6,12 +6,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Mask
 from querytier.data.examples import Examples
 
 __all__ = ["LoggedDecisions", "known_outcomes"]
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 def known_outcomes(examples: Examples) -> Floats:

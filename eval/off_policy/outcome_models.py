@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
+
 __all__ = ["Expected", "Fit", "UnfittedTierError", "cross_fitted", "ridge"]
 
-Floats = NDArray[np.float64]
 Fit = Callable[[Floats, Floats, Floats], Floats]
 
 _FEWEST_ROWS = 10

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.eval.intervals import clustered_mean
 from querytier.eval.off_policy.logged_decisions import LoggedDecisions
 
@@ -22,7 +23,6 @@ __all__ = [
     "overlap_of",
 ]
 
-Floats = NDArray[np.float64]
 
 # Standard errors between the mean weight and 1: neither chance nor the heavy tails of the weights
 # of a sound log come near.

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.eval.curves import RankedExamples
 from querytier.eval.intervals import Estimate, Resampling
@@ -28,7 +28,6 @@ __all__ = [
     "verdict",
 ]
 
-Floats = NDArray[np.float64]
 Verdict = Literal["kept", "broken", "open"]
 
 _CLAIMED_CHEAP_SHARE = 0.78

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats, Vectors
 from querytier.data.examples import Examples
 from querytier.eval.rankings import Ranking
 
 __all__ = ["Neighbourhood", "mistakes_record", "worst_mistakes"]
 
-Floats = NDArray[np.float64]
-Vectors = NDArray[np.float32]
 Places = NDArray[np.intp]
 
 _EXCERPT = 300

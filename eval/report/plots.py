@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.eval.calibration import reliability_bins
 from querytier.eval.curves import gain_curve, routed_mean
@@ -14,7 +15,6 @@ from querytier.eval.report.figures import COLOURS, INK, new_figure, svg_element
 
 __all__ = ["gain_plot", "reliability_plot", "score_plot"]
 
-Floats = NDArray[np.float64]
 
 _GRID = np.linspace(0, 1, 101)
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from querytier.classifier.model.encoder import Encoder
 from querytier.classifier.model.words import RESERVED, word_tokenizer, words_of
 from querytier.classifier.tokens import ViewTokenizer
+from querytier.data.arrays import Vectors
 from querytier.data.text_view import CUT_MARK, MAX_CHARACTERS
 from querytier.errors import TrainingError
 from querytier.files import atomic_folder
@@ -38,7 +39,6 @@ __all__ = [
     "write_static",
 ]
 
-Vectors = NDArray[np.float32]
 
 # The largest number that a text view can have: tokens cost almost nothing here, so none is cut.
 STATIC_MAX_TOKENS = MAX_CHARACTERS + len(CUT_MARK)

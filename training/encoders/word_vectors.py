@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Vectors
+
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Projection", "refine", "word_projection"]
 
-Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
 _HELD_OUT = 0.1

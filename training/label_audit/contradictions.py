@@ -8,10 +8,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
+
 __all__ = ["Contradiction", "Direction", "Dispersion", "contradiction", "dispersion"]
 
 Direction = Literal["flipped", "to cheap", "to frontier"]
-Floats = NDArray[np.float64]
 Dispersion = Mapping[Direction, float]
 
 _DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.calibrator import sigmoid
+from querytier.data.arrays import Floats
 from querytier.training.baselines import LabelledFeatures
 from querytier.training.folds import group_folds
 from querytier.training.label_audit.contradictions import Contradiction, Dispersion, contradiction
@@ -22,7 +23,6 @@ from querytier.training.label_audit.predictors import ensemble_log_odds
 
 __all__ = ["Cell", "CellTests", "ExpectedLabels", "balanced_weights", "predict_labels"]
 
-Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 _COMPONENTS = 24

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.data.ingest.corrections import (
     CORRECTION,
@@ -27,7 +28,6 @@ from querytier.training.label_audit.predictors import out_of_fold_probabilities
 
 __all__ = ["Suspect", "audit_labels", "write_suspects"]
 
-Floats = NDArray[np.float64]
 Reason = Literal["label_error", "contradictory_duplicate", "judges_disagree"]
 
 _COLUMNS = (

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from querytier.classifier.model.calibrator import sigmoid
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.errors import TrainingError
 from querytier.training.baselines import LabelledFeatures, Learner, tfidf_lr
@@ -15,7 +16,6 @@ from querytier.training.linear_models import logistic_regression, soft_rows
 
 __all__ = ["PREDICTORS", "ensemble_log_odds", "out_of_fold_probabilities"]
 
-Floats = NDArray[np.float64]
 
 _SMALLEST_PROBABILITY = 1e-6
 

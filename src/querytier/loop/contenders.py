@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.artifact import MANIFEST
 from querytier.classifier.manifest import Manifest
+from querytier.data.arrays import Floats, Mask
 from querytier.data.examples import Examples
 from querytier.data.ingest.preparing import SUMMARY, read_prepared
 from querytier.data.leakage import rows_id, seen_in_training
@@ -41,8 +41,6 @@ __all__ = [
     "unseen_test_rows",
 ]
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 # The first runs of an ONNX session allocate its buffers, and are slower than all others.
 _WARM_UP = 20

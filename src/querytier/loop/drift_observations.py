@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.model.surface import surface_table
 from querytier.classifier.model.words import RESERVED, UNKNOWN, word_tokenizer, words_of
 from querytier.classifier.runtime import Classifier
 from querytier.classifier.threshold import goes_to_frontier
+from querytier.data.arrays import Floats, Vectors
 from querytier.data.examples import Examples
 from querytier.data.leakage import near_duplicate_groups
 from querytier.data.parallel import map_threads
@@ -21,8 +21,6 @@ from querytier.eval.slice_masks import script_of
 
 __all__ = ["drawn", "observe"]
 
-Floats = NDArray[np.float64]
-Vectors = NDArray[np.float32]
 
 _UNKNOWN_SHARE = "share of unknown"
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.column_map import PLANNED
 from querytier.data.examples import Examples
 from querytier.data.ingest.labelled_log import Reading
@@ -26,9 +27,6 @@ from querytier.pipeline.scoring import embed_all, load_for_evaluation, score_all
 from querytier.serve import Router
 
 __all__ = ["QuerySelection", "select_from_logs"]
-
-Floats = NDArray[np.float64]
-Strings = NDArray[np.object_]
 
 
 @dataclass(frozen=True, eq=False)

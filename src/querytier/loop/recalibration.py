@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from querytier.classifier.artifact import MODEL
 from querytier.classifier.manifest import Manifest
 from querytier.classifier.runtime import GraphOutputs
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.data.ingest.labelled_log import Reading
 from querytier.data.ingest.preparing import read_prepared
@@ -47,7 +47,6 @@ from querytier.training.fit import Calibration, FittedClassifier, threshold_for
 
 __all__ = ["overtaking", "recalibrate"]
 
-Floats = NDArray[np.float64]
 
 # Of float32 scores: two calibrators round differently.
 _ROUNDING = 1e-5

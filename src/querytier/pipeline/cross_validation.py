@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
@@ -30,8 +31,6 @@ from querytier.training.nested import OutOfFoldPredictions, nested_cross_validat
 from querytier.training.recipes import Recipe
 
 __all__ = ["cross_validate_logs", "nested_evaluation"]
-
-Floats = NDArray[np.float64]
 
 
 def cross_validate_logs(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from querytier.data.arrays import Floats
 from querytier.data.examples import Examples
 from querytier.data.ingest.data_summary import DataSummary
 from querytier.data.ingest.labelled_log import Reading
@@ -29,7 +29,6 @@ from querytier.serve import Decision, Router
 
 __all__ = ["ARTIFACT", "PolicyComparison", "compare_policies"]
 
-Floats = NDArray[np.float64]
 
 ARTIFACT = "artifact"
 
