@@ -24,7 +24,7 @@ EASY = ("spell", "greet", "thank", "name", "count")
 THINGS = ("matrix", "river", "teapot", "violin", "orchid", "ledger", "comet", "harbour")
 PARAMS = """
 train: {regularisation: [0.1], folds: 3}
-export: {parity_texts: 200, drift_texts: 200}
+export: {parity_texts: 200, precision: fp32}
 evaluate: {bootstrap: 100, latency_decisions: 5}
 gate: {fewest_rows: 20, fewest_slice_rows: 15, bootstrap: 100, latency_margin: 9,
   latency_queries: 10}
