@@ -23,7 +23,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     target : Path
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder: only within one file system is a rename atomic.
+    # In the same folder, because a rename is atomic only within one file system.
     scratch = target.with_name(f".{target.name}.partial")
     try:
         yield scratch
@@ -74,7 +74,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path : Path
         Its folder is created if it is missing.
     content : mapping
-        Without infinity and NaN, which JSON does not have.
+        Must not contain infinity or NaN, which JSON does not have.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def default_cache_folder() -> Path:
 
     The folder holds embeddings (1.6 kB per text view for all-MiniLM-L6-v2: 22 MB for 14,000 views,
     1.6 GB for a million) and artifacts fetched from a registry. Nothing in it expires, and it can
-    be deleted at any time: what is needed is computed or fetched again.
+    be deleted at any time: whatever is needed is computed or fetched again.
     """
     own = os.environ.get("QUERYTIER_CACHE")
     if own:

@@ -1,8 +1,8 @@
 """The command line: one verb is one function, which reads options and prints a result.
 
-`main.py` lists all verbs in their panels, with an example each. `options.py` has the options that
-several verbs share and what prints tables; `log_options.py` has those for reading logs. The other
-files are named like their verbs: `pipeline.py` has the stages and `run`, `artifact.py` what needs
-an artifact only, `registry.py` the verbs `trace` and `rollback`. Heavy packages are imported inside
-the verbs, so that `--help` and `decide` start quickly.
+`main.py` lists all verbs by panel, with one example each. `options.py` has the options that several
+verbs share and the functions that print; `log_options.py` has the options for reading logs. The
+other files are named after their verbs: `pipeline.py` has the stages and `run`, `artifact.py` the
+verbs that need only an artifact, `registry.py` has `trace` and `rollback`. Heavy packages are
+imported inside the verbs, so that `--help` and `decide` start quickly.
 """

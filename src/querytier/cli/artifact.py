@@ -1,4 +1,4 @@
-"""The verbs that need an artifact only: `decide`, `score` and `artifact verify`."""
+"""The verbs that need only an artifact: `decide`, `score` and `artifact verify`."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def score(
     engine: EngineName = "local",
     cluster: Cluster = None,
 ) -> None:
-    """Decide every query of logs and write the scores.
+    """Decide every query in the logs and write the scores.
 
     The columns are id, p_frontier, decision_score and tier. Records that cannot be scored go to
     OUT.quarantine.jsonl.
@@ -68,7 +68,7 @@ def score(
         say(f"{sum(scored.quarantined.values())} records in {out}.quarantine.jsonl")
 
 
-# Typer makes an app with a single verb that verb itself; with a callback, `verify` stays a verb.
+# Typer turns an app with a single verb into that verb; with a callback, `verify` stays a verb.
 @artifact_app.callback()
 def _artifact() -> None:
     """Check an artifact before it decides."""
@@ -81,7 +81,7 @@ def verify(
     """Check an artifact's files and scores on this machine.
 
     Compares the hashes of all files and decides the golden queries again. An expired certificate is
-    reported and is no failure.
+    reported, but does not fail the check.
     """
     from querytier.classifier.artifact import GOLDEN
     from querytier.classifier.golden import replay_golden

@@ -1,4 +1,4 @@
-"""The verbs `certify` and `sample-size`: a promise about a threshold, and the labels it takes."""
+"""The verbs `certify` and `sample-size`: certify a threshold's risk, and plan the labels."""
 
 import json
 from typing import Annotated
@@ -34,7 +34,7 @@ def certify(
     else:
         for line in certified.lines():
             say(line)
-    # A refusal is a result, and its certificate is written; scripts still have to notice it.
+    # A refusal is a result, and its certificate is written; the exit code tells scripts about it.
     if not certification.granted:
         raise typer.Exit(1)
 
@@ -44,7 +44,7 @@ def sample_size(
     target_cheap_share: Annotated[
         float,
         typer.Option(
-            "--target-cheap-share", help="Share of the queries to send to the cheap tier."
+            "--target-cheap-share", help="Share of queries to send to the cheap tier (0 to 1)."
         ),
     ],
     alpha: Alpha = None,

@@ -12,9 +12,7 @@ from querytier.cli.options import AsJson, Logs, say
 __all__ = ["data_app"]
 
 data_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Look at logs before training on them.",
+    no_args_is_help=True, rich_markup_mode=None, help="Look at logs before training on them."
 )
 
 
@@ -85,7 +83,9 @@ def fetch(
     ],
     downloaded: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="A file of the set, already downloaded."),
+        typer.Option(
+            "--from", metavar="FILE", help="Read this downloaded file of the set instead."
+        ),
     ] = None,
 ) -> None:
     """Write a public data set as a log file."""

@@ -22,7 +22,7 @@ _TIME = "TIME"
 def drift(
     recent: Annotated[
         list[Path],
-        typer.Option("--logs", "--recent", metavar="LOG", help="Recent logs; repeat for several."),
+        typer.Option("--logs", "--recent", metavar="LOG", help="Recent logs; may be repeated."),
     ],
     out: OutFolder,
     reading: LogOptions,
@@ -30,30 +30,30 @@ def drift(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
-            help="The folder that a run wrote to with --out: its artifact, and as the reference "
-            "the rows it did not train on.",
+            help="The --out folder of a run. Its artifact scores the queries; the rows that it "
+            "did not train on are the reference.",
         ),
     ] = None,
     reference: Annotated[
         list[Path] | None,
         typer.Option(
-            "--reference", metavar="LOG", help="Logs to use as the reference; repeat for several."
+            "--reference", metavar="LOG", help="Logs to use as the reference; may be repeated."
         ),
     ] = None,
     artifact: Annotated[
         Path | None,
-        typer.Option("--artifact", metavar="DIR", help="An artifact, if no run is given."),
+        typer.Option(
+            "--artifact", metavar="DIR", help="Folder of an artifact, if no run is given."
+        ),
     ] = None,
     since: Annotated[
-        str | None,
-        typer.Option(metavar=_TIME, help="Use only recent records at or after TIME."),
+        str | None, typer.Option(metavar=_TIME, help="Use only recent records at or after TIME.")
     ] = None,
     until: Annotated[
         str | None, typer.Option(metavar=_TIME, help="Use only recent records before TIME.")
     ] = None,
     reference_since: Annotated[
-        str | None,
-        typer.Option(metavar=_TIME, help="Use only reference records at or after TIME."),
+        str | None, typer.Option(metavar=_TIME, help="Use only reference records at or after TIME.")
     ] = None,
     reference_until: Annotated[
         str | None, typer.Option(metavar=_TIME, help="Use only reference records before TIME.")
@@ -95,6 +95,6 @@ def drift(
     else:
         for line in report.lines():
             say(line)
-        say(f"page: {out / PAGE}; for tools: {out / DRIFT}")
+        say(f"page: {out / PAGE}; JSON: {out / DRIFT}")
     if report.drifted:
         raise typer.Exit(1)

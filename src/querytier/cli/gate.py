@@ -17,15 +17,15 @@ __all__ = ["gate"]
 
 def gate(
     challenger: Annotated[
-        Path, typer.Option("--challenger", metavar="DIR", help="The --out of its run.")
+        Path, typer.Option("--challenger", metavar="DIR", help="The --out folder of its run.")
     ],
     champion: Annotated[
         Path | None,
         typer.Option(
             "--champion",
             metavar="DIR",
-            help="The --out of its run, or an artifact. May be omitted if the registry has no "
-            "champion: the challenger is then checked by itself.",
+            help="The --out folder of the champion's run, or its artifact. May be omitted if "
+            "the registry has no champion; the challenger is then checked by itself.",
         ),
     ] = None,
     params: ParamsFile = None,
@@ -46,7 +46,7 @@ def gate(
 
 
 def _print_result(result: "GateResult") -> None:
-    """Print who was compared on which rows, the checks, and what follows."""
+    """Print the two models, the rows they were compared on, the checks and the conclusion."""
     from rich.markup import escape
 
     typer.echo("\n".join(_introduction(result)))
@@ -76,8 +76,8 @@ def _introduction(result: "GateResult") -> list[str]:
         lines.append(f"            trained on: {champion.training_data}")
     lines.append(
         f"rows        {rows['used']} of the challenger's {rows['test']} test rows, in "
-        f"{rows['groups']} groups; {rows['left_out']} left out because the champion learned from "
-        "them"
+        f"{rows['groups']} groups; {rows['left_out']} left out because the champion was "
+        "trained on them"
     )
     lines.append(f"            use number {result.uses} of these test rows, evaluations included")
     return lines
@@ -96,8 +96,8 @@ def _conclusion(result: "GateResult") -> str:
         return f"passed: version {result.version} is the champion now"
     if current is None:
         return "failed: there is still no champion"
-    # Two runs with stores of their own: each is champion of its store, and the gate cannot move
-    # the alias of the other.
+    # If the two runs have separate stores, each is the champion of its own store, and the gate
+    # cannot move the alias in the other.
     if current.model_version == ours and champion and champion.manifest.model_version != ours:
         return (
             "failed; but the challenger is the champion of its own store. Runs that share a "

@@ -1,4 +1,4 @@
-"""The options for reading logs, the same for every verb that reads any."""
+"""The options for reading logs, the same for every verb that reads logs."""
 
 import inspect
 import shlex
@@ -21,12 +21,12 @@ __all__ = ["Cluster", "EngineName", "LogOptions", "takes_log_options"]
 EngineName = Annotated[
     str,
     typer.Option(
-        "--engine", help="local reads one file after the other; daft reads several at once."
+        "--engine", help="How to read logs: local one file after the other, daft several at once."
     ),
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option("--cluster", metavar="ADDRESS", help="The Ray cluster on which daft runs."),
+    typer.Option("--cluster", metavar="ADDRESS", help="Address of the Ray cluster for daft."),
 ]
 
 
@@ -39,17 +39,18 @@ class LogOptions:
         typer.Option(
             "--map",
             metavar="FIELD=COLUMN,...",
-            help="The column of each field; dotted paths reach into nested fields. By default, "
-            "each field is read from the column of its own name. docs/LOGS.md lists the fields.",
+            help="Column of each field; dotted paths reach into nested columns. By default, a "
+            "field is read from the column of its own name. docs/LOGS.md lists the fields.",
         ),
     ] = None
     format_name: Annotated[
         str,
         typer.Option(
             "--format",
-            help="plain, querytier (our own decision log), otel (OpenInference too), litellm, "
-            "litellm_spend, langfuse, helicone, arena, routellm, routerbench or llmrouter. auto "
-            "recognises the format from the first record; a log with --map is plain.",
+            help="Format: plain, querytier (our own decision log), otel (OpenInference too), "
+            "litellm, litellm_spend, langfuse, helicone, arena, routellm, routerbench or "
+            "llmrouter. auto recognises the format from the first record; a log with --map "
+            "is plain.",
         ),
     ] = "auto"
     cheap: Annotated[
@@ -138,7 +139,7 @@ class LogOptions:
 
         known = [item.value for item in Format]
         if self.format_name not in ("auto", *known):
-            raise UsageError(f"--format {self.format_name!r}: known are auto, {', '.join(known)}")
+            raise UsageError(f"--format {self.format_name!r}: use auto, {', '.join(known)}")
         if bool(self.cheap) != bool(self.frontier):
             raise UsageError("--cheap and --frontier go together: give both models of the pair")
         paths = list(logs) or [Path(path) for path in params.prepare.log_files]
@@ -157,7 +158,7 @@ class LogOptions:
         ]
 
     def as_typed(self) -> str:
-        """Return the options as typed, with a blank before each, to suggest a next command."""
+        """Return the options as typed, each after a space, for the suggestion of a next command."""
         words: list[str] = []
         for field in fields(self):
             given, (_, option) = getattr(self, field.name), get_args(field.type)
@@ -172,8 +173,8 @@ class LogOptions:
 def takes_log_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace a command's parameter `reading` by the options of `LogOptions`.
 
-    Typer reads a function's signature. Nine options in the signature of each of ten verbs would be
-    ninety places to keep equal, so the signature is made here.
+    Typer reads a function's signature. Nine options in the signatures of ten verbs would be ninety
+    places to keep equal, so the signature is built here.
     """
     options = get_type_hints(LogOptions, include_extras=True)
     own = get_type_hints(command, include_extras=True)
@@ -207,7 +208,7 @@ def _thresholds(texts: Iterable[str]) -> dict[str, Any]:
     """Return the values of `--ok-threshold` as parameters of the section prepare."""
     thresholds: dict[str, Any] = {}
     for text in texts:
-        # From the right: a source may have an equals sign in its name, a number has none.
+        # Split at the last equals sign: a source's name may contain one, a number does not.
         source, equals, score = text.rpartition("=")
         try:
             number = float(score)

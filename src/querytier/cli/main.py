@@ -61,24 +61,24 @@ _VERBS: dict[str, dict[Any, str]] = {
         "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy",
     },
 }
-# Verbs that scripts may still call by their old name. None of them was released, so they only say
-# the new name instead of running it.
+# Old names of verbs that scripts may still call. None was released, so the error message gives the
+# new name instead of running the verb.
 _RENAMED = {"plan": "sample-size", "plan-labels": "select-queries"}
-# Packages that are imported by another name than they are installed by.
+# Packages whose import name differs from the name they are installed by.
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 class _Verbs(TyperGroup):
-    """The verbs by panel, without boxes; typer has panels only with rich's markup."""
+    """Lists the verbs by panel, without boxes; typer has panels only with rich's markup."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a verb; an old name is an error that says the new one."""
+        """Return a verb; for an old name, raise an error with the new one."""
         if cmd_name in _RENAMED:
             raise UsageError(f"`querytier {cmd_name}` is now `querytier {_RENAMED[cmd_name]}`")
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Write the first sentence of each verb, whole; `data` and `artifact` show their verbs."""
+        """Write the first sentence of each verb in full; list the verbs of `data` and `artifact`."""
         panels: dict[Any, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
             inner = command.commands.items() if isinstance(command, TyperGroup) else ()
@@ -92,7 +92,7 @@ class _Verbs(TyperGroup):
                 formatter.write_dl([(title.ljust(widest), text) for title, text in rows])
 
 
-# Without rich's markup, as help and errors are read by tools and tests, too.
+# Without rich's markup, because tools and tests read help and errors too.
 app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,
@@ -109,14 +109,14 @@ app.add_typer(data_app, name="data", rich_help_panel="Data")
 
 
 def main() -> None:
-    """Run the command line; a failure is one message on standard error, and an exit code."""
+    """Run the command line; report a failure as one message on standard error and an exit code."""
     try:
         app(standalone_mode=True)
     except QuerytierError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        # A module of our own that is missing is a bug, and keeps its traceback.
+        # If one of our own modules is missing, that is a bug and keeps its traceback.
         extra = _extra_with(package)
         if extra is None:
             raise

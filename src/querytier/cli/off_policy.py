@@ -1,4 +1,4 @@
-"""The verb `querytier off-policy`: what an artifact would have got on a router's own log."""
+"""The verb `querytier off-policy`: estimate an artifact's outcome on a router's own log."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,13 @@ _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 @takes_log_options
 def off_policy(logs: Logs, artifact: Artifact, out: OutFolder, reading: LogOptions) -> None:
-    """Estimate what an artifact would have got on one-sided logs. Exit code 1 if it is unknown."""
+    """Estimate how well an artifact would have done on one-sided logs. Exit code 1 if unknown."""
     from querytier.pipeline.off_policy import compare_policies
 
     settings = reading.params()
     comparison = compare_policies(reading.sources(logs, settings), artifact, out, settings)
     _print(comparison.write(out))
-    say(f"page: {out / 'off_policy.html'}; for tools: {out / 'off_policy.json'}")
+    say(f"page: {out / 'off_policy.html'}; JSON: {out / 'off_policy.json'}")
     if comparison.refusal is not None:
         raise typer.Exit(1)
 
@@ -49,7 +49,7 @@ def _print(record: Mapping[str, Any]) -> None:
     }
     if any(left_out.values()):
         counts = {name: count for name, count in left_out.items() if count}
-        say(f"of {n['rows']} rows left out: {counts_text(counts)}")
+        say(f"left out of {n['rows']} rows: {counts_text(counts)}")
     if n["quarantined"]:
         say(f"in quarantine.jsonl: {counts_text(record['quarantined'])}")
     if n["outcome_from_feedback"]:
@@ -66,7 +66,7 @@ def _table(title: str, rows: "list[PolicyRow]", column: str, weights: Sequence[s
     for header in ("frontier\nrate", *_ESTIMATES, *weights):
         table.add_column(header, justify="right", no_wrap=True)
     for row in rows:
-        # The interval goes below its value: in one line the table would be too wide.
+        # The interval is printed below its value: on one line, the table would be too wide.
         cells = [cell.replace(" (", "\n(") for cell in row.cells[column]]
         if row.reason is not None:
             cells[0] = "cannot evaluate"

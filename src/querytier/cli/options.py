@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how verbs talk to a terminal."""
+"""Options that several verbs share, and the functions that print to a terminal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +35,9 @@ OutFolder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder to write all results to.")
 ]
 ParamsFile = Annotated[
-    Path | None, typer.Option("--params", metavar="FILE", help="A params.yaml with other defaults.")
+    Path | None, typer.Option("--params", metavar="FILE", help="A params.yaml that sets defaults.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Alpha = Annotated[
     float | None,
     typer.Option("--alpha", help="Largest risk to promise for queries sent to the cheap tier."),
@@ -46,7 +46,7 @@ Delta = Annotated[
     float | None, typer.Option("--delta", help="Largest probability that the promise is wrong.")
 ]
 
-# Narrower terminals, and files, get this width: a table that wraps cannot be read or compared.
+# Least width, also for narrower terminals and for files: a wrapped table is hard to read.
 _NARROWEST = 140
 
 
@@ -63,7 +63,7 @@ def console() -> "Console":
 
 
 def plain_table(title: str | None = None, *columns: str) -> "Table":
-    """Return an empty table with a line under its head only."""
+    """Return an empty table whose only line is under the header."""
     from rich import box
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""The verbs that run the pipeline on logs, all stages or one by one, and show the results."""
+"""The verbs that run the pipeline on logs, whole or stage by stage, and show the results."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Corrections = Annotated[
     typer.Option(
         "--corrections",
         metavar="FILE",
-        help="The table of `data audit` with corrected labels filled in.",
+        help="Table written by `data audit`, with corrected labels filled in.",
     ),
 ]
 Champion = Annotated[
@@ -75,7 +75,7 @@ def run(
     sources = reading.sources(logs, settings)
     if champion is not None:
         Router.load(champion)  # fail on a bad artifact before training starts
-    # One store for each run: `querytier show` finds it, and a folder that is deleted is gone whole.
+    # One store for each run: `querytier show` finds it, and deleting the folder deletes it too.
     tracker, reader = Tracker(out), engine_named(engine, cluster)
     say("1/4 prepare")
     print_data(prepare_stage(sources, out, settings, corrections, reader))
@@ -99,7 +99,7 @@ def prepare(
 ) -> None:
     """Stage 1: read, label and split logs.
 
-    By default, the logs are those of the params file.
+    By default, reads the logs that the params file names.
     """
     from querytier.cli.tables import print_data
     from querytier.data.ingest.engines import engine as engine_named
@@ -156,7 +156,7 @@ def crossval(
 def export(out: StageOut, params: StageParams = Path("params.yaml")) -> None:
     """Stage 3: build the artifact, and certify it if asked to.
 
-    It is certified if the parameters have certify.alpha.
+    Certifies it only if the parameters set certify.alpha.
     """
     from querytier.pipeline.export import export_stage
     from querytier.pipeline.params import read_params
@@ -191,12 +191,12 @@ def evaluate(
 ) -> None:
     """Stage 4: test and register; or test on other logs.
 
-    Without logs, tests the artifact of the pipeline in --out on its test split. With logs, which
-    have to be labelled, tests the artifact in --artifact on all their rows.
+    Without logs, tests the artifact of the pipeline in --out on its test split. With logs, tests
+    the artifact in --artifact on all their rows, which have to be labelled.
     """
     if logs is None:
         if artifact or reading.map_text:
-            raise UsageError("evaluate takes --artifact and --map with logs; name a log file")
+            raise UsageError("--artifact and --map are for other logs; name a log file")
         from querytier.pipeline.evaluate import evaluate_stage
         from querytier.pipeline.params import read_params
         from querytier.tracking.tracker import Tracker
@@ -230,12 +230,12 @@ def show(
     ] = None,
     project: Annotated[
         Path | None,
-        typer.Option("--project", metavar="DIR", help="Folder with mlflow.db, if it is not DIR."),
+        typer.Option("--project", metavar="DIR", help="Folder with mlflow.db; by default DIR."),
     ] = None,
 ) -> None:
     """Print the results of a run, and decide queries.
 
-    Each decision is printed with that of the keyword heuristic.
+    Prints each decision next to that of the keyword heuristic.
     """
     from querytier.cli.tables import print_decisions
     from querytier.serve import Router

@@ -1,4 +1,4 @@
-"""The verb `recalibrate`: a new calibration and certificate from few labels of another pair."""
+"""The verb `recalibrate`: a new calibration and certificate from a few labels of a new pair."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def recalibrate(
     ],
     logs: Annotated[
         list[Path],
-        typer.Option("--logs", metavar="LOG", help="Labels of the new pair; may be repeated."),
+        typer.Option("--logs", metavar="LOG", help="Labelled logs of the pair; may be repeated."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the new run.")],
     reading: LogOptions,
@@ -29,14 +29,15 @@ def recalibrate(
         float | None,
         typer.Option(
             "--target-frontier-rate",
-            help="Share of queries to send to the frontier tier; by default that of the run.",
+            help="Share of queries to send to the frontier tier; by default the run's own target.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Calibrate and certify a run for another pair of models. Exit code 1 if it is not certified.
 
-    From few labels: calibrator, threshold and certificate are new, the ranking stays.
+    A few labels are enough: the ranking stays, and only calibrator, threshold and certificate are
+    new.
     """
     from querytier.loop.recalibration import recalibrate as recalibrate_run
     from querytier.pipeline.params import with_section

@@ -1,4 +1,4 @@
-"""The verbs `querytier trace` and `querytier rollback`: what made a decision, and back again."""
+"""The verbs `querytier trace` and `querytier rollback`: explain a decision, restore a champion."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["rollback", "trace"]
 Project = Annotated[
     Path,
     typer.Option(
-        "--project", metavar="DIR", help="Folder of mlflow.db, unless MLFLOW_TRACKING_URI is set."
+        "--project", metavar="DIR", help="Folder with mlflow.db, unless MLFLOW_TRACKING_URI is set."
     ),
 ]
 
@@ -23,9 +23,7 @@ def trace(
     decision: Annotated[
         str, typer.Argument(metavar="ID", help="The decision's id, as the service returned it.")
     ],
-    log: Annotated[
-        Path, typer.Option("--log", metavar="DIR", help="The decision log of `querytier serve`.")
-    ],
+    log: Annotated[Path, typer.Option("--log", metavar="DIR", help="Folder of the decision log.")],
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
@@ -44,16 +42,16 @@ def trace(
 
 def rollback(
     to: Annotated[
-        str | None, typer.Option("--to", metavar="VERSION", help="Number of a registered version.")
+        str | None, typer.Option("--to", metavar="VERSION", help="Registered version to restore.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would serve; change nothing.")
+        bool, typer.Option("--dry-run", help="Print which version would serve; change nothing.")
     ] = False,
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Make the previous champion the champion again."""
-    # Within the function, as in all verbs: mlflow takes seconds to import, and --help needs none.
+    """Make the previous champion the champion again, or the version given by --to."""
+    # Imported here, as in all verbs: mlflow takes seconds to import, and --help does not need it.
     from querytier.loop.rounds import Loop
     from querytier.tracking.store import open_registry
 
@@ -64,14 +62,14 @@ def rollback(
         target = registry.previous_champion(champion) if to is None else registry.find(to)
         if target is None:
             raise UsageError(
-                f"there was no champion before version {champion.number}, or each was rolled back "
-                "itself; name a version: --to VERSION"
+                f"there is no champion before version {champion.number} that was not rolled "
+                "back itself; name a version: --to VERSION"
             )
         if target.number == champion.number:
-            raise UsageError(f"version {target.number} already is the champion; name another one")
+            raise UsageError(f"version {target.number} is already the champion; name another one")
         if not dry_run:
             registry.roll_back(champion, target)
-            # If the project is the folder of a loop, its service follows this link.
+            # If the project is the folder of a loop, its service follows the loop's link.
             Loop(project).serve(target.model_version)
     moved = {"from": champion.number, "to": target.number, "model_version": target.model_version}
     if as_json:

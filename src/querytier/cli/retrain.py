@@ -1,4 +1,4 @@
-"""The verb `querytier retrain`: new logs in, a better or safely unchanged champion out."""
+"""The verb `querytier retrain`: train on new logs, and run the gate."""
 
 import json
 from dataclasses import replace
@@ -25,11 +25,13 @@ def retrain(
         typer.Option(
             "--logs",
             metavar="PATH",
-            help="New logs: a file or a folder of files; may be repeated. A folder of our own "
-            "decision log includes its outcomes.jsonl. Rows recorded before change nothing.",
+            help="New logs: a file or a folder of files; may be repeated. A decision log's "
+            "folder includes its outcomes.jsonl. Rows recorded before are ignored.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="LOOP", help="The folder of the loop.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="LOOP", help="Folder that keeps all rounds.")
+    ],
     reading: LogOptions,
     since: Annotated[
         str | None,
@@ -78,7 +80,7 @@ def _files(paths: list[Path]) -> tuple[list[Path], Path | None]:
         if not path.is_dir():
             found.append(path)
             continue
-        # In a decision log, outcomes.jsonl is no log but the scores of its decisions.
+        # In a decision log, outcomes.jsonl is not a log: it has the scores of the decisions.
         inside = sorted(path.glob(_DECISIONS)) or sorted(
             file for file in path.iterdir() if file.suffix in _ENDINGS and file.name != _OUTCOMES
         )

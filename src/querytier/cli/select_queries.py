@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["select_queries"]
 
-_PRICE = "Dollars per million tokens read and written; replaces evaluate.prices."
+_PRICE = "Dollars per million input and output tokens; replaces evaluate.prices."
 
 
 @takes_log_options
@@ -22,7 +22,7 @@ def select_queries(
     logs: Logs,
     artifact: Artifact,
     budget: Annotated[
-        float, typer.Option("--budget", metavar="DOLLARS", help="What the labels may cost.")
+        float, typer.Option("--budget", metavar="DOLLARS", help="Largest total cost of the labels.")
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="The .jsonl file to write the queries to.")
@@ -35,13 +35,13 @@ def select_queries(
         str | None, typer.Option("--price-frontier", metavar="IN,OUT", help=_PRICE)
     ] = None,
     output_tokens: Annotated[
-        float, typer.Option("--output-tokens", help="Tokens of an answer, for --price-...")
+        float, typer.Option("--output-tokens", help="Number of tokens in an answer, for --price-*.")
     ] = 300.0,
 ) -> None:
     """Select queries to label next, within a budget.
 
-    By default, half of them are of kinds with few labels and half are random. They are used for
-    training and never for testing.
+    By default, half of them come from kinds of queries with few labels and half are random. They
+    are used for training, never for testing.
     """
     from querytier.loop.query_selection import select_from_logs
 
@@ -49,7 +49,7 @@ def select_queries(
     selection = select_from_logs(reading.sources(logs, settings), artifact, budget, out, settings)
     for line in selection.lines():
         say(line)
-    say(f"{out}: fill in cheap_score and frontier_score, then run with it and the old logs")
+    say(f"{out}: fill in cheap_score and frontier_score, then train on it and the old logs")
 
 
 def _with_prices(

@@ -1,4 +1,4 @@
-"""The options of `querytier serve`, and the settings that they make."""
+"""The options of `querytier serve`, and the settings built from them."""
 
 import os
 from dataclasses import dataclass
@@ -32,24 +32,24 @@ class ServeOptions:
         str,
         Option(
             metavar="DIR",
-            help="An exported classifier, or models:/querytier@champion, looked up every 30 s.",
+            help="Artifact folder, or models:/querytier@champion (looked up every 30 s).",
         ),
     ]
     host: Annotated[
-        str, Option(help="Address; any but this machine's own needs a token, and TLS.")
+        str, Option(help="Address to listen on; any but localhost needs a token, and TLS.")
     ] = "127.0.0.1"
-    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8321
+    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 picks any free port.")] = 8321
     log: Annotated[
-        Path | None, Option(metavar="DIR", help="Log decisions and outcomes in this folder.")
+        Path | None, Option(metavar="DIR", help="Folder to log decisions and outcomes in.")
     ] = None
     log_text: Annotated[str, Option(help="How to log queries: full, redacted, or hash.")] = "full"
     log_salt_file: Annotated[
         Path | None,
-        Option(metavar="FILE", help="Salt of --log-text hash; or set QUERYTIER_LOG_SALT."),
+        Option(metavar="FILE", help="Salt file for --log-text hash; or set QUERYTIER_LOG_SALT."),
     ] = None
     token_file: Annotated[
         Path | None,
-        Option(metavar="FILE", help="Token that callers have to send; or set QUERYTIER_TOKEN."),
+        Option(metavar="FILE", help="File with the callers' token; or set QUERYTIER_TOKEN."),
     ] = None
     watch: Annotated[
         float | None, Option(metavar="SECONDS", help="Check for a changed artifact every SECONDS.")
@@ -63,7 +63,7 @@ class ServeOptions:
         float, Option(metavar="SECONDS", help="Time for a request to arrive completely.")
     ] = 10.0
     deadline_ms: Annotated[
-        float | None, Option(help="Milliseconds after which the fallback tier is the decision.")
+        float | None, Option(help="Milliseconds after which the decision is the fallback tier.")
     ] = None
     explore: Annotated[
         float | None, Option(metavar="EPSILON", help="Probability of choosing the other tier.")
@@ -72,7 +72,7 @@ class ServeOptions:
         float | None, Option(help="Explore only within this distance of the threshold.")
     ] = None
     least_typicality: Annotated[
-        float, Option(help="Queries less typical than this get the fallback tier.")
+        float, Option(help="Send queries less typical than this to the fallback tier.")
     ] = 0.0
     conversations: Annotated[
         int,
@@ -81,8 +81,7 @@ class ServeOptions:
         ),
     ] = 0
     shadow: Annotated[
-        Path | None,
-        Option(metavar="DIR", help="Folder of a challenger that decides silently as well."),
+        Path | None, Option(metavar="DIR", help="Folder of a challenger to run silently as well.")
     ] = None
     log_shadow: Annotated[bool, Option("--log-shadow", help="Log the challenger's decisions.")] = (
         False
@@ -92,11 +91,11 @@ class ServeOptions:
         Option(help="Cost per query on the cheap tier; estimated from posted outcomes if omitted."),
     ] = None
     cost_frontier: Annotated[
-        float | None, Option(help="Cost per query on the frontier tier; likewise.")
+        float | None, Option(help="Cost per query on the frontier tier; estimated if omitted.")
     ] = None
     tenant_cap: Annotated[
         float | None,
-        Option(metavar="SHARE", help="Largest share of a tenant's queries for the frontier tier."),
+        Option(metavar="SHARE", help="Largest frontier share of a tenant's queries (0 to 1)."),
     ] = None
     tenant_window: Annotated[
         int, Option(help="Number of recent decisions per tenant that the cap counts.")
@@ -116,10 +115,10 @@ class ServeOptions:
         float, Option(help="Largest probability of withdrawing a certificate that holds.")
     ] = 0.05
     audit_timeout: Annotated[
-        float, Option(metavar="SECONDS", help="Time for which an audit waits for scores.")
+        float, Option(metavar="SECONDS", help="Longest time that an audit waits for its scores.")
     ] = 259_200.0
     audit_missing: Annotated[
-        str, Option(help="How audits without scores count: left_out or loss.")
+        str, Option(help="How to count audits without scores: left_out or loss.")
     ] = "left_out"
     log_level: Annotated[
         str,
@@ -127,7 +126,7 @@ class ServeOptions:
     ] = "info"
 
     def service(self) -> "ServiceSettings":
-        """Return the settings of the service; opens the decision log."""
+        """Return the settings of the service, and open the decision log."""
         from querytier.serve.http.settings import Limits, ServiceSettings
         from querytier.serve.watch.state import WatchSettings
 
@@ -138,7 +137,7 @@ class ServeOptions:
         watch_s = self.watch
         if watch_s is None and is_model_uri(self.artifact):
             watch_s = _LOOK_UP_SECONDS
-        # Everything that may be wrong comes before the log, which creates a folder.
+        # Everything that may fail comes before the log, which creates a folder.
         router = self._router()
         token = _secret(self.token_file, "--token-file", "QUERYTIER_TOKEN", "token")
         limits = Limits(self.max_body, self.max_batch, self.max_concurrency, self.arrival_timeout)
@@ -190,8 +189,8 @@ class ServeOptions:
 
         if self.log_salt_file is not None and self.log_text != "hash":
             raise UsageError(
-                f"--log-salt-file {self.log_salt_file} is for hashes, and queries are logged as "
-                f"{self.log_text}; add --log-text hash"
+                f"--log-salt-file {self.log_salt_file} is only for hashes, but queries are "
+                f"logged as {self.log_text}; add --log-text hash"
             )
         if self.log is None:
             return None
@@ -207,8 +206,7 @@ class ServeOptions:
         has_costs = self.cost_cheap is not None or self.cost_frontier is not None
         if self.shadow is None and (self.log_shadow or has_costs):
             raise UsageError(
-                "--log-shadow, --cost-cheap and --cost-frontier are about a challenger; add "
-                "--shadow DIR"
+                "--log-shadow, --cost-cheap and --cost-frontier need a challenger; add --shadow DIR"
             )
         if self.log_shadow and log is None:
             raise UsageError("--log-shadow writes to the decision log; add --log DIR")
@@ -219,7 +217,7 @@ class ServeOptions:
 
 
 def _secret(file: Path | None, option: str, variable: str, kind: str) -> str | None:
-    """Return the secret of a file, or of the environment; None if there is neither.
+    """Return the secret from a file or the environment; None if there is neither.
 
     Raises
     ------

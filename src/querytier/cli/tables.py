@@ -19,8 +19,8 @@ _STRATA = ("needs_frontier", "cheap_ok", "frontier_ok", "both_fail", "cheap_wins
 
 
 def print_data(data: DataSummary) -> None:
-    """Print the number of rows of logs by their fate."""
-    # In the order of their use; `counts_text` would put the largest first.
+    """Print how many rows of the logs are usable, unlabelled, skipped and in quarantine."""
+    # In the order of the splits' use; `counts_text` would put the largest first.
     splits = ", ".join(f"{name} {count}" for name, count in data.splits.items())
     lines = [
         f"{data.source}: {data.usable} usable of {data.rows} rows ({splits})",
@@ -34,7 +34,7 @@ def print_data(data: DataSummary) -> None:
         _titled("in quarantine.jsonl", data.quarantined),
     ]
     if data.near_duplicates is None:
-        lines.append("near duplicates were not searched: more rows than near_duplicate_rows")
+        lines.append("no search for near duplicates: more rows than near_duplicate_rows")
     elif data.near_duplicates:
         lines.append(f"{data.near_duplicates} links between near duplicates joined their groups")
     for line in filter(None, lines):
@@ -52,8 +52,8 @@ def _one_sided(answered: OneSided) -> list[str]:
     ]
     if answered.propensities < count:
         lines.append(
-            f"propensities missing on {count - answered.propensities} of {count} one-sided rows: "
-            "off-policy evaluation needs them, and they are not assumed"
+            f"propensities are missing in {count - answered.propensities} of {count} "
+            "one-sided rows: off-policy evaluation needs them, and they are not assumed"
         )
     return lines
 
@@ -121,7 +121,7 @@ def print_inspection(inspection: Inspection, logs: str, options: str) -> None:
     terminal.print(fields)
     if inspection.unmapped:
         terminal.print(f"columns without a field: {', '.join(inspection.unmapped)}\n", markup=False)
-    rules = plain_table("Label rules", "rule", "would label", "missing in the map")
+    rules = plain_table("Label rules", "rule", "would label", "missing from the map")
     for rule in inspection.rules:
         rules.add_row(rule.rule, f"{rule.usable:,}", ", ".join(rule.missing) or "nothing")
     terminal.print(rules)
