@@ -289,6 +289,14 @@ def test_another_calibrator_lets_no_query_overtake_another(log_odds, old, new, o
     assert overtaking(before, after) <= 1e-5
 
 
+def test_a_champion_that_links_to_its_artifact_means_its_run(runs, tmp_path):
+    (tmp_path / "champion").symlink_to(runs(BY_GAIN) / "model")
+    log = LogSource(paired_log(tmp_path / "paired.jsonl"))
+    found = recalibrate(tmp_path / "champion", [log], tmp_path / "out", Reading(), BY_GAIN.params)
+    assert found.manifest.decision_score == "gain"
+    assert (tmp_path / "out" / "train").is_dir()
+
+
 def test_it_needs_the_run_of_an_artifact_and_another_folder(runs, tmp_path, call):
     log = paired_log(tmp_path / "paired.jsonl")
     code, _, err = call("recalibrate", ARTIFACT, "--logs", log, "--out", tmp_path / "out")

@@ -15,7 +15,7 @@ __all__ = ["recalibrate"]
 @takes_log_options
 def recalibrate(
     run: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The --out folder of the run to recalibrate.")
+        Path, typer.Argument(metavar="DIR", help="The --out folder of a run, or a loop's champion.")
     ],
     logs: Annotated[
         list[Path],

@@ -60,8 +60,8 @@ def recalibrate(
     Parameters
     ----------
     run : Path
-        The --out folder of a run. Queries that its head was trained on are set aside: it is surer
-        of them than of others.
+        The --out folder of a run, or the artifact inside one, such as the champion of a loop.
+        Queries that its head was trained on are set aside: it is surer of them than of others.
     sources : sequence of LogSource
         Logs with labels of the new pair.
     out : Path
@@ -80,6 +80,7 @@ def recalibrate(
     ExportError
         If a gate of the export fails, or the new artifact ranks otherwise than the old one.
     """
+    run = _run_of(run)
     if out.resolve() == run.resolve():
         raise UsageError(f"--out {out} is the run to recalibrate; name another folder")
     if not (run / "train").is_dir():
@@ -109,6 +110,13 @@ def recalibrate(
         result.write()
         _log(tracker, result)
     return result
+
+
+def _run_of(folder: Path) -> Path:
+    """Return the run of an artifact inside one, or the folder itself."""
+    artifact = folder.resolve()  # a loop's champion is a link to the artifact of its round
+    is_inside = artifact.name == "model" and (artifact.parent / "train").is_dir()
+    return artifact.parent if is_inside else folder
 
 
 def _calibrated(
