@@ -91,12 +91,12 @@ bench-real: .venv/installed
 bench-quality: .venv/installed
 	python benchmarks/quality.py
 
-# About a quarter of an hour, on a machine that does nothing else.
+# About a quarter of an hour, on an otherwise idle machine.
 bench-latency: .venv/installed
 	python benchmarks/latency.py
 
-# Twenty minutes on a machine that does nothing else, with four processors or more, so that the load
-# generator does not take them from the service. ARTIFACTS=DIR uses the artifacts bench-latency kept there.
+# Twenty minutes on an otherwise idle machine with four processors or more, so that the load generator
+# does not take them from the service. ARTIFACTS=DIR uses the artifacts bench-latency kept there.
 bench-serve: .venv/installed
 	python benchmarks/serving.py $(if $(ARTIFACTS),--artifacts $(ARTIFACTS))
 

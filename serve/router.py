@@ -52,9 +52,9 @@ class Router:
     classifier : Classifier
     settings : RouterSettings
     certified_until : float
-        Time from which the fallback tier answers, in seconds since 1970, because the certificate
-        has expired (or does not match this artifact: then -infinity). Infinity without a
-        certificate that expires.
+        Time in seconds since 1970 from which the fallback tier answers because the certificate has
+        expired. -infinity if the certificate does not match this artifact; infinity if no
+        certificate expires.
     is_withdrawn : callable
         Returns whether the certificate has been withdrawn, so that the fallback tier answers.
     """
@@ -207,8 +207,8 @@ class Router:
         try:
             return pending.result(self.settings.deadline_ms / 1000)
         except TimeoutError:
-            # Only stops what has not begun: a graph that runs cannot be interrupted, and keeps one
-            # of the threads until it ends.
+            # This stops only a call that has not begun: a running graph cannot be interrupted, and
+            # keeps one of the threads until it ends.
             pending.cancel()
             return self._fallback("fallback:timeout")
 
@@ -233,7 +233,8 @@ class Router:
             choice = override(choice, request.allowed)
         cap = self.settings.tenant_cap if at_cap and request.allowed != ("frontier",) else None
         if request.allowed is None:
-            # No draw at the cap, which would replace the tier drawn: its propensity would be false.
+            # No exploration at the cap: the cap would replace the drawn tier, and its propensity
+            # would be false.
             choice = self._remember_or_explore(choice, request, may_explore=cap is None)
         return choice if cap is None else apply_cap(choice, cap)
 

@@ -1,4 +1,4 @@
-"""Who may ask, how much, and how slowly."""
+"""Admit or refuse requests: by token and origin, by size, speed and number."""
 
 import asyncio
 import hmac
@@ -17,7 +17,7 @@ from querytier.serve.http.wire import Refusal
 
 __all__ = ["Activity", "Gate", "read_body"]
 
-# Names in a URL that can only be this machine.
+# Host names that always mean this machine.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # A body that is too large is read and discarded up to this many times the limit: a client that is
 # still sending when the connection closes never sees the answer.
@@ -137,7 +137,7 @@ class Gate:
         if scope["path"] in self._open_paths:
             await self._app(scope, receive, send)
             return
-        # Refused before the body is read, so that a stranger costs nothing but headers.
+        # Refused before the body is read, so that a stranger's request costs only its headers.
         try:
             self._check(Headers(scope=scope), scope["method"])
         except Refusal as refusal:
@@ -192,7 +192,7 @@ def _check_token(headers: Mapping[str, str], token: str) -> None:
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:
-    """Keep foreign web pages from asking through a browser on this machine."""
+    """Keep foreign web pages from sending requests through a browser on this machine."""
     # Two attacks: a page sends a request to localhost (its Origin is foreign), or makes its own
     # name resolve to this machine (DNS rebinding: its Host is not localhost).
     host = headers.get("host", "")
@@ -204,6 +204,6 @@ def _check_origin(headers: Mapping[str, str]) -> None:
         raise Refusal(
             403,
             "foreign",
-            "without a token only this machine may ask, as localhost; the host was "
+            "without a token, only localhost may send requests; the host was "
             f"{host[:100]!r} (origin {(origin or 'none')[:100]!r}); set QUERYTIER_TOKEN",
         )

@@ -37,7 +37,7 @@ def application(settings: ServiceSettings) -> Starlette:
     Raises
     ------
     ArtifactError
-        If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
+        If the artifact is missing or damaged, or does not reproduce its golden vectors here.
     """
     service = DecisionService(settings)
     errors = _Errors(service)
@@ -82,7 +82,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 class _Errors:
-    """Answers in JSON if there is no decision."""
+    """Builds the JSON answer to a request that gets no decision."""
 
     def __init__(self, service: DecisionService) -> None:
         self._service = service

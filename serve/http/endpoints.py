@@ -32,7 +32,7 @@ from querytier.serve.http.wire import (
 
 __all__ = ["ENDPOINTS", "is_of_protocol", "json_response"]
 
-# Scripts and styles are in the page itself; it may ask its own server and nobody else.
+# The page contains its own scripts and styles; it may connect to its own server only.
 _PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; connect-src 'self'; "
     "script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
@@ -78,7 +78,7 @@ def _endpoint(
     answer: TypeAdapter[Any] | str = _OBJECT,
     **more: Any,
 ) -> Callable[[Handler], Handler]:
-    """Register the function below it as an endpoint; the arguments are those of `Endpoint`."""
+    """Register the decorated function as an endpoint; the arguments are those of `Endpoint`."""
     error = _PROTOCOL_ERROR if is_of_protocol(path) else _ERROR
 
     def register(handler: Handler) -> Handler:
@@ -124,7 +124,7 @@ async def _outcomes(request: Request) -> Response:
 @_endpoint("POST", "/v1/reload", "Load the artifact again.", _RELOADED, refusals=_REJECTED)
 async def _reload(request: Request) -> Response:
     service = _service(request)
-    # Loading takes a core for seconds: without a token, any program on the machine could repeat it.
+    # Loading takes a core for seconds: without a token, any local program could keep it busy.
     if service.settings.token is None:
         message = "reloading over HTTP needs a token; set QUERYTIER_TOKEN, or send SIGHUP"
         raise Refusal(403, "no_token", message)
@@ -146,7 +146,7 @@ async def _metrics(request: Request) -> Response:
     return Response(content, headers={"content-type": media_type})
 
 
-@_endpoint("GET", "/", "A page to try queries.", "text/html", open=True)
+@_endpoint("GET", "/", "A page for trying queries.", "text/html", open=True)
 async def _page(_: Request) -> Response:
     page = files("querytier.serve.http").joinpath("page.html").read_bytes()
     return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
@@ -162,12 +162,12 @@ def _document() -> dict[str, Any]:
     return document(ENDPOINTS)
 
 
-@_endpoint("GET", "/v2/health/live", "Whether it runs.", open=True)
+@_endpoint("GET", "/v2/health/live", "Whether the service is running.", open=True)
 async def _live(_: Request) -> Response:
     return json_response({"live": True})
 
 
-@_endpoint("GET", "/v2/health/ready", "Whether it is ready.", refusals=_ENDING, open=True)
+@_endpoint("GET", "/v2/health/ready", "Whether the service is ready.", refusals=_ENDING, open=True)
 async def _ready(request: Request) -> Response:
     ready = not _service(request).activity.draining
     return json_response({"ready": ready}, 200 if ready else 503)
@@ -183,13 +183,13 @@ async def _model(request: Request) -> Response:
     return json_response(oip.model_metadata(_service(request).manifest))
 
 
-@_endpoint("GET", f"{_MODEL}/ready", "Whether it decides.")
+@_endpoint("GET", f"{_MODEL}/ready", "Whether the model is ready.")
 async def _model_ready(request: Request) -> Response:
     ready = not _service(request).activity.draining
     return json_response({"name": oip.MODEL, "ready": ready}, 200 if ready else 503)
 
 
-@_post(f"{_MODEL}/infer", "Decide queries as tensors.", oip.INFER, oip.InferAnswer)
+@_post(f"{_MODEL}/infer", "Decide queries sent as tensors.", oip.INFER, oip.InferAnswer)
 async def _infer(request: Request) -> Response:
     service = _service(request)
     infer, queries = oip.read_infer(await _body(request), request.headers.get(_JSON_LENGTH))

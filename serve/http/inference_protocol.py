@@ -3,7 +3,8 @@
 There is one model, `querytier`, with the input `query` (BYTES); tensors are JSON or, with the
 extension `binary_tensor_data`, bytes after the JSON. A fallback has no scores, and a tensor has no
 null: its `p_frontier` is 1 if the tier is frontier and 0 if it is cheap, its `decision_score` 1 or
--1, so that a client that reads only numbers chooses the same tier. `reason` tells them apart.
+-1, so that a client that reads only numbers chooses the same tier. `reason` shows that it is a
+fallback.
 
 Source: https://github.com/open-inference/open-inference-protocol
 """

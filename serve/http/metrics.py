@@ -29,14 +29,14 @@ _SCORES = (-1.0, -0.5, -0.25, -0.1, -0.05, *(round(0.05 * step, 2) for step in r
 _RECENT = 2048
 _BINS = 10
 _GAUGES = {
-    "threshold": "Decision score from which on a query is frontier.",
-    "certificate_expires_seconds": "Expiry of the certificate, in seconds since 1970; +Inf: never.",
+    "threshold": "Lowest decision score that sends a query to the frontier tier.",
+    "certificate_expires_seconds": "Expiry of the certificate in seconds since 1970, or +Inf.",
     "decision_score_mean": "Mean decision score of the latest full window of 1,000.",
-    "decision_score_psi": "Population stability index of that window against the first.",
+    "decision_score_psi": "Population stability index of that window against the first one.",
 }
 _COUNTERS = {
     "log_written": "Lines written to the decision log.",
-    "log_dropped": "Lines of the decision log that are lost.",
+    "log_dropped": "Lines that were lost before they reached the decision log.",
     "log_failed": "Failed attempts to write the decision log.",
 }
 
@@ -46,7 +46,7 @@ def families(
     values: Mapping[str, float | None],
     texts: Mapping[str, str],
 ) -> Iterator[Metric]:
-    """Yield a metric of one value for each text whose value is known.
+    """Yield a metric with one value for each help text whose value is known.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class ScoreDrift:
     """Compares windows of decision scores with the first one; threads may share it.
 
     The population stability index is the sum of (p - q) ln(p / q) over the first window's deciles,
-    with half a score added to each so that an empty one is finite. Without drift it is about 18 /
-    window; from 0.2 on, look at the traffic.
+    with half a score added to each so that an empty one does not make it infinite. Without drift it
+    is about 18 / window; if it is 0.2 or more, look at the traffic.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class Metrics(Collector):
             "decision_seconds", "Seconds per decision, without HTTP.", _DECISION_SECONDS
         )
         self._scores = self._histogram(
-            "decision_score", "Score compared with the threshold.", _SCORES
+            "decision_score", "Decision score compared with the threshold.", _SCORES
         )
         # Prometheus sees a series from its first value on: without a zero, `rate` misses the first
         # failure.
@@ -226,7 +226,7 @@ class Metrics(Collector):
         return {labels["result"]: count for labels, count in _values(self.reloads)}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of model, certificate, drift and log, as they are now."""
+        """Yield the current metrics of model, certificate, drift and log."""
         manifest, drift = self._manifest(), self._drift
         yield _info(
             "querytier_model_info",

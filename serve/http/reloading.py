@@ -1,4 +1,4 @@
-"""Loading artifacts while the service runs: each has to reproduce its golden vectors first."""
+"""Load artifacts while the service runs: each has to reproduce its golden vectors first."""
 
 import statistics
 import time

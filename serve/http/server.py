@@ -1,4 +1,4 @@
-"""Running the service: a socket, connections with time limits, and a server that ends gently."""
+"""Run the service: a socket, connections with time limits, and an orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from querytier.errors import ArtifactError, UsageError
 from querytier.serve.http.app import application
 from querytier.serve.http.telemetry import LEVELS, log_to_stderr
 
-try:  # it parses in C; with uvloop, 1.29 times the requests a second, measured
+try:  # it parses in C; with uvloop, 1.29 times the requests per second (measured)
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ModuleNotFoundError:
     HttpToolsProtocol = None  # type: ignore[assignment,misc]
@@ -53,7 +53,7 @@ class Listening:
     ----------
     host : str
     port : int
-        0 takes a free one.
+        0 picks a free port.
     log_level : {"debug", "info", "warning", "error"}
 
     Raises
@@ -94,8 +94,8 @@ def serve(
     """
     if settings.token is None and not _is_loopback(listening.host):
         raise UsageError(
-            f"--host {listening.host} can be reached from other machines, and there is no token; "
-            "set QUERYTIER_TOKEN, give --token-file FILE, or stay with --host 127.0.0.1"
+            f"--host {listening.host} can be reached from other machines, and there is no "
+            "token; set QUERYTIER_TOKEN, give --token-file FILE, or use --host 127.0.0.1"
         )
     # The port first: a port that is taken should not cost the time to load an artifact.
     listener = _listener(listening)
@@ -146,8 +146,8 @@ def _listener(listening: Listening) -> socket.socket:
         in_use = error.errno == errno.EADDRINUSE
         why = "another program listens there" if in_use else error.strerror
         raise UsageError(
-            f"cannot listen on {listening.host}:{listening.port}: {why}; give another --port, "
-            "0 takes a free one"
+            f"cannot listen on {listening.host}:{listening.port}: {why}; give another "
+            "--port, 0 picks a free port"
         ) from error
     return listener
 
@@ -199,7 +199,7 @@ class _Server(uvicorn.Server):
         if activity.draining:  # a second signal: end now
             self.should_exit = True
             return
-        _log.info("ending: no new connections are accepted")
+        _log.info("shutting down: no new connections are accepted")
         activity.draining = True
         for server in self.servers:
             server.close()
@@ -215,16 +215,16 @@ class _Server(uvicorn.Server):
         task.add_done_callback(self._reloads.discard)
 
     async def _reloaded(self) -> None:
-        with contextlib.suppress(ArtifactError):  # it is logged and counted
+        with contextlib.suppress(ArtifactError):  # already logged and counted
             await self._service.reload()
 
 
 class _TimeLimits(_Base):
-    """Time limits for slow clients: uvicorn itself waits for ever for a request's headers.
+    """Time limits for slow clients: uvicorn itself waits forever for a request's headers.
 
     One timer runs from the beginning of a connection, or the first byte after an answer, until the
     headers are complete. Bytes that arrive do not restart it: a client that sends a byte a second
-    would stay for ever. Another timer runs while a client does not read its answer.
+    would stay connected forever. Another timer runs while a client does not read its answer.
     """
 
     _arrival: asyncio.TimerHandle | None = None

@@ -44,7 +44,7 @@ class DecisionService:
     Raises
     ------
     ArtifactError
-        If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
+        If the artifact is missing or damaged, or does not reproduce its golden vectors here.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -192,7 +192,7 @@ class DecisionService:
     async def _is_refused(self) -> bool:
         try:
             await self.reload()
-        except ArtifactError as error:  # it is logged and counted
+        except ArtifactError as error:  # already logged and counted
             # A registry that did not answer says nothing about the artifact: try again.
             return not isinstance(error.__cause__, StoreError)
         return False

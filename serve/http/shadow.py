@@ -88,10 +88,10 @@ PAIRS: dict[tuple[Tier, Tier], str] = {
 
 
 class Shadow:
-    """Shows a challenger the queries of a router and compares; no decision waits for it.
+    """Lets a challenger decide a router's queries, and compares; no decision waits for it.
 
-    The artifacts are compared: a draw of exploration is undone, and decisions that no artifact
-    could have changed (`override`, `conversation`, `cap`) are left out.
+    Artifacts are compared, not routers: exploration is undone, and decisions that no artifact could
+    have changed (`override`, `conversation`, `cap`) are left out.
 
     `close` compares pending queries, within a few seconds. A challenger that hangs is abandoned;
     one that raises is counted.
@@ -146,7 +146,7 @@ class Shadow:
             self._pending.put(None, timeout=timeout_s)
         self._thread.join(max(0.0, end - time.monotonic()))
         if self._thread.is_alive():
-            _log.warning("the challenger in the shadow did not end, and is abandoned")
+            _log.warning("the shadow challenger did not end in time and is abandoned")
 
     @property
     def agreement(self) -> Agreement:
@@ -170,7 +170,7 @@ class Shadow:
                 self._compare(shown)
             except Exception:  # noqa: BLE001 the next query may work
                 self._count("failed", shown.pair)
-                _log.exception("the challenger in the shadow failed")
+                _log.exception("the shadow challenger failed")
 
     def _compare(self, shown: _Shown) -> None:
         other = self._challenger(shown.query)

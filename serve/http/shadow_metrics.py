@@ -32,7 +32,7 @@ _COUNTERS = {
     "shadow_failed": "Queries on which the challenger failed.",
 }
 _GAUGES = {
-    "model_info": "The challenger.",
+    "model_info": "The artifact of the challenger.",
     "milliseconds": "Milliseconds per decision of the challenger.",
     "cost": "Cost per compared query with the artifact in service and with the challenger.",
 }
@@ -116,7 +116,7 @@ class ShadowSettings:
 
 
 class Shadowing(Collector):
-    """Has a challenger decide what a service decided, and reports the differences.
+    """Lets a challenger decide the queries of a service, and reports the differences.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class Shadowing(Collector):
     Raises
     ------
     ArtifactError
-        If the artifact is not one, is damaged, or does not reproduce its golden vectors here.
+        If the artifact is missing or damaged, or does not reproduce its golden vectors here.
     """
 
     def __init__(self, settings: ShadowSettings, router: RouterSettings) -> None:
@@ -213,7 +213,7 @@ class Shadowing(Collector):
         return load_proved(self._settings.artifact, self._plain).router
 
     def _cost(self, frontier: int, found: Agreement) -> float | None:
-        """Return the cost per query if `frontier` of the compared ones use the frontier tier."""
+        """Return the cost per query if `frontier` of the compared queries use the frontier tier."""
         cheap_cost = self._settings.costs.mean("cheap")
         frontier_cost = self._settings.costs.mean("frontier")
         share = _share(frontier, found)

@@ -1,4 +1,4 @@
-"""What the service reports of single decisions: OpenTelemetry spans, and logs as JSON lines.
+"""What the service reports about single decisions: OpenTelemetry spans, and logs as JSON lines.
 
 Neither contains the text of a query. Spans follow OpenTelemetry's GenAI conventions, which have no
 words for routing yet: attributes beyond them are called `querytier.*`.
@@ -89,17 +89,17 @@ class JsonLines(logging.Formatter):
 
 
 def _without_values(error: BaseException | None) -> str:
-    """Return the traceback of an error; the message only if it is ours."""
+    """Return the traceback of an error, with its message only if the error is our own."""
     if error is None:
         return ""
-    # A foreign message may quote the value that it complains about: a query.
+    # Messages of other packages may quote the value that they complain about: a query.
     own = isinstance(error, QuerytierError | OSError)
     last = f"{type(error).__name__}: {error}" if own else type(error).__name__
     return "".join([*traceback.format_tb(error.__traceback__), last])
 
 
 def log_to_stderr(level: str) -> None:
-    """Log everything from one of `LEVELS` on as JSON lines on standard error."""
+    """Log at one of `LEVELS` and above, as JSON lines on standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

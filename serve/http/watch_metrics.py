@@ -17,7 +17,7 @@ _GAUGES = {
     "certificate_withdrawn": "1 if audited answers refuted the certificate.",
     "certificate_wealth": "Evidence against the certificate: capital of a test by betting, 1 at "
     "the start.",
-    "certificate_wealth_needed": "Evidence that withdraws the certificate.",
+    "certificate_wealth_needed": "Evidence at which the certificate is withdrawn.",
     "audits_waiting": "Audits that wait for their scores or for earlier audits.",
 }
 _STATE_COUNTS = ("waiting", "taken", "loss", "missing", "repeated", "failed")
@@ -25,8 +25,8 @@ _COUNTERS = {
     "audits_taken": "Audits whose loss was tested.",
     "audits_loss": "Sum of the tested losses.",
     "audits_missing": "Audits whose scores did not arrive in time.",
-    "audits_repeated": "Further audits of a conversation, not tested.",
-    "audits_cost": "Reported cost of answers asked only for the audit.",
+    "audits_repeated": "Repeated audits of a conversation, which are not tested.",
+    "audits_cost": "Reported cost of answers that were requested only for the audit.",
     "audits_failed": "Lines of the watch's file that could not be written or read.",
 }
 
@@ -54,7 +54,7 @@ class WatchMetrics(Collector):
 
 
 def retrain_due(router: Router) -> bool:
-    """Return whether a new certificate is due, because only the fallback tier answers by now."""
+    """Return whether a new certificate is due because only the fallback tier answers."""
     return router.is_withdrawn() or time.time() >= router.certified_until
 
 
@@ -68,7 +68,7 @@ def _state_metrics(state: WatchState) -> Iterator[Metric]:
     }
     yield from families(GaugeMetricFamily, values, _GAUGES)
     yield from families(CounterMetricFamily, values, _COUNTERS)
-    text = "Answers asked only for the audit."
+    text = "Answers that were requested only for the audit."
     calls = CounterMetricFamily("querytier_audits_extra_calls", text, labels=["tier"])
     for tier, count in state.extra_calls.items():
         calls.add_metric([tier], count)

@@ -1,4 +1,4 @@
-"""Bodies of requests and answers: requests are checked by them, `/openapi.json` is made of them."""
+"""Bodies of requests and answers, which check the requests and define `/openapi.json`."""
 
 import json
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ Share = Annotated[Finite, Field(ge=0, le=1)]
 Cost = Annotated[Finite, Field(ge=0)]
 
 
-# The rules of the validators below once more, for readers of /openapi.json: a JSON schema cannot
+# These repeat the rules of the validators below for readers of /openapi.json: a JSON schema cannot
 # call Python.
 _LEAVES_A_TIER: dict[str, Any] = {
     "anyOf": [
@@ -181,12 +181,12 @@ class Outcome(_Body):
     @model_validator(mode="after")
     def _has_a_judgement(self) -> Self:
         if not self.judgement:
-            raise ValueError(f"give any of {', '.join(_JUDGEMENT)}")
+            raise ValueError(f"give at least one of {', '.join(_JUDGEMENT)}")
         return self
 
     @property
     def judgement(self) -> dict[str, Any]:
-        """The given fields but the id, as `DecisionLog.append_outcome` takes them."""
+        """The given fields except the id, as `DecisionLog.append_outcome` takes them."""
         return self.model_dump(exclude={"id"}, exclude_none=True)
 
 

@@ -82,7 +82,7 @@ class DecisionLog:
         }
         self._decisions = LogFile(folder / DECISIONS, clock=clock, **limits)
         self._shadow = LogFile(folder / SHADOW, clock=clock, **limits)
-        # One file for ever: an outcome may come weeks later, for a decision of any file.
+        # One file forever: an outcome may come weeks later, for a decision of any file.
         self._outcomes = LogFile(folder / OUTCOMES, clock=clock)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -100,17 +100,17 @@ class DecisionLog:
 
     @property
     def written(self) -> int:
-        """Lines in the files."""
+        """Number of lines in the files."""
         return self._writer.written
 
     @property
     def dropped(self) -> int:
-        """Lines that are lost, because the buffer was full or the log was closed."""
+        """Number of lines lost because the buffer was full or the log was closed."""
         return self._writer.dropped
 
     @property
     def failed(self) -> int:
-        """Attempts to write that failed; their lines wait in the buffer."""
+        """Number of failed attempts to write; their lines wait in the buffer."""
         return self._writer.failed
 
     def append(
@@ -219,7 +219,7 @@ class DecisionLog:
         self._writer.put(self._shadow, lambda: record)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until what was appended is in the files, on disk unless `fsync` is `never`.
+        """Wait until all appended lines are in the files, on disk unless `fsync` is `never`.
 
         Returns
         -------
@@ -229,7 +229,7 @@ class DecisionLog:
         return self._writer.flush(timeout_s)
 
     def close(self) -> None:
-        """Write what was appended, and end; later lines are dropped and counted."""
+        """Write all appended lines, and end; later lines are dropped and counted."""
         self._close()
 
 
@@ -255,7 +255,7 @@ def _decision_fields(
 def _text(query: Query) -> str:
     try:
         return query if isinstance(query, str) else last_user_text(query)
-    except TypeError:  # the router decides anything, even what is not a query
+    except TypeError:  # the router decides anything, even if it is not a query
         return ""
 
 
@@ -265,6 +265,6 @@ def _logged_text(text: str, settings: LogSettings) -> dict[str, object]:
     if settings.text == "redacted":
         return {"query": redact(text)[0]}
     content = text.encode("utf-8", "surrogatepass")
-    # A salt is a key (HMAC), not a prefix: a prefix can be extended by whoever knows a hash.
+    # A salt is a key (HMAC), not a prefix: with a prefix, a known hash could be extended.
     digest = hmac.new(settings.salt.encode(), content, hashlib.sha256) if settings.salt else None
     return {"query_sha256": (digest or hashlib.sha256(content)).hexdigest()}

@@ -21,7 +21,7 @@ _MODE = 0o640
 
 
 class LogFile:
-    """Appends lines to a file, and begins a new one when that is large or old.
+    """Appends lines to a file, and begins a new file when the current one is large or old.
 
     Closed files are called `NAME-TIME-N.jsonl`; no file is ever overwritten. Processes may share it
     on a local file system, where a lock on the folder keeps them apart (Windows has no such lock:
@@ -63,8 +63,8 @@ class LogFile:
     def append(self, lines: Sequence[bytes]) -> int:
         """Write lines, each with its line end; return how many of them are complete in the file.
 
-        The number is smaller than that of the lines if the file would grow too large or the disk is
-        full: call again with the rest.
+        It is fewer than all if the file would grow too large or the disk is full: call again with
+        the rest.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class LogFile:
             return self._write(file, lines[: self._count_that_fit(file, lines) or 1])
 
     def sync(self) -> None:
-        """Force what was written to disk.
+        """Force the written lines to disk.
 
         Raises
         ------
@@ -191,7 +191,7 @@ def _size(file: int) -> int:
 
 
 def _missing_line_end(file: int) -> bytes:
-    """Return the line end that a last line which was cut short still needs."""
+    """Return a line end if the last line was cut short, else nothing."""
     if not os.lseek(file, 0, os.SEEK_END):
         return b""
     os.lseek(file, -1, os.SEEK_END)
@@ -215,6 +215,6 @@ def _locked(folder: Path) -> Iterator[int | None]:
 
 
 def _sync(folder: int | None) -> None:
-    """Force the names in a folder to disk: otherwise a crash may lose a new file as a whole."""
+    """Force the names in a folder to disk: otherwise a crash may lose a whole new file."""
     if folder is not None:
         os.fsync(folder)

@@ -21,7 +21,7 @@ class LogSettings:
     Attributes
     ----------
     max_bytes : int
-        Largest size of a file of decisions; only a single line that is longer exceeds it.
+        Largest size of a file of decisions; only a single longer line exceeds it.
     max_age_s : float or None
         Age in seconds at which the next decision begins a new file; None rotates by size only.
     keep : int or None

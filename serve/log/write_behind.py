@@ -31,10 +31,10 @@ _LONGEST_CLOSE_S = 30.0
 class WriteBehind:
     """Accepts records within microseconds, and writes them as JSON lines in its own thread.
 
-    No error of a file system is raised here, and no wait is unlimited. While writing fails, it is
-    tried again after longer and longer delays of up to five seconds; an incident is one warning in
-    the log, and one line when it is over. Threads may share it; its own thread starts with the
-    first record, so that a process may fork before.
+    No error of a file system is raised here, and no wait is unlimited. A failed write is tried
+    again after longer and longer delays of up to five seconds; an incident logs one warning, and
+    one line when it is over. Threads may share it; its own thread starts with the first record, so
+    that a process may fork before.
 
     Parameters
     ----------
@@ -45,11 +45,12 @@ class WriteBehind:
     Attributes
     ----------
     written : int
-        Lines in the files.
+        Number of lines in the files.
     dropped : int
-        Records that found the buffer full, came after the end, or could not be written by then.
+        Number of records that found the buffer full, came after the end, or could not be written by
+        then.
     failed : int
-        Attempts to write that failed.
+        Number of failed attempts to write.
     """
 
     def __init__(self, settings: LogSettings, files: Sequence[LogFile]) -> None:
@@ -66,7 +67,8 @@ class WriteBehind:
         self._failing: Attempt | None = None
         self._is_idle = self._is_closing = False
         self._delay = _FIRST_DELAY_S
-        # Two conditions on one lock: `_work` wakes the writer, `_progress` those who wait for it.
+        # Two conditions on one lock: `_work` wakes the writer, `_progress` the callers that wait
+        # for it.
         self._lock = Lock()
         self._work, self._progress = Condition(self._lock), Condition(self._lock)
         self._end = Event()
@@ -104,7 +106,7 @@ class WriteBehind:
             return self._progress.wait_for(lambda: self._durable >= target, timeout_s)
 
     def close(self) -> None:
-        """Write what is queued, and end; records that cannot be written are dropped and counted.
+        """Write all queued records, and end; those that cannot be written are dropped and counted.
 
         Do not call it in a signal handler: it may have interrupted `put`, whose lock it needs.
         """
@@ -125,7 +127,7 @@ class WriteBehind:
         return Thread(target=self._run, name="querytier-log", daemon=True)
 
     def _start(self) -> None:
-        """Start the thread if it does not run yet, or no longer: a fork leaves it behind."""
+        """Start the thread if it is not running: not yet, or not any more after a fork."""
         if self._thread.is_alive() or self._is_closing:
             return
         self._thread = self._new_thread()
@@ -208,7 +210,7 @@ class WriteBehind:
             if not is_wanted and self._until_sync():
                 return
             # At the end a failed sync counts as done: the lines are in the files, and trying again
-            # for ever would keep the process alive.
+            # forever would keep the process alive.
             if not self._sync() and not is_end:
                 return
         self._unsafe_since = None

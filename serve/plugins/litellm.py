@@ -13,8 +13,8 @@ In the proxy's configuration (`examples/litellm/config.yaml` is a complete one):
 The environment variable `QUERYTIER_ARTIFACT` names the folder of the artifact, and `QUERYTIER_LOG`
 that of a decision log, if there is to be one. The artifact is loaded when LiteLLM looks up
 `classifier`, so that a proxy with a missing or damaged artifact does not start. Programs that call
-`litellm.Router` themselves pass `TierClassifier(Router.load(path))`; so may a module in the folder
-of the proxy's configuration, under any name.
+`litellm.Router` themselves pass `TierClassifier(Router.load(path))`; a module in the folder of the
+proxy's configuration may do the same, under any name.
 
 LiteLLM is not imported here: a plugin is any object with an async `classify`.
 """
@@ -62,8 +62,8 @@ class TierClassifier:
     async def classify(self, context: RoutingContext) -> Tier:
         """Return the decided tier: the fallback tier if the classifier cannot answer.
 
-        Never None, with which LiteLLM would use its own keyword scores unless `classifier_fallback`
-        is set.
+        Never returns None: LiteLLM would then use its own keyword scores unless
+        `classifier_fallback` is set.
 
         Parameters
         ----------

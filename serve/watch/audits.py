@@ -1,7 +1,7 @@
 """Audited decisions: a queue that releases them in order, and the file that remembers them.
 
 Bad answers may be judged sooner, or later, than good ones: if losses counted in the order in which
-outcomes arrive, the mean loss would rise and fall without any reason. So an outcome waits for those
+outcomes arrive, the mean loss would rise and fall for no reason. So an outcome waits for those
 of all earlier decisions, each of which holds it up for a limited time only.
 """
 
@@ -46,7 +46,7 @@ class Audit:
 
     @property
     def extra_tier(self) -> Tier:
-        """The tier that is asked only for the audit."""
+        """The tier that answers only for the audit."""
         return _OTHER[self.tier]
 
     @property
@@ -91,7 +91,7 @@ class AuditQueue:
         self._waiting.setdefault(audit.id, audit)
 
     def record(self, decision_id: str, judgement: Mapping[str, float]) -> None:
-        """Record scores and costs of a waiting audit; for any other it is too late."""
+        """Record scores and costs of a waiting audit; any other is too late and ignored."""
         if decision_id in self._waiting:
             self._waiting[decision_id].judgement.update(judgement)
 
@@ -121,7 +121,7 @@ class AuditJournal:
     Attributes
     ----------
     failed : int
-        Lines, or attempts to read them, that failed.
+        Number of lines that could not be written or read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,7 +140,7 @@ class AuditJournal:
             self._count_failure("written")
 
     def new_lines(self) -> Iterator[dict[str, Any]]:
-        """Yield what any process appended since the last call."""
+        """Yield the lines that any process appended since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)

@@ -6,7 +6,7 @@ promise about all queries, and one for each slice with a promise of its own, sha
 them. While the promises hold, the probability that the watch ever withdraws the certificate is at
 most the level, however often and for however long anybody looks.
 
-That is so if audited queries are like those of the certification. Three things may make them
+This holds if the audited queries are like those of the certification. Three things may make them
 differ: audits that are never answered (they are counted; `missing="loss"` assumes the worst of
 them), conversations (the promise is about a random query of a random conversation: only the first
 audit of a conversation counts, although long ones are picked more often), and queries for which the
@@ -94,7 +94,7 @@ class CertificateWatch:
             self.look()
 
     def is_withdrawn(self) -> bool:
-        """Return whether the certificate was withdrawn by the last look."""
+        """Return whether the certificate had been withdrawn at the last look."""
         return self._withdrawn_for is not None
 
     def add(

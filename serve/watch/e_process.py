@@ -6,9 +6,9 @@ the capital is a non-negative supermartingale, so that by Ville's inequality (19
 
     P(the capital ever reaches 1 / level) <= level.
 
-So one may stop at any time. The losses may depend on each other in any other way.
+So the test may be stopped at any time. The losses may depend on each other in any other way.
 
-Of a stake on the odds multiple m, a loss x in [0, 1] makes
+A loss x in [0, 1] turns a stake on the odds multiple m into
 
     stake * (1 + (m - 1) x) / (1 + (m - 1) alpha),
 
@@ -29,7 +29,7 @@ from typing import Self
 
 __all__ = ["MULTIPLES", "EProcess"]
 
-# Odds multiples that share the capital: small ones find a promise that is broken by little, large
+# Odds multiples that share the capital: small ones find a promise that is broken by a little, large
 # ones find a gross breach within a few losses.
 MULTIPLES = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 

@@ -48,8 +48,8 @@ class PromisedRisk:
         """Return the loss of the cheap answer, in [0, 1], from both scores, each in [0, 1]."""
         if self.risk == "quality_lost":
             return max(0.0, frontier_score - cheap_score)
-        # The label of training, by the same rules and thresholds: any other definition of failure
-        # would test a promise that nobody made.
+        # The label used in training, by the same rules and thresholds: any other definition of
+        # failure would test a promise that nobody made.
         scores = Outcomes(cheap_score=cheap_score, frontier_score=frontier_score)
         label, _ = label_of(scores, self.rules, self.rules.ok_threshold)
         return label

@@ -64,7 +64,7 @@ class WatchState:
         Number of audits that timed out without both scores, of further audits of a conversation
         (not tested), and of audits that wait for their own scores or for earlier audits.
     extra_calls : mapping of str to int
-        Number of answers that were asked only for the audit, by tier.
+        Number of answers that were requested only for the audit, by tier.
     extra_cost : float
         Their cost, as far as `cheap_cost` and `frontier_cost` were reported.
     failed : int

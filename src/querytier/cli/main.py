@@ -78,7 +78,7 @@ class _Verbs(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        """Write the first sentence of each verb in full; list the verbs of `data` and `artifact`."""
+        """Write each verb's first sentence in full; `data` and `artifact` list their verbs."""
         panels: dict[Any, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
             inner = command.commands.items() if isinstance(command, TyperGroup) else ()

@@ -21,7 +21,7 @@ _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 @takes_log_options
 def off_policy(logs: Logs, artifact: Artifact, out: OutFolder, reading: LogOptions) -> None:
-    """Estimate how well an artifact would have done on one-sided logs. Exit code 1 if unknown."""
+    """Estimate how an artifact would have done on one-sided logs. Exit code 1 if unknown."""
     from querytier.pipeline.off_policy import compare_policies
 
     settings = reading.params()

@@ -50,7 +50,7 @@ def rollback(
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Make the previous champion the champion again, or the version given by --to."""
+    """Make the previous champion the champion again. --to names another version."""
     # Imported here, as in all verbs: mlflow takes seconds to import, and --help does not need it.
     from querytier.loop.rounds import Loop
     from querytier.tracking.store import open_registry

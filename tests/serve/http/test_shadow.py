@@ -123,7 +123,7 @@ def test_a_challenger_that_raises_is_counted(caplog):
             shadow.show(query, router.decide(query))
     assert shadow.agreement.failed == len(QUERIES)
     assert (shadow.agreement.compared, shadow.agreement.dropped) == (0, 0)
-    assert "the challenger in the shadow failed" in caplog.text
+    assert "the shadow challenger failed" in caplog.text
 
 
 def test_a_challenger_that_hangs_costs_its_comparisons_only(caplog):
