@@ -1,5 +1,7 @@
 """Known facts of real outcomes, reproduced; skipped where the outcome files are missing."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -28,16 +30,24 @@ PREVALENCES = {
 }
 
 
-def read(folder, name, ok_threshold, tmp_path):
-    path = folder / f"{name}.jsonl.gz"
-    reading = Reading(LabelRules(ok_threshold=ok_threshold), 0.01)
-    return read_unsplit([LogSource(path, paths=MAP)], reading, tmp_path / "q.jsonl")
+@pytest.fixture(scope="module")
+def read(outcomes, tmp_path_factory):
+    """Return a function that reads a set once, at the threshold of `PREVALENCES`."""
+    quarantine = tmp_path_factory.mktemp("read") / "quarantine.jsonl"
+
+    @cache
+    def read_set(name):
+        source = LogSource(outcomes / f"{name}.jsonl.gz", paths=MAP)
+        reading = Reading(LabelRules(ok_threshold=PREVALENCES[name][1]), 0.01)
+        return read_unsplit([source], reading, quarantine)
+
+    return read_set
 
 
 @pytest.mark.parametrize("name", PREVALENCES)
-def test_labels_have_their_known_shares(outcomes, name, tmp_path):
-    count, ok_threshold, *expected = PREVALENCES[name]
-    _, summary = read(outcomes, name, ok_threshold, tmp_path)
+def test_labels_have_their_known_shares(read, name):
+    count, _, *expected = PREVALENCES[name]
+    _, summary = read(name)
     assert summary.usable == count
     shares = [summary.shares[key] for key in ("cheap_ok", "needs_frontier", "both_fail")]
     assert [*shares, summary.shares["cheap_wins"]] == pytest.approx(expected, abs=0.0006)
@@ -54,9 +64,9 @@ CURVES = [
 
 
 @pytest.mark.parametrize("known", CURVES)
-def test_the_curve_reproduces_known_values(outcomes, known, tmp_path):
+def test_the_curve_reproduces_known_values(read, known):
     name, ranking, *expected = known
-    examples, _ = read(outcomes, name, 0.5, tmp_path)
+    examples, _ = read(name)
     scores = {
         "length": length_scores(examples.query),
         "keyword": keyword_scores(examples.query),
@@ -68,9 +78,9 @@ def test_the_curve_reproduces_known_values(outcomes, known, tmp_path):
     assert found == pytest.approx(expected, abs=0.015)
 
 
-def test_the_drifted_pair_has_no_gap_to_recover(outcomes, tmp_path):
+def test_the_drifted_pair_has_no_gap_to_recover(read):
     """In June 2023 the cheap model did better on average: a negative gap."""
-    examples, _ = read(outcomes, "llmdrift", 0.5, tmp_path)
+    examples, _ = read("llmdrift")
     gain = examples.frontier_score - examples.cheap_score
     resampling = Resampling(examples.group.tolist(), 200, 0)
     gap = resampling.estimate(lambda w: w @ gain / w.sum(axis=1), "")

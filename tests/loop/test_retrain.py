@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from querytier.cli.main import main
 from querytier.data.examples import Examples
 from querytier.loop.rounds import Loop, LoopBusyError, Round
 from querytier.tracking.tracker import Tracker
@@ -70,9 +71,11 @@ def first_round(logs, empty_store, tmp_path_factory):
     """Return a loop after its first round."""
     loop = tmp_path_factory.mktemp("loop")
     shutil.copy(empty_store, loop)
-    whole = [sys.executable, "-m", "querytier", *command(logs, loop, "first.jsonl")]
-    answer = subprocess.run(whole, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["querytier", *command(logs, loop, "first.jsonl")])
+        with pytest.raises(SystemExit) as ended:
+            main()  # in this process, which has imported torch already
+    assert not ended.value.code
     return loop
 
 

@@ -43,6 +43,12 @@ def granted(folder, **details):
     return write_certificate(folder, Certificate("granted", "a test", known), threshold)
 
 
+@pytest.fixture
+def artifact_copy(tmp_path):
+    """Return a small artifact that a test may damage."""
+    return Path(shutil.copytree(FORMATS / "format-2", tmp_path / "model"))
+
+
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
     return shutil.copy2(FORMATS / "format-2" / MODEL, tmp_path_factory.mktemp("graph") / MODEL)
