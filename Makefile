@@ -1,5 +1,5 @@
-# Three commands: `make demo`, `make test`, and `make check` for everything that a change has to pass.
-# Each builds .venv first, from nothing but Python and make.
+# Two commands: `make demo` and `make test`; `make check` has the rest that a change must pass. Each builds
+# .venv first, from nothing but Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := train,serve,encoder-minilm,pipeline,dev
