@@ -208,6 +208,14 @@ class DecisionService:
 
     def _load(self) -> Loaded:
         loaded = load_proved(self.settings.artifact, self.settings.router)
+        certificate = loaded.manifest.certificate
+        if self.settings.router.audit_rate and certificate.status != "granted":
+            _log.warning(
+                "nothing is audited: the certificate of this artifact is %s (%s); certify it "
+                "(querytier certify), or set --audit-rate to 0",
+                certificate.status,
+                certificate.reason,
+            )
         if self.settings.audits is None:
             return loaded
         watch = CertificateWatch(self.settings.audits, loaded.manifest, self.settings.certificate)

@@ -9,6 +9,9 @@ import pytest
 
 from querytier.classifier.export.certify_artifact import write_certificate
 from querytier.classifier.manifest import Certificate
+from querytier.serve import RouterSettings
+from querytier.serve.http.service import DecisionService
+from querytier.serve.http.settings import ServiceSettings
 from served import ARTIFACT, serving, wait_until
 
 EXPIRES = (datetime.now(UTC) + timedelta(days=365)).date().isoformat()
@@ -134,3 +137,12 @@ def test_an_audit_needs_a_log(artifact, call):
     )
     assert code == 2
     assert "left_out or loss" in errors
+
+
+def test_audits_without_a_certificate_are_warned_about(caplog):
+    """A caller who waits for audits should not wait in silence."""
+    DecisionService(ServiceSettings(ARTIFACT, RouterSettings(audit_rate=0.5))).close()
+    assert "nothing is audited: the certificate of this artifact is refused" in caplog.text
+    caplog.clear()
+    DecisionService(ServiceSettings(ARTIFACT, RouterSettings())).close()
+    assert "nothing is audited" not in caplog.text
