@@ -1,4 +1,7 @@
-"""An example: a query, its label, and what its log says about the answers."""
+"""An example: a query, its label, and what its log says about the answers.
+
+A log record becomes an example, and gets its label, in `example_from`.
+"""
 
 import math
 from collections.abc import Mapping
