@@ -117,8 +117,9 @@ class RouterSettings:
     tenant_cap : TenantCap or None
         None sets no limit for tenants.
     audit_rate : float
-        Share of certified decisions to audit, picked at random, in [0, 1]. Only the caller can ask
-        both tiers, and pays for the second answer.
+        Share of certified decisions to audit, picked at random, in [0, 1]: queries that a certified
+        threshold sends cheap, if the caller names no tier. Only the caller can ask both tiers, and
+        pays for the second answer.
     audit_seed : int or None
         Seed of the draws for the audit, which depend on nothing else; None draws one.
 

@@ -295,7 +295,9 @@ class DecisionService:
                 record_span(self._tracer, decision, headers, request.conversation)
         except Exception:  # noqa: BLE001 a full disk must not cost a decision
             self.metrics.log_refusals.inc()
-            _log.exception("a decision was not logged", extra={"id": request.id})
+            _log.exception(
+                "a decision was not logged, audited or traced completely", extra={"id": request.id}
+            )
 
 
 def _model(manifest: Manifest) -> dict[str, Any]:

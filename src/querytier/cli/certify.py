@@ -17,7 +17,7 @@ def certify(
     params: ParamsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Certify the risk of a run's threshold. Exit code 1 if it is refused.
+    """Certify a threshold for a run. Exit code 1 if it is refused.
 
     Chooses the threshold that sends the most queries to the cheap tier while its risk is at most
     alpha, and writes it into the artifact with the certificate.

@@ -28,7 +28,7 @@ def inspect(
 ) -> None:
     """Show the fields, possible labels and first rows of a log.
 
-    The last line printed is the command to run next.
+    The last line says what to do next.
     """
     from querytier.cli.tables import print_inspection
     from querytier.data.ingest.inspecting import inspect_log

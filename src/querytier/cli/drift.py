@@ -29,9 +29,9 @@ def drift(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="The --out folder of a run. Its artifact scores the queries; the rows that it "
-            "did not train on are the reference.",
+            "was not trained on are the reference.",
         ),
     ] = None,
     reference: Annotated[

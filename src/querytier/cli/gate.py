@@ -17,7 +17,10 @@ __all__ = ["gate"]
 
 def gate(
     challenger: Annotated[
-        Path, typer.Option("--challenger", metavar="DIR", help="The --out folder of its run.")
+        Path,
+        typer.Option(
+            "--challenger", metavar="DIR", help="The --out folder of the challenger's run."
+        ),
     ],
     champion: Annotated[
         Path | None,
@@ -31,7 +34,7 @@ def gate(
     params: ParamsFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the champion if the challenger is no worse. Exit code 1 if it is not replaced."""
+    """Promote the challenger if it is better and nowhere worse. Exit code 1 if it is not."""
     from querytier.loop.gate import GATE, run_gate
     from querytier.pipeline.params import read_params
 

@@ -95,7 +95,11 @@ class LogOptions:
     ] = None
     params_file: Annotated[
         Path | None,
-        typer.Option("--params", metavar="FILE", help="A params.yaml with other defaults."),
+        typer.Option(
+            "--params",
+            metavar="FILE",
+            help="A params.yaml; options of the command take precedence.",
+        ),
     ] = None
 
     def params(self, default_file: Path | None = None, logs: Sequence[Path] = ()) -> "Params":

@@ -54,11 +54,11 @@ _VERBS: dict[str, dict[Any, str]] = {
         recalibrate: "recalibrate runs/first --logs paired.jsonl "
         "--map query=prompt,cheap_score=cheap,frontier_score=frontier --out runs/swapped",
         rollback: "rollback --dry-run",
-        trace: "trace 4b1f0c --log logs",
+        trace: "trace ID --log logs",
         select_queries: "select-queries traffic.jsonl --artifact runs/first/model --budget 25 "
         "--price-cheap 0.15,0.60 --price-frontier 2.50,10 --out to_label.jsonl",
         off_policy: "off-policy router.jsonl --artifact runs/first/model "
-        "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/off-policy",
+        "--map query=prompt,tier=tier,outcome=success,propensity=p,cost=usd --out runs/offpolicy",
     },
 }
 # Old names of verbs that scripts may still call. None was released, so the error message gives the

@@ -21,7 +21,10 @@ _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 @takes_log_options
 def off_policy(logs: Logs, artifact: Artifact, out: OutFolder, reading: LogOptions) -> None:
-    """Estimate how an artifact would have done on one-sided logs. Exit code 1 if unknown."""
+    """Estimate an artifact's quality and cost from one-sided logs. Exit code 1 if logs cannot tell.
+
+    In a one-sided log one tier answered each query.
+    """
     from querytier.pipeline.off_policy import compare_policies
 
     settings = reading.params()

@@ -28,22 +28,24 @@ Logs = Annotated[
     typer.Argument(metavar="LOG", help="JSONL, CSV, TSV (each also .gz) or Parquet files."),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")]
-Artifact = Annotated[
-    Path, typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier.")
-]
+Artifact = Annotated[Path, typer.Option("--artifact", metavar="DIR", help="Folder of an artifact.")]
 OutFolder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder to write all results to.")
 ]
 ParamsFile = Annotated[
-    Path | None, typer.Option("--params", metavar="FILE", help="A params.yaml that sets defaults.")
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="A params.yaml; options take precedence."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Alpha = Annotated[
     float | None,
-    typer.Option("--alpha", help="Largest risk to promise for queries sent to the cheap tier."),
+    typer.Option(
+        "--alpha",
+        help="Certify the threshold: largest share of cheap queries that may need frontier.",
+    ),
 ]
 Delta = Annotated[
-    float | None, typer.Option("--delta", help="Largest probability that the promise is wrong.")
+    float | None, typer.Option("--delta", help="Largest probability that the certificate is wrong.")
 ]
 
 # Least width, also for narrower terminals and for files: a wrapped table is hard to read.

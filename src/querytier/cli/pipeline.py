@@ -185,7 +185,7 @@ def evaluate(
     logs: OptionalLogs = None,
     artifact: Annotated[
         Path | None,
-        typer.Option("--artifact", metavar="DIR", help="Folder of an exported classifier."),
+        typer.Option("--artifact", metavar="DIR", help="Folder of an artifact."),
     ] = None,
     champion: Champion = None,
 ) -> None:
@@ -230,7 +230,9 @@ def show(
     ] = None,
     project: Annotated[
         Path | None,
-        typer.Option("--project", metavar="DIR", help="Folder with mlflow.db; by default DIR."),
+        typer.Option(
+            "--project", metavar="DIR", help="Folder with mlflow.db; by default the folder shown."
+        ),
     ] = None,
 ) -> None:
     """Print the results of a run, and decide queries.

@@ -19,7 +19,9 @@ def recalibrate(
     ],
     logs: Annotated[
         list[Path],
-        typer.Option("--logs", metavar="LOG", help="Labelled logs of the pair; may be repeated."),
+        typer.Option(
+            "--logs", metavar="LOG", help="Logs with scores of the new pair; may be repeated."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the new run.")],
     reading: LogOptions,
@@ -34,7 +36,7 @@ def recalibrate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Calibrate and certify a run for another pair of models. Exit code 1 if it is not certified.
+    """Calibrate and certify a run for another pair of models. Exit code 1 if it is refused.
 
     A few labels are enough: the ranking stays, and only calibrator, threshold and certificate are
     new.

@@ -107,8 +107,8 @@ class ServeOptions:
         float,
         Option(
             metavar="SHARE",
-            help="Share of certified decisions to audit (0 to 1). The caller asks both tiers and "
-            "reports both scores.",
+            help="Share of certified decisions to audit (0 to 1): queries that a certified "
+            "threshold sends cheap. The caller asks both tiers and reports both scores.",
         ),
     ] = 0.0
     audit_level: Annotated[

@@ -106,7 +106,7 @@ def _with_id(files: Iterable[Path], decision_id: str) -> Iterator[Fields]:
 
 
 def _has_judgement(outcome: Fields) -> bool:
-    # Lines that only add a cost, or that cannot be read, say nothing about the answer.
+    # Lines that cannot be read say nothing about the answer.
     try:
         return bool(judgement_of(outcome))
     except BadRecordError:
