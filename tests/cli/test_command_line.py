@@ -133,7 +133,7 @@ def test_metrics_have_their_stable_keys_and_intervals(metrics):
                 assert interval["low"] <= interval["high"]
         assert row["frontier_rate"] == metrics["rows"][0]["frontier_rate"]
     assert metrics["certificate"]["status"] == "refused"
-    assert "not asked for" in metrics["certificate"]["reason"]
+    assert "not requested" in metrics["certificate"]["reason"]
     latency = metrics["latency_ms"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
     n = metrics["n"]

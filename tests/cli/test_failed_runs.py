@@ -175,7 +175,7 @@ def test_trained_again_on_the_same_data_the_graph_is_the_same(finished, small_pa
 
 def test_an_export_with_alpha_ends_with_a_certificate_or_a_refusal(finished):
     before = Classifier.load(finished / "model").manifest
-    assert tags_of(finished)["certificate_reason"].startswith("not asked for")
+    assert tags_of(finished)["certificate_reason"].startswith("not requested")
     fast = ExportParams(precision="fp32", parity_texts=200)
     params = Params(certify=CertifyParams(alpha=0.1), export=fast)
     exported = export_stage(finished, params, Tracker(finished))

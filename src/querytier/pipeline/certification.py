@@ -1,4 +1,4 @@
-"""The promise about an artifact's threshold: ask for it, count the attempts, write it down."""
+"""Certify an artifact's threshold, count the attempts, and record the result."""
 
 import json
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ from querytier.serve import Router
 __all__ = ["Attempt", "Certified", "certify_artifact", "plan_sample_size", "record_attempt"]
 
 _ATTEMPTS = "certifications.jsonl"
-# Everything that a certification depends on. The same question gives the same answer.
+# Everything that a certification depends on: the same question gives the same answer.
 _QUESTION = ("data", "model_version", "risk", "alpha", "delta", "slices", "seed")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A certification among all that were tried on the same rows.
+    """The number of a certification among all attempts on the same rows.
 
     Attributes
     ----------
     number : int
-        Different certifications so far, with this one.
+        Number of different certifications so far, including this one.
     any_wrong : float
-        Largest probability that any promise among them is wrong, in (0, 1]: the sum of their
+        Largest probability that any of their promises is wrong, in (0, 1]: the sum of their
         deltas (union bound).
     """
 
@@ -45,7 +45,7 @@ class Attempt:
     any_wrong: float
 
     def sentence(self) -> str:
-        """Return what several attempts mean for the promise that is picked from them."""
+        """Return what the number of attempts means for a promise picked from them."""
         return (
             f"attempt {self.number} on these certification rows: delta holds for one attempt; the "
             f"probability that any of the {self.number} is wrong is up to {self.any_wrong:.2g}"
@@ -55,8 +55,9 @@ class Attempt:
 def record_attempt(out: Path, question: Mapping[str, Any], answer: Mapping[str, Any]) -> Attempt:
     """Record a certification in `certifications.jsonl`; return its place among those on its rows.
 
-    Each certification may break its promise with probability delta, so the best liked of several
-    may break it with up to the sum of their deltas. The same question asked twice is one attempt.
+    Each certification may break its promise with probability delta, so one that is picked from
+    several may break it with up to the sum of their deltas. The same question asked twice is one
+    attempt.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def record_attempt(out: Path, question: Mapping[str, Any], answer: Mapping[str, 
 
 @dataclass(frozen=True)
 class Certified:
-    """An artifact after a certification was tried.
+    """An artifact after an attempt to certify it.
 
     Attributes
     ----------
@@ -119,8 +120,8 @@ class Certified:
 def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     """Certify the artifact of a run, and write the certificate into it.
 
-    If it is granted, the certified threshold replaces the one that only meets a frontier rate. If a
-    later attempt is refused, that one comes back.
+    If the certificate is granted, the certified threshold replaces the one that only meets a
+    frontier rate. If a later attempt is refused, the old threshold is restored.
 
     Parameters
     ----------
@@ -134,13 +135,13 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
         If the folder has no prepared data, the artifact was trained on other data, the risk needs
         scores that the log does not have, or no alpha is given.
     ArtifactError
-        If it has no artifact.
+        If the folder has no artifact.
     """
     alpha = _alpha(params)
     examples, data = read_prepared(out)
     router = load_trained_on(out, data.fingerprint)
     classifier = router.classifier
-    # Annotations are refused whatever the scores are, so no query has to be decided for that.
+    # Labels from annotators are refused whatever the scores are, so no query has to be decided.
     annotations_only = not (examples.scored or params.labels_are_outcomes)
     scorer = None if annotations_only else router
     result = certify(
@@ -161,10 +162,10 @@ def certify_artifact(out: Path, params: CertifyParams) -> Certified:
     answer = {"date": today.isoformat(), "status": result.status, "threshold": result.threshold}
     # Recorded before the artifact changes: an interruption must not hide an attempt.
     attempt = record_attempt(out, question, answer)
-    # Traffic and models change, and then the promise no longer describes what is decided.
+    # Traffic and models change, and then the promise no longer describes the decisions.
     expires = today + timedelta(days=params.valid_days) if result.granted else None
     certificate = _certificate(result, attempt, today, expires)
-    # A refusal takes an earlier certified threshold back, which would look certified otherwise.
+    # After a refusal, an earlier certified threshold must not stay: it would still look certified.
     by_rate = classifier.manifest.metrics.get("target_threshold")
     threshold = result.threshold if result.granted else by_rate
     manifest = write_certificate(out / "model", certificate, threshold, classifier)
@@ -195,7 +196,7 @@ def plan_sample_size(
     router = load_trained_on(out, data.fingerprint)
     certification = examples.of_split("certification")
     return sample_size(
-        # The certification rows are counted, not looked at: they may prove a promise only once.
+        # Count the certification rows without looking at them: they may prove a promise only once.
         _losses(router, examples.of_split("calibration"), "needs_frontier"),
         target_cheap_share=target_cheap_share,
         alpha=_alpha(params),
@@ -215,7 +216,7 @@ def _alpha(params: CertifyParams) -> float:
 
 
 def _losses(router: Router | None, examples: Examples, risk: RiskName) -> Losses:
-    """Return what rows lose on the cheap tier, with their decision scores as served.
+    """Return the losses of rows on the cheap tier, with their decision scores as served.
 
     Rows without a decision score are dropped: they go to the fallback tier at every threshold.
     Without a router, nothing is decided, and the scores are 0.
@@ -229,7 +230,7 @@ def _losses(router: Router | None, examples: Examples, risk: RiskName) -> Losses
         return Losses.needs_frontier(rows, known)
     if not rows.scored:
         raise UsageError(
-            "the risk quality_lost needs the scores of both answers of every row; take the risk "
-            "needs_frontier, or map cheap_score and frontier_score"
+            "the risk quality_lost needs the scores of both answers of every row; use the "
+            "risk needs_frontier, or map cheap_score and frontier_score"
         )
     return Losses.quality_lost(rows, known)

@@ -1,4 +1,4 @@
-"""Nested cross-validation of choice, fit and calibration, if rows are too few for a test split."""
+"""Nested cross-validation of choice, fit and calibration, for logs too small for a test split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +57,7 @@ def cross_validate_logs(
     LogError
         If the logs cannot be read, or too many records are bad.
     TrainingError
-        If a fold has one class only, or there are fewer groups than folds.
+        If a fold has only one class, or there are fewer groups than folds.
     """
     out.mkdir(parents=True, exist_ok=True)
     examples, data = read_unsplit(sources, reading, out / "quarantine.jsonl")
@@ -117,8 +117,9 @@ def nested_evaluation(
         checkpoints=checkpoints,
     )
     source = f"{section.folds} folds by group" if masks is None else f"{len(masks)} given folds"
-    # Pooled as they are, scores without any skill rank below chance (APGR 0.456 on arena votes): a
-    # fold's own mean is low if the mean of the other folds, which it was fitted to, is high.
+    # If raw scores were pooled, scores without any skill would rank below chance (APGR 0.456 on
+    # arena votes): a fold's own mean is low if the mean of the other folds, which its classifier
+    # was fitted to, is high.
     scores = rank_within_folds(found.masks, found.decision_scores)
     classifier = Ranking("classifier", scores, found.p_frontier, source)
     mean = float(examples.needs_frontier.mean())

@@ -28,8 +28,8 @@ def evaluate_stage(
 ) -> RouterEvaluation:
     """Evaluate the artifact on the test split; write metrics and report; register the version.
 
-    If the registry has no champion, a version that passes the baseline checks becomes it. If it has
-    one, `querytier.loop.gate` compares the two.
+    If the registry has no champion, a version that passes the baseline checks becomes champion.
+    Otherwise, `querytier.loop.gate` compares the two.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def evaluate_stage(
         manifest = router.classifier.manifest
         known, held_out = examples.of_split("train", "calibration"), examples.of_split("test")
         test_rows = rows_id(held_out)
-        # Tagged before it is counted: this evaluation is a use of the test rows, even if it fails.
+        # Tag before counting: this evaluation is a use of the test rows, even if it fails.
         tracker.set_tags({"test_rows": test_rows})
         train = LabelledFeatures(
             known, {fitted.recipe.encoder: np.load(out / "train" / EMBEDDINGS)}
@@ -79,7 +79,7 @@ def evaluate_stage(
         version = tracker.register(
             out / "model", MODEL, router.classifier.feed("an example"), version_tags(out, manifest)
         )
-        # Only a first champion is made here: replacing one takes a paired comparison.
+        # Only a first champion is made here: replacing a champion needs a paired comparison.
         registry.record_gate(
             version, passed=gate.passed, reason=gate.reason, promote=current is None
         )

@@ -31,7 +31,7 @@ __all__ = ["Exported", "export_fitted", "export_stage", "lineage_of", "typical_q
 
 _NO_CERTIFICATE = Certificate(
     "refused",
-    "not asked for (certify.alpha, or querytier certify); the threshold meets a frontier rate",
+    "not requested (certify.alpha, or querytier certify); the threshold meets a frontier rate",
 )
 
 
@@ -42,7 +42,7 @@ class Exported:
     Attributes
     ----------
     manifest : Manifest
-        As it is in the folder, with the certificate.
+        The manifest in the folder, with the certificate.
     certified : Certified or None
         None if the parameters name no risk.
     """
@@ -54,7 +54,7 @@ class Exported:
 def export_stage(out: Path, params: Params, tracker: Tracker) -> Exported:
     """Build the artifact of the classifier that `train_stage` wrote; certify it if alpha is given.
 
-    If the certificate is refused, the threshold stays that of the target frontier rate.
+    If the certificate is refused, the threshold for the target frontier rate stays.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def export_fitted(
         Gets `model/`.
     fitted : FittedClassifier
     examples : Examples
-        The train split adds texts to the gates; on the calibration split a quantised encoder is
-        calibrated again.
+        The train split adds texts to the gates; a quantised encoder is calibrated again on the
+        calibration split.
     params : Params
         Section export, and the seed of train.
     lineage : Lineage
@@ -141,7 +141,7 @@ def _quantising(
     calibration, train = examples.of_split("calibration"), examples.of_split("train")
     if wanted == "fp32" or not len(calibration):
         return None
-    # Labels are for calibrating; whether a decision changes can be seen on any query.
+    # Only calibration needs labels; a changed decision shows on any query.
     more = np.arange(len(train)) < params.export.drift_texts - len(calibration)
     views = [*calibration.views(), *train.where(more).views()]
 
@@ -160,7 +160,7 @@ def _quantising(
 
 
 def typical_queries(out: Path, examples: Examples) -> TypicalQueries:
-    """Return the queries that the graph takes as typical, with the embeddings in `out/train`."""
+    """Return the queries that the graph treats as typical, with the embeddings in `out/train`."""
     known = examples.of_split("train", "calibration")
     embeddings = np.load(out / "train" / EMBEDDINGS)
     views = examples.of_split("calibration").views()
@@ -196,7 +196,7 @@ def lineage_of(fitted: FittedClassifier, data: DataSummary) -> Lineage:
 def _commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None outside one."""
     git, folder = shutil.which("git"), Path(__file__).resolve().parents[1]
-    # An installed copy may lie inside the checkout of another project.
+    # An installed copy may be inside the checkout of another project.
     if git is None or folder.parent.name != "src":
         return None
     command = [git, "-C", str(folder), "rev-parse", "HEAD"]

@@ -38,7 +38,7 @@ def evaluate_artifact(
     sources : sequence of LogSource
     artifact, out : Path
     rules : LabelRules or None
-        None takes the artifact's rules, then the automatic ones.
+        None uses the artifact's rules, then the automatic ones.
     params : Params
     champion : Path, optional
         An artifact that gets a row of its own.
@@ -77,7 +77,7 @@ def audit_logs(
     out : Path
         The `.csv` file; bad records go to `OUT.quarantine.jsonl`.
     reading : Reading
-        With `redaction: fail`, personal data is redacted instead: a person is to read the table.
+        With `redaction: fail`, personal data is redacted instead, because a person reads the table.
     params : Params
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _cross_fitted_baselines(
     source = f"these rows, {folds}-fold out of fold"
     learners, left_out = dict(LEARNED_BASELINES), {}
     if len(set(rows.examples.domain)) < 2:
-        # With one domain, the mean of the other folds is high where the held-out labels are low.
+        # With one domain, the mean of the other folds is high if the held-out labels are low.
         del learners["domain_prior"]
         left_out["domain_prior"] = "the log has no domains"
     rankings = [

@@ -40,16 +40,16 @@ _MOST_COMPONENTS = 64
 
 @dataclass(frozen=True, eq=False)
 class FeatureBlocks:
-    """The encoders of a run, and the features that each one gives.
+    """The encoders of a run, and the features of each.
 
     Attributes
     ----------
     features : mapping of str to Features
-        By the name of the encoder: MiniLM, whose embeddings kNN compares, comes first.
+        Keyed by the name of the encoder; MiniLM, whose embeddings kNN compares, comes first.
     named : str or None
-        The name or path of the encoder "named".
+        Name or path of the encoder "named".
     out_of_fold : mapping of str to ndarray of float32
-        By the id of a training row: the outputs of an encoder fine-tuned without that row's fold.
+        Keyed by the id of a training row: outputs of an encoder fine-tuned without that row's fold.
     """
 
     features: Mapping[str, Features]
@@ -58,7 +58,7 @@ class FeatureBlocks:
 
     @classmethod
     def fitted_to(cls, examples: Examples, section: TrainParams) -> "FeatureBlocks":
-        """Return the encoders that a budget allows, fitted to examples without their labels.
+        """Return the encoders that the budget allows, fitted to examples without their labels.
 
         The encoders are MiniLM, its first three layers, the encoder that the parameters name, and
         for the budgets "standard" and "thorough" a static encoder distilled on the text views. The
@@ -88,7 +88,7 @@ class FeatureBlocks:
         Parameters
         ----------
         train : Examples
-            Of the training split.
+            The training split.
         section : TrainParams
         checkpoints : Checkpoints
         trainer_folder : Path
@@ -144,8 +144,8 @@ class FeatureBlocks:
         for one in self.features.values():
             blocks |= one.from_embeddings(EmbeddingCache().encode(one.encoder, views), views)
         if self.out_of_fold:
-            # A fine-tuned encoder knows the labels of its own training rows by heart. A head fitted
-            # on such outputs would trust them too much.
+            # A fine-tuned encoder has memorised the labels of its training rows. A head fitted to
+            # such outputs would trust them too much.
             outputs = blocks[f"{TUNED}-outputs"]
             for row, name in enumerate(examples.id):
                 outputs[row] = self.out_of_fold.get(name, outputs[row])
@@ -153,7 +153,7 @@ class FeatureBlocks:
 
     def recipes(self, examples: Examples, section: TrainParams) -> list[Recipe]:
         """Return the recipes of one learner, the fastest encoder in a request's path first."""
-        # The choice takes the first recipe within one standard error of the best, so this order
+        # Training chooses the first recipe within one standard error of the best, so this order
         # decides between equals.
         names = [name for name in _FASTEST_FIRST if name in self.features]
         learners = [learner for name in names for learner in _learners(name, section)]
@@ -176,7 +176,7 @@ class FeatureBlocks:
 def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
     """Return the learners on an encoder's blocks, the strongest regularisation first."""
     surface, terms = f"{encoder}-surface", f"{encoder}-terms"
-    # Of a fine-tuned encoder only the outputs exist out of fold; its embeddings know the labels.
+    # A fine-tuned encoder has only its outputs out of fold; its embeddings know the labels.
     embedding, for_trees = encoder, f"{encoder}-components"
     if encoder == TUNED:
         embedding = for_trees = f"{encoder}-outputs"
@@ -190,7 +190,7 @@ def _learners(encoder: str, section: TrainParams) -> list[MemberLearner]:
         # The other blocks come from MINILM3, which reads the same tokens in half the time.
         return learners[: len(strongest_first)]
     # Terms are word pieces, not words: APGR 0.684 instead of 0.690 on MMLU, but a router in any
-    # language then needs the tokenizer only.
+    # programming language then needs only the tokenizer.
     learners.append(LinearLearner((terms,), section.terms_regularisation))
     learners.append(BoostedTrees((for_trees, surface)))
     if section.budget == "thorough":
@@ -208,9 +208,9 @@ def _milliseconds(encoder: Encoder, views: Sequence[str]) -> float:
 
 
 def principal_components(embeddings: NDArray[np.float32], most: int = _MOST_COMPONENTS) -> Linear:
-    """Return the net that projects embeddings on their first principal components.
+    """Return the layer that projects embeddings on their first principal components.
 
-    Boosted trees split on one coordinate at a time, for which few uncorrelated ones serve better
+    Boosted trees split on one coordinate at a time, so a few uncorrelated coordinates work better
     than hundreds of correlated ones.
 
     Parameters
@@ -223,13 +223,13 @@ def principal_components(embeddings: NDArray[np.float32], most: int = _MOST_COMP
     from sklearn.decomposition import PCA
 
     count = min(most, *embeddings.shape)
-    # This solver is exact and has no random start, so that a run can be repeated.
+    # This solver is exact and has no random start, so a run can be repeated.
     model: Any = PCA(count, svd_solver="covariance_eigh").fit(embeddings.astype(np.float64))
     return Linear(model.components_, -model.components_ @ model.mean_)
 
 
 def _fitted(name: str, encoder: Encoder, views: Sequence[str]) -> Features:
-    if name == MINILM:  # its other blocks are those of MINILM3
+    if name == MINILM:  # its other blocks come from MINILM3
         return Features(name, encoder)
     token_ids = [encoder.tokenizer.token_ids(view) for view in views]
     return Features(

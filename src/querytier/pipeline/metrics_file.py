@@ -75,7 +75,7 @@ def metrics_of(
         "candidates": list(candidates),
         "latency_ms": _latency(evaluated),
         "reasons": dict(Counter(decision.reason for decision in evaluated.decisions)),
-        # The published claim of 78%, no certificate; readers of older files know it by this key.
+        # The published claim of 78%, not a certificate; the key is kept for readers of older files.
         "promise": claim_record(
             evaluated.examples,
             evaluated.rankings,
@@ -113,7 +113,7 @@ def _records(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def _prices(evaluated: RouterEvaluation) -> dict[str, Any] | None:
-    """Return the price table, and how many rows it gives estimates for."""
+    """Return the price table, and the number of rows with estimates from it."""
     if evaluated.params.prices is None:
         return None
     record = {"currency": "USD", "estimated_rows": evaluated.estimated_rows}
@@ -121,7 +121,7 @@ def _prices(evaluated: RouterEvaluation) -> dict[str, Any] | None:
 
 
 def _latency(evaluated: RouterEvaluation) -> dict[str, float | int]:
-    """Decide some queries again, one by one: the first time, all cores were busy."""
+    """Decide some queries again, one by one, because all cores were busy the first time."""
     queries = evaluated.examples.query[: evaluated.params.latency_decisions]
     latencies = [evaluated.router.decide(query).latency_ms for query in queries]
     percentiles = {f"p{at}": float(np.percentile(latencies, at)) for at in (50, 95, 99)}
@@ -129,7 +129,7 @@ def _latency(evaluated: RouterEvaluation) -> dict[str, float | int]:
 
 
 def row_counts(data: DataSummary, evaluated: Examples) -> dict[str, int]:
-    """Return the number of rows by their fate: usable, unlabelled, quarantined, in each split."""
+    """Return how many rows are usable, unlabelled, in quarantine, and in each split."""
     return {
         "rows": data.rows,
         "usable": data.usable,

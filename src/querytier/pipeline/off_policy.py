@@ -1,4 +1,4 @@
-"""What an artifact would have got on one-sided logs, compared with simple policies."""
+"""Estimate how an artifact would have done on one-sided logs, compared with simple policies."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ class PolicyComparison:
 
     @property
     def refusal(self) -> str | None:
-        """Why the log cannot evaluate the artifact; None if it can."""
+        """The reason why the log cannot evaluate the artifact; None if it can."""
         return self.found[ARTIFACT].overlap.reason
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def compare_policies(
     Parameters
     ----------
     sources : sequence of LogSource
-        With `query`, `tier`, and `outcome` or `feedback`. Estimates need `propensity` too, and
-        those of costs `cost`.
+        With `query`, `tier`, and `outcome` or `feedback`. Estimates also need `propensity`, and
+        estimates of costs need `cost`.
     artifact : Path
     out : Path
         Gets `quarantine.jsonl`.
@@ -186,7 +186,8 @@ def compare_policies(
         If the artifact does not load.
     """
     router, section = load_for_evaluation(artifact), params.prepare
-    # The rule on feedback needs what an evaluation needs: the tier, and an outcome or feedback.
+    # The feedback rule needs the same fields as an evaluation: the tier, and an outcome or
+    # feedback.
     reading = Reading(LabelRules(("feedback",)), section.max_bad_share, section.redaction)
     out.mkdir(parents=True, exist_ok=True)
     read, data = read_all(sources, reading, out / "quarantine.jsonl")
@@ -194,8 +195,8 @@ def compare_policies(
     examples = read.where(answered & known)
     if not len(examples):
         raise LogError(
-            f"{data.source}: none of its {len(read)} rows has both the tier that answered and how "
-            f"good the answer was ({(~answered).sum()} without a tier, "
+            f"{data.source}: none of its {len(read)} rows has both the tier that answered "
+            f"and the quality of the answer ({(~answered).sum()} without a tier, "
             f"{(answered & ~known).sum()} without an outcome or feedback)"
         )
     try:
@@ -220,7 +221,7 @@ def compare_policies(
 def _policies(decisions: Sequence[Decision], queries: Sequence[str]) -> dict[str, Floats]:
     """Return each policy's probability of the frontier tier; a fallback counts as its tier."""
     # The coin is the baseline that matters: an artifact that ranks no better than chance has the
-    # coin's outcome and the coin's cost.
+    # same outcome and cost as the coin.
     ours = np.array([float(decision.tier == "frontier") for decision in decisions])
     keyword = np.array([float(keyword_tier(query) == "frontier") for query in queries])
     return {

@@ -22,14 +22,14 @@ __all__ = [
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and scikit-learn take
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that NumPy and scikit-learn accept
 
 # Holm's method compares the smallest p-value with the rate divided by the number of tests.
 _TESTS_OF_DRIFT = 12
 
 
 class ParamSection(BaseModel):
-    """A section; it is frozen, and an unknown key is an error, so a typo changes no default."""
+    """A section; it is frozen, and an unknown key is an error, so that a typo is not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,8 @@ class GateParams(ParamSection):
     calibration_margin: Share = 0.01
     slice_margin: Share = 0.05
     latency_margin: Positive = 0.5
-    # As SuperiorOn of the gate, whose import would make the stage prepare depend on the classifier.
+    # Same as the gate's SuperiorOn; importing that would make the stage prepare depend on the
+    # classifier.
     superior_on: Literal["quality", "calibration", "worst_slice", "latency", "auroc"] = "quality"
     fewest_rows: Annotated[int, Field(ge=2)] = 200
     fewest_slice_rows: Annotated[int, Field(ge=1)] = 100
@@ -51,7 +52,7 @@ class GateParams(ParamSection):
 
 
 class AuditFreshParams(ParamSection):
-    """The audit that holds suspicious new labels back before they are merged."""
+    """The audit that holds back suspicious new labels before they are merged."""
 
     enabled: bool = True
     level: Share = 0.01

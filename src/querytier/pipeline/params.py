@@ -42,8 +42,8 @@ Section = TypeVar("Section", bound=BaseModel)
 _REGULARISATION = (0.03, 0.1, 0.3, 1.0, 10.0)
 _OLD_KEYS = {
     "plan_labels": "is called select_queries now",
-    "select_queries.uncertain": "was removed, as it never helped; delete it",
-    "select_queries.drifted": "was removed, as it never helped; delete it",
+    "select_queries.uncertain": "was removed because it never helped; delete it",
+    "select_queries.drifted": "was removed because it never helped; delete it",
 }
 
 
@@ -81,7 +81,7 @@ class PrepareParams(ParamSection):
         Literal["off", "on", "fail"],
         BeforeValidator(lambda value: {True: "on", False: "off"}.get(value, value)),
     ] = "off"
-    # Another seed moves rows between splits: a champion may then have trained on test rows.
+    # Another seed moves rows between splits: a champion may then have been trained on test rows.
     seed: Seed = 17
     shares: SplitShareParams = SplitShareParams()
 
@@ -151,7 +151,7 @@ class EvaluateParams(ParamSection):
 
     @property
     def routing_cost(self) -> float:
-        """Dollars for each query that routing costs; 0 without a price table."""
+        """Cost of routing a query, in dollars; 0 without a price table."""
         return self.prices.routing_cost if self.prices else 0.0
 
 
@@ -172,7 +172,7 @@ class Params(ParamSection):
 
 
 def read_params(path: Path | None) -> Params:
-    """Read a params file; what it leaves out keeps its default.
+    """Read a params file; missing keys keep their defaults.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def read_params(path: Path | None) -> Params:
     Raises
     ------
     UsageError
-        If there is no such file, it is not YAML, a key is unknown or a value out of range.
+        If there is no such file, it is not YAML, a key is unknown, or a value is out of range.
     """
     import yaml
 
@@ -212,12 +212,12 @@ def with_section(params: Params, section: str, **values: object) -> Params:
 
 
 def _validated(model: type[Section], content: object, origin: str) -> Section:
-    """Return a section, or all of them, from content that a person wrote.
+    """Return a section, or all sections, from content that a person wrote.
 
     Raises
     ------
     UsageError
-        If a key is unknown or a value out of range; the message names the origin.
+        If a key is unknown, or a value is out of range; the message names the origin.
     """
     try:
         return model.model_validate(content)

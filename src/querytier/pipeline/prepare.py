@@ -34,7 +34,7 @@ def prepare_stage(
 
 
 def reading_of(section: PrepareParams, corrections: Path | None = None) -> Reading:
-    """Return the settings for reading logs that the parameters give."""
+    """Return the settings for reading logs, as given by the parameters."""
     rules = LabelRules(
         section.label_rules, section.ok_threshold, section.ok_thresholds, section.margin
     )

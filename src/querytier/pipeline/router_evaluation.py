@@ -43,7 +43,7 @@ _NOT_FITTED = "nothing"
 
 @dataclass(frozen=True, eq=False)
 class RouterEvaluation:
-    """A router's decisions on labelled rows, and what they are compared with.
+    """A router's decisions on labelled rows, and the baselines to compare them with.
 
     Attributes
     ----------
@@ -52,11 +52,11 @@ class RouterEvaluation:
     decisions : sequence of Decision, length n
     evaluation : Evaluation
     rankings : sequence of Ranking
-        The classifier's, then the baselines', as in `evaluation.rows`.
+        Those of the classifier, then of the baselines, in the order of `evaluation.rows`.
     rows_left_out : dict of str to str
         Baselines that could not be computed, and why.
     neighbourhood : Neighbourhood
-        Labelled rows among which the neighbours of mistakes are searched.
+        Labelled rows in which to search for the neighbours of mistakes.
     estimated_rows : int
         Number of rows with a cost from the price table and estimated tokens.
     champion : Router or None
@@ -105,7 +105,7 @@ class RouterEvaluation:
     ) -> None:
         """Write `metrics.json`, both reports and the model card to `out`, and log all in MLflow."""
         plots = self.plots()
-        # Rendered before anything is written, so that an error leaves the old set complete.
+        # Render everything before writing anything, so that an error leaves the old files complete.
         pages = {
             "report.html": render_report(metrics, plots, str(artifact)),
             "report.md": render_markdown(metrics),
@@ -117,7 +117,7 @@ class RouterEvaluation:
                 scratch.write_text(page, "utf-8")
         log_rows(tracker, self.evaluation.rows)
         tracker.log_files([out / name for name in (_METRICS, *pages)])
-        # MLflow copies files, and a plot is no file yet.
+        # MLflow copies files, and the plots are not files yet.
         with TemporaryDirectory() as folder:
             for name, svg in plots.items():
                 Path(folder, f"{name}.svg").write_text(svg, "utf-8")
@@ -148,7 +148,7 @@ def evaluate_router(
     rows : LabelledFeatures, length n
         With embeddings.
     known : LabelledFeatures
-        Rows among which the neighbours of the worst mistakes are searched; embedded by the same
+        Rows in which to search for the neighbours of the worst mistakes; embedded by the same
         encoder.
     learned : sequence of Ranking
         The fitted baselines.
@@ -161,8 +161,8 @@ def evaluate_router(
         Gets a row of its own.
     """
     examples, estimated_rows = with_costs(rows.examples, params.prices)
-    # The artifact is tested, not the classifier in memory: quantisation, text view and fallbacks
-    # are part of what a router gets.
+    # Test the artifact, not the classifier in memory: a router also gets quantisation, text view
+    # and fallbacks.
     decisions = decide_all(router, examples.query.tolist())
     classifier = ranking_of("classifier", decisions)
     rankings = [
@@ -170,7 +170,7 @@ def evaluate_router(
         *([] if champion is None else [ranking_by(champion, examples, "champion")]),
         *unfitted_rankings(examples, classifier, base_rate, params.seed),
         *learned,
-        # Known outcomes bound from above what any classifier could reach on these rows.
+        # A ranking by the known outcomes is the upper bound for any classifier on these rows.
         oracle(examples),
     ]
     evaluation = evaluate_rankings(
@@ -199,7 +199,7 @@ def evaluate_router(
 def unfitted_rankings(
     examples: Examples, classifier: Ranking, base_rate: float, seed: int
 ) -> list[Ranking]:
-    """Return the baselines that need no fit to single queries.
+    """Return the baselines that are not fitted to queries.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def unfitted_rankings(
     base_rate : float
         Prediction of the baseline "constant".
     seed : int
-        Of the shuffle.
+        Seed of the shuffle.
     """
     return [
         Ranking("keyword_heuristic", keyword_scores(examples.query), None, _NOT_FITTED),

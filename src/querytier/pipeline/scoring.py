@@ -69,8 +69,8 @@ class Scored:
 def load_for_evaluation(artifact: Path) -> Router:
     """Load an artifact to evaluate its classifier, even if its certificate has expired.
 
-    `Router.load` heeds the certificate: once that has lapsed, every query goes to the fallback tier
-    and has no score, so that the artifact could neither be evaluated nor certified again.
+    `Router.load` respects the certificate: once it has expired, every query goes to the fallback
+    tier and has no score, so the artifact could be neither evaluated nor certified again.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def load_trained_on(out: Path, fingerprint: str) -> Router:
     out : Path
         The run's folder.
     fingerprint : str
-        Of its data.
+        Fingerprint of its data.
 
     Raises
     ------
@@ -140,12 +140,12 @@ def embedded(router: Router, examples: Examples) -> "LabelledFeatures":
 
 
 def ranking_by(router: Router, examples: Examples, name: str) -> Ranking:
-    """Return how a router, as it serves, ranks examples."""
+    """Return a router's ranking of examples, as in service."""
     return ranking_of(name, decide_all(router, examples.query.tolist()))
 
 
 def ranking_of(name: str, decisions: Sequence[Decision]) -> Ranking:
-    """Return the ranking that decisions amount to.
+    """Return the ranking that follows from decisions.
 
     Examples
     --------
@@ -165,8 +165,8 @@ def ranking_of(name: str, decisions: Sequence[Decision]) -> Ranking:
 def _score(decision: Decision) -> float:
     """Return the decision score; without one, a score that leads to the same tier.
 
-    A threshold may be any number, as gains are below 0 where the cheap model answers better. Only
-    an infinite score is on the same side of all of them.
+    A threshold may be any number, because gains are negative if the cheap model answers better.
+    Only an infinite score is on the same side of every threshold.
     """
     if decision.decision_score is not None:
         return decision.decision_score
@@ -216,7 +216,7 @@ def score_logs(
 
     if out.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--out {out}: write to a file that ends in .csv or .parquet")
-    # Each worker loads the artifact for itself; a bad one is better reported once, at once.
+    # Each worker loads the artifact itself; this check reports a bad one once, and immediately.
     Router.load(artifact)
     out.parent.mkdir(parents=True, exist_ok=True)
     account = LogAccount(out.with_name(f"{out.name}.quarantine.jsonl"), max_bad_share)
@@ -272,7 +272,7 @@ def _decided(router: Router, rows: list[tuple[str, str]]) -> "pa.Table":
 
 @contextmanager
 def _writer(path: Path, ending: str) -> Iterator[Callable[["pa.RecordBatch"], None]]:
-    """Give a function that writes rows to a CSV or Parquet file."""
+    """Yield a function that writes rows to a CSV or Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -282,7 +282,7 @@ def _writer(path: Path, ending: str) -> Iterator[Callable[["pa.RecordBatch"], No
             lines.writerow(_COLUMNS)
             yield lambda batch: lines.writerows(zip(*batch.to_pydict().values(), strict=True))
         return
-    # A log without one usable record still gives a file with its columns.
+    # A log without any usable record still gives a file with column names.
     schema = pa.schema(list(zip(_COLUMNS, ("string", "double", "double", "string"), strict=True)))
     with pq.ParquetWriter(path, schema) as table:
         yield table.write_batch

@@ -37,7 +37,7 @@ __all__ = [
 # The embeddings of training and calibration rows by the chosen encoder, below `out/train`.
 EMBEDDINGS = "embeddings.npy"
 RUN = "run.json"
-# Below the run's folder. A fine-tuning writes files of its own library, hence apart.
+# Below the run's folder. Fine-tuning has its own folder, because its library writes the files.
 _FINE_TUNING = "checkpoints"
 _SEARCH = "search.journal"
 _UNFINISHED = "unfinished"
@@ -55,11 +55,11 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier
     LogError
         If there are too few rows to train and test a classifier.
     TrainingError
-        If a split has one class only.
+        If a split has only one class.
     """
     examples, data = read_prepared(out)
     data.check_trainable()
-    # The certification and test rows are dropped here: nothing below can learn from them.
+    # Drop the certification and test rows here, so that nothing below can learn from them.
     examples = examples.of_split("train", "calibration")
     section, train = params.train, examples.of_split("train")
     with (
@@ -87,7 +87,7 @@ def train_stage(out: Path, params: Params, tracker: Tracker) -> FittedClassifier
         by_rule = f"the first within one standard error of the best {fitted.metric}"
         why = by_rule if section.candidate is None else "named by train.candidate"
         tracker.set_tags({"chosen_because": why})
-    # Only now: until the folder is in place, a run that fails has to resume from these.
+    # Delete them only now: until the folder is in place, a failed run has to resume from them.
     checkpoints.remove()
     shutil.rmtree(out / _FINE_TUNING, ignore_errors=True)
     return fitted
@@ -103,7 +103,7 @@ def read_trained(out: Path) -> tuple[FittedClassifier, RunReference]:
     """
     folder = out / "train"
     if not (folder / RUN).is_file():
-        raise UsageError(f"{folder} holds no trained classifier; run `querytier train` first")
+        raise UsageError(f"{folder} contains no trained classifier; run `querytier train` first")
     return FittedClassifier.read(folder), RunReference.read(folder / RUN)
 
 
@@ -119,7 +119,7 @@ def checkpoints_of(
     examples : Examples
     section : TrainParams
     weights : mapping of str to str
-        The sha256 of each encoder's weights: a path may have another model by now.
+        The sha256 of each encoder's weights, because the model at a path may have changed.
     """
     # The fingerprint ignores the order of rows; folds, and so partial results, depend on it.
     in_order = hashlib.sha256("\n".join(examples.id.tolist()).encode("utf-8", "surrogatepass"))
@@ -134,7 +134,7 @@ def checkpoints_of(
 
 
 def fit_settings(section: TrainParams, search: Search | None = None) -> FitSettings:
-    """Return the settings with which a classifier is fitted."""
+    """Return the settings for fitting a classifier."""
     return FitSettings(
         section.folds,
         section.target_frontier_rate,
