@@ -257,7 +257,7 @@ def test_queries_that_the_head_was_trained_on_are_set_aside(runs, tmp_path, call
     log.write_text("\n".join(map(json.dumps, lines)) + "\n")
     code, _, err = call("recalibrate", run, "--logs", log, "--out", tmp_path / "out")
     assert code == 1
-    assert "as the head learned from the queries of 60 others" in err
+    assert "because the head was trained on the queries of 60 others" in err
     assert "label other queries" in err
 
 

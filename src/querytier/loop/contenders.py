@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-# The first runs of an ONNX session allocate its buffers, and are slower than all others.
+# The first runs of an ONNX session allocate its buffers, so they are slower than all others.
 _WARM_UP = 20
 
 
@@ -82,7 +82,7 @@ class Champion:
         Its examples outside the test split; None if they are unknown, or already outside the
         challenger's test split.
     training_data : str
-        Which data these are, for the reader.
+        A description of these data, for the reader.
     """
 
     folder: Path
@@ -106,7 +106,7 @@ class UnseenRows:
     left_out : int
         Number of rows that the champion has learned from.
     name : str
-        Stable name of the whole test split, by which its uses are counted.
+        Stable name of the whole test split, for counting its uses.
     """
 
     examples: Examples
@@ -114,7 +114,7 @@ class UnseenRows:
     name: str
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of rows: all of the test split, left out, used; and of groups."""
+        """Return the numbers of rows (all of the test split, left out, used) and of groups."""
         return {
             "test": len(self.examples) + self.left_out,
             "left_out": self.left_out,
@@ -153,13 +153,13 @@ class PairedScores:
         )
 
     def where(self, mask: Mask) -> "PairedScores":
-        """Return the rows for which `mask`, of shape (n,), holds; latencies stay as they are."""
+        """Return the rows for which `mask`, of shape (n,), is true; latencies stay as they are."""
         return PairedScores(
             self.examples.where(mask), _rows(self.champion, mask), _rows(self.challenger, mask)
         )
 
     def gate(self, params: GateParams, quality_margin: float | None = None) -> Gate:
-        """Compare the two by the margins of `params`, with another one for quality if given."""
+        """Compare the two by the margins of `params`; if given, `quality_margin` replaces one."""
         margins = Margins(
             quality=params.quality_margin if quality_margin is None else quality_margin,
             calibration=params.calibration_margin,
@@ -178,7 +178,7 @@ class PairedScores:
         )
 
     def as_served(self, params: GateParams) -> dict[str, Any]:
-        """Return what each does at its own threshold, by name, for JSON."""
+        """Return the results of each at its own threshold, by name, for JSON."""
         return {
             name: {
                 what: estimate.to_dict()
@@ -196,7 +196,7 @@ def load_challenger(folder: Path) -> Challenger:
     Raises
     ------
     UsageError
-        If the folder lacks data or run, or the artifact was trained on other data.
+        If the folder has no data or no run, or the artifact was trained on other data.
     ArtifactError
         If there is no valid artifact.
     """
@@ -215,7 +215,7 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
     Raises
     ------
     UsageError
-        If the folder has data, and the artifact was trained on others.
+        If the folder has data, but the artifact was trained on other data.
     ArtifactError
         If there is no valid artifact.
     """
@@ -228,7 +228,7 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
     router = load_for_evaluation(artifact)
     theirs, ours = (data_fingerprint(one) for one in (router, challenger.router))
     if theirs == ours:
-        # The fingerprint covers the splits, so the test rows are the champion's test rows, too.
+        # The fingerprint covers the splits, so these are the champion's test rows too.
         return Champion(folder, router, None, "the challenger's data, in the same splits")
     unknown = (
         f"unknown: it may include these rows (fingerprint of its data {theirs[:12]}, of the "
@@ -240,13 +240,13 @@ def load_champion(folder: Path, challenger: Challenger) -> Champion:
 def check_is_champion(
     registered: RegisteredVersion | None, challenger: Challenger, champion: Champion | None
 ) -> None:
-    """Refuse to replace a registered champion with which the challenger is not compared.
+    """Check that the challenger is compared with the registered champion.
 
     Raises
     ------
     UsageError
     """
-    # A challenger that is champion itself may be judged again, by any other artifact.
+    # A challenger that is champion itself may be compared again with any other artifact.
     if registered is None or registered.model_version == challenger.manifest.model_version:
         return
     theirs = f"model {registered.model_version}, version {registered.number}"
@@ -254,7 +254,7 @@ def check_is_champion(
         raise UsageError(f"the registry has a champion ({theirs}); name its folder: --champion DIR")
     if registered.model_version != champion.manifest.model_version:
         raise UsageError(
-            f"--champion {champion.folder} holds model {champion.manifest.model_version}, but the "
+            f"--champion {champion.folder} is model {champion.manifest.model_version}, but the "
             f"registry's champion is another one ({theirs}); name the folder of that one"
         )
 
@@ -267,7 +267,7 @@ def unseen_test_rows(
     Raises
     ------
     UsageError
-        If a champion leaves fewer than `fewest` rows.
+        If fewer than `fewest` rows are left.
     """
     test = challenger.test
     learned = np.zeros(len(test), dtype=np.bool_)
@@ -276,8 +276,8 @@ def unseen_test_rows(
     left_out, left = int(learned.sum()), int((~learned).sum())
     if champion is not None and left < fewest:
         raise UsageError(
-            f"{left} of the {len(test)} test rows of {challenger.folder} can be used: the champion "
-            f"learned from {left_out}; at least {fewest} are needed (gate.fewest_rows). Prepare "
+            f"{left} of the {len(test)} test rows of {challenger.folder} are usable: the champion "
+            f"trained on {left_out}; at least {fewest} are needed (gate.fewest_rows). Prepare "
             "both runs with the same prepare.seed and shares, or from more logs"
         )
     return UnseenRows(test.where(~learned), left_out, rows_id(test))
@@ -302,8 +302,8 @@ def interleaved_latencies(
     for query in queries[:_WARM_UP]:
         for router in routers:
             router.decide(query)
-    # Timed one after the other, a busy neighbour on the machine would slow down one of them only;
-    # the swap does the same for caches that the first call of a pair warms up for the second.
+    # If they were timed one after the other, other load on the machine could slow down only one of
+    # them. The order is swapped because the first call of a pair warms up caches for the second.
     for place, query in enumerate(queries):
         for which in (0, 1) if place % 2 == 0 else (1, 0):
             times[which, place] = routers[which].decide(query).latency_ms

@@ -1,4 +1,4 @@
-"""What an artifact and its tokenizer see of windows of examples: the input of the drift tests."""
+"""The input of the drift tests: how an artifact and its tokenizer see windows of examples."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def drawn(window: Examples, most_rows: int, seed: int) -> Examples:
 def observe(
     windows: Sequence[Examples], classifier: Classifier, near_duplicate_threshold: float | None
 ) -> list[Observed]:
-    """Return what the drift tests look at, with one naming of groups for all windows.
+    """Return the input of the drift tests, with the same group names in all windows.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def observe(
     classifier : Classifier
         Scores and embeds every query, one by one, on all processors.
     near_duplicate_threshold : float or None
-        Queries at least this similar share a group; None joins equal views only.
+        Queries at least this similar share a group; None joins only equal views.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def observe(
     views = examples.views()
     p_frontier, decision_score, embedding, token_ids = _outputs(classifier, views)
     surface, names, unknown = _surface(classifier, views, token_ids)
-    # The text view shortens a long query, and the tokenizer the view: either hides a part of it.
+    # The text view shortens a long query, and the tokenizer shortens the view: both may hide a
+    # part.
     full = [len(ids) >= classifier.manifest.max_tokens for ids in token_ids]
     too_long = [is_truncated(query) for query in examples.query]
     observed = Observed(
@@ -130,7 +131,7 @@ def _surface(
         table, start = surface_table(word_tokenizer(numbers)), len(RESERVED)
         features = table.features([[start + numbers[word] for word in one] for one in words])
         unknown = np.array([np.mean([i == UNKNOWN for i in ids] or [False]) for ids in token_ids])
-    # Unknown tokens have a test of their own, which would otherwise count twice.
+    # Unknown tokens have a test of their own; here they would count twice.
     kept = [n for n, name in enumerate(table.feature_names) if "unknown" not in name]
     names = tuple(table.feature_names[n] for n in kept)
     return features[:, kept], names, unknown.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Compare two windows of examples by one artifact, and write the result."""
+"""Compare two windows of examples with one artifact, and write the result."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ class DriftReport:
     windows : dict of str to Observed
         The compared rows of "reference" and "recent".
     read : dict of str to Examples
-        All rows of both, before any were drawn.
+        All rows of both, before sampling.
     model_version : str
-        Of the artifact that scored both.
+        Version of the artifact that scored both.
     """
 
     findings: DriftFindings
@@ -47,7 +47,7 @@ class DriftReport:
 
     @property
     def drifted(self) -> bool:
-        """Whether any test alarms."""
+        """Whether any test raised an alarm."""
         return self.findings.verdict == "drifted"
 
     def lines(self) -> list[str]:
@@ -108,10 +108,10 @@ def compare_windows(
     Parameters
     ----------
     reference, recent : Examples
-        Labelled or not. The artifact must not be fitted to the reference: use its calibration and
-        test splits, say. On its training rows it is too sure of itself.
+        Labelled or not. The artifact must not be fitted to the reference, because it is
+        overconfident on its training rows: use its calibration and test splits, for example.
     router : Router
-        Of the artifact; its certificate, settings and conversations are ignored.
+        Router of the artifact; its certificate, settings and conversations are ignored.
     params : DriftParams
 
     Raises

@@ -49,7 +49,7 @@ class Span:
         return cls(*ends)
 
     def of_window(self, examples: Examples, name: str) -> Examples:
-        """Return the examples in the interval; one without a time only if both ends are open.
+        """Return the examples in the interval; those without a time only if both ends are open.
 
         Raises
         ------
@@ -89,8 +89,8 @@ def artifact_folder(
 def run_window(run: Path, span: Span) -> Examples:
     """Return the recorded rows of a run, labelled or not, without those it was fitted to.
 
-    A classifier is too sure of itself on its training rows, so that any other rows of the same
-    traffic would look drifted.
+    A classifier is overconfident on its training rows, so any other rows of the same traffic would
+    look drifted.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def logged_window(
     rules: LabelRules | None = None,
     reference: Examples | None = None,
 ) -> Examples:
-    """Return the examples of logs, with labels if the logs hold what a rule needs.
+    """Return the examples of logs, with labels if the logs have the fields that a rule needs.
 
     Parameters
     ----------
@@ -136,8 +136,9 @@ def logged_window(
     section, automatic = params.prepare, LabelRules(**router.classifier.manifest.label_rule)
     automatic = automatic.with_automatic()
     if reference is not None:
-        # A rule that labels rows of one window only moves the rate of needs_frontier by itself: a
-        # log with feedback alarmed against a run without any, before anything had shifted.
+        # A rule that labels rows of only one window moves the rate of needs_frontier by itself: a
+        # log with feedback raised an alarm against a run without feedback, although nothing had
+        # shifted.
         automatic = automatic.behind(set(reference.label_source.tolist()))
     reading = Reading(
         rules or automatic, section.max_bad_share, section.redaction, needs_labels=False

@@ -37,7 +37,7 @@ MERGED = "data/merge.json"
 
 @dataclass(frozen=True, eq=False)
 class FreshMerge:
-    """Fresh logs, audited and merged with the record.
+    """New logs, audited and merged with the record.
 
     Attributes
     ----------
@@ -112,8 +112,8 @@ def merge_fresh(
     examples, before, undated = _from(with_lasting_ids(examples), since)
     section = params.prepare
     fresh = with_all_splits(examples, len(recorded), section.shares.model_dump(), section.seed)
-    # Recorded rows passed the audit of their own round. Judged again they would be compared with
-    # themselves, as the record is what fresh labels are judged by.
+    # Recorded rows passed the audit of their own round. A second audit would compare them with
+    # themselves, because the record is the standard for fresh labels.
     known = _in(fresh, recorded)
     audit = audit_fresh(recorded, fresh.where(~known), params.audit_fresh)
     refused = _in(fresh, audit.held_back) & ~known
@@ -134,8 +134,9 @@ def compare_drift(
 ) -> None:
     """Compare the round's new rows with the held-out rows of the champion's own round."""
     examples, _ = read_prepared(round_.folder)
-    # From the champion's folder and not from this round's data, where the window may have dropped
-    # rows that are too old to train on. Without its training rows: it is too sure of those.
+    # Read from the champion's folder, not from this round's data, where the window may have dropped
+    # rows that are too old to train on. Training rows are left out: the champion is overconfident
+    # on them.
     reference = read_prepared(champion.folder)[0].of_split("calibration", "test")
     fresh = examples.where(~_in(examples, record_of(champion)))
     router = load_for_evaluation(champion.folder / "model")
@@ -151,7 +152,7 @@ def _in(examples: Examples, others: Examples) -> NDArray[np.bool_]:
 
 
 def _from(examples: Examples, since: str | None) -> tuple[Examples, int, int]:
-    """Return the rows from a time on, and the numbers of earlier and of undated rows."""
+    """Return the rows at or after a time, and the numbers of earlier and of undated rows."""
     if since is None:
         return examples, 0, 0
     times = examples.time.astype(str)

@@ -3,7 +3,7 @@
 New logs can be hostile. Rows are held back if their labels contradict, far beyond chance, both the
 recorded labels and the other fresh rows. They are not used to train or to evaluate, and stay in a
 file with the reason until a person releases their source (`audit_fresh.trusted_sources`) or drops
-them. `querytier.training.label_audit.hold_back` explains how poison is told from drift.
+them. `querytier.training.label_audit.hold_back` explains how it distinguishes poison from drift.
 """
 
 import json
@@ -28,7 +28,7 @@ __all__ = ["HELD_BACK", "FreshAudit", "audit_fresh", "embed"]
 HELD_BACK = "held_back.jsonl"
 _FEWEST_RECORDED = 200
 _LISTED = 10
-# Not the frozen test rows: they must not influence which rows are kept.
+# The frozen test rows are left out: they must not influence which rows are kept.
 _SPLITS_TO_LEARN_FROM = ("train", "calibration", "")
 
 
@@ -39,11 +39,11 @@ class FreshAudit:
     Attributes
     ----------
     kept, held_back : Examples
-        Together the fresh rows, each part in their order.
+        Together all fresh rows, each part in the original order.
     reasons : tuple of str
         One for each row held back.
     findings : tuple of Finding
-        Cells that contradict the recorded labels, whether held back or not.
+        Cells that contradict the recorded labels, held back or not.
     not_audited : str
         Why nothing was tested; empty if something was.
     """
@@ -55,7 +55,7 @@ class FreshAudit:
     not_audited: str = ""
 
     def lines(self) -> list[str]:
-        """Return the result for an operator, one sentence a line."""
+        """Return the result for an operator, one sentence per line."""
         rows, held = len(self.kept) + len(self.held_back), len(self.held_back)
         if self.not_audited:
             return [f"label audit: {rows} fresh rows not audited: {self.not_audited}"]
@@ -64,7 +64,7 @@ class FreshAudit:
         others = [finding for finding in self.findings if finding.verdict != "drift"]
         lines += [f"  {_sentence(finding)}" for finding in others[:_LISTED]]
         if len(others) > _LISTED:
-            lines.append(f"  and {len(others) - _LISTED} more, in the record of the round")
+            lines.append(f"  and {len(others) - _LISTED} more, in the round's record")
         return lines + ([_drift_sentence(drifted)] if drifted else [])
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,8 +90,8 @@ def audit_fresh(
 ) -> FreshAudit:
     """Test the labels of fresh rows against predictions from recorded ones.
 
-    Fresh rows of every split are tested, as a poisoned row must not evaluate a challenger either.
-    Rows without a label are kept.
+    Fresh rows of every split are tested, because poisoned rows must not evaluate a challenger
+    either. Rows without a label are kept.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _why_not(known: Examples, labelled: Examples, params: AuditFreshParams) -> s
         return "audit_fresh.enabled is false"
     if len(known) < _FEWEST_RECORDED or rarer < 2 * params.folds:
         return (
-            f"{len(known)} recorded labels, {rarer} of the rarer class, are too few to predict from"
+            f"{len(known)} recorded labels, {rarer} of the rarer class, are too few for predictions"
         )
     if len(labelled) < params.fewest_labels:
         return f"{len(labelled)} fresh labels are fewer than audit_fresh.fewest_labels"
@@ -165,10 +165,9 @@ def _sentence(finding: Finding) -> str:
     name = cell.name if len(cell.name) <= 60 else f"{cell.name[:57]}..."
     change = "flipped" if recorded.direction == "flipped" else f"set {recorded.direction}"
     verdict = {
-        "held": "held back, as the other fresh rows show no such change",
-        "drift": "kept, as the other fresh rows have changed alike: this is drift",
-        "cannot tell": "kept, as there are too few other rows to tell poison from drift; the gate "
-        "decides",
+        "held": "held back, because the other fresh rows show no such change",
+        "drift": "kept, because the other fresh rows have changed in the same way: this is drift",
+        "cannot tell": "kept: too few other rows to tell poison from drift; the gate decides",
     }[finding.verdict]
     return (
         f"{cell.kind} '{name}': {len(cell.rows)} labels look as if {recorded.share:.0%} were "
@@ -181,8 +180,8 @@ def _drift_sentence(drifted: Sequence[Finding]) -> str:
     names = ", ".join(finding.cell.name for finding in drifted[:_LISTED])
     more = f" and {len(drifted) - _LISTED} more" if len(drifted) > _LISTED else ""
     return (
-        f"  {len(drifted)} sources contradict the recorded labels and have changed alike "
-        f"({names}{more}): this is drift, and they are kept"
+        f"  {len(drifted)} sources contradict the recorded labels and have changed in the "
+        f"same way ({names}{more}): this is drift, and they are kept"
     )
 
 

@@ -1,11 +1,11 @@
 """Compare a challenger with the champion: by `querytier gate`, and within a round of the loop.
 
-A round has two kinds of test rows. *Fresh* are those that arrived after the champion was made,
-*frozen* those recorded before; neither artifact has learned from either. Fresh rows show today's
-traffic, so they get all checks of `querytier gate`. On frozen rows the only check is that quality
-drops by no more than `retrain.frozen_margin`: if the traffic has changed, old labels no longer
-measure calibration. Fresh rows stay fresh as long as the champion stays, so evidence adds up over
-weeks that bring few rows.
+A round has two kinds of test rows. *Fresh* rows arrived after the champion was made, *frozen* rows
+were recorded before; neither artifact was trained on either. Fresh rows show today's traffic, so
+they get all checks of `querytier gate`. On frozen rows the only check is that quality drops by no
+more than `retrain.frozen_margin`: if the traffic has changed, old labels no longer measure
+calibration. Fresh rows stay fresh as long as the champion stays, so evidence adds up over weeks
+that bring few rows.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ GATE = "gate.json"
 
 @dataclass(frozen=True, eq=False)
 class GateResult:
-    """The gate's checks of a challenger, and the rows they rest on.
+    """The gate's checks of a challenger, and the rows that they are based on.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class GateResult:
 
 
 def run_gate(challenger: Path, champion: Path | None, params: GateParams) -> GateResult:
-    """Compare the artifact of a run with the champion; it becomes champion if all checks pass.
+    """Compare the artifact of a run with the champion; make it champion if all checks pass.
 
     The result is written to `gate.json` in the challenger's folder. Each call is also a run in
     MLflow with the tag `test_rows`; the number of runs with the same tag is the number of times
@@ -107,7 +107,7 @@ def run_gate(challenger: Path, champion: Path | None, params: GateParams) -> Gat
     challenger : Path
         The run's `--out`.
     champion : Path or None
-        The same, or the folder of an artifact. None if the registry has no champion: the
+        The run's `--out`, or the folder of an artifact. None if the registry has no champion: the
         challenger is then checked by itself.
     params : GateParams
 
@@ -126,8 +126,8 @@ def run_gate(challenger: Path, champion: Path | None, params: GateParams) -> Gat
     registered = _registered(ours, registry)
     current = registry.champion()
     check_is_champion(current, ours, theirs)
-    # Everything that can be refused is refused above: from here on the test rows are used, and
-    # the use counts even if the process dies before there is a result.
+    # All refusals come above: from here on the test rows are used, and the use counts even if the
+    # process dies before there is a result.
     rows = unseen_test_rows(ours, theirs, params.fewest_rows)
     with tracker.start("gate", params.model_dump()):
         tracker.set_tags({"test_rows": rows.name, "challenger": ours.manifest.model_version})
@@ -142,7 +142,8 @@ def run_gate(challenger: Path, champion: Path | None, params: GateParams) -> Gat
         result = GateResult(gate, ours, theirs, rows, uses, registered.number, current)
         write_json(challenger / GATE, result.to_dict())
         _log(tracker, result)
-    # After the block: the challenger's own run has ended, and cannot be open beside the gate's.
+    # After the block, because the challenger's own run cannot be open at the same time as the
+    # gate's.
     tracker.tag_run(ours.run.run_id, _tags(gate))
     registry.record_gate(registered.number, passed=gate.passed, reason=gate.reason)
     return result
@@ -228,13 +229,13 @@ def _log(tracker: Tracker, result: GateResult) -> None:
 def _part(
     scores: PairedScores, params: GateParams, name: str, gate: Callable[[PairedScores], Gate]
 ) -> dict[str, Any]:
-    """Return the result on one part of the rows; `gate` is called if there are enough of them."""
+    """Return the result on one part of the rows; call `gate` if there are enough of them."""
     count = len(scores.examples)
     rows = {"rows": count, "groups": len(set(scores.examples.group.tolist()))}
     if count < params.fewest_rows:
         reason = f"{count} {name} test rows; a comparison needs {params.fewest_rows}"
         # Without fresh rows nothing is known about today's traffic, so the champion stays; without
-        # frozen rows there is nothing that the challenger could lose.
+        # frozen rows the challenger has no old quality to lose.
         passed = {"passed": name == "frozen", "reason": f"{reason} (gate.fewest_rows)"}
         return {**rows, **passed, "checks": [], "served": {}}
     return {**rows, **gate(scores).to_dict(), "served": scores.as_served(params)}

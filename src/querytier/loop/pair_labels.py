@@ -52,8 +52,8 @@ def prepare_pair_labels(
     Parameters
     ----------
     run : Path
-        The --out folder of the old run. Queries that its head was trained on are set aside: it is
-        surer of them than of others.
+        The --out folder of the old run. Queries that its head was trained on are set aside, because
+        it is overconfident on them.
     sources : sequence of LogSource
     out : Path
     reading : Reading
@@ -70,9 +70,9 @@ def prepare_pair_labels(
     fresh = examples.where(~met)
     if len(fresh) < FEWEST_LABELS:
         raise LogError(
-            f"{data.source}: {len(fresh)} labelled rows can be used to calibrate and certify, as "
-            f"the head learned from the queries of {int(met.sum())} others; recalibrate needs at "
-            f"least {FEWEST_LABELS}: label other queries with the new pair"
+            f"{data.source}: {len(fresh)} labelled rows can calibrate and certify, because "
+            f"the head was trained on the queries of {int(met.sum())} others; recalibrate "
+            f"needs at least {FEWEST_LABELS}: label other queries with the new pair"
         )
     share, seed = section.certification_share, section.seed
     groups = np.array([int(group, 16) for group in fresh.group], dtype=np.uint64)
@@ -82,7 +82,7 @@ def prepare_pair_labels(
     data = replace(DataSummary.of(fresh, data), unlabelled=data.unlabelled)
     with atomic_folder(out / "data") as folder:
         fresh.write_parquet(folder / EXAMPLES)
-        # Kept, so that a recalibrated run can be recalibrated in turn.
+        # Kept, so that a recalibrated run can be recalibrated again.
         known.write_parquet(folder / LEARNED)
         data.write(folder / SUMMARY)
     return PairLabels(fresh, data, int(met.sum()), known)

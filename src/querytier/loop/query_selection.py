@@ -44,9 +44,9 @@ class QuerySelection:
     budget : float
         In dollars.
     estimated : bool
-        Whether costs rest on estimated tokens.
+        Whether costs are based on estimated tokens.
     labelled : int
-        Number of queries that are known to have a label already.
+        Number of queries that already have a label.
     """
 
     examples: Examples
@@ -69,7 +69,7 @@ class QuerySelection:
         ]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield a log record for each choice; its scores are to be filled in."""
+        """Yield a log record for each choice, with empty scores to be filled in."""
         for choice, decision_score in zip(self.choices, self.decision_scores, strict=True):
             known = {
                 name: str(getattr(self.examples, name)[choice.row])
@@ -80,8 +80,8 @@ class QuerySelection:
                 "group": f"planned:{self.examples.group[choice.row]}",
                 "cheap_score": None,
                 "frontier_score": None,
-                # Such rows train but never calibrate, certify or test: nobody drew them by chance,
-                # so a rate among them says nothing about the traffic.
+                # Such rows are used for training, but never to calibrate, certify or test: they
+                # were not drawn at random, so a rate among them says nothing about the traffic.
                 "selected": PLANNED,
                 "reason": choice.reason,
                 "why": choice.why,
@@ -99,7 +99,7 @@ class QuerySelection:
 def select_from_logs(
     sources: Sequence[LogSource], artifact: Path, budget: float, out: Path, params: Params
 ) -> QuerySelection:
-    """Select the queries of logs whose labels would teach the most for a budget.
+    """Select the queries whose labels would be worth the most for a budget.
 
     Queries that have a label are not selected: those of the run around the artifact, if there is
     one, and those of the logs themselves.
@@ -135,7 +135,7 @@ def select_from_logs(
     unlabelled = _sampled(read.where(~read.labelled), section.most_queries, section.seed)
     if not len(unlabelled):
         raise LogError("every query of the logs has a label; give logs of unlabelled traffic")
-    # Prices come before embeddings: a mistake in them should not cost minutes.
+    # Check prices before embedding: a mistake in them should not cost minutes.
     costs, estimated = _costs(unlabelled, params)
     views = [*unlabelled.views(), *labelled.views()]
     few = len(views) <= params.prepare.near_duplicate_rows
@@ -177,7 +177,7 @@ def _sampled(examples: Examples, most: int, seed: int) -> Examples:
 
 def _costs(examples: Examples, params: Params) -> tuple[Floats, bool]:
     """Return the cost of both answers to each query, and whether any of them is an estimate."""
-    # A log has the cost of one tier at most, the one that answered; the other needs the table.
+    # A log has the cost of the tier that answered, at most; the other needs the price table.
     if params.evaluate.prices is None:
         raise UsageError(
             "a budget needs prices: give --price-cheap IN,OUT and --price-frontier IN,OUT in "

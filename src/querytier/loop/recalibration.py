@@ -1,7 +1,7 @@
 """Recalibrate a run for another pair of models, from few labels.
 
-Encoder, features and heads stay, and with them the ranking; calibrator, threshold and certificate
-are new. The classifier is read back from the run and exported again, in the precision that it had.
+Encoder, features and heads stay, so the ranking stays too; calibrator, threshold and certificate
+are new. The classifier is read back from the run and exported again, in the same precision.
 The result has the layout of a run::
 
     out/data/                examples.parquet, summary.json, learned.parquet
@@ -48,7 +48,7 @@ from querytier.training.fit import Calibration, FittedClassifier, threshold_for
 __all__ = ["overtaking", "recalibrate"]
 
 
-# Of float32 scores: two calibrators round differently.
+# For float32 scores: two calibrators round differently.
 _ROUNDING = 1e-5
 
 
@@ -61,15 +61,15 @@ def recalibrate(
     ----------
     run : Path
         The --out folder of a run, or the artifact inside one, such as the champion of a loop.
-        Queries that its head was trained on are set aside: it is surer of them than of others.
+        Queries that its head was trained on are set aside, because it is overconfident on them.
     sources : sequence of LogSource
         Logs with labels of the new pair.
     out : Path
         Another folder.
     reading : Reading
     params : Params
-        Sections recalibrate, certify and export. Without an alpha, that of the old certificate is
-        requested.
+        Sections recalibrate, certify and export. Without an alpha, the alpha of the old certificate
+        is used.
 
     Raises
     ------
@@ -78,7 +78,8 @@ def recalibrate(
     LogError
         If the logs cannot be read, or fewer than `FEWEST_LABELS` rows are left.
     ExportError
-        If a gate of the export fails, or the new artifact ranks otherwise than the old one.
+        If a gate of the export fails, or the new artifact ranks queries differently from the old
+        one.
     """
     run = _run_of(run)
     if out.resolve() == run.resolve():
@@ -93,7 +94,7 @@ def recalibrate(
     _, summary = read_prepared(run)
     old = load_trained_on(run, summary.fingerprint)
     out.mkdir(parents=True, exist_ok=True)
-    # In the store of the old run, so that one registry has both versions.
+    # Use the store of the old run, so that one registry has both versions.
     tracker = Tracker.of(old_run)
     name = f"recalibrate {', '.join(one.path.name for one in sources)}"
     settings = {**params.recalibrate.model_dump(), **params.certify.model_dump()}
@@ -124,7 +125,7 @@ def _calibrated(
 ) -> tuple[FittedClassifier, FittedCalibration]:
     """Return the classifier with calibrator and threshold for the new pair."""
     # 100 labels are enough for this (llmdrift: Brier score 0.282 to 0.173, calibration error 0.302
-    # to 0.048) but hardly for a ranking, which took 300 to beat the old one on a mix of tasks.
+    # to 0.048) but hardly for a ranking, which needed 300 to beat the old one on a mix of tasks.
     rows = pair.examples.of_split("calibration")
     blocks = FeatureBlocks.read(run / "train").of(fitted.recipe).of(rows.views())
     found = fit_calibrator(
@@ -136,7 +137,7 @@ def _calibrated(
         seed=section.seed,
     )
     heads = fitted.heads.calibrated(found.calibrator)
-    # The threshold comes from the same rows, the certificate from rows that neither has seen.
+    # The threshold is set on the same rows, the certificate on rows that neither has seen.
     rate = section.target_frontier_rate or fitted.target_frontier_rate
     losses = dict(found.log_losses)
     calibrated = replace(
@@ -158,7 +159,7 @@ def _result(
     calibration: FittedCalibration,
     params: Params,
 ) -> Recalibration:
-    """Compare the new artifact with the old one, and certify it if that is asked for."""
+    """Compare the new artifact with the old one, and certify it if requested."""
     before, examples, seed = old.classifier.manifest, pair.examples, params.recalibrate.seed
     old_scores, new_scores = (
         score_all(router, examples.views()) for router in (old, load_for_evaluation(out / "model"))
@@ -217,13 +218,13 @@ def _export(
         Examples.concatenated([pair.known.of_split("train"), pair.examples]),
         params.model_copy(update={"export": params.export.model_copy(update=kept)}),
         lineage=replace(lineage, data={**lineage.data, "recalibrated_from": recalibrated_from}),
-        # Which queries are typical is a matter of the traffic, not of the pair of models.
+        # Which queries are typical depends on the traffic, not on the pair of models.
         typical=typical_queries(out, pair.known),
     )
 
 
 def overtaking(before: Floats, after: Floats) -> float:
-    """Return by how much a query has overtaken one that was above it; at most 0 if none has.
+    """Return the largest margin by which a query has overtaken a higher one; 0 or less if none has.
 
     Parameters
     ----------
@@ -238,13 +239,13 @@ def overtaking(before: Floats, after: Floats) -> float:
     order = np.argsort(before)
     old, new = before[order], after[order]
     highest = np.maximum.accumulate(np.append(-np.inf, new))
-    # Scores that were equal but for rounding have no order: a steep calibrator ends at 0 and 1.
+    # Scores that were equal up to rounding have no order: a steep calibrator ends at 0 and 1.
     below = np.searchsorted(old, old - _ROUNDING)
     return float(np.max(highest[below] - new))
 
 
 def _check_same_ranking(model: Path, before: GraphOutputs, after: GraphOutputs) -> None:
-    """Check that the ranking is that of the old artifact: `train/` may be newer than it."""
+    """Check that the ranking is that of the old artifact, because `train/` may be newer."""
     apart = overtaking(before.decision_scores, after.decision_scores)
     if not apart <= _ROUNDING:
         shutil.rmtree(model)
@@ -256,7 +257,7 @@ def _check_same_ranking(model: Path, before: GraphOutputs, after: GraphOutputs) 
 
 
 def _certify_params(params: CertifyParams, old: Manifest) -> CertifyParams:
-    """Return which promise to ask for: by default, the alpha of the old certificate."""
+    """Return the promise to request: by default, with the alpha of the old certificate."""
     alpha = params.alpha or old.certificate.details.get("alpha")
     return params.model_copy(update={"alpha": None if alpha is None else float(alpha)})
 
@@ -268,7 +269,7 @@ def _plan(
         return None
     try:
         return plan_sample_size(out, certify, 1 - target, None)
-    except ValueError:  # for graded losses there is no such plan
+    except ValueError:  # there is no such plan for graded losses
         return None
 
 

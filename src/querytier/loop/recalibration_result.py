@@ -1,4 +1,4 @@
-"""The result of a recalibration: rows, the old promise, the new one, as sentences and for tools."""
+"""The result of a recalibration: rows, old and new promise, as sentences and as JSON."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Recalibration:
     certified : Certified or None
         None if no promise was requested.
     plan : SampleSize or None
-        The labels that it takes to certify the target cheap share, if the promise was refused.
+        Number of labels needed to certify the target cheap share, if the promise was refused.
     """
 
     out: Path
@@ -92,7 +92,7 @@ class Recalibration:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return the result for JSON."""
         certificate = self.manifest.certificate
         return {
             **stamp(),
@@ -111,7 +111,7 @@ class Recalibration:
         }
 
     def write(self) -> None:
-        """Write the findings into `out`, for tools and for people."""
+        """Write the findings to `out`, for tools and for people."""
         record = self.to_dict()
         write_json(self.out / f"{PAGE}.json", record)
         for ending, text in (("html", render_page(record)), ("md", render_markdown(record))):

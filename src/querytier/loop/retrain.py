@@ -1,8 +1,9 @@
-"""The loop: new logs in, a better or safely unchanged champion out.
+"""The loop: train on new logs, and replace the champion only if the gate passes.
 
 A round prepares the new logs, audits their labels, merges them with the record, compares them with
-the champion's data, trains, exports, evaluates, and lets the gate decide who serves. Each step runs
-once: an interrupted round resumes with the step that it was in, and reaches the same decision.
+the champion's data, trains, exports, evaluates, and lets the gate decide which one serves. Each
+step runs once: an interrupted round resumes with the step that it was in, and reaches the same
+decision.
 """
 
 import shutil
@@ -59,7 +60,7 @@ def retrain(
     Parameters
     ----------
     sources : sequence of LogSource
-        The new logs; rows that are recorded already change nothing.
+        The new logs; rows that are already recorded are ignored.
     folder : Path
         The folder of the loop.
     params : Params
@@ -68,7 +69,7 @@ def retrain(
     force : bool
         Train even if there are too few new rows.
     report : callable
-        Called with one line of text for each thing that is done.
+        Called with one line of text for each step.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def retrain(
                 return finished
             if not force:
                 return nothing_new(folder, champion, "these logs were the last round's", {})
-        # Before the round is opened: if the champion is foreign, no log is read in vain.
+        # Before the round is opened: if the champion is from elsewhere, no log is read in vain.
         champion_round = _champion_round(loop, champion)
         round_ = loop.open_round(inputs)
         steps = _RoundSteps(loop, round_, champion_round, params, tracker, report)
@@ -107,7 +108,7 @@ def retrain(
         # The first round has no champion to keep instead, so it trains on whatever there is.
         fewest = params.retrain.fewest_fresh_rows if before else 1
         if len(merged["added"]) < fewest and not force:
-            # Without the round, its rows are not recorded, and count as new in the next call.
+            # Delete the round: its rows are then not recorded, and count as new in the next call.
             shutil.rmtree(round_.folder)
             reason = (
                 f"{len(merged['added'])} new labelled rows; a round needs {fewest} "
@@ -120,7 +121,7 @@ def retrain(
 def preview(
     sources: Sequence[LogSource], folder: Path, params: Params, since: str | None = None
 ) -> list[str]:
-    """Return what a round would do, in lines; write nothing to the loop's folder."""
+    """Return lines that describe what a round would do; write nothing to the loop's folder."""
     start, before = since_date(since), Loop(folder).last_complete()
     _check_files(sources)
     with TemporaryDirectory() as scratch:
@@ -177,7 +178,7 @@ class _RoundSteps:
         self.round.once("promote", self._promote)
         decision = round_decision(self.round, champion, merged, self._version())
         _serve_champion(self.loop, tracker.registry())
-        # The round's own copy is last: it marks the round as complete.
+        # The round's own copy comes last: it marks the round as complete.
         write_round_decision(decision, self.loop.folder)
         write_round_decision(decision, out)
         return decision
@@ -188,7 +189,7 @@ class _RoundSteps:
 
     def _evaluate(self) -> None:
         """Evaluate and register, unless an interrupted attempt has done both."""
-        # A second registration of the same artifact would be another version in the registry.
+        # A second registration of the same artifact would add another version to the registry.
         registered = self.tracker.registry().version_of(self.round.model_version)
         if registered is None or not (self.round.folder / "metrics.json").is_file():
             evaluate_stage(self.round.folder, self.params, self.tracker)
@@ -215,8 +216,8 @@ def _finish_interrupted(
 ) -> Record | None:
     """Finish a round that was interrupted after its gate, whatever the logs of this call are.
 
-    Its challenger may serve already. An unfinished round of other inputs is deleted later on, which
-    must not happen to the artifact that serves.
+    Its challenger may serve already. An unfinished round with other inputs would be deleted later,
+    which must not happen to the artifact that serves.
     """
     decision = None
     for one in loop.rounds():
@@ -249,8 +250,8 @@ def _champion_round(loop: Loop, champion: Record | None) -> Round | None:
     if made is None:
         raise UsageError(
             f"the champion, model {champion['model_version']}, was not made by a round of "
-            f"{loop.folder}; give the loop a store of its own, or move the alias `champion` to a "
-            "version that a round made"
+            f"{loop.folder}; use a separate store for the loop, or move the alias "
+            "`champion` to a version that a round made"
         )
     return made
 

@@ -24,14 +24,14 @@ def round_decision(round_: Round, champion: Round | None, merged: Record, number
     round_, champion : Round
         The champion's round; None if there was no champion.
     merged : dict
-        The content of `merge.json`: numbers of rows by what became of them.
+        The content of `merge.json`: numbers of rows recorded, used and left out.
     number : str
         The registered version of the challenger.
     """
     gate = round_.read(GATE)
     promoted = bool(gate["passed"])
     data = read_prepared(round_.folder)[1]
-    # For the page: whether more queries need the frontier model than when the champion was made.
+    # For the page, which compares needs_frontier now with the time when the champion was made.
     earlier = None if champion is None else read_prepared(champion.folder)[1]
     return {
         **stamp(),
@@ -57,7 +57,7 @@ def round_decision(round_: Round, champion: Round | None, merged: Record, number
 
 
 def nothing_new(folder: Path, champion: Record | None, reason: str, merged: Record) -> Record:
-    """Write to the loop's folder, and return, the decision on logs that bring too few rows."""
+    """Write and return the decision on logs with too few new rows."""
     decision = {
         **stamp(),
         "verdict": "nothing_new",
@@ -72,7 +72,7 @@ def nothing_new(folder: Path, champion: Record | None, reason: str, merged: Reco
 
 
 def merge_lines(merged: Record) -> list[str]:
-    """Return what became of the rows, in sentences that name only what happened."""
+    """Return what happened to the rows, in sentences that leave out zero counts."""
     counts = merged["counts"]
     reasons = {
         "in quarantine": sum(merged["quarantined"].values()),
@@ -98,7 +98,7 @@ def merge_lines(merged: Record) -> list[str]:
 
 
 def write_round_decision(decision: Record, folder: Path) -> None:
-    """Write the page, then the JSON: a round is complete once it has that."""
+    """Write the page, then the JSON: a round with the JSON is complete."""
     with atomic_file(folder / PAGE) as scratch:
         at_round = folder.name == decision["round"]  # links in the page are relative
         scratch.write_text(render_verdict(decision, at_round=at_round), "utf-8")
@@ -106,5 +106,5 @@ def write_round_decision(decision: Record, folder: Path) -> None:
 
 
 def _counts(merged: Record) -> Record:
-    """Return the account without the ids of the added rows, which can be thousands."""
+    """Return the counts without the ids of the added rows, which can be thousands."""
     return {name: value for name, value in merged.items() if name != "added"}

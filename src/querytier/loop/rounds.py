@@ -1,4 +1,4 @@
-"""The folder of a loop: its rounds, what each was made from, and the lock between processes.
+"""The folder of a loop: its rounds, their inputs, and the lock between processes.
 
 ::
 
@@ -7,7 +7,7 @@
     LOOP/champion                link to the champion's artifact
     LOOP/verdict.json, .html     the decision of the last call
     LOOP/rounds/0001/            laid out like a folder of `querytier run --out`, and:
-        inputs.json              what the round is made from
+        inputs.json              the inputs of the round
         fresh/                   the new logs, prepared
         data/record.parquet      every example recorded so far
         done/STEP                marks of the steps that are complete
@@ -63,12 +63,12 @@ class Round:
 
     @property
     def decision(self) -> Record | None:
-        """What the round decided; None until it is complete."""
+        """The decision of the round; None until it is complete."""
         return self.read(DECISION) or None
 
     @property
     def inputs(self) -> Record:
-        """What the round is made from."""
+        """The inputs of the round."""
         return self.read(_INPUTS)
 
     @property
@@ -88,7 +88,7 @@ class Round:
         """Run a step, unless it is complete.
 
         The mark follows the action, so an interrupted step runs again from its beginning: every
-        action has to give the same result the second time.
+        action has to give the same result when it is repeated.
         """
         if not self.is_done(step):
             action()
@@ -121,7 +121,7 @@ class Loop:
     def open_round(self, inputs: Mapping[str, Any]) -> Round:
         """Return the round made from these inputs: the unfinished one, or a new one.
 
-        An unfinished round of other inputs is deleted: its steps do not fit.
+        An unfinished round with other inputs is deleted, because its steps do not fit.
         """
         for one in self.rounds():
             if one.decision:
@@ -198,9 +198,9 @@ def inputs_of(
     champion: Record | None,
     before: Round | None,
 ) -> Record:
-    """Return what a round is made from: logs by content, parameters, champion, round before.
+    """Return the inputs of a round: logs by content, parameters, champion, previous round.
 
-    Paths are no part of it, as a scheduler may copy the same logs to another folder.
+    Paths are not included, because a scheduler may copy the same logs to another folder.
     """
     scores = {source.scores for source in sources if source.scores}
     content = params.model_dump(mode="json")

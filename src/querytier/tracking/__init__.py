@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow, and what is read back from there.
+"""What a run writes to MLflow, and what is read back.
 
 Read `store.py` first: where the store is, and the only place that imports mlflow. Then `runs.py`
 (the reference and the end of a run), `tracker.py` (what a run logs and registers) and

@@ -23,7 +23,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class DecisionLineage:
-    """A decision, its outcomes, and what it was made with.
+    """A decision, its outcomes, and the model that made it.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ def _with_id(files: Iterable[Path], decision_id: str) -> Iterator[Fields]:
 
 
 def _has_judgement(outcome: Fields) -> bool:
-    # Lines that cannot be read say nothing about the answer.
+    # Lines that cannot be read contain no judgement of the answer.
     try:
         return bool(judgement_of(outcome))
     except BadRecordError:
@@ -118,8 +118,9 @@ def _registered(registry: Registry, decision: Fields) -> Fields | None:
     if not versions:
         return None
     decided = datetime.fromisoformat(str(decision["time"])).timestamp()
-    # An artifact may be registered again, with another certificate: the version that decided is
-    # the newest one of that time. Clocks of two machines differ, hence the oldest as a last resort.
+    # An artifact may be registered again with another certificate: the version that decided is the
+    # newest one at that time. If clocks of two machines differ, there may be none; then it is the
+    # oldest one.
     version = next((one for one in versions if one.created <= decided), versions[-1])
     return {
         "version": version.number,
@@ -137,7 +138,7 @@ def _registered(registry: Registry, decision: Fields) -> Fields | None:
 
 
 def _certificate(registry: Registry, version: RegisteredVersion) -> Fields:
-    """Return the certificate of the registered manifest, or of the tags if that is gone."""
+    """Return the certificate of the registered manifest, or of the tags if the manifest is gone."""
     try:
         found = _registered_manifest(registry, version).certificate
     except (StoreError, ArtifactError, UnicodeDecodeError) as error:

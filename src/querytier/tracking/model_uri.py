@@ -4,9 +4,9 @@
 
     CACHE/artifacts/7f3a...-91c0.../    the files of a version, by model version and manifest
 
-The manifest's sha256 is a tag of the version, and the manifest holds the sha256 of every other
-file. So one tag vouches for the whole folder, wherever its bytes come from: a cache entry is used
-only if every hash matches, and a changed or half-fetched one is fetched again.
+The manifest's sha256 is a tag of the version, and the manifest contains the sha256 of every other
+file. So one tag proves the whole folder, wherever its bytes come from: a cache entry is used only
+if every hash matches, and a changed or half-fetched one is fetched again.
 """
 
 import re
@@ -29,7 +29,7 @@ _MODEL_URI = re.compile(
 
 
 def is_model_uri(name: Path | str) -> bool:
-    """Return whether a name is that of a registered version, and not of a folder.
+    """Return whether a name refers to a registered version, not to a folder.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def is_model_uri(name: Path | str) -> bool:
 
 
 def registered_state(uri: Path | str, project: Path = Path()) -> str:
-    """Return a text that changes when the name leads to another artifact; fetches no files.
+    """Return a text that changes when the name refers to another artifact; fetch no files.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def fetch_artifact(uri: Path | str, project: Path = Path()) -> Path:
     StoreError
         If the registry cannot be reached, or its files cannot be fetched.
     ArtifactError
-        If the registered version is not a whole artifact.
+        If the registered version is not a complete artifact.
     """
     name = _alias_or_number(uri)
     with open_registry(project) as registry:
@@ -89,7 +89,7 @@ def fetch_artifact(uri: Path | str, project: Path = Path()) -> Path:
 
 
 def _check(folder: Path, version: RegisteredVersion) -> None:
-    """Raise ArtifactError if a folder does not hold the version's artifact, byte for byte."""
+    """Raise ArtifactError if a folder does not contain the version's artifact, byte for byte."""
     verified_manifest(folder)
     found, wanted = file_sha256(folder / MANIFEST), version.tags["manifest_sha256"]
     if found != wanted:
@@ -128,7 +128,8 @@ def _fetch(registry: Registry, version: RegisteredVersion, entry: Path) -> None:
             with suppress(FileNotFoundError):
                 entry.rename(Path(scratch, "damaged"))
         # A rename onto a folder that is not empty fails. Then another process was faster, and its
-        # folder is as good: all processes that fetch at once end with the same one.
+        # folder is just as good: all processes that fetch at the same time end up with the same
+        # folder.
         try:
             new.rename(entry)
         except OSError:
@@ -137,15 +138,16 @@ def _fetch(registry: Registry, version: RegisteredVersion, entry: Path) -> None:
 
 
 def _cache_key(version: RegisteredVersion) -> str:
-    # The tags become a folder's name: anything but hexadecimal digits could lead out of the cache.
+    # The tags become a folder's name: anything but hexadecimal digits could point outside the
+    # cache.
     manifest = version.tags.get("manifest_sha256", "")
     if not re.fullmatch("[0-9a-f]{64}", manifest) or not re.fullmatch(
         "[0-9a-f]{12}", version.model_version
     ):
         raise UsageError(
-            f"registered version {version.number} of {REGISTERED_NAME} has no whole artifact: it "
-            "was registered by an earlier querytier or by another tool; run `querytier evaluate` "
-            "on its folder to register it again"
+            f"registered version {version.number} of {REGISTERED_NAME} has no complete "
+            "artifact: it was registered by an earlier querytier or by another tool; run "
+            "`querytier evaluate` on its folder to register it again"
         )
     return f"{version.model_version}-{manifest[:12]}"
 

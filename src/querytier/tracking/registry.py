@@ -2,8 +2,8 @@
 
 A champion is the version with the alias `champion`. Moving an alias is one write in MLflow, so a
 service that follows `models:/querytier@champion` sees the old version or the new one, never
-neither. What explains a move (gate result, previous champion, time of a rollback) is written to
-tags first: if the process dies in between, the alias still names the old champion.
+neither. The explanation of a move (gate result, previous champion, time of a rollback) is written
+to tags first: if the process dies in between, the alias still names the old champion.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,9 +26,9 @@ class RegisteredVersion:
     Attributes
     ----------
     number : str
-        The registry's own count, from "1".
+        The registry's own number, starting at "1".
     model_version : str
-        The artifact's; empty if the version was not registered by querytier.
+        Model version of the artifact; empty if the version was not registered by querytier.
     run_id : str
     tags : mapping of str to str
     aliases : tuple of str
@@ -64,7 +64,7 @@ class Registry:
         return next((one for one in self.versions() if "champion" in one.aliases), None)
 
     def champion_other_than(self, model_version: str) -> RegisteredVersion | None:
-        """Return the champion; None if there is none, or it is this very artifact."""
+        """Return the champion; None if there is none, or if it is this artifact."""
         champion = self.champion()
         same = champion is not None and champion.model_version == model_version
         return None if same else champion
@@ -95,12 +95,12 @@ class Registry:
         """Return all versions, or those of one artifact, newest first."""
         of = "" if model_version is None else f" and tag.model_version = '{model_version}'"
         found = self.client.search_model_versions(f"name = '{REGISTERED_NAME}'{of}")
-        # MLflow finds versions without their aliases, and raises an error if it is asked for an
-        # alias that does not exist; the registered model has all of them.
+        # MLflow returns versions without their aliases, and raises an error for an alias that does
+        # not exist; the registered model has all aliases.
         models = self.client.search_registered_models(f"name = '{REGISTERED_NAME}'")
         aliases = {alias: str(number) for one in models for alias, number in one.aliases.items()}
         versions = [_registered_version(version, aliases) for version in found]
-        # Numbers are texts, and "10" sorts before "9".
+        # Numbers are texts here, and "10" would sort before "9".
         return sorted(versions, key=lambda version: -int(version.number))
 
     def version_of(self, model_version: str) -> RegisteredVersion | None:
@@ -140,7 +140,7 @@ class Registry:
         """Return the last champion before this one that was not rolled back; None without one."""
         versions = {version.number: version for version in self.versions()}
         seen, number = {champion.number}, champion.tags.get("champion_before")
-        # Tags are free text that anybody can edit, so a chain of them may end in a circle.
+        # Tags are free text that anybody can edit, so following them may lead in a circle.
         while number in versions and number not in seen:
             if "rolled_back" not in versions[number].tags:
                 return versions[number]
@@ -151,9 +151,8 @@ class Registry:
     def roll_back(self, champion: RegisteredVersion, to: RegisteredVersion) -> None:
         """Make an earlier version champion, and mark the current one as rolled back.
 
-        The gate never promotes a marked artifact again: the test rows that once let it in would
-        do so once more. Rolling back *to* a marked artifact is a person's decision and clears its
-        mark.
+        The gate never promotes a marked artifact again: the same test rows would let it pass once
+        more. Rolling back *to* a marked artifact is a person's decision and clears its mark.
         """
         for version in self.versions(to.model_version):
             if "rolled_back" in version.tags:
@@ -164,8 +163,8 @@ class Registry:
     def _promote(self, number: str) -> None:
         before, tags = self.champion(), {"promoted_at": _now()}
         if before is not None and before.number != number:
-            # The same artifact registered again inherits its predecessor. Else a rollback would
-            # lead from an artifact to itself.
+            # If the same artifact is registered again, it inherits its predecessor; otherwise a
+            # rollback would lead from an artifact to itself.
             same = before.model_version == self.find(number).model_version
             previous = before.tags.get("champion_before") if same else before.number
             tags |= {"champion_before": previous} if previous else {}

@@ -64,8 +64,8 @@ def failure_reason(error: BaseException) -> str:
 def sigterm_unwinds() -> Iterator[None]:
     """Turn SIGTERM into an exception within the block, so that `finally` and `except` run.
 
-    Without this, a container that is stopped leaves its MLflow run as RUNNING for ever. Does
-    nothing outside the main thread, or if the process has a SIGTERM handler of its own.
+    Without this, a container that is stopped leaves its MLflow run as RUNNING forever. Does nothing
+    outside the main thread, or if the process has a SIGTERM handler of its own.
     """
     # Only the main thread may set a signal handler; Python raises ValueError in any other.
     is_main = threading.current_thread() is threading.main_thread()

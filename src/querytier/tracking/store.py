@@ -1,7 +1,7 @@
 """The MLflow store: its address, the import of mlflow, and its failures as our own errors.
 
 Only this module imports mlflow. The import takes seconds, and it reads its settings from the
-environment when it is imported, so they have to be set before, once, in one place.
+environment when it is imported, so they have to be set before the import, in one place.
 """
 
 import logging
@@ -38,8 +38,8 @@ _SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-# MLflow's defaults are 8 attempts of 120 s each, with growing pauses. A service that starts waits
-# here: with these limits a server that hangs delays it by 21 s, one that refuses by 3 ms.
+# MLflow's defaults are 8 attempts of 120 s each, with growing pauses. A starting service waits
+# here: with these limits, a server that hangs delays it by 21 s, a server that refuses by 3 ms.
 _HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -65,15 +65,15 @@ def open_registry(project: Path = Path()) -> Iterator[Registry]:
     """
     uri = tracking_uri(project)
     path = Path(uri.removeprefix(SQLITE))
-    # Asked for a database that does not exist, MLflow creates it, and its schema takes seconds: a
-    # mistyped folder would get a registry of its own, empty.
+    # MLflow would create a missing database, which takes seconds: a mistyped folder would get an
+    # empty registry of its own.
     if uri.startswith(SQLITE) and not path.is_file():
         raise StoreError(
             f"there is no registry: {path} does not exist; set {URI_VARIABLE} to the MLflow "
             "server, or change to the folder of a finished run's params file"
         )
     mlflow = import_mlflow()
-    # mlflow-skinny is enough for a server, and starts in 1.5 s, but reads no database.
+    # mlflow-skinny is enough if the store is a server, and starts in 1.5 s, but reads no database.
     if uri.startswith(SQLITE) and find_spec("sqlalchemy") is None:
         raise MissingExtraError("sqlalchemy", "train")
     _set_defaults(_HTTP_LIMITS)
@@ -101,7 +101,7 @@ def downloader(uri: str) -> Callable[[str, Path], Path]:
                     artifact_uri=location, dst_path=str(target), tracking_uri=uri, registry_uri=uri
                 )
         # MLflow wraps HTTP status codes only; errors of requests and of the file system, all of
-        # them OSError, come through as they are.
+        # them OSError, arrive unchanged.
         except (OSError, mlflow.exceptions.MlflowException) as error:
             raise StoreError(
                 f"the files at {location} could not be fetched from MLflow at {uri}: {error}; "
@@ -143,7 +143,7 @@ def tracking_uri(root: Path) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress MLflow's warnings, and what it prints to stderr on registration."""
+    """Suppress MLflow's warnings, and its output on stderr during registration."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -30,8 +30,8 @@ _LONGEST_FAILURE = 500  # one line in the UI; MLflow cuts tags at 8,000 characte
 def _check_same_store(reference: RunReference, uri: str) -> None:
     if reference.tracking_uri != uri:
         raise QuerytierError(
-            f"the run was started at {reference.tracking_uri}, but tracking now points to {uri}; "
-            "set MLFLOW_TRACKING_URI as it was, or train again"
+            f"the run was started at {reference.tracking_uri}, but tracking now points to "
+            f"{uri}; set MLFLOW_TRACKING_URI to that address, or train again"
         )
 
 
@@ -57,7 +57,7 @@ class Tracker:
         Raises
         ------
         QuerytierError
-            If `MLFLOW_TRACKING_URI` is another store, or the store is a file that is gone.
+            If `MLFLOW_TRACKING_URI` names another store, or the store was a file that is gone.
         """
         uri = reference.tracking_uri
         _check_same_store(reference, os.environ.get(URI_VARIABLE) or uri)
@@ -120,7 +120,7 @@ class Tracker:
                 for curve, steps in curves.items()
                 for step, value in steps.items()
             ]
-            # One request; a call per point would be 101 of them for each candidate.
+            # One request instead of 101 for each candidate, one per point.
             mlflow.MlflowClient().log_batch(run.info.run_id, metrics=points)
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
@@ -179,7 +179,7 @@ class Tracker:
                 save_as_external_data=False,  # weights in the graph, as in the artifact
             )
             mlflow.MlflowClient().log_model_artifacts(info.model_id, str(artifact))
-            # Registered last, so that a service that finds the version finds all of its files.
+            # Registered last, so that a service that finds the version finds all of its files too.
             version = str(mlflow.register_model(info.model_uri, REGISTERED_NAME).version)
         self.registry().add_challenger(version, tags)
         return version
@@ -192,7 +192,7 @@ class Tracker:
     def count_runs(self, tag: str, value: str) -> int:
         """Return the number of runs with this value of a tag, deleted runs included.
 
-        A use of test rows stays a use if somebody deletes its run.
+        A use of test rows stays a use even if somebody deletes its run.
         """
         mlflow = self._mlflow()
         experiment = mlflow.get_experiment_by_name(_EXPERIMENT)
@@ -221,7 +221,7 @@ class Tracker:
                 # would mistake that for the user's choice.
                 os.environ.pop(URI_VARIABLE, None)
             if mlflow.get_experiment_by_name(_EXPERIMENT) is None:
-                # MLflow's default is `./mlartifacts` of whatever folder the process runs in.
+                # MLflow's default is `./mlartifacts` in the current folder of the process.
                 own = not is_set_by_user and self.uri is None
                 location = (self.root.resolve() / "mlartifacts").as_uri() if own else None
                 mlflow.create_experiment(_EXPERIMENT, artifact_location=location)
