@@ -153,7 +153,7 @@ def test_a_higher_cost_is_not_called_a_saving(metrics):
 
 
 def test_the_manager_reads_of_a_refusal(metrics):
-    assert "Nothing is promised about the answers of the cheap model: not asked" in rendered(
+    assert "Nothing is promised about the answers of the cheap model: not requested" in rendered(
         metrics
     )
 
