@@ -96,7 +96,7 @@ def adversarial(random: np.random.Generator, alpha: float) -> Stream:
     """Return losses whose spread depends on the past, while their conditional mean stays alpha.
 
     If the sum is ahead of alpha, the next loss is 0 or 1; if it is behind, the loss is close to
-    alpha. So the running mean stays where chance has taken it.
+    alpha. So the running mean stays close to where chance has moved it.
     """
     draws, losses, total = random.random(AUDITS), np.empty(AUDITS), 0.0
     for number, draw in enumerate(draws.tolist()):
@@ -109,7 +109,7 @@ def adversarial(random: np.random.Generator, alpha: float) -> Stream:
 
 
 def delayed(random: np.random.Generator, alpha: float) -> Stream:
-    """Return losses of which failures arrive ten times sooner, and one in thirty never does."""
+    """Return losses whose failures arrive ten times sooner; one in thirty never arrives."""
     losses = (random.random(AUDITS) < alpha).astype(float)
     arrivals = np.arange(AUDITS) + random.exponential(np.where(losses > 0, 50.0, 500.0))
     reported = random.random(AUDITS) > 1 / 30
@@ -245,7 +245,7 @@ def clopper_pearson(alpha: float) -> Losses:
 
 
 def z_test(alpha: float) -> Losses:
-    """Return the sum of n losses that a one-sided z-test at the level rejects, from n = 30 on."""
+    """Return the sum of n >= 30 losses that a one-sided z-test at the level rejects."""
     from scipy.stats import norm
 
     counts = np.arange(1, HORIZON + GOOD_AUDITS + 1)

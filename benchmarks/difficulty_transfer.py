@@ -99,7 +99,7 @@ def difficulty(others: NDArray[np.float32], train: Mask) -> Floats:
 
 
 def predicted(labelled: LabelledFeatures, embeddings: Floats, known: Floats, train: Mask) -> Floats:
-    """Predict difficulty from embeddings by ridge, for no row from rows of its own group."""
+    """Predict difficulty from embeddings by ridge regression, without rows of the same group."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline

@@ -69,7 +69,7 @@ def two_windows(random: np.random.Generator, seen: Observed, groups: int) -> lis
 
 
 def conversations(random: np.random.Generator, window: Observed, traffic: Observed) -> Observed:
-    """Return a window of conversations: five rows each, most of them near copies.
+    """Return a window of conversations with five rows each, most of them near copies.
 
     Four rows in five have the query and label of the first, the others those of a random row.
     """
@@ -244,7 +244,7 @@ def march_to_june(seen: Observed, ids: list[str]) -> Iterator[str]:
         f"June ({np.mean(seen.needs_frontier):.1%}), on which the artifact was trained.\n\n"
         "| groups in either window | alarms at 1% | found by |\n|---:|---:|---|"
     )
-    marked = replace(seen, unknown_share=march)  # carries the labels along to the drawn rows
+    marked = replace(seen, unknown_share=march)  # keeps the labels with the drawn rows
 
     def dated(
         _: np.random.Generator, first: Observed, second: Observed

@@ -2,7 +2,7 @@
 
     python benchmarks/figures.py [ROOT]
 
-A line of code is one that holds neither only white space, only a comment, nor a docstring. Prints
+A line of code is any line except blank lines, comments and docstrings. Prints
 a Markdown table; `make figures` runs it on this checkout.
 """
 
@@ -25,7 +25,7 @@ LOADED = (
 
 @dataclass
 class Count:
-    """What a set of Python files holds, in lines."""
+    """The number of lines of each kind in a set of Python files."""
 
     files: int = 0
     lines: int = 0
@@ -62,7 +62,7 @@ def docstring_lines(tree: ast.Module) -> set[int]:
 
 
 def comment_lines(path: Path) -> set[int]:
-    """Return the numbers of the lines that hold nothing but a comment."""
+    """Return the numbers of the lines that contain only a comment."""
     with path.open("rb") as file:
         comments = [
             token for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT

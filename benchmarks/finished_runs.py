@@ -52,7 +52,7 @@ class FinishedRun:
         Raises
         ------
         SystemExit
-            If the fallback answered in the classifier's place: it has no score.
+            If the fallback answered instead of the classifier, because it has no score.
         """
         examples = self.examples.of_split(split)
         bar = tqdm(examples.query, desc=f"{self.name}: {split}", unit="query")

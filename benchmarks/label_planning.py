@@ -1,6 +1,6 @@
-"""What selected labels gain over random ones at equal cost, on real outcomes.
+"""The gain of selected labels over random ones at equal cost, on real outcomes.
 
-The outcome files are found by QUERYTIER_OUTCOMES, by default ../shared/data.
+The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data.
 """
 
 import gzip
@@ -35,7 +35,7 @@ STARTS = {
     "llmdrift": (100, 300),
 }
 MOST_ROWS, TEST_SHARE, REGULARISATION = 2000, 0.3, 0.3
-# Dollars a million tokens in and out, and the tokens of an answer: only their ratio matters here.
+# Dollars per million tokens in and out, and tokens per answer: only their ratio matters here.
 CHEAP, FRONTIER, ANSWER = (0.5, 1.5), (10.0, 30.0), 300
 RULES = {
     "uncovered": {"uncovered": 1.0},
@@ -126,7 +126,7 @@ def deal_once(rows: Rows, start: int, deal: int, *, shifted: bool) -> dict[str, 
         )
         added = others.where(np.array([one.row for one in chosen], dtype=np.intp))
         more = joined(begun, added)
-        # As in the product: selected rows train, and are not used to calibrate.
+        # As in the product: selected rows are used to train, not to calibrate.
         fair_more = np.concatenate([fair, np.full(len(chosen), rule == "random")])
         found[rule] = judged(more, fair_more, test)
     return found
@@ -138,7 +138,7 @@ def unnamed(rows: Rows) -> Queries:
 
 
 def split(rows: Rows, random: np.random.Generator) -> tuple[Rows, Rows]:
-    """Deal groups to a pool and to test rows."""
+    """Split groups at random into a pool and test rows."""
     groups = random.permutation(np.unique(rows.groups.astype(str)))
     held_out = groups[: int(TEST_SHARE * len(groups))]
     test = np.isin(rows.groups.astype(str), held_out)
@@ -153,7 +153,7 @@ def fitted(rows: Rows) -> LogisticRegression:
 
 
 def judged(rows: Rows, fair: Mask, test: Rows) -> list[float]:
-    """Train, calibrate out of fold on what chance picked, and measure on the test rows."""
+    """Train, calibrate out of fold on random rows, and measure on the test rows."""
     model, labels = fitted(rows), (rows.labels > 0.5).astype(int)
     folds = StratifiedKFold(5, shuffle=True, random_state=SEED)
     blank = LogisticRegression(C=REGULARISATION, max_iter=500)

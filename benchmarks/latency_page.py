@@ -24,7 +24,7 @@ class Results:
     Attributes
     ----------
     microseconds : dict
-        For each call, by variant and input.
+        Time of each call, by variant and input.
     cold_seconds, resident_mb, size_mb : dict of str to float
     throughputs : dict of str to (float, float)
         Decisions per second on one thread, and on two.

@@ -4,7 +4,7 @@ Runs in LiteLLM's environment (`make bench-heuristics` calls it), without queryt
 
     python litellm_scores.py QUERIES.json SCORES.json
 
-The first file maps ids to queries; the second holds LiteLLM's version and, by scorer and id, the
+The first file maps ids to queries; the second contains LiteLLM's version and, by scorer and id, the
 score (higher is harder), the tier and the milliseconds.
 """
 

@@ -1,4 +1,4 @@
-"""A simulation of the audit of fresh labels: how often it holds back honest rows, and poison.
+"""Simulate the audit of fresh labels: how often it holds back honest rows and poisoned rows.
 
 Queries and their hidden difficulty come from examples/loop/population.py. 800 recorded labels
 predict 1,200 fresh ones from six sources with 200 each; one source is the attacker.
@@ -41,7 +41,7 @@ class Scenario:
     shifted : bool
         Whether the difficulty has changed for all sources.
     change : callable
-        What the attacker does to the labels.
+        The attacker's change to the labels.
     times : int
         Number of draws for each record.
     """
@@ -103,7 +103,7 @@ def draw(seed: int, found: dict[str, list[tuple[float, float]]]) -> None:
             queries, shifted = (later if scenario.shifted else fresh), scenario.shifted
             labels = scenario.change(queries, drawn(queries, dice), dice)
             examples = examples_of(queries, labels)
-            # The predictions depend on the queries alone, so one for all draws will do.
+            # The predictions depend only on the queries, so they are the same for all draws.
             if shifted not in expected:
                 expected[shifted] = predict_labels(recorded, embed(examples), 5, seed)
             known = replace(expected[shifted], labels=labels)

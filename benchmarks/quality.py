@@ -1,4 +1,4 @@
-"""How well queries are ranked on real outcomes, each by a classifier that has not seen it.
+"""Measure the ranking of real outcomes, each query by a classifier that has not seen it.
 
 The outcome files are in the folder QUERYTIER_OUTCOMES, by default ../shared/data. The sets are
 measured in parallel, with one thread each. With `--sets`, the page is printed and not written.
@@ -117,7 +117,7 @@ def parsed_options() -> argparse.Namespace:
 
 def measured_sets(names: Sequence[str], budget: Budget, keep: Path | None) -> dict[str, Measured]:
     """Measure each set in its own process, as many at once as there are cores."""
-    # Linear algebra of this size gains nothing from a second thread.
+    # Matrices of this size gain nothing from a second thread.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Sets that share files with others come last, when the embeddings are cached.
     in_order = sorted(names, key=lambda name: SETS[name].yardstick.protocol != BY_GROUP)

@@ -85,7 +85,7 @@ def process(*command: object, on: tuple[int, ...] | None) -> Iterator[Process]:
 
 
 class Bench:
-    """Puts services under load, one after the other, repeatedly."""
+    """Puts services under load, one after the other, several times."""
 
     def __init__(self, generator: Process, folder: Path, seconds: float) -> None:
         self._generator = generator
@@ -112,7 +112,8 @@ class Bench:
         low, high = 0.0, capacity * 1.1
         rate = capacity * 0.7
         for _ in range(STEPS):
-            # A failed load is tried once more, as the machine and not the service may have stalled.
+            # A failed load is tried once more, because the machine and not the service may have
+            # stalled.
             if self._keeps(port, rate, limit_ms) or self._keeps(port, rate, limit_ms):
                 low = rate
             else:

@@ -92,7 +92,7 @@ class _Connection:
         self.due = 0.0
 
     def fileno(self) -> int:
-        """Return the number that the system knows it by."""
+        """Return the file descriptor."""
         return self._socket.fileno()
 
     def send(self, request: bytes, due: float) -> None:

@@ -12,7 +12,7 @@ __all__ = ["Answer", "Endpoint", "UnreachableError"]
 
 
 class UnreachableError(Exception):
-    """An endpoint did not answer in time, or its answer cannot be parsed."""
+    """Raised if an endpoint does not answer in time, or its answer cannot be parsed."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Endpoint:
             raise UnreachableError(f"{self.model} at {self.base_url}: {error}") from error
 
     def cost(self, answer: Answer) -> float:
-        """Return the price of an answer with these numbers of tokens, in dollars."""
+        """Return the cost of an answer in dollars, by its numbers of tokens."""
         paid_in = answer.tokens_in * self.per_million_in
         return (paid_in + answer.tokens_out * self.per_million_out) / 1e6
 

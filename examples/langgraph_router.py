@@ -37,12 +37,12 @@ from querytier.serve import Router
 from querytier.serve.log.decision_log import DecisionLog
 
 NO_ANSWER = Answer(text="", confidence=0.0, tokens_in=0, tokens_out=0)
-SHARED_WORDS = 2  # a passage with fewer words in common does not fit the query
+SHARED_WORDS = 2  # a passage with fewer words in common does not match the query
 STEPS = ("classify", "retrieve", "call", "gate")
 
 
 class State(TypedDict, total=False):
-    """What the nodes add to a query."""
+    """The fields that the nodes add to a query."""
 
     query: str
     id: str
@@ -65,7 +65,7 @@ class Service:
     endpoints : mapping
         One for each of the tiers `cheap` and `frontier`.
     documents : Path or None
-        Passages, one per line; read again for each query, so that the file can be replaced.
+        Passages, one per line; the file is read for each query, so that it can be replaced.
     gate : float
         A draft with a lower confidence waits for a person; in [0, 1].
     log : Path
@@ -82,7 +82,7 @@ class Service:
     decisions: DecisionLog | None = None
 
     def graph(self) -> Any:
-        """Return the compiled graph; it keeps the drafts that wait for a person."""
+        """Return the compiled graph, which keeps the drafts that wait for a person."""
         graph = StateGraph(State)
         for node in (self.classify, self.retrieve, self.cheap, self.frontier, self.record):
             graph.add_node(node.__name__, node)
@@ -219,7 +219,7 @@ def _messages(state: State) -> list[dict[str, str]]:
 
 
 def _best_of(passages: Sequence[str], query: str) -> str:
-    """Return the passage with most words in common with the query; empty if there are too few."""
+    """Return the passage that shares the most words with the query; empty if too few are shared."""
     wanted = _words(query)
     shared, best = max((len(wanted & _words(passage)), passage) for passage in ["", *passages])
     return best if shared >= SHARED_WORDS else ""

@@ -1,4 +1,4 @@
-"""A Model Context Protocol server over stdin and stdout; its tool decides which tier answers.
+"""A Model Context Protocol server over stdin and stdout; its tool decides which tier should answer.
 
 The agent's host starts it with the folder of an artifact, for example in its settings::
 

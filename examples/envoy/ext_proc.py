@@ -24,7 +24,7 @@ REPLACE = HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 class TierProcessor(service.ExternalProcessorServicer):
-    """Answers Envoy, with one stream per request.
+    """Answers Envoy in one stream per request.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class TierProcessor(service.ExternalProcessorServicer):
                 yield messages.ProcessingResponse(request_body=body)
 
     async def _changes(self, body: bytes) -> messages.CommonResponse | None:
-        """Return the changes to a request; None, and so the default route, if it is not a chat."""
+        """Return the changes to a request; None, which means the default route, if not a chat."""
         try:
             chat = json.loads(body)
             model, query = chat["model"], chat["messages"]
@@ -82,7 +82,7 @@ def _routed(tier: str, reason: str, body: bytes) -> messages.CommonResponse:
 
 
 async def serve(router: Router, models: Mapping[str, str], address: str) -> None:
-    """Serve until cancelled; asynchronous, as a stream stays open as long as its answer takes."""
+    """Serve until cancelled; asynchronous, because each stream stays open until its answer ends."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", LARGEST_BODY)])
     service.add_ExternalProcessorServicer_to_server(TierProcessor(router, models), server)
     server.add_insecure_port(address)

@@ -1,4 +1,4 @@
-"""Score and cost of what was served, of the previous champion and of constants, on one set."""
+"""Score and cost of the served decisions, the previous champion and constants, on one set."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Account:
     name : str
     quality : Estimate
     lead : Estimate or None
-        How much better than this policy the served decisions are; None for those themselves.
+        Score of the served decisions minus that of this policy; None for the served decisions.
     cost : float
         Dollars per thousand queries.
     """
@@ -39,7 +39,7 @@ class Account:
 
 
 def account(answered: Sequence[Answered], before: Router) -> list[Account]:
-    """Return what was served and the other policies; all but the constants at its frontier rate.
+    """Return the served and the other policies; all but the constants have its frontier rate.
 
     A tier's answers all cost the same here, so an equal rate is an equal cost.
 

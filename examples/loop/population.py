@@ -1,9 +1,9 @@
 """A simulated population: invented queries, and a hidden rule for which tier answers them well.
 
-Each topic has a difficulty, and each way to ask adds to it. The sum is the log-odds that the cheap
+Each topic has a difficulty, and each phrasing adds to it. The sum is the log-odds that the cheap
 model fails; the frontier model rarely fails. At the shift, two topics become hard for the cheap
-model and a hard one becomes easy. The queries look the same, but what a classifier learned before
-is wrong now.
+model and a hard one becomes easy. The queries look the same, but a classifier trained before the
+shift is wrong now.
 """
 
 import math

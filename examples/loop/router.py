@@ -62,7 +62,7 @@ class Attack:
 
 @dataclass
 class Router:
-    """Sends queries from several threads until it is closed; reports outcomes with a delay.
+    """Sends queries from several threads until it is closed, and reports outcomes with a delay.
 
     A random share of the queries is answered by both tiers, and both scores are reported: these
     become labels. For the others only the outcome of the tier that answered is known.

@@ -1,4 +1,4 @@
-"""Shared by both stories: a folder, calls of the verbs, printed progress, and checks."""
+"""Code that both stories share: a folder, calls of the verbs, printed progress, and checks."""
 
 import argparse
 import json
@@ -75,7 +75,7 @@ class Stage:
         print(f"{time.monotonic() - self._started:6.1f}s  {text}", flush=True)
 
     def check(self, what: str, *, holds: bool) -> None:
-        """Print whether a claim of the story holds, and remember it if not."""
+        """Print whether a claim of the story holds, and remember it if it does not."""
         self.say(f"{'holds' if holds else 'DOES NOT HOLD'}: {what}")
         if not holds:
             self._failed.append(what)

@@ -1,6 +1,6 @@
 """Story A: queries become harder under a running service, drift is found, retraining repairs it.
 
-Real processes: `querytier serve` decides all the time while `querytier drift` and `querytier
+Real processes: `querytier serve` keeps deciding while `querytier drift` and `querytier
 retrain` run; `make story-drift`, about three minutes on two cores.
 """
 
@@ -17,19 +17,19 @@ from stage import QUICK, Stage, run_story
 from querytier.serve import Router as Decider
 
 FIRST, BEFORE, AFTER, LATER = 1200, 400, 1800, 1200
-# Rows older than the window are used neither to train nor to judge: they are from before the shift.
+# Rows older than the window are from before the shift: they are used neither to train nor to test.
 PARAMS = f"{QUICK}retrain: {{window_days: 30}}\n"
 
 
 def play(stage: Stage) -> int:
-    """Run the story from the first log to the account."""
+    """Run the story from the first log to the final account."""
     population = Population(11)
     log = stage.write_first_log(population, FIRST, days_ago=60)
     stage.say(f"a log of {FIRST} queries with both tiers' scores, two months old")
     first = stage.retrain("--logs", log)
     stage.check("the first champion is promoted", holds=first["verdict"] == "promoted")
     with serving(champion_of(stage), stage.folder, "--watch", "0.5") as url:
-        stage.say(f"the champion serves at {url}; the router now sends it queries all the time")
+        stage.say(f"the champion serves at {url}; the router now sends it queries continuously")
         with Router(url, population) as router:
             later, before = shift(stage, router, population)
         answered = router.answered
@@ -67,7 +67,7 @@ def shift(stage: Stage, router: Router, population: Population) -> tuple[list[An
 
 
 def check_accounts(stage: Stage, accounts: list[Account]) -> None:
-    """Check that serving beats the other policies."""
+    """Check that the served decisions beat the other policies."""
     for one in accounts[1:4]:
         assert one.lead is not None
         low = one.lead.low

@@ -1,6 +1,6 @@
 """Story B: a new tenant floods the router and reports the opposite of every outcome.
 
-Real processes, as in story A. Retraining holds the rows of the tenant back. With the audit of fresh
+Real processes, as in story A. Retraining holds back the rows of the tenant. With the audit of fresh
 labels switched off, the gate alone keeps the champion. `make story-poison` takes three minutes.
 """
 

@@ -1,4 +1,4 @@
-/** The artifact: manifest and files, loaded only if every byte is as exported. */
+/** Load an artifact, manifest and files, only if every byte is as exported. */
 
 export const MANIFEST = "manifest.json";
 export const MODEL = "model.onnx";
@@ -7,7 +7,7 @@ export const GOLDEN = "golden.jsonl";
 const CARD = "README.md";
 
 const FORMAT_VERSIONS = [1, 2];
-// The tolerance for format 1, which states none: 32-bit floats, with or without trees.
+// The tolerance for format 1, whose manifest has none: 32-bit floats, with or without trees.
 const TOLERANCE_OF_FORMAT_1 = { difference: 1e-5, exceptions: 0.01, largest: 0.01 };
 const ALLOWED = {
   input: ["token_ids", "text"],
@@ -21,7 +21,7 @@ export class ArtifactError extends Error {
 }
 
 /**
- * Read an artifact and verify every file of it.
+ * Read an artifact and verify all of its files.
  *
  * @param {(name: string) => Promise<Uint8Array>} read Returns the content of a file by its name.
  * @returns {Promise<{manifest: object, files: Map<string, Uint8Array>}>}
@@ -50,7 +50,7 @@ export function utf8(content, name) {
 /** Return the sha256 of bytes in hexadecimal digits. */
 export async function sha256(content) {
   if (!globalThis.crypto?.subtle) {
-    throw new ArtifactError("nothing here computes sha256: serve the page from https or localhost");
+    throw new ArtifactError("sha256 is not available here: serve the page from https or localhost");
   }
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -77,7 +77,7 @@ function parsed(text) {
   }
 }
 
-/** Return the manifest's hash: that of its text without the line that states the hash. */
+/** Return the hash of the manifest's text without the line that contains the hash. */
 async function checkOwnHash(text) {
   const stated = OWN_HASH.exec(text)?.[1];
   if ((await sha256(new TextEncoder().encode(text.replace(OWN_HASH, "")))) !== stated) {

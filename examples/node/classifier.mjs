@@ -4,7 +4,7 @@ import { ArtifactError, MODEL, TOKENIZER, utf8 } from "./artifact.mjs";
 import { VIEW_VERSION } from "./text_view.mjs";
 import { viewFingerprint } from "./view_fingerprint.mjs";
 
-/** One thread, so that a busy neighbour costs no more than its share. */
+/** One thread: two threads are slower if another process is busy. */
 const ONE_THREAD = { intraOpNumThreads: 1, interOpNumThreads: 1 };
 
 // Ideographs beyond U+FFFF: @huggingface/tokenizers 0.2.0 sees their halves, so it does not separate
@@ -48,7 +48,7 @@ export class Classifier {
     };
   }
 
-  /** Return the token ids that the encoder sees of a view, as numbers. */
+  /** Return the token ids of a view that the encoder sees, as numbers. */
   async tokenIds(view) {
     if (this.#tokenize) {
       return capTokens(this.#tokenize(view), this.manifest.max_tokens);
@@ -91,7 +91,7 @@ async function checkView({ version, sha256 }) {
   }
 }
 
-/** Return a function from a view to all its token ids; only graphs that read those need it. */
+/** Return a function from a view to all its token ids; only graphs that read token ids need it. */
 async function openTokenizer(json) {
   const { Tokenizer } = await import("@huggingface/tokenizers");
   const settings = JSON.parse(json);

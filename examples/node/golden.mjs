@@ -1,4 +1,4 @@
-/** Golden vectors: queries that prove that a port decides as querytier does. */
+/** Golden vectors: queries that prove that a port decides like querytier. */
 
 import { tierOf } from "./decision.mjs";
 import { textView } from "./text_view.mjs";
@@ -59,7 +59,7 @@ function difference(vector, answer) {
   );
 }
 
-/** Compare what must be identical: view and ids always, the tier unless the score is close to the threshold. */
+/** Compare view and token ids, and the tier unless the score is close to the threshold. */
 function unequal(vector, answer, { threshold, tolerance }) {
   const isClose =
     vector.decision_score !== null &&

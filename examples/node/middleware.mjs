@@ -10,9 +10,9 @@ const LATE = Symbol("late");
  * @param {import("./router.mjs").Router} router
  * @param {{cheap: string, frontier: string}} models The model of each tier.
  * @param {object} [settings]
- * @param {number} [settings.timeoutMs] After this time the artifact's fallback tier answers.
+ * @param {number} [settings.timeoutMs] Time after which the artifact's fallback tier answers.
  * @param {(decision: import("./decision.mjs").Decision, request: object) => void} [settings.onDecision]
- *   Called with every decision, for a log; an error in it is reported and changes nothing.
+ *   Called with every decision, for a log; its errors are reported and otherwise ignored.
  * @throws {TypeError} If a tier has no model.
  */
 export function tierMiddleware(router, models, { timeoutMs = 50, onDecision = () => {} } = {}) {

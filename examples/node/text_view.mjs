@@ -1,5 +1,5 @@
 /**
- * The text view, version 1: the one function through which training and serving see a query.
+ * The text view, version 1: the function through which both training and serving see a query.
  *
  * A port of querytier's data/text_view.py; docs/PORTING.md gives the steps in words. Lengths are
  * counted in code points. A regular expression has the flag `u` if code points outside the
@@ -19,7 +19,7 @@ const HARNESS_TAGS =
 const HARNESS = new RegExp(`<(/?)(?:${HARNESS_TAGS})(?: [^<>]*)?>`, "gi");
 const REQUEST = /<(\/?)(?:user_query|user_request|user_message)>/gi;
 const CHATML = /<\|im_start\|>[ \t]*([a-z]+)[ \t]*\n?|<\|im_end\|>/g;
-// With `u`, \ud800-\udfff are lone surrogates only, not the halves of a pair.
+// With `u`, \ud800-\udfff matches only lone surrogates, not the halves of a pair.
 const UNSEEN =
   // eslint-disable-next-line no-control-regex
   /[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\uffff\ud800-\udfff]/gu;
@@ -28,7 +28,7 @@ const SPECIAL_TOKEN =
   /\[(?=(?:CLS|SEP|MASK|PAD|UNK)\])|<(?=\|[^|<>]{1,40}\|>)|<(?=\/?(?:s|pad|unk|mask)>)/gu;
 
 /**
- * Return what the classifier sees of a query.
+ * Return the text of a query that the classifier sees.
  *
  * @param {string | {role: string, content: unknown}[]} query Text, or chat messages whose last user
  *   turn is the query.
@@ -45,8 +45,8 @@ export function textView(query) {
 /**
  * Return the text of the last user turn; empty if there is none.
  *
- * @param {{role: string, content: unknown}[]} messages The content is text, or a list of parts of
- *   which those with a `text` count.
+ * @param {{role: string, content: unknown}[]} messages The content is text, or a list of parts;
+ *   parts without a `text` are ignored.
  * @returns {string}
  */
 export function lastUserText(messages) {

@@ -51,7 +51,7 @@ process.once("exit", () => rmSync(FOLDERS, { recursive: true }));
  * Write an artifact into a new folder; return the folder.
  *
  * @param {"token_ids" | "text"} input
- * @param {object} changes Changes of the manifest, made before it is hashed.
+ * @param {object} changes Changes to the manifest, made before it is hashed.
  */
 export async function tinyArtifact(input, changes = {}) {
   const folder = await mkdtemp(join(FOLDERS, "artifact-"));
@@ -126,7 +126,7 @@ function goldenLines(input) {
     vector("Hello", [2], -2),
     vector(" prove it", [3, 1], 0.5),
     vector(" ", [], null),
-    // The graph that reads text does not cut.
+    // The graph that reads text does not truncate.
     ...(input === "token_ids" ? [vector("hello a b c d prove", [2, 1, 1, 3], -0.5)] : []),
   ];
   return vectors.map((one) => `${JSON.stringify(one)}\n`).join("");
