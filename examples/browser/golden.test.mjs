@@ -59,7 +59,7 @@ describe("the page", { skip: lacking }, () => {
     assert.ok(found.vectors > 0);
   });
 
-  test("decides what is typed, and sends it nowhere", async () => {
+  test("decides a typed query, and sends it nowhere", async () => {
     const before = fetched.length;
     await page.fill("#query", "Prove that the sum of two odd numbers is even.");
     await page.waitForSelector("#decision:visible");
@@ -72,7 +72,7 @@ describe("the page", { skip: lacking }, () => {
     assert.equal(fetched.length, before);
   });
 
-  test("says why it falls back", async () => {
+  test("shows the reason for a fallback", async () => {
     await page.fill("#query", "<system>only rules</system>");
     await page.waitForFunction(
       () => document.getElementById("reason").textContent === "fallback:empty",
@@ -80,7 +80,7 @@ describe("the page", { skip: lacking }, () => {
     assert.equal(await page.isVisible("#scored"), false);
   });
 
-  test("fetched nothing but from its own server, and met no error", () => {
+  test("fetches only from its own server, without errors", () => {
     const elsewhere = fetched.filter((request) => new URL(request.url()).origin !== served.origin);
     const other = elsewhere.map((request) => request.url()).filter((url) => url !== "data:,");
     assert.deepEqual(other, []);

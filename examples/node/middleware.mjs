@@ -26,7 +26,7 @@ export function tierMiddleware(router, models, { timeoutMs = 50, onDecision = ()
       return next(request);
     }
     const decision = await decidedInTime(router, request.messages, timeoutMs);
-    told(onDecision, decision, request);
+    report(onDecision, decision, request);
     return next({ ...request, model: models[decision.tier] });
   };
 }
@@ -55,7 +55,7 @@ function fallback({ classifier: { manifest } }, latencyMs) {
   };
 }
 
-function told(onDecision, decision, request) {
+function report(onDecision, decision, request) {
   try {
     onDecision(decision, request);
   } catch (error) {

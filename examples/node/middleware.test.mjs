@@ -24,7 +24,7 @@ test("a request gets the model of its tier, and nothing else changes", async () 
   assert.deepEqual(await routed(chat("prove"), echo), chat("prove", "large-model"));
 });
 
-test("who names a model gets that one, undecided", async () => {
+test("a request that names a model gets it without a decision", async () => {
   const decisions = [];
   const onDecision = (decision) => decisions.push(decision);
   const routed = tierMiddleware(await router(), MODELS, { onDecision });
@@ -32,7 +32,7 @@ test("who names a model gets that one, undecided", async () => {
   assert.deepEqual(decisions, []);
 });
 
-test("every decision is told, and a log that fails changes nothing", async (t) => {
+test("every decision is logged, and a failing log changes nothing", async (t) => {
   const reported = t.mock.method(console, "error", () => {});
   const reasons = [];
   const onDecision = ({ reason }) => {
@@ -46,7 +46,7 @@ test("every decision is told, and a log that fails changes nothing", async (t) =
   assert.equal(reported.mock.callCount(), 2);
 });
 
-test("a decision that is late gets the fallback tier", async () => {
+test("a late decision is replaced by the fallback tier", async () => {
   const slow = await router();
   slow.decide = () => new Promise(() => {});
   const decisions = [];
@@ -64,7 +64,7 @@ test("requests without messages go to the fallback tier", async (t) => {
   assert.equal((await routed({ model: "auto" }, echo)).model, "large-model");
 });
 
-test("what comes after may fail, and is heard", async () => {
+test("an error of the next handler reaches the caller", async () => {
   const routed = tierMiddleware(await router(), MODELS);
   const down = async () => {
     throw new Error("the model is down");

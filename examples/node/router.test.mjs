@@ -46,7 +46,7 @@ for (const input of ["token_ids", "text"]) {
   });
 }
 
-test("queries that are asked at once get what they get alone", async () => {
+test("queries at the same time get the same decisions as alone", async () => {
   const router = await Router.load(await tinyArtifact("token_ids"));
   const queries = Array.from({ length: 100 }, (_, at) => ["hello", "prove", "prove it"][at % 3]);
   const decisions = await Promise.all(queries.map((query) => router.decide(query)));
@@ -63,14 +63,14 @@ test("a score at the threshold goes to the frontier tier", async () => {
   assert.deepEqual([score, threshold, tier], [0.5, 0.5, "frontier"]);
 });
 
-test("gain is null where it does not rank", async () => {
+test("gain is null if queries are not ranked by it", async () => {
   const router = await Router.load(await tinyArtifact("text", { decision_score: "p_frontier" }));
   const { gain, p_frontier: pFrontier, decision_score: score } = await router.decide("prove");
   assert.equal(gain, null);
   assert.equal(score, pFrontier);
 });
 
-test("what cannot be answered falls back, with the reason", async (t) => {
+test("a query that cannot be decided gets the fallback tier with the reason", async (t) => {
   t.mock.method(console, "error", () => {});
   const router = await Router.load(await tinyArtifact("text", { fallback_tier: "cheap" }));
   const empty = await router.decide("<system>only rules</system>");
@@ -86,7 +86,7 @@ test("what cannot be answered falls back, with the reason", async (t) => {
   }
 });
 
-test("a certificate that has lapsed is worth the fallback tier", async () => {
+test("an expired certificate leads to the fallback tier", async () => {
   const days = { "2020-02-02": "fallback:certificate", "9999-01-01": "classifier", soon: "fallback:certificate" };
   for (const [expires, expected] of Object.entries(days)) {
     const certificate = { status: "granted", reason: "a test", details: { expires } };
@@ -114,7 +114,7 @@ test("a missing file and an empty folder are refused", async () => {
   await assert.rejects(Router.load(folder), /is not a querytier artifact/);
 });
 
-test("what this router does not know is refused", async () => {
+test("unknown formats and values are refused", async () => {
   const unknown = [
     [{ format_version: 3 }, /format_version 3/],
     [{ input: "audio" }, /input "audio"/],
@@ -150,7 +150,7 @@ test("a replay names the vectors that differ", async () => {
   assert.equal(beyond, 1);
 });
 
-test("verify.mjs says what differs, and exits with 1", async () => {
+test("verify.mjs prints the differences, and exits with 1", async () => {
   const script = fileURLToPath(new URL("verify.mjs", import.meta.url));
   const verify = (...args) => spawnSync(process.execPath, [script, ...args], { encoding: "utf8" });
   const passed = verify(await tinyArtifact("text"));

@@ -44,24 +44,24 @@ test("lengths are counted in code points", () => {
   assert.equal(textView(mark), mark.replace("<", "< "));
 });
 
-test("lone surrogates go, pairs stay", () => {
+test("lone surrogates are removed, pairs stay", () => {
   assert.equal(textView("a\ude80\ud83d\u200b\ude80\ud83db \u{1f680}"), "ab \u{1f680}");
   const cut = `${"x".repeat(2047)}\ud83d${"y".repeat(9000)}\ude80${"z".repeat(2047)}`;
   assert.equal(textView(cut), `${"x".repeat(2047)} ... ${"z".repeat(2047)}`);
 });
 
-test("cases are those of ASCII", () => {
+test("only ASCII letters have cases", () => {
   assert.equal(textView("<SySTEM>a</sYstem>b"), "b");
   assert.equal(textView("<\u017fystem>a</system>b"), "<\u017fystem>a</system>b");
 });
 
-test("the last user turn is what is read of messages", () => {
+test("the last user turn of messages is read", () => {
   assert.equal(lastUserText([{ role: "user", content: ["a", { text: "b" }, { text: 1 }] }]), "b");
   assert.equal(lastUserText([{ role: "user", content: "a" }, { role: "user" }]), "");
   assert.equal(lastUserText(["ignored", { role: "user", content: "a" }]), "a");
 });
 
-test("what is neither text nor messages is refused", () => {
+test("a query that is neither text nor messages is refused", () => {
   for (const query of [null, undefined, 7, { role: "user", content: "a" }, ["a"], [[]]]) {
     assert.throws(() => textView(query), TypeError);
   }

@@ -23,8 +23,8 @@ async function verify(folder) {
       `${largest}); median decision ${found.milliseconds.toFixed(3)} ms`,
   );
   for (const mismatch of found.mismatches.slice(0, SHOWN)) {
-    const { query, what, golden, found: said } = mismatch;
-    console.error(`${what} of ${shown(query)}: golden ${shown(golden)}, found ${shown(said)}`);
+    const { query, what, golden, found: actual } = mismatch;
+    console.error(`${what} of ${shown(query)}: golden ${shown(golden)}, found ${shown(actual)}`);
   }
   if (found.mismatches.length > 0) {
     console.error(`${found.mismatches.length} mismatches: this port decides differently`);

@@ -1,4 +1,4 @@
-"""What the user types and sees: verbs, results, messages, exit codes."""
+"""The command line as the user sees it: verbs, results, messages, exit codes."""
 
 import csv
 import gzip
@@ -69,7 +69,7 @@ def test_help_has_panels_and_whole_descriptions(call, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new"), [("plan", "sample-size"), ("plan-labels", "select-queries")]
 )
-def test_a_renamed_verb_says_its_new_name(call, old, new):
+def test_a_renamed_verb_names_its_new_name(call, old, new):
     code, _, err = call(old, "runs/first")
     assert (code, err) == (2, f"querytier: `querytier {old}` is now `querytier {new}`\n")
 
@@ -113,8 +113,8 @@ def test_a_run_ends_with_table_report_artifact_and_mlflow_command(run_dir):
     assert "…" not in printed
 
 
-def test_show_prints_a_query_as_it_is(call, run_dir):
-    """Brackets in a query are no markup of the terminal."""
+def test_show_prints_a_query_unchanged(call, run_dir):
+    """Brackets in a query are not terminal markup."""
     code, out, _ = call("show", run_dir, "--query", "Is [/b] a tag?")
     assert code == 0
     assert "Is [/b] a tag?" in out
@@ -154,7 +154,7 @@ def test_known_rows_have_their_known_values(metrics):
     assert rows["oracle"]["apgr"]["value"] == max(row["apgr"]["value"] for row in rows.values())
 
 
-def test_what_costs_and_quality_say_can_be_counted_from_the_decisions(metrics, run_dir, router):
+def test_costs_and_quality_can_be_counted_from_the_decisions(metrics, run_dir, router):
     test = Examples.read_parquet(run_dir / "data" / "examples.parquet").of_split("test")
     frontier = [router.decide(query).tier == "frontier" for query in test.query]
     pairs = list(zip(frontier, test.cheap_score, test.frontier_score, strict=True))
@@ -196,7 +196,7 @@ def test_decide_prints_one_json_line(call, artifact):
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
-def test_score_writes_what_decide_says(call, artifact, router, tmp_path, name):
+def test_score_writes_the_decisions_of_decide(call, artifact, router, tmp_path, name):
     log = tmp_path / "log.jsonl"
     queries = ["Where is my order?", "Prove that the strategy is optimal.", "日本語\ud800"]
     lines = [json.dumps({"text": query, "key": n}) for n, query in enumerate(queries)]
@@ -326,7 +326,7 @@ def test_a_log_of_repeated_queries_ends_with_1(call, tmp_path, queries):
     assert re.search("no row for the split|groups are too few for|holds? one class", err)
 
 
-def test_scores_that_are_no_numbers_make_no_label(call, tmp_path):
+def test_scores_that_are_not_numbers_make_no_label(call, tmp_path):
     lines = [json.dumps({"q": f"query {n}", "c": "NaN", "f": float("nan")}) for n in range(300)]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))
     code, _, err = run_on(call, tmp_path, mapped="query=q,cheap_score=c,frontier_score=f")
@@ -395,7 +395,7 @@ def test_a_damaged_artifact_ends_with_1(call, artifact_copy):
     assert "changed or damaged after the export" in err
 
 
-def test_a_folder_that_is_no_artifact_ends_with_1(call, tmp_path):
+def test_a_folder_without_an_artifact_ends_with_1(call, tmp_path):
     code, _, err = call("decide", "Hi", "--artifact", tmp_path)
     assert (code, "not a querytier artifact" in err) == (1, True)
 

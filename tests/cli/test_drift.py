@@ -1,4 +1,4 @@
-"""`querytier drift` on small logs, by an artifact with a static encoder."""
+"""`querytier drift` on small logs, with a static encoder."""
 
 import json
 from pathlib import Path

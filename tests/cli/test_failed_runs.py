@@ -1,4 +1,4 @@
-"""A run that fails or is interrupted says so in MLflow, and costs nothing that was there before."""
+"""A run that fails or is interrupted is marked in MLflow, and keeps all earlier results."""
 
 import json
 import os

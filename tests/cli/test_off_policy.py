@@ -34,7 +34,7 @@ CHEAP_COST, FRONTIER_COST = 0.001, 0.02
 
 
 def both_outcomes(random):
-    """Return queries, and the outcome of either tier: hard ones gain by the frontier tier."""
+    """Return queries, and both tiers' outcomes: frontier is better on hard queries."""
     hard = random.random(ROWS) < 0.4
     queries = [
         f"{random.choice(HARD if one else EASY).format(random.choice(THINGS))} ({n})"
@@ -46,7 +46,7 @@ def both_outcomes(random):
 
 
 def logged(random, queries, cheap, frontier, explored=0.3):
-    """Return a router's log: the heuristic's tier, or on a share of the rows either by chance."""
+    """Return a router's log: the heuristic's tier, or a random tier in a share of the rows."""
     rows = []
     for n, query in enumerate(queries):
         greedy = keyword_tier(query)
@@ -77,7 +77,7 @@ def rows(truth):
 
 
 def answer(folder, lines, *options):
-    """Write a log, ask the verb about it; return exit code, what it printed, and the record."""
+    """Write a log and run the verb on it; return exit code, output and the record."""
     params, log, out = folder / "params.yaml", folder / "router.jsonl", folder / "out"
     params.write_text("evaluate: {bootstrap: 100}\n")
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
@@ -109,7 +109,7 @@ def without(rows, *names):
     return [{name: value for name, value in row.items() if name not in names} for row in rows]
 
 
-def test_intervals_cover_what_every_policy_would_have_got(answered, rows, truth):
+def test_intervals_cover_the_true_outcome_of_every_policy(answered, rows, truth):
     code, printed, record, out = answered
     queries, cheap, frontier = truth
     decisions = decide_all(load_for_evaluation(ARTIFACT), queries)
@@ -222,7 +222,7 @@ def test_rows_left_out_are_counted_and_reported(asked, rows, tmp_path):
     assert "30 answers without an outcome are left out" in page
 
 
-def test_feedback_stands_in_for_outcomes_and_no_cost_is_assumed(asked, rows, tmp_path):
+def test_feedback_replaces_missing_outcomes_and_no_cost_is_assumed(asked, rows, tmp_path):
     said = [{**row, "feedback": "thumbs_up" if row["outcome"] else "retry"} for row in rows[:SOME]]
     code, printed, record = asked(without(said, "outcome", "cost"))
     stated = asked(without(rows[:SOME], "cost"))[2]

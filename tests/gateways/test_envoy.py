@@ -33,7 +33,7 @@ def upstreams(free_port, serving):
 
 @pytest.fixture(scope="module")
 def started(upstreams, decides, free_port, serving, tmp_path_factory):
-    """Start Envoy, and before it a processor; return Envoy's address and the processor."""
+    """Start a processor, then Envoy; return Envoy's address and the processor."""
 
     def stack(*, processed=True):
         port, processor_port, processor = free_port(), free_port(), None
@@ -61,7 +61,7 @@ def envoy(started):
 
 @pytest.fixture(scope="module")
 def ask(post):
-    """Ask the frontier model for an answer; return who gives it: upstream and model."""
+    """Ask the frontier model for an answer; return the upstream and the model that give it."""
 
     def asked(address, query, model="large-model", **headers):
         body = {"model": model, "temperature": 0, "messages": [{"role": "user", "content": query}]}
@@ -123,7 +123,7 @@ def test_slow_answers_do_not_delay_decisions(envoy, ask, queries):
         assert {future.result() for future in waiting} == {("frontier", "large-model")}
 
 
-def test_without_processor_all_goes_to_the_frontier_upstream(started, ask, queries):
+def test_without_a_processor_all_requests_reach_the_frontier_upstream(started, ask, queries):
     address, _ = started(processed=False)
     for query in queries.values():
         assert ask(address, query) == ("frontier", "large-model")

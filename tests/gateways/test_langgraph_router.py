@@ -147,7 +147,7 @@ def test_retrieved_passages_reach_the_model(configured, invoke):
     assert state["draft"]["tokens_in"] > len(query.split())
 
 
-def test_a_failed_lookup_costs_the_passage_only(configured, invoke, queries):
+def test_a_failed_lookup_costs_only_the_passage(configured, invoke, queries):
     config = configured(**{"langgraph_documents.txt": "missing.txt"})
     state, _ = invoke(config, queries["cheap"])
     assert state["reply"]

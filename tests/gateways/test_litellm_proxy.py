@@ -44,7 +44,7 @@ declines, raises, hangs = Answers(nothing), Answers(failure), Answers(too_late)
 
 @pytest.fixture(scope="module")
 def ask(decides, free_port, serving, post, tmp_path_factory):
-    """Ask the proxy of the example's configuration, broken plugins added."""
+    """Return a function that asks a proxy with the example's configuration and broken plugins."""
     folder = tmp_path_factory.mktemp("litellm")
     (folder / "broken.py").write_text(BROKEN)
     (folder / "config.yaml").write_text(_with_broken_plugins(CONFIG.read_text()))

@@ -1,4 +1,4 @@
-"""The tool for agents, over stdin and stdout, asked by the SDK's own client."""
+"""The tool for agents, over stdin and stdout, called by the SDK's own client."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ SERVER = Path(__file__).parents[2] / "examples" / "mcp_server.py"
 
 @pytest.fixture(scope="module")
 def conversation(decides, queries):
-    """Return what the client is told: of the tools, and of every query."""
+    """Return the client's view: the tools, and the answer to every query."""
     from mcp import Client, StdioServerParameters
 
     async def talk():

@@ -1,4 +1,4 @@
-"""The audit of fresh labels: what is kept, what is held back, and how it is reported."""
+"""The audit of fresh labels: the rows kept, the rows held back, and the report."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`querytier select-queries`: what it selects, what it refuses, and that its rows only train."""
+"""`querytier select-queries`: its choices and refusals, and that its rows are only trained on."""
 
 import json
 from pathlib import Path

@@ -45,7 +45,7 @@ VIEWS = [text_view(query) for query in golden_queries() if text_view(query)][:10
 
 
 def paired_log(path, rows=160, planned=0, wording=(HARD, EASY)):
-    """Write labels of a pair of models: the cheap one often fails where a proof is asked for."""
+    """Write labels of a pair of models: the cheap one often fails if the query asks for a proof."""
     random = np.random.default_rng(3)
     lines = []
     for row in range(rows):
@@ -88,7 +88,7 @@ QUANTISED = Kind("minilm3", "gain", "int8-weights")
 
 
 def run_of(kind, root, log):
-    """Return the folder of a run with heads drawn at random, as its stages would leave it."""
+    """Return the folder of a run with random heads, laid out as by its stages."""
     out = root / f"{kind.encoder}-{kind.ranks_by}"
     prepare_stage([LogSource(log)], out, kind.params)
     examples, _ = read_prepared(out)
@@ -201,7 +201,7 @@ def test_the_result_is_a_whole_run_that_names_its_origin(swapped, runs, call):
     )
 
 
-def test_too_few_labels_are_refused_with_the_number_it_takes(swapped):
+def test_too_few_labels_are_refused_with_the_number_needed(swapped):
     record = json.loads((swapped / "recalibration.json").read_text())
     assert record["certificate"]["status"] == "refused"
     assert record["plan"]["status"] in ("reachable", "unreachable")

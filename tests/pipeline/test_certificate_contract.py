@@ -1,4 +1,4 @@
-"""The certificate's contract: in manifest and graph, for this artifact alone, until it lapses."""
+"""The certificate's contract: in manifest and graph, for this artifact only, until it expires."""
 
 import hashlib
 import json
@@ -64,7 +64,7 @@ def test_metadata_is_read_back_replaced_and_not_hashed(graph, value, key):
     assert graph_sha256(graph) == before
 
 
-def test_onnx_reads_the_metadata_and_what_it_computes_is_the_same(artifact, tmp_path):
+def test_onnx_reads_the_metadata_and_computes_the_same_scores(artifact, tmp_path):
     path = shutil.copy2(artifact / MODEL, tmp_path / MODEL)
     write_metadata(path, "a", "1")
     write_metadata(path, "b", "2")
@@ -75,7 +75,7 @@ def test_onnx_reads_the_metadata_and_what_it_computes_is_the_same(artifact, tmp_
     onnx.checker.check_model(after)
 
 
-def test_every_other_byte_is_hashed(tmp_path):
+def test_all_other_bytes_are_hashed(tmp_path):
     path = tmp_path / "g.onnx"
     model = length_prefixed(7, bytes(range(20, 40))) + length_prefixed(14, b"\x0a\x01a")
     hashes = set()
@@ -89,7 +89,7 @@ def test_every_other_byte_is_hashed(tmp_path):
 
 FIELDS = st.one_of(
     st.builds(length_prefixed, st.sampled_from([1, 7, 8, 9]), st.binary(max_size=40)),
-    # What attributes list, in long runs that the walk over a graph passes over.
+    # Values that attributes list, in long runs that the walk over a graph skips.
     st.sampled_from([b"\x3d\x00\x01\x02\x03", b"\x40\x05", b"\x4a\x02ab"]),
 )
 ENTRIES = st.builds(
@@ -109,14 +109,14 @@ def test_the_hash_covers_all_bytes_but_the_metadata(fields):
         assert graph_sha256(path) == hashlib.sha256(expected).hexdigest()
 
 
-def test_what_is_no_graph_has_no_hash(tmp_path):
+def test_a_file_that_is_not_a_graph_has_no_hash(tmp_path):
     path = tmp_path / "g.onnx"
     path.write_bytes(b"\xff\xff\xff")
     with pytest.raises(ArtifactError, match="not an ONNX graph"):
         graph_sha256(path)
 
 
-def test_manifest_and_graph_hold_the_same_certificate(artifact_copy):
+def test_manifest_and_graph_contain_the_same_certificate(artifact_copy):
     before = Classifier.load(artifact_copy).manifest
     manifest = granted(artifact_copy)
     written = json.loads(read_metadata(artifact_copy / MODEL)[CERTIFICATE_KEY])
@@ -149,7 +149,7 @@ def test_a_certificate_lapses_while_the_router_runs(artifact_copy):
 
 
 @pytest.mark.parametrize("part", ["graph", "threshold", "label rule", "metadata"])
-def test_a_certificate_of_another_artifact_is_worth_nothing(artifact_copy, part, caplog):
+def test_a_certificate_of_another_artifact_does_not_count(artifact_copy, part, caplog):
     manifest = granted(artifact_copy)
     path = artifact_copy / MODEL
     if part == "graph":
@@ -185,7 +185,7 @@ def test_a_named_domain_without_a_certificate_falls_back(artifact_copy):
         assert (decision.tier, decision.reason) == ("frontier", "fallback:certificate")
 
 
-def test_a_day_that_is_none_has_passed():
+def test_an_invalid_day_counts_as_passed():
     assert expiry(Certificate("granted", "", {"expires": "soon"})) < 0
 
 

@@ -17,7 +17,7 @@ from querytier.serve import Router
 
 @pytest.fixture
 def certifiable(run_dir, tmp_path):
-    """Return a run whose training rows are there to calibrate and to certify on, too."""
+    """Return a run whose training rows are also used to calibrate and certify."""
     folder = tmp_path / "run"
     for part in ("data", "model"):
         shutil.copytree(run_dir / part, folder / part)
@@ -72,7 +72,7 @@ def test_annotations_are_refused_before_any_query_is_decided(certifiable, call):
     assert (code, "decide:" in err) == (0, True)
 
 
-def test_a_refusal_takes_back_what_was_certified(certifiable, call):
+def test_a_refusal_restores_the_old_threshold(certifiable, call):
     by_rate = manifest_of(certifiable).threshold
     assert call("certify", certifiable, "--alpha", "0.6")[0] == 0
     assert manifest_of(certifiable).threshold != by_rate
@@ -95,7 +95,7 @@ def test_a_refusal_is_an_exit_code_and_leaves_the_threshold(certifiable, call):
     assert manifest.model_version == before.model_version
 
 
-def test_what_has_lapsed_is_certified_again_by_the_same_question(certifiable, call):
+def test_an_expired_certificate_is_renewed_by_the_same_question(certifiable, call):
     """Its router sends everything to the fallback tier; its classifier still has scores."""
     asked = ("certify", certifiable, "--alpha", "0.6", "--delta", "0.2")
     assert call(*asked)[0] == 0
@@ -120,14 +120,14 @@ def test_rows_that_the_artifact_may_have_learned_from_certify_nothing(certifiabl
     assert not (certifiable / "certifications.jsonl").exists()
 
 
-def test_the_card_says_what_the_threshold_was_chosen_by(certifiable, call):
+def test_the_card_names_the_rule_that_chose_the_threshold(certifiable, call):
     card = certifiable / "model" / "README.md"
     assert "of the calibration rows to the frontier tier" in card.read_text()
     call("certify", certifiable, "--alpha", "0.6")
     assert "of the certification rows to the cheap tier" in card.read_text()
 
 
-def test_a_run_without_rows_to_certify_on_is_told_so(run_dir, tmp_path, call):
+def test_a_run_without_rows_to_certify_on_is_refused_with_the_reason(run_dir, tmp_path, call):
     folder = shutil.copytree(run_dir, tmp_path / "run")
     code, out, _ = call("certify", folder, "--alpha", "0.1")
     assert code == 1
@@ -148,7 +148,7 @@ def test_a_plan_says_what_is_missing_and_what_it_costs(certifiable, call):
     assert (code, "unreachable: " in out) == (0, True)
 
 
-def test_what_is_not_prepared_cannot_be_certified(tmp_path, call):
+def test_a_run_that_is_not_prepared_cannot_be_certified(tmp_path, call):
     code, _, err = call("certify", tmp_path, "--alpha", "0.1")
     assert code == 2
     assert "has no prepared data" in err
@@ -160,7 +160,7 @@ def test_a_promise_needs_a_risk(run_dir, call):
     assert "give --alpha, such as 0.1" in err
 
 
-def test_a_changed_certificate_leaves_graph_and_scores_alone(artifact_copy):
+def test_a_changed_certificate_does_not_change_graph_and_scores(artifact_copy):
     query = "Plan a garden of 6 by 4 metres."
     before = Router.load(artifact_copy).decide(query)
     write_certificate(artifact_copy, Certificate("granted", "a test", {"alpha": 0.1}), 2.0)

@@ -1,4 +1,4 @@
-"""What `prepare` and `score` give is the same, row by row, whatever reads the logs."""
+"""The results of `prepare` and `score` are the same, row by row, with both engines."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def test_prepare_writes_the_same_files_through_daft(logs, tmp_path):
     assert quarantines[0] == quarantines[1]
 
 
-def test_an_error_of_a_log_reaches_the_caller_as_it_is(tmp_path):
+def test_an_error_in_a_log_reaches_the_caller_unchanged(tmp_path):
     source = LogSource(tmp_path / "cut.jsonl.gz", paths={"query": "q", "needs_frontier": "y"})
     source.path.write_bytes(b"\x1f\x8b\x08")
     with pytest.raises(LogError, match="damaged or truncated gzip"):

@@ -1,4 +1,4 @@
-"""Blocks of features: what recipes choose among, kept between stages, exported with the heads."""
+"""Blocks of features: recipes choose among them, stages keep them, export reads them."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_the_fastest_recipes_come_first(blocks, examples, encoder):
 
 
 @pytest.mark.parametrize("name", ["static", "minilm3", "minilm"])
-def test_what_is_exported_is_what_the_heads_were_fitted_on(blocks, examples, name):
+def test_exported_features_are_those_that_the_heads_were_fitted_to(blocks, examples, name):
     learners = (
         LinearLearner((name, f"{name}-surface"), 1.0),
         LinearLearner((f"{name}-terms",), 1.0),
@@ -83,7 +83,7 @@ def _dense(block):
     return block if isinstance(block, np.ndarray) else block.toarray()
 
 
-def test_blocks_come_back_from_their_folder_as_they_were(blocks, examples, tmp_path):
+def test_blocks_are_read_back_unchanged(blocks, examples, tmp_path):
     blocks.write(tmp_path)
     again = FeatureBlocks.read(tmp_path).labelled(examples)
     for name, block in blocks.labelled(examples).blocks.items():

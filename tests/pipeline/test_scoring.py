@@ -1,4 +1,4 @@
-"""Batch decisions, and the ranking that they amount to."""
+"""Batch decisions, and the ranking that follows from them."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_a_ranking_has_the_tier_of_each_decision(threshold, scores, fallbacks):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("known", [[], [-0.2, 0.4]])
-def test_reports_take_fallbacks_without_a_score(known):
+def test_reports_accept_fallbacks_without_a_score(known):
     decisions = [decision(tier_of(score, -0.3), score, -0.3, 0.5) for score in known]
     decisions += [decision("cheap", None, -0.3), decision("frontier", None, -0.3)]
     ranking = ranking_of("classifier", decisions)

@@ -1,4 +1,4 @@
-"""What changes a choice: a tenant's share is kept exactly, and propensities stay true."""
+"""Changes of a choice: a tenant's share is kept exactly, and propensities stay correct."""
 
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor

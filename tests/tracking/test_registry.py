@@ -131,7 +131,7 @@ def test_tags_record_gate_data_certificate_and_drift_of_a_version(registered):
     assert version_tags(registered / "run", manifest)["drift"] == "drifted"
 
 
-def test_rollback_goes_back_one_champion_at_a_time(call, champions):
+def test_rollback_restores_one_champion_at_a_time(call, champions):
     where = ("--project", champions)
     state = registered_state(CHAMPION, champions)
     code, out, _ = call("rollback", "--dry-run", *where)

@@ -87,7 +87,7 @@ class MlflowServer:
             return False
 
     def kill(self):
-        """End it and its workers at once."""
+        """Kill it and its workers."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 

@@ -1,4 +1,4 @@
-"""What a run logs to MLflow, read back with its client."""
+"""The records of a run in MLflow, read back with its client."""
 
 import json
 

@@ -92,7 +92,7 @@ class _Verbs(TyperGroup):
                 formatter.write_dl([(title.ljust(widest), text) for title, text in rows])
 
 
-# Without rich's markup, because tools and tests read help and errors too.
+# Without rich: it reads brackets in texts as markup, and tools read help and errors too.
 app = typer.Typer(
     cls=_Verbs,
     no_args_is_help=True,

@@ -140,7 +140,7 @@ def test_an_audit_needs_a_log(artifact, call):
 
 
 def test_audits_without_a_certificate_are_warned_about(caplog):
-    """A caller who waits for audits should not wait in silence."""
+    """A caller who expects audits should get a warning if there are none."""
     DecisionService(ServiceSettings(ARTIFACT, RouterSettings(audit_rate=0.5))).close()
     assert "nothing is audited: the certificate of this artifact is refused" in caplog.text
     caplog.clear()

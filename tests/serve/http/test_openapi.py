@@ -22,7 +22,7 @@ def test_the_service_conforms_to_its_openapi_document(document):
     operations = [one.ok() for one in document.get_all_operations()]
     assert len(operations) >= 12
     for operation in operations:
-        # That a tensor's shape and its data belong together, no schema can say.
+        # No schema can express that a tensor's shape has to match its data.
         @settings(max_examples=25, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy())
         def check(case):

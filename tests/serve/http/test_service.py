@@ -1,4 +1,4 @@
-"""The HTTP service, on loopback, asked as its clients ask."""
+"""The HTTP service on loopback, as its clients use it."""
 
 import asyncio
 import hashlib
@@ -51,7 +51,7 @@ def service(artifact, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guarded():
-    """Start a service with a token, and limits that a test can reach."""
+    """Start a service with a token, and with limits that a test can reach."""
     limits = ["--max-body", 5000, "--max-batch", 3, "--arrival-timeout", 0.5]
     with serving(ARTIFACTS / "format-2", *limits, "--max-concurrency", 2, token=TOKEN) as served:
         yield served
@@ -95,7 +95,7 @@ def test_the_last_user_turn_of_messages_is_decided(service, router):
     assert (nobody.status, nobody.json["reason"]) == (200, "fallback:empty")
 
 
-def test_a_caller_may_allow_one_tier_only(service):
+def test_a_caller_may_allow_only_one_tier(service):
     for tier, other in [("cheap", "frontier"), ("frontier", "cheap")]:
         for choice in ({"allow": [tier]}, {"deny": [other]}):
             answer = service.ask("/v1/decide", {"query": QUERY, **choice})
@@ -105,7 +105,7 @@ def test_a_caller_may_allow_one_tier_only(service):
     assert "leave no tier" in answer.json["error"]["message"]
 
 
-def test_router_settings_hold_with_a_deadline():
+def test_router_settings_apply_with_a_deadline():
     router = RouterSettings(deadline_ms=5000, conversations=9)
     with in_this_process(ServiceSettings(ARTIFACTS / "format-2", router)) as served:
 
@@ -298,7 +298,7 @@ def test_only_health_and_page_answer_without_the_token(guarded):
     assert good.status == 200
 
 
-def test_foreign_web_pages_cannot_ask_a_service_without_token(service):
+def test_foreign_web_pages_cannot_use_a_service_without_token(service):
     host = urlsplit(service.url).netloc
     assert service.ask("/v1/status", origin=f"http://{host}").status == 200
     for headers in (
@@ -426,7 +426,7 @@ def test_scores_that_move_drift_and_others_do_not(scores, shift):
     assert drift.index > 1
 
 
-def test_the_page_asks_its_own_server_only(service):
+def test_the_page_connects_only_to_its_own_server(service):
     page = service.ask("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'; connect-src 'self'" in page.headers["content-security-policy"]

@@ -136,7 +136,7 @@ def test_a_damaged_artifact_leaves_the_previous_one_in_service(tmp_path, errors)
 
 
 def small_files():
-    """Limit the size of files that this process writes, as a full disk does."""
+    """Limit the size of files that this process writes, like a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
@@ -226,7 +226,7 @@ VALUES = [None, True, 0, -1, 1.5, "", "a", [], {}, [[]], [None], {"a": 1}, ["a"]
 
 
 def wrong_bodies():
-    """Yield paths with bodies that they have to refuse, each of another kind."""
+    """Yield paths with bodies that they have to refuse, each of a different kind."""
     paths = ("/v1/decide", "/v1/decide/batch", "/v1/outcomes", INFER)
     whole = {
         "/v1/decide": GOOD,
@@ -356,7 +356,7 @@ def test_the_token_is_in_no_answer_and_no_log(guarded):
 
 
 def asking(served, answered, ended=lambda: False):
-    """Ask over one connection until the service is gone; note each answer and its time."""
+    """Send requests over one connection until the service is gone; note answers and times."""
     with closing(served.connect()) as connection, suppress(OSError, http.client.HTTPException):
         while not ended():
             found = served.decide(connection=connection)["id"]
@@ -398,7 +398,7 @@ def test_a_busy_minute_leaks_neither_memory_nor_files(tmp_path, errors):
 
 
 async def busy_minute(served, answered, warm=15.0, seconds=60.0):
-    """Ask over a hundred connections; return memory after the warm-up, and at the end."""
+    """Send requests over a hundred connections; return memory after the warm-up and at the end."""
     end = time.monotonic() + seconds
     body = json.dumps({"query": QUERY}).encode()
     request = served.head(more=f"Content-Length: {len(body)}\r\n\r\n") + body

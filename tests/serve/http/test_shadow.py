@@ -1,4 +1,4 @@
-"""A challenger in the shadow of the service."""
+"""A shadow challenger of the service."""
 
 import asyncio
 import json
@@ -126,7 +126,7 @@ def test_a_challenger_that_raises_is_counted(caplog):
     assert "the shadow challenger failed" in caplog.text
 
 
-def test_a_challenger_that_hangs_costs_its_comparisons_only(caplog):
+def test_a_challenger_that_hangs_costs_only_its_comparisons(caplog):
     gate = threading.Event()
 
     def hang(query):

@@ -1,4 +1,4 @@
-"""The watch over a certificate: what is audited, in which order losses count, what persists."""
+"""The watch over a certificate: which queries are audited, the order of losses, persistence."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def manifest(artifact):
 
 
 def audit_all(watch, judgements):
-    """Add audits with their scores at once; return the number until the withdrawal, or None."""
+    """Add audits together with their scores; return their number until the withdrawal, or None."""
     for number, one in enumerate(judgements):
         watch.add(f"q{number}", "cheap")
         watch.record(f"q{number}", **one)

@@ -58,7 +58,7 @@ def test_a_test_that_has_fired_does_not_change(alpha, level, losses, loss):
 
 
 def test_a_promise_that_breaks_late_is_still_detected():
-    """The capital that was bet at the start is lost by then; the capital that slept is not."""
+    """The capital bet at the start is lost by then; the capital that slept is still there."""
     process = after(EProcess(0.1, 0.05), [0.0] * 5000)
     assert sum(process.stakes) < 0.01
     assert process.wealth > 0.1
