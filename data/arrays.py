@@ -1,4 +1,4 @@
-"""The array types that signatures name; shapes are in the docstrings."""
+"""The array types used in signatures; docstrings state the shapes."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -13,7 +13,7 @@ FIELDS = (
     *("query", "id", "group", "domain", "language"),
     *("needs_frontier", "cheap_score", "frontier_score", "weight", "cheap_cost", "frontier_cost"),
     *("label_source", "time", "source", "selected", "cheap_grades", "frontier_grades", "winner"),
-    # Of one-sided logs, which know the answer of one tier only.
+    # For one-sided logs, which have the answer of only one tier.
     *("tier", "outcome", "feedback", "cost", "propensity", "policy"),
     *("input_tokens", "output_tokens", "cheap_output_tokens", "frontier_output_tokens"),
 )
@@ -30,12 +30,12 @@ class ColumnMap:
     Parameters
     ----------
     paths : mapping of str to str
-        By field, one of `FIELDS`; `query` is required.
+        Paths by field, one of `FIELDS`; `query` is required.
 
     Raises
     ------
     UsageError
-        If a key is no field, or `query` is not mapped.
+        If a key is not a field, or `query` is not mapped.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class ColumnMap:
         _check_fields(self.paths)
         if "query" not in self.paths:
             raise UsageError(
-                "the column map names no query; add query=COLUMN, such as --map query=prompt"
+                "the column map has no query; add query=COLUMN, such as --map query=prompt"
             )
 
     @staticmethod
@@ -62,11 +62,11 @@ class ColumnMap:
         return {name: name for name in FIELDS if name in record}
 
     def values(self, record: Mapping[str, object]) -> dict[str, object]:
-        """Return the values of the mapped fields by field name, without missing and null ones."""
+        """Return the values of the mapped fields by field name, without missing or null ones."""
         found = {name: _look_up(record, path) for name, path in self.paths.items()}
         if record.get("selected") == PLANNED:
             # Even if it is not mapped: a row that a plan selected is not a random sample, and an
-            # estimate that took it for one would be biased.
+            # estimate that treats it as one is biased.
             found.setdefault("selected", PLANNED)
         return {name: value for name, value in found.items() if value not in (_MISSING, None)}
 

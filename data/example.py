@@ -29,7 +29,7 @@ __all__ = ["Example", "example_from", "feedback_of", "outcomes_in"]
 class Example:
     """A query, its label, and what its log says about the answers.
 
-    A text that the log does not have is empty, and a number NaN.
+    If the log does not have a text, it is empty; if it does not have a number, it is NaN.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Example:
     cheap_cost, frontier_cost : float
         Cost of the two answers, in any one currency.
     input_tokens, cheap_output_tokens, frontier_output_tokens : float
-        Numbers of tokens that both models read, and that each of them writes.
+        Number of tokens that both models read, and the number that each of them writes.
     tier : {"cheap", "frontier", ""}
         The tier that answered, if the log is one-sided.
     outcome : float
@@ -57,7 +57,7 @@ class Example:
         What the reader of that answer did, as in `Outcomes`.
     propensity : float
         Probability with which the router chose that tier, in (0, 1]; NaN if the log does not state
-        it: it is never assumed.
+        it, as it is never assumed.
     policy : str
         The version of the router that chose.
     time : str
@@ -65,8 +65,8 @@ class Example:
     split : str
         One of `querytier.data.splits.SPLITS`; empty until splits are assigned.
     selected : {"random", "planned"}
-        Whether chance selected the query to be labelled, or `querytier select-queries` did: a
-        planned example may train, and must not judge.
+        How the query was selected for labelling: at random, or by `querytier select-queries`. A
+        planned example may be used for training, but not for evaluation.
     """
 
     id: str
@@ -203,7 +203,7 @@ def feedback_of(values: Mapping[str, object]) -> str:
         return _VOTES[number_of(values, "feedback")]
     except (BadRecordError, KeyError):
         raise BadRecordError(
-            f"feedback is none of {', '.join(_FEEDBACK)}, nor true or false (map a rating as "
+            f"feedback is not one of {', '.join(_FEEDBACK)}, true or false (map a rating as "
             f"outcome): {text_of(values, 'feedback')}"
         ) from None
 
@@ -219,7 +219,7 @@ def _word_or_model(
     tier = pair.tier_of(text) if pair else None
     if tier is None:
         raise BadRecordError(
-            f"{name} is none of {', '.join(dict.fromkeys(words.values()))}, nor a model of the "
+            f"{name} is not one of {', '.join(dict.fromkeys(words.values()))} or a model of the "
             f"pair (name the models with --cheap and --frontier): {text}"
         )
     return tier
@@ -234,7 +234,7 @@ def _weight(values: Mapping[str, object]) -> float:
 
 def _propensity(values: Mapping[str, object]) -> float:
     propensity = number_of(values, "propensity")
-    # 0 is refused: what had no chance cannot have been chosen, and its weight 1 / 0 is none.
+    # 0 is refused: a tier with no chance cannot have been chosen, and 1 / 0 is not a weight.
     if propensity <= 0 or propensity > 1:
         raise BadRecordError(f"propensity outside (0, 1]: {propensity}")
     return propensity
@@ -248,7 +248,7 @@ def _selected(values: Mapping[str, object]) -> str:
 
 
 def _of_answer(values: Mapping[str, object], name: str, tier: str, answered: str) -> float:
-    """Return the cost or tokens of a tier's answer; plain `cost` is of the tier that answered."""
+    """Return the cost or tokens of a tier's answer; plain `cost` belongs to the one given."""
     taken = number_of(values, f"{tier}_{name}")
     if math.isnan(taken) and tier == answered:
         taken = number_of(values, name)

@@ -115,7 +115,7 @@ float64, shape (n,)
             for name, kind in _KINDS.items()
             if name in names
         }
-        # Files from before queries could be selected by a plan: chance picked all of them.
+        # In files from before plans existed, every query was selected at random.
         columns.setdefault("selected", np.full(table.num_rows, "random", dtype=object))
         return cls(**columns)
 
@@ -175,7 +175,7 @@ float64, shape (n,)
 
     @property
     def planned(self) -> NDArray[np.bool_]:
-        """Which rows a plan selected, not chance, shape (n,)."""
+        """Which rows a plan selected, rather than chance, shape (n,)."""
         return np.asarray(self.selected == PLANNED, dtype=np.bool_)
 
     @property
@@ -198,7 +198,7 @@ float64, shape (n,)
 class Fingerprint:
     """The sum of the rows' sha256, modulo 2**256: the same in any order and in any batches.
 
-    A log is fingerprinted while it streams by; a hash over sorted rows would need all of them.
+    A log is fingerprinted as it streams by; a hash over sorted rows would need all rows in memory.
     """
 
     def __init__(self) -> None:
@@ -210,10 +210,10 @@ class Fingerprint:
         columns = [getattr(examples, name).tolist() for name in names]
         planned = examples.planned.tolist()
         for row, is_planned in zip(zip(*columns, strict=True), planned, strict=True):
-            # Rows that chance selected keep the hash they had before plans existed, so that the
+            # Rows selected at random keep the hash they had before plans existed, so that the
             # fingerprints of old artifacts stay valid.
             content = [*row, PLANNED] if is_planned else row
-            # JSON, as its numbers are the shortest that read back the same, on every machine.
+            # JSON writes the shortest number that reads back the same, on every machine.
             digest = hashlib.sha256(json.dumps(content).encode()).digest()
             self._sum = (self._sum + int.from_bytes(digest)) % 2**256
 

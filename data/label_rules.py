@@ -126,8 +126,8 @@ def graded_samples(
     """Return P(cheap fails) * P(frontier succeeds) over several answers of each: a soft label.
 
     It is the expectation of `cheap_fails_frontier_succeeds` if both models answer at random, and
-    equals it with one answer of each. Several answers a query are from Ding et al. 2024 (Hybrid
-    LLM, arXiv:2404.14618).
+    equals it with one answer of each. Using several answers per query follows Ding et al. 2024
+    (Hybrid LLM, arXiv:2404.14618).
 
     Bias: none, if the answers of the two models are drawn independently of each other; a judge who
     sees both, or a cache that returns one answer several times, breaks that. Few answers make it
@@ -158,7 +158,7 @@ def graded_samples(
 
 
 def feedback(tier: Literal["cheap", "frontier"], outcome: Feedback) -> float | None:
-    """Return the label by the feedback on the one answer that was given, or None.
+    """Return the label that follows from feedback on the one answer given, or None.
 
     Logs of real routers are one-sided: they have the outcome of the tier that answered and no other
     (bandit feedback: Swaminathan and Joachims 2015, JMLR 16:1731).
@@ -166,7 +166,7 @@ def feedback(tier: Literal["cheap", "frontier"], outcome: Feedback) -> float | N
     ================  ======  ====================================================================
     after cheap       label   bias
     ================  ======  ====================================================================
-    thumbs_up         0       people also like wrong answers; the few who vote are not the many
+    thumbs_up         0       people also like wrong answers; the few who vote are not typical
     thumbs_down       2/3     the cheap answer failed, the frontier one is unknown; anger at the
                               product counts too
     retry             2/3     overstated: a retry may only ask for another wording

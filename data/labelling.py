@@ -50,7 +50,7 @@ RULE_FIELDS: dict[RuleName, tuple[tuple[str, ...], ...]] = {
     "preference": (("winner",),),
     "feedback": (("tier", "feedback"), ("tier", "outcome")),
 }
-# What a reader of a report must know about the labels of a rule.
+# The bias of each rule's labels, for readers of a report.
 RULE_BIASES: dict[RuleName, str] = {
     "explicit": "as good as whoever wrote the labels; no outcome checks them",
     "graded_samples": "none, if the answers of the two models were drawn independently",
@@ -153,7 +153,8 @@ class LabelRules:
     def behind(self, label_sources: Collection[str]) -> Self:
         """Return the rules that made the labels of these sources; all rules, if none did.
 
-        A source that is not the name of a rule came with a label of the log: the rule is explicit.
+        If a source is not the name of a rule, the label came from the log, and the rule is
+        explicit.
 
         Examples
         --------
@@ -166,7 +167,7 @@ class LabelRules:
         return replace(self, rules=rules) if rules else self
 
     def success_at(self, source: str) -> float:
-        """Return the score from which an answer is a success, for the records of a source."""
+        """Return the lowest score that is a success, for the records of a source."""
         return self.ok_thresholds.get(source, self.ok_threshold)
 
     def served_by(self, columns: ColumnMap) -> Self:
@@ -232,7 +233,7 @@ def label_of(outcomes: Outcomes, rules: LabelRules, ok_threshold: float) -> tupl
 
 
 def scores_of(outcomes: Outcomes, ok_threshold: float) -> tuple[float, float, float]:
-    """Return the scores of both answers, and the score from which they are successes.
+    """Return the scores of both answers, and the lowest score that is a success.
 
     The score of several grades is their mean. A vote has the scores of a game, 1 for a win and 1/2
     for a draw (Elo 1978, The Rating of Chessplayers), or 0 twice if both answers are bad; of these,

@@ -1,4 +1,4 @@
-"""Leakage: rows that are the same query, or nearly, must not be in two splits, nor train and judge.
+"""Leakage: equal or nearly equal queries must not be in two splits, or in training and evaluation.
 
 `deduplicated` assigns fresh rows the group and split of the recorded rows that they duplicate.
 `seen_in_training` finds the rows of a test set that a classifier was trained on; `rows_id`
@@ -41,7 +41,7 @@ class Deduplicated:
     joined : int
         Number of accepted rows that joined a recorded group.
     straddling : int
-        Number of rows that are refused, as they would connect two splits.
+        Number of rows that are refused because they would connect two splits.
     """
 
     fresh: Examples
@@ -60,8 +60,8 @@ def deduplicated(recorded: Examples, fresh: Examples, threshold: float | None) -
     2. all fresh rows of a family that still connects two splits without the first kind;
     3. rows that a plan selected, if their family is not in the training split.
 
-    In a family without a recorded row, the first split in the order of `SPLITS` wins: a query that
-    one fresh row trains on must not test.
+    In a family without a recorded row, the first split in the order of `SPLITS` wins: a query in
+    the training split must not be tested on.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def deduplicated(recorded: Examples, fresh: Examples, threshold: float | None) -
     astride = _linked_to_two_splits(links, splits, len(fresh))
     accepted = fresh.where(~astride)
     if astride.any():
-        # The links of a near-duplicate cluster only span it, so those of the rows that stay cannot
-        # be picked from the old ones: a refused row may have been the bridge between them.
+        # The links of a near-duplicate cluster only span it, so the links of the remaining rows
+        # cannot be picked from the old ones: a refused row may have been the bridge between them.
         links = _links(Examples.concatenated([recorded, accepted]), threshold)
     families = components(links, count + len(accepted))
     theirs, ours = families[:count], families[count:]

@@ -50,7 +50,7 @@ class ModelPair:
 
 
 def closest_model(model: str, names: Iterable[str]) -> str | None:
-    """Return the name that is closest to a model; None if none is close, or two equally.
+    """Return the name that is closest to a model; None if none is close, or two are equally close.
 
     An equal name is closest, then one that differs only in case or by the prefix of a provider,
     then one that differs by a version at the end. Two different prefixes, or two different

@@ -15,8 +15,8 @@ Answer = TypeVar("Answer")
 def processors() -> int:
     """Return the number of processors that this process may run on.
 
-    In a container that is pinned to 2 of 64 cores this is 2, where `os.cpu_count()` says 64: so
-    many threads would only take turns, each with memory of its own.
+    In a container that is pinned to 2 of 64 cores this is 2, although `os.cpu_count()` returns 64:
+    64 threads would only take turns, each with its own memory.
     """
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
@@ -26,7 +26,7 @@ def processors() -> int:
 def map_threads(
     function: Callable[[Item], Answer], items: Sequence[Item], label: str | None = None
 ) -> list[Answer]:
-    """Return the answers of a function for items, in their order, on all processors.
+    """Apply a function to items on all processors; return the answers in order.
 
     Threads are enough: ONNX Runtime and the tokenizers release Python's lock while they compute.
 
@@ -36,7 +36,7 @@ def map_threads(
         Safe to call from several threads at once.
     items : sequence
     label : str, optional
-        Shows a progress bar of this name.
+        Name of a progress bar; by default none is shown.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Groups and splits: which rows stay together, and which of them train or judge.
+"""Groups and splits: which rows stay together, and which are for training or evaluation.
 
 A row's split follows from a stable hash of its group. As a log grows, every group keeps its split,
-so that no classifier was ever trained on rows that judge its successor.
+so no classifier was ever trained on rows that its successor is tested on.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ __all__ = [
 
 SPLITS = ("train", "calibration", "certification", "test")
 FEWEST_ROWS_TO_CERTIFY = 1000
-# Shares of a split by label may differ this much from the requested ones. It is wide enough that
-# chance hardly moves the shares of large logs so far: these keep the splits of their hashes.
+# Shares of a split by label may differ this much from the requested ones. Chance hardly ever moves
+# the shares of a large log this far, so a large log keeps the splits of its hashes.
 STRATUM_TOLERANCE = 0.05
 
 SplitShares = dict[str, float]
@@ -132,7 +132,7 @@ def temporal_splits(
     times : ndarray of float64, shape (n,)
         Seconds since 1970.
     shares : dict
-        That of the test split is a share of the groups.
+        Share of each split but "train"; that of the test split is a share of the groups.
     seed : int
     labels : ndarray of float, shape (n,), optional
         As in `splits_of`, for the other splits.
@@ -156,7 +156,7 @@ def temporal_splits(
 def _numbered(groups: Hashes) -> tuple[Hashes, NDArray[np.int32]]:
     """Return the distinct groups and the number of each row's group.
 
-    It is `np.unique(groups, return_inverse=True)` with half of its memory, for long logs.
+    It is `np.unique(groups, return_inverse=True)` in half the memory, for long logs.
     """
     order = np.argsort(groups)
     ordered = groups[order]
@@ -180,8 +180,8 @@ def _position(group: int, seed: int) -> float:
 def _splits_at(positions: Floats, shares: SplitShares, tolerance: float) -> NDArray[np.object_]:
     """Cut the scale of positions into splits, each cut at most `tolerance` from its share.
 
-    The test split comes first on the scale. So it is the same rows if a log is too small for
-    calibration and certification splits, and grows into them later.
+    The test split comes first on the scale. So it keeps its rows if a log is too small for
+    calibration and certification splits at first, and gets them later.
     """
     ordered, splits = np.sort(positions), np.full(len(positions), "train", dtype=object)
     start, share = 0.0, 0.0

@@ -38,7 +38,7 @@ CUT_MARK = " ... "
 
 Messages = Sequence[Mapping[str, object]]
 
-_ANY_CASE = re.IGNORECASE | re.ASCII  # of a to z: elsewhere languages disagree about cases
+_ANY_CASE = re.IGNORECASE | re.ASCII  # a to z only: languages disagree about other letters
 _HARNESS_TAGS = (
     "system|system-reminder|system_prompt|system_instruction|system_instructions|instructions|"
     "environment_context|environment_details|environment_info|additional_context|attached_files|"

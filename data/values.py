@@ -162,7 +162,7 @@ def utc_time(value: object) -> str:
     Raises
     ------
     ValueError
-        If `time_in` reads no time in the value.
+        If the value is not a timestamp for `time_in`.
 
     Examples
     --------
@@ -219,7 +219,7 @@ def number_of(values: Values, name: str) -> float:
     Raises
     ------
     BadRecordError
-        If `score_in` reads no number in it.
+        If it is not a number for `score_in`.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def number_of(values: Values, name: str) -> float:
 
 
 def numbers_of(values: Values, name: str) -> tuple[float, ...]:
-    """Return a field as numbers: a list, JSON text of a list, or one number; empty without it.
+    """Return a field as numbers: a list, JSON text of a list, or one number; empty if missing.
 
     Raises
     ------

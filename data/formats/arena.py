@@ -40,7 +40,7 @@ def arena_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
     Raises
     ------
     UnusableRecordError
-        If a model is not of the pair, there is no query, or not exactly one outcome.
+        If a model is not in the pair, there is no query, or there is not exactly one outcome.
     UsageError
         If no pair is given.
 
@@ -78,7 +78,7 @@ def _tiers(fields: Fields, pair: ModelPair | None) -> dict[str, str]:
         if tier is None:
             raise UnusableRecordError(f"{OTHER_MODEL}: {model}" if model else f"{side} missing")
         tiers[side] = tier
-    # Two versions of one model may both have the name of a tier.
+    # Two versions of one model may both match the same tier.
     if len(set(tiers.values())) < 2:
         raise UnusableRecordError(f"{OTHER_MODEL}: both are the {tiers['model_a']} one")
     return tiers

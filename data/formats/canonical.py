@@ -46,7 +46,7 @@ _QUERY_HOLDERS = ("messages", "input", "contents", "prompt")
 
 
 class UnusableRecordError(ValueError):
-    """A record has its schema and still cannot be used; the message becomes its problem."""
+    """A record follows its schema but cannot be used; the message becomes its problem."""
 
 
 def canonical_fields(
@@ -86,7 +86,7 @@ def canonical_fields(
 def converted(
     record: Record, canonical_of: Callable[[Mapping[str, object]], dict[str, object]]
 ) -> Record:
-    """Return the record with canonical fields, or with the problem why it has none."""
+    """Return the record with canonical fields, or with the problem that prevents them."""
     if record.problem is not None or record.fields is None:
         return record
     try:
@@ -105,8 +105,9 @@ def unusable(record: Record, problem: str) -> Record:
 def is_passed_over(record: Record) -> bool:
     """Return whether a record does not concern the router, rather than being bad.
 
-    Traces contain tool calls, score tables other models, and our own log decisions whose text it
-    was told not to keep. Such records are counted, but are no sign of a damaged log.
+    Traces contain tool calls, score tables contain other models, and our own log contains decisions
+    whose text it was configured not to keep. Such records are counted, but are no sign of a damaged
+    log.
     """
     return (record.problem or "").split(":", 1)[0] in _PASSED_OVER
 

@@ -6,8 +6,8 @@ its answer follows minutes or days later, in another file, under the decision's 
 If a decision has several outcomes, the latest value of each field wins, so a later cost does not
 erase an earlier vote. Ties, and outcomes without a time, go to the later line.
 
-The two scores are those of both tiers' answers, for queries that both tiers answered, such as those
-of an audit. If both are known, they make the label, and not the outcome of the one answer.
+If both tiers answered a query, as in an audit, the outcome may contain the scores of both answers.
+The label then comes from these scores instead of the outcome of the one answer.
 
 Decisions that the classifier did not make are kept. They have propensity 1, because the other tier
 had no chance, and their policy is the model version with the reason after a plus
@@ -166,8 +166,7 @@ class _Outcomes:
 
 
 def _canonical(fields: Fields, outcomes: _Outcomes) -> dict[str, object]:
-    # Before the checks: an outcome of a decision without a text is of a known decision all the
-    # same.
+    # Before the checks: the outcome of a decision without a text still belongs to a known decision.
     judged = outcomes.of(text_of(_given(fields), "id"))
     _check_text(fields)
     own = {name: fields.get(name) for name in DECISION_FIELDS}

@@ -132,8 +132,7 @@ def _litellm(
 
 
 def _litellm_query(fields: Fields) -> str:
-    # With message logging off, LiteLLM writes a fixed text: an error, or all queries would be
-    # equal.
+    # With message logging off, LiteLLM writes the same fixed text for every query.
     query = logged_query(fields.get("messages"), mapping_in(fields.get("proxy_server_request")))
     if query == _REDACTED:
         raise UnusableRecordError(f"query not logged: {_REDACTED}")

@@ -1,4 +1,4 @@
-"""Judgements that a log stores apart from the calls they judge: kept until the calls come."""
+"""Judgements that a log stores apart from the calls they judge: kept until the calls arrive."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Judgements:
         self._joined: set[tuple[str, str]] = set()
 
     def add(self, record: Record) -> Record | None:
-        """Keep a judgement, the newest of those with its id; return a record that is not one."""
+        """Keep the newest judgement of each id; return the record if it is not a judgement."""
         if record.fields is None:
             return record
         try:

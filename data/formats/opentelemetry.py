@@ -155,7 +155,7 @@ def _span_fields(
 def _check_call(attributes: Attributes) -> None:
     kind = _text(attributes, "openinference.span.kind")
     operation = _text(attributes, "gen_ai.operation.name", "llm.request.type")
-    # OpenInference marks every span, so its word counts first.
+    # OpenInference marks every span, so its kind takes precedence.
     if kind is not None:
         is_call = kind.upper() == "LLM"
     elif operation is not None:

@@ -80,7 +80,7 @@ def add_evaluations(records: Iterable[Record], judgements: Judgements) -> Iterat
 
 
 def add_evaluation(record: Record, judgements: Judgements) -> Record | None:
-    """Keep an evaluation; return a log record that is not one, or incomplete, with a problem."""
+    """Keep an evaluation; return a record that is not one, or is incomplete, with a problem."""
     name = _event_name(record.fields or {})
     if record.fields is not None and name != _EVENT:
         return unusable(record, f"{NOT_A_CALL}: {name or 'a log record'}")

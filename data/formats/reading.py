@@ -57,7 +57,7 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises
     ------
     UsageError
-        If the file does not exist, or its ending is of no known format.
+        If the file does not exist, or its extension belongs to no known format.
     LogError
         If the file as a whole cannot be read: a truncated gzip file, a damaged Parquet file.
     """
@@ -72,14 +72,14 @@ def read_records(path: Path) -> Iterator[Record]:
         return _read_jsonl(path)
     known = ", ".join([*_JSON_ENDINGS, *_CSV_DELIMITERS, ".parquet"])
     raise UsageError(
-        f"{path}: the ending {ending or '(none)'!r} is not that of a known log format; "
+        f"{path}: the extension {ending or '(none)'!r} does not belong to a known log format; "
         f"rename the file to one of {known} (text formats also with .gz)"
     )
 
 
 def _read_jsonl(path: Path) -> Iterator[Record]:
     for line, text in _lines(path):
-        # Escaped, as the quarantine file must be able to store it.
+        # Escaped, so that the quarantine file can store it.
         raw = text.decode("utf-8", "backslashreplace").rstrip("\r\n")
         if not raw.strip():
             continue
@@ -97,7 +97,7 @@ def _read_jsonl(path: Path) -> Iterator[Record]:
 
 
 def _read_csv(path: Path, delimiter: str) -> Iterator[Record]:
-    # The default of 128 kB is less than a query with a pasted document.
+    # A query with a pasted document is longer than the default limit of 128 kB.
     csv.field_size_limit(_LARGEST_CSV_FIELD)
     # Decoded without errors, so that one bad byte spoils its row and not the file.
     texts = (text.decode("utf-8", "surrogateescape") for _, text in _lines(path))
@@ -156,7 +156,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with path.open("rb") as file:
-        # By content: log shippers often leave out the ending .gz.
+        # By content: log shippers often leave out the extension .gz.
         compressed = file.read(2) == _GZIP_MAGIC
         file.seek(0)
         if compressed:

@@ -60,7 +60,7 @@ def recognise(fields: Fields) -> Format:
 
 def canonical_records(
     records: Iterator[Record],
-    format: Format,  # noqa: A002 the word of the command line
+    format: Format,  # noqa: A002 named like the option
     pair: ModelPair | None,
     scores: Iterator[Record] | None = None,
     elsewhere: Iterable[Record] | None = (),
@@ -68,14 +68,14 @@ def canonical_records(
     """Yield records whose fields have the names of `querytier.data.formats.canonical`.
 
     Records are streamed; `llmrouter_records`, `langfuse_records`, `span_records` and
-    `decision_records` say what they keep in memory. No record is lost: each gives at least one (two
-    halves of LLMRouter's together give one), and a record that cannot be used comes with a problem,
-    its line number and its text. Plain records are unchanged.
+    `decision_records` say what they keep in memory. No record is lost: each yields at least one
+    (two halves of LLMRouter's together yield one), and a record that cannot be used comes with a
+    problem, its line number and its text. Plain records are unchanged.
 
     Parameters
     ----------
     records : iterator of Record
-        Those with a problem are unchanged.
+        Records with a problem are passed on unchanged.
     format : Format
     pair : ModelPair or None
         Required for tables of models' scores and votes of the arena; otherwise it gives the tier of
@@ -126,7 +126,7 @@ def _are_helicone(fields: Fields) -> bool:
     return {"request_id", "request_created_at"} <= fields.keys() and len(named) >= 2
 
 
-# From the most to the least particular: the first that fits is the format.
+# From the most to the least specific: the first match is the format.
 _MARKS: tuple[tuple[Format, Callable[[Fields], bool]], ...] = (
     (Format.QUERYTIER, are_decisions),
     (Format.OTEL, are_spans),

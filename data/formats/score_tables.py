@@ -66,7 +66,7 @@ def are_llmrouter_fields(fields: Fields) -> bool:
 
 
 def routellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
-    """Return the canonical fields of a line of RouteLLM's.
+    """Return the canonical fields of a line from RouteLLM.
 
     Raises
     ------
@@ -85,9 +85,9 @@ def routellm_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
 
 
 def routerbench_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]:
-    """Return the canonical fields of a line of RouterBench's.
+    """Return the canonical fields of a line from RouterBench.
 
-    The prompt is a list of turns of the user. The score is of all turns, so they are joined.
+    The prompt is a list of turns of the user. The score covers all turns, so they are joined.
 
     Raises
     ------

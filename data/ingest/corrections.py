@@ -93,8 +93,8 @@ def read_corrections(path: Path) -> Corrections:
     Raises
     ------
     UsageError
-        If the file does not exist or is no such table, a corrected label is not in [0, 1], or an id
-        is repeated.
+        If the file does not exist or is not such a table, a corrected label is not in [0, 1], or an
+        id is repeated.
     """
     rows: dict[str, Correction] = {}
     for line, cells in _filled_rows(path):
@@ -109,7 +109,7 @@ def read_corrections(path: Path) -> Corrections:
 
 
 class Corrector:
-    """Applies corrections to examples batch by batch, while a log streams by.
+    """Applies corrections to examples batch by batch, as a log streams by.
 
     Parameters
     ----------
@@ -165,12 +165,12 @@ class Corrector:
             raise UsageError(
                 f"{self._source}, line {correction.line}: no example has the id "
                 f"{correction.id!r}; use the table of an audit of this log and do not change its "
-                "ids, or empty its corrected_label"
+                "ids, or clear its corrected_label"
             )
 
 
 def review_id(example_id: str) -> str:
-    """Return an id as the table has it: every spreadsheet reads it as text.
+    """Return an id in a form that every spreadsheet reads as text.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def review_id(example_id: str) -> str:
 
 
 def review_text(text: str) -> str:
-    r"""Return a text as the table has it: on one line, and no spreadsheet reads a formula.
+    r"""Return a text on one line, in a form that no spreadsheet reads as a formula.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def review_text(text: str) -> str:
 
 
 def review_query(query: str) -> str:
-    r"""Return the start of a query's text view as the table has it.
+    r"""Return the start of a query's text view in the same form.
 
     Examples
     --------
@@ -212,7 +212,7 @@ def _filled_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8; save the table as CSV in UTF-8") from error
-    # A spreadsheet writes the separator of its country, whatever it read.
+    # A spreadsheet saves with the separator of its locale, whatever it opened.
     header = text.partition("\n")[0]
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     try:
@@ -251,7 +251,7 @@ def _check_same_query(place: str, correction: Correction, query: str) -> None:
         raise UsageError(
             f"{place}: the id {correction.id!r} belongs to another query, "
             f"{review_query(query)[:60]!r}; audit this log again, or, if only a spreadsheet has "
-            "changed the text, empty the cell of the query"
+            "changed the text, clear the cell of the query"
         )
 
 

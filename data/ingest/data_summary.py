@@ -20,7 +20,7 @@ from querytier.files import write_json
 
 __all__ = ["FEWEST_OF_EACH_CLASS", "FEWEST_ROWS", "DataSummary", "OneSided"]
 
-# Fewer rows leave some 40 to test on, with intervals too wide to tell a classifier from chance.
+# Fewer rows leave about 40 to test on, with intervals too wide to tell a classifier from chance.
 FEWEST_ROWS = 200
 FEWEST_OF_EACH_CLASS = 10
 _OF_THE_LOGS = (
@@ -87,7 +87,7 @@ class DataSummary:
     view_version : int
     view_sha256 : str
     fingerprint : str
-        Of the labelled examples with their groups and splits, in any order.
+        Fingerprint of the labelled examples with their groups and splits, in any order.
     """
 
     source: str
@@ -127,7 +127,8 @@ class DataSummary:
             near_duplicates, redacted, label_rules and fingerprint.
         """
         labelled = ~np.isnan(counts.labels)
-        # Shares and means are of labelled rows: the others train nothing and judge nothing.
+        # Shares and means are of labelled rows: the others are used for neither training nor
+        # evaluation.
         labels = {split: counts.labels[(splits == split) & labelled] for split in SPLITS}
         return cls(
             **log,
@@ -158,7 +159,7 @@ class DataSummary:
         ----------
         examples : Examples
         logs : DataSummary
-            Of the logs that the examples come from, whose own attributes it repeats.
+            Summary of the logs that the examples come from; the attributes of the logs are copied.
         """
         counts, batch = RunningCounts(), ExampleBatch.of(examples)
         counts.add(batch)
@@ -168,7 +169,7 @@ class DataSummary:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` wrote; version 0.1.0 called the splits roles."""
+        """Read a summary that `write` wrote; version 0.1.0 called the splits roles."""
         content = json.loads(path.read_text())
         content["splits"] = content.pop("roles", None) or content["splits"]
         rules = content["label_rules"]
@@ -213,8 +214,8 @@ class DataSummary:
         if empty:
             raise LogError(
                 f"{self.source}: no row for the split {', '.join(empty)}: its {self.groups} groups "
-                "are too few or too large, and none is split; map a finer group, or try another "
-                "prepare.seed"
+                "are too few or too large, and a group is never divided; map a finer "
+                "group, or try another prepare.seed"
             )
 
 

@@ -41,7 +41,7 @@ class Engine(Protocol):
         Parameters
         ----------
         work : callable
-            From an item to record batches, whose schemas may differ. It is called once per item.
+            Turns an item into record batches, whose schemas may differ. It is called once per item.
             Work and items must be picklable.
         items : sequence
 
@@ -100,7 +100,7 @@ class DaftEngine:
 
 
 def engine(name: str, address: str | None = None) -> Engine:
-    """Return the engine of a name.
+    """Return the engine with a name.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def _answers(
 
 
 def _in_order(answers: "Iterator[pa.StructScalar]") -> "Iterator[pa.StructScalar]":
-    """Yield answers by number; those that come early wait.
+    """Yield answers in order of their numbers; early ones wait.
 
     Daft's native runner keeps the order, and its Ray runner the order of tasks, but neither
     guarantees it. No more answers wait than Daft gets items at a time.

@@ -61,7 +61,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class ExampleBatch:
-    """Examples, with the hashes of each that groups and counts need.
+    """Examples, with the hashes that grouping and counting need.
 
     Attributes
     ----------
@@ -156,8 +156,8 @@ class LabelledLog:
     Raises
     ------
     UsageError
-        If a file or a mapped column does not exist, the columns of one make no label, or a
-        correction fits no example.
+        If a file or a mapped column does not exist, the columns of one log make no label, or a
+        correction matches no example.
     LogError
         If a file cannot be read, too many records are bad, or personal data is refused.
     """
@@ -191,7 +191,7 @@ class LabelledLog:
             for batch in self._engine.batches(_example_batches, self._logs):
                 if account.add(batch):
                     yield self._checked(batch)
-        self._ids = SeenHashes()  # eight bytes a row that the second pass has better use for
+        self._ids = SeenHashes()  # frees eight bytes a row for the second pass
         # Only now, as shares and unused corrections are known at the end.
         account.check(self.name)
         self._corrector.check_all_used()

@@ -113,7 +113,7 @@ class LogAccount:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        # A file of an earlier run would be taken for bad records of this one.
+        # A file from an earlier run would look like bad records of this one.
         self.quarantine.unlink(missing_ok=True)
         return self
 
@@ -141,7 +141,7 @@ class LogAccount:
     def reject(self, batch: "pa.RecordBatch", row: int, reason: str) -> None:
         """Put a row that was counted as usable into quarantine."""
         self.usable -= 1
-        # The batch may come from another process: its columns are all there is of the record.
+        # The batch may come from another process: its columns are all that is left of the record.
         record = {name: batch.column(name)[row].as_py() for name in ("file", "line", "raw")}
         self._set_aside({**record, "reason": reason})
 
@@ -151,7 +151,7 @@ class LogAccount:
         Parameters
         ----------
         name : str
-            Of the logs, for the message.
+            Name of the logs, for the message.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class _Pending(Generic[Row]):
 
 
 class _SeenColumns:
-    """The mapped columns that any record has, with a value or null."""
+    """The mapped columns that at least one record has, even if the value is null."""
 
     def __init__(self, columns: ColumnMap) -> None:
         self._columns = columns

@@ -3,7 +3,7 @@
 There are two passes. The first reads, labels and stages the examples on disk, and keeps a few
 numbers of each in memory (`running_counts`), from which groups and splits follow: a group is known
 only when the last line is read. The second adds group and split, and writes labelled and unlabelled
-examples to files of their own.
+examples to separate files.
 """
 
 from collections.abc import Sequence
@@ -138,12 +138,12 @@ def read_unsplit(
 ) -> tuple[Examples, DataSummary]:
     """Read the labelled examples of logs into memory, all in the test split; raises as `prepare`.
 
-    Groups with an example that a plan selected are left out, as nothing may be judged by them,
-    unless `planned` asks for them.
+    Groups with an example that a plan selected are left out unless `planned` is true, because they
+    must not be used for evaluation.
     """
     examples, summary = read_all(sources, reading, quarantine)
     examples = examples.where(examples.labelled & (planned | (examples.split == "test")))
-    # All in one split: the whole log judges, as nothing was trained on it here.
+    # All in the test split, because nothing was trained on this log.
     examples = replace(examples, split=np.full(len(examples), "test", dtype=object))
     if not len(examples):
         raise LogError(f"{summary.source} has no labelled row ({counts_text(summary.unlabelled)})")
@@ -182,7 +182,7 @@ def _stage(log: LabelledLog, counts: RunningCounts, path: Path) -> None:
 
 
 def _write_examples(staged: Path, groups: Hashes, splits: Splits, folder: Path) -> str:
-    """Write the staged examples with group and split; return the fingerprint of the labelled."""
+    """Write the staged examples with group and split; return the labelled rows' fingerprint."""
     import pyarrow.parquet as pq
 
     start, fingerprint = 0, Fingerprint()

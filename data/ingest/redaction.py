@@ -83,7 +83,7 @@ def check_nothing_personal(counts: Mapping[str, int], logs: str) -> None:
     Raises
     ------
     LogError
-        If there are any; the message has their number by kind, and never the data.
+        If there is any; the message has the number of matches by kind, never the data.
     """
     found = ", ".join(f"{kind}: {count}" for kind, count in sorted(counts.items()) if count)
     if found:
@@ -127,7 +127,7 @@ def _numbers(kind: str, pattern: re.Pattern[str], text: str) -> Iterator[re.Matc
 
 
 def _emails(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Yield the matches around each @, as on a whole text the pattern takes quadratic time."""
+    """Yield the matches around each @: on a whole text the pattern takes quadratic time."""
     end = 0
     for sign in re.finditer("@", text):
         start = max(end, sign.start() - _LONGEST_LOCAL_PART)

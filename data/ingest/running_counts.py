@@ -1,4 +1,4 @@
-"""What stays in memory of every example while a log streams by: a few bytes each.
+"""The few bytes of every example that stay in memory while a log streams by.
 
 Groups, splits and the summary of a log follow from these numbers, so a log larger than the memory
 can be prepared: the queries themselves are staged on disk.
@@ -98,7 +98,7 @@ class RunningCounts:
         self._names.frombytes(batch.groups.tobytes())
         self._views.frombytes(batch.views.tobytes())
         self._times.frombytes(examples.seconds().tobytes())
-        # Labels in half of their width: a soft label needs no more digits.
+        # Labels as float32: a soft label needs no more digits.
         self._labels.frombytes(examples.needs_frontier.astype(np.float32).tobytes())
         self._planned.frombytes(examples.planned.tobytes())
         self.positive += int((examples.needs_frontier > 0.5).sum())
@@ -134,7 +134,7 @@ class RunningCounts:
     def groups(self, links: NDArray[np.intp] | None = None) -> Hashes:
         """Return the group of every example, shape (n,); linked examples share it.
 
-        Call it once: it gives up the hashes, of which long logs have many.
+        Call it only once: it frees the hashes, which need much memory for a long log.
         """
         names, views = np.frombuffer(self._names, np.uint64), np.frombuffer(self._views, np.uint64)
         self._names, self._views = array("Q"), array("Q")
@@ -148,13 +148,13 @@ class RunningCounts:
         With fewer than `FEWEST_ROWS_TO_CERTIFY` labelled rows, the calibration and certification
         splits fall to training: such logs are calibrated by cross-fitting and certify nothing.
 
-        A group with an example that a plan selected trains, and does not count for the shares of
-        the other splits.
+        A group with an example that a plan selected is in the training split, and does not count
+        for the shares of the other splits.
 
         Raises
         ------
         LogError
-            If `temporal` splits are asked for, and an example has no time.
+            If `temporal` is true, and an example has no time.
         """
         # A plan prefers certain queries, so its rows would bias whatever is judged on them.
         by_chance = ~self.planned_groups(groups)

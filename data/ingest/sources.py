@@ -31,7 +31,7 @@ class LogSource:
     pair : ModelPair or None
         Required if the log has scores of many models; otherwise it gives the tier that answered.
     scores : Path or None
-        Judgements of the log's answers in a file of their own: the scores of a Langfuse export,
+        Judgements of the log's answers in a separate file: the scores of a Langfuse export,
         OpenTelemetry's log records, or the outcomes of our own decisions.
     paths : mapping of str to str
         Columns by field, as in `ColumnMap`. For a plain log they are the whole map; for another

@@ -1,4 +1,4 @@
-"""Public sets by name: from the Hugging Face hub, or from a file of the set already downloaded.
+"""Public sets by name: from the Hugging Face hub, or from a downloaded file of the set.
 
 The files are read by `read_records`, like any log, and written as JSON lines without the answers of
 the models, which are most of a set; what is written is recognised by `querytier.data.formats`.
@@ -25,7 +25,7 @@ _SHOWN_MODELS = 12
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A public set, as its page describes it.
+    """A public set, as described on its page.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Fetched:
     models : tuple of str
         At most twelve, most frequent first.
     pair : tuple of str or None
-        A cheap and a frontier model to start with: the set's usual pair, or the two models with
+        A cheap and a frontier model to start with: the set's usual pair, or the two models with the
         most votes between them.
     """
 
@@ -138,7 +138,8 @@ def fetch(name: str, out: Path, downloaded: Path | None = None) -> Fetched:
     UsageError
         If the name or an ending is unknown, or the file does not exist, is a pickle or is `out`.
     LogError
-        If the hub is not reachable or refuses, or the file cannot be read or is of another set.
+        If the hub is not reachable or denies access, or the file cannot be read or is of another
+        set.
     """
     public = PUBLIC_SETS.get(name)
     if public is None:

@@ -20,7 +20,7 @@ def as_log_row(fields: Mapping[str, object]) -> dict[str, object]:
     """Return a row without the models' answers, in a layout that `querytier.data.formats` reads.
 
     RoutingCompendium has the scores of RouterBench as a list in the order of `models_name`, and no
-    costs: they become RouterBench's own columns, one of scores and one of (null) costs a model.
+    costs: they become RouterBench's own columns, one of scores and one of (null) costs per model.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def as_log_row(fields: Mapping[str, object]) -> dict[str, object]:
 
 
 class ModelCounts:
-    """The models of a set, and the two of them with most votes between them.
+    """The models of a set, and the two of them with the most votes between them.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class ModelCounts:
         return tuple(model for model, _ in self._answers.most_common())
 
     def pair(self) -> tuple[str, str] | None:
-        """Return the two models with most votes between them, the one that won more last."""
+        """Return the two models with the most votes between them, the one with more wins last."""
         if not self._votes:
             return None
         (pair, _), *_ = self._votes.most_common(1)
@@ -91,10 +91,10 @@ class ModelCounts:
         self._answers.update((one, other))
         if one == other:
             return
-        # Sides are dealt by chance, so the pair is sorted before its votes are counted.
+        # Sides are random, so the pair is sorted before its votes are counted.
         pair = (min(one, other), max(one, other))
         self._votes[pair] += 1
         for side, model in (("model_a", one), ("model_b", other)):
-            # CSV has the flags of the table of votes as text.
+            # In CSV, the flags of the table of votes are text.
             if row.get("winner") == side or str(row.get(f"winner_{side}")) in ("1", "1.0", "True"):
                 self._wins[pair, model] += 1

@@ -52,7 +52,7 @@ def results(path: Path) -> Iterator[dict[str, object]]:
         yield from _archived_rows(path)
     else:
         raise UsageError(
-            f"{path} is no archive of LLMRouterBench; give {ARCHIVE} or the folder unpacked from it"
+            f"{path} is not the archive of LLMRouterBench; give {ARCHIVE} or its unpacked folder"
         )
 
 
@@ -111,11 +111,13 @@ def _result(name: str, content: bytes) -> dict[str, Any]:
     missing = [field for field in _RESULT_FIELDS if field not in found]
     if missing or not isinstance(result["records"], list):
         raise LogError(
-            f"{name} is no file of LLMRouterBench's results: it lacks {', '.join(missing)}; "
+            f"{name} is not a file of LLMRouterBench's results: it lacks {', '.join(missing)}; "
             f"it has {', '.join(sorted(found)) or 'no fields'}"
         )
     if not all(isinstance(record, dict) for record in result["records"]):
-        raise LogError(f"{name} is no file of LLMRouterBench's results: a record is no object")
+        raise LogError(
+            f"{name} is not a file of LLMRouterBench's results: a record is not an object"
+        )
     return dict(result)
 
 

@@ -11,8 +11,8 @@ that would connect rows of two splits is refused, because whichever split it got
 other (`querytier.data.leakage`).
 
 Weights are lowered in training and calibration only, as nothing else uses them. The caps are on
-weight, not on the number of rows: what a sender of many rows can do to a classifier grows with
-their weight, and no row has to be discarded to limit it.
+weight, not on the number of rows: the harm that a sender of many rows can do grows with their
+weight, and a cap on weight discards no rows.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ __all__ = ["MergeCounts", "MergeRule", "Merged", "merge", "with_lasting_ids"]
 
 _WEIGHED = ("train", "calibration")
 _DAY = 86_400.0
-# Ids that reading made up from line numbers, with the prefix of a file if there are several.
+# Ids made from line numbers, with the prefix of a file if there are several.
 _MADE_UP = re.compile(r"(^|:)line-\d+$")
 _CONTENT = (
     *("query", "time", "needs_frontier", "cheap_score", "frontier_score", "outcome", "feedback"),
@@ -43,7 +43,7 @@ _CONTENT = (
 
 @dataclass(frozen=True, slots=True)
 class MergeRule:
-    """Which rows are used, and how much age, one group or one source changes their weight.
+    """Which rows are used, and how age and the caps on groups and sources change their weight.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class Merged:
 def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     """Merge fresh examples with the record.
 
-    An id that is only the number of a line (`line-7`) is replaced by a hash of the row's content,
+    An id that is only a line number (`line-7`) is replaced by a hash of the row's content,
     because every file has a line 7; equal rows of such files count once.
 
     Parameters
@@ -158,7 +158,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     -------
     Merged
     """
-    # Sorted, so that which of two rows with one id wins does not depend on the order of the logs.
+    # Sorted, so that the order of the logs does not decide which of two rows with one id wins.
     named = _sorted(with_lasting_ids(fresh))
     labelled = named.where(named.labelled)
     distinct = labelled.where(_first_of_each(labelled.id))
@@ -197,7 +197,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
 
 
 def with_lasting_ids(fresh: Examples) -> Examples:
-    """Return rows with a hash of their content in place of ids that are numbers of lines."""
+    """Return rows with a hash of their content in place of ids that are line numbers."""
     ids = fresh.id.copy()
     for row in np.flatnonzero([bool(_MADE_UP.search(name)) for name in ids.tolist()]).tolist():
         content = json.dumps([getattr(fresh, name)[row] for name in _CONTENT])
@@ -234,8 +234,8 @@ def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, Capped, int]:
     sources: dict[str, float] = {}
     left_out: list[str] = []
     ages = np.nan_to_num(_ages(used))  # a row without a time counts as new
-    # By split, as each is fitted by itself: a cap on both together would let one group fill the
-    # smaller one.
+    # By split, because each is fitted separately: under a joint cap one group could fill the
+    # smaller split.
     for split in _WEIGHED:
         inside = used.split == split
         if rule.half_life_days is not None:

@@ -30,7 +30,7 @@ class Capped:
     ----------
     weights : ndarray of float64, shape (n,)
     groups, sources : dict of str to float
-        For each group or source whose weight was lowered, the factor.
+        The factor for each group or source whose weight was lowered.
     left_out : tuple of str
         Why a cap is not applied.
     """
@@ -135,7 +135,7 @@ def _holds(weights: Floats, names: Names, share: float | None) -> bool:
         return True
     found, place = _places(names)
     sums = np.bincount(place, weights, len(found))
-    # Wider than the rounding in `_below`, or the turns could go on over nothing but rounding.
+    # Wider than the rounding in `_below`, or rounding alone could keep the turns going.
     return bool(sums.max() <= share * sums.sum() * (1 + 1e-6))
 
 

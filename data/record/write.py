@@ -17,12 +17,12 @@ RECORD = "record.parquet"
 
 
 def with_all_splits(fresh: Examples, recorded: int, shares: SplitShares, seed: int) -> Examples:
-    """Return fresh examples that fill the splits calibration and certification as well.
+    """Return fresh examples with calibration and certification splits as well.
 
     `prepare` assigns both to training if a log has fewer than `FEWEST_ROWS_TO_CERTIFY` rows, so a
-    record that grows by less a week would never get any. Test rows stay where they are, because the
-    test split comes first on the hash's scale; and so do groups with a row that a plan selected,
-    because they must not judge.
+    record that grows by fewer rows each week would never get any. Test rows stay where they are,
+    because the test split comes first on the hash's scale; and so do groups with a row that a plan
+    selected, because they must not be used for evaluation.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def write_merged(merged: Merged, fresh: DataSummary, folder: Path) -> DataSummar
     ----------
     merged : Merged
     fresh : DataSummary
-        Of the fresh logs, whose quarantine, sources and rules the summary repeats.
+        Summary of the fresh logs; its quarantine, sources and rules are copied.
     folder : Path
     """
     summary = DataSummary.of(merged.examples, replace(fresh, rows=len(merged.examples)))

@@ -72,10 +72,10 @@ def test_a_record_that_no_rule_can_label_is_kept_with_the_reason(values, reason)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"tier": "gold"}, "tier is none of cheap, frontier, .*--cheap and --frontier.*: gold"),
-        ({"winner": "model_c"}, "winner is none of .* both_bad, nor a model of the .*: model_c"),
-        ({"feedback": "meh"}, "feedback is none of thumbs_up, .*: meh"),
-        ({"feedback": 4}, r"feedback is none of .*map a rating as outcome.*: 4"),
+        ({"tier": "gold"}, "tier is not one of cheap, frontier, .*--cheap and --frontier.*: gold"),
+        ({"winner": "model_c"}, "winner is not one of .* both_bad or a model of the .*: model_c"),
+        ({"feedback": "meh"}, "feedback is not one of thumbs_up, .*: meh"),
+        ({"feedback": 4}, r"feedback is not one of .*map a rating as outcome.*: 4"),
         ({"propensity": 0}, r"propensity outside \(0, 1\]: 0"),
         ({"propensity": 1.5}, r"propensity outside \(0, 1\]: 1.5"),
         ({"cheap_grades": "[1"}, "cheap_grades is not a finite number"),

@@ -163,7 +163,7 @@ def test_a_gzip_cut_short_is_an_error_that_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "error", "message"),
     [
-        ("log.xlsx", b"", UsageError, "is not that of a known log format"),
+        ("log.xlsx", b"", UsageError, "does not belong to a known log format"),
         ("log.parquet", b"not parquet", LogError, "not a readable Parquet file"),
         ("log.jsonl", b"", LogError, "none of the 0 records is usable .the file is empty"),
         ("log.jsonl", b"{\n[\n", LogError, "none of the 2 records is usable .not JSON: 2"),
@@ -196,8 +196,8 @@ def test_too_large_a_share_of_bad_records_stops_with_the_counts(tmp_path):
         ("query", "write field=column"),
         ("query=a,query=b", "names query twice"),
         ("prompt=a", "'prompt' is not a field"),
-        ("id=a", "names no query"),
-        ("", "names no query"),
+        ("id=a", "has no query"),
+        ("", "has no query"),
     ],
 )
 def test_a_wrong_column_map_is_a_usage_error(text, message):

@@ -223,7 +223,7 @@ def test_the_newest_results_of_each_model_become_one_table(tmp_path, is_archive)
     [
         ({"performance": 1.0}, "lacks model_name, dataset_name, records; it has performance"),
         ([1], "lacks model_name, dataset_name, records; it has no fields"),
-        ({"model_name": "m", "dataset_name": "d", "records": [1]}, "a record is no object"),
+        ({"model_name": "m", "dataset_name": "d", "records": [1]}, "a record is not an object"),
     ],
 )
 def test_results_of_another_layout_are_refused(tmp_path, content, said):
