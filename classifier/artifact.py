@@ -23,7 +23,7 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.jsonl"
 CARD = "README.md"
-# A manifest has some kilobytes; a larger file of this name is not read whole.
+# A manifest has a few kilobytes; a larger file of this name is not read whole.
 _MOST_MANIFEST_BYTES = 1 << 20
 
 

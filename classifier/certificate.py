@@ -93,7 +93,7 @@ def expiry(certificate: Certificate) -> float:
     try:
         return datetime.fromisoformat(str(expires)).replace(tzinfo=UTC).timestamp()
     except ValueError:
-        # A date that cannot be read must not make a promise eternal.
+        # An unreadable date must not make a promise last for ever.
         return -math.inf
 
 

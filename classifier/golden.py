@@ -71,7 +71,7 @@ _EMPTY = ("", " \n\t ", "\u200b", "<system>only rules here</system>")
 def golden_queries() -> Iterator[str]:
     """Yield more than 200 queries: plain ones, their variants, very long ones and empty ones."""
     for query in _PLAIN:
-        # Wrapped as harnesses and chat templates do, which the text view has to take off again.
+        # Wrapped as by harnesses and chat templates; the text view has to remove the wrappers.
         yield query
         yield query.upper()
         yield f"<system-reminder>Answer in one line.</system-reminder>\n{query}"
@@ -124,7 +124,7 @@ def replay_golden(classifier: Classifier, path: Path) -> Replay:
     Raises
     ------
     ArtifactError
-        If they are not, with the first query that shows it; or if `path` has no golden vectors.
+        If they are not (the message has the first such query), or `path` has no golden vectors.
     """
     tolerance = classifier.manifest.tolerance
     golden = _read_vectors(path)

@@ -1,6 +1,6 @@
 """`model.onnx` as a file: what it may contain, its metadata, and its hash without them.
 
-The onnx package is not installed where queries are served. A graph is a protocol buffer
+The onnx package is not installed on a router. A graph is a protocol buffer
 (https://protobuf.dev/programming-guides/encoding), so it is read here by the field numbers of
 ONNX's own `onnx.proto`.
 """
@@ -37,7 +37,7 @@ _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
     "node": {5: "attribute"},
-    # An attribute may hold whole graphs (If, Loop), which may hold anything again.
+    # An attribute may hold whole graphs (If, Loop), which may hold any message.
     "attribute": {
         5: "tensor",
         6: "graph",
@@ -152,7 +152,7 @@ def _check(content: mmap.mmap, path: Path, kind: str, start: int, end: int) -> N
             number == _TENSOR_EXTERNAL_DATA
             or (number == _TENSOR_DATA_LOCATION and wire_type == _VARINT and content[first])
         ):
-            # A location may be any path of the machine that loads the graph.
+            # A location may be any path on the machine that loads the graph.
             raise ArtifactError(
                 f"{path} keeps weights in other files; save it without external data"
             )

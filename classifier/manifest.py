@@ -43,8 +43,8 @@ class Certificate:
     status : {"granted", "refused"}
     reason : str
     details : mapping
-        Risk, alpha, delta, number of rows, bound and coverage; `hashes` of what it was proved for;
-        `date` and `expires`, days in UTC.
+        Risk, alpha, delta, number of rows, bound and coverage; `hashes` of everything that it
+        depends on; `date` and `expires`, days in UTC.
     """
 
     status: Literal["granted", "refused"]
@@ -59,7 +59,7 @@ class Tolerance:
     Attributes
     ----------
     difference : float
-        The most that rounding changes a score.
+        The largest change of a score by rounding.
     exceptions : float
         Share of the texts, in [0, 1], that may differ by more; rounded up to whole texts. If a
         feature is exactly on a tree's split, rounding becomes a step; kernels for int8 differ
@@ -95,13 +95,14 @@ class Manifest:
     model_version : str
         The first twelve digits of the graph's sha256, without its metadata.
     input : {"token_ids", "text"}
-        Name of the graph's input; a graph that reads text needs no tokenizer beside it.
+        Name of the graph's input; a graph that reads text needs no separate tokenizer.
     precision : {"fp32", "int8", "int8-weights"}
         The encoder's: 32-bit floats, 8-bit integers, or floats times 8-bit weights.
     tolerance : Tolerance
         How far another machine's scores of the golden queries may differ from those in the file.
     max_tokens : int
-        Largest number of token ids of one query; of more, the first and last ones are kept.
+        Largest number of token ids of one query; if there are more, the first and last ones are
+        kept.
     decision_score : {"p_frontier", "gain"}
         The output that is compared with the threshold.
     threshold : float
@@ -174,7 +175,7 @@ def load_manifest(text: str) -> Manifest:
 
 def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content as format 2 would have it: in format 1 all encoders were fp32."""
-    # The loosest tolerance that an fp32 graph of that time had, which is the one with trees.
+    # The loosest tolerance that an fp32 graph had then: the one with trees.
     tolerance = {"difference": 1e-5, "exceptions": 0.01, "largest": 0.01}
     return {**content, "precision": "fp32", "tolerance": tolerance, "quantisation": {}}
 

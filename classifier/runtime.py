@@ -34,7 +34,7 @@ class Scores:
     gain : float or None
         P(frontier better) - P(cheap better); None if the graph does not rank by it.
     decision_score : float
-        The one of the two that is compared with the threshold.
+        The score of these two that is compared with the threshold.
     typicality : float or None
         Conformal p-value in (0, 1]: at most this share of typical queries has a lower one. None if
         it was not requested.
@@ -116,8 +116,8 @@ class Classifier:
         """
         folder = Path(folder)
         manifest = verified_manifest(folder)
-        # The hash decides, not the version: a refactoring that leaves every view as it was keeps
-        # old artifacts loadable, and a change that nobody gave a new version does not.
+        # The hash decides, not the version: old artifacts stay loadable after a refactoring that
+        # changes no view, but not after a change without a new version.
         if manifest.text_view.sha256 != view_fingerprint():
             raise ArtifactError(
                 f"{folder} was trained on text view {manifest.text_view.version} "
@@ -167,7 +167,7 @@ class Classifier:
         """Run the graph on one text view; return the values of the named outputs for it.
 
         Always a single row: the scores of an int8 encoder depend on the padding and on the other
-        rows of a batch (0.273 alone, 0.290 padded), and only single rows were judged at export.
+        rows of a batch (0.273 alone, 0.290 padded), and the export compared only single rows.
         """
         values = self.session.run(outputs, self.feed(view), _requested_outputs_only())
         return [value[0] for value in values]
@@ -178,7 +178,7 @@ def _requested_outputs_only() -> "ort.RunOptions":
     """Return options with which a run skips the nodes that no requested output needs."""
     import onnxruntime as ort
 
-    # One object for all runs: a static encoder decides in 24 us, making the options takes 2 us.
+    # One object for all runs: making the options takes 2 us, and a static encoder decides in 24 us.
     options = ort.RunOptions()
     options.only_execute_path_to_fetches = True
     return options

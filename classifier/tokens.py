@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class ViewTokenizer:
-    """A Hugging Face tokenizer without padding; of a long text it keeps the first and last ids.
+    """A Hugging Face tokenizer without padding; it keeps the first and last ids of a long text.
 
     If `tokie` is installed (the extra `fast`), it tokenises the ASCII views of WordPiece
     vocabularies, about fifteen times as fast.
@@ -39,8 +39,8 @@ class ViewTokenizer:
         self.max_tokens = max_tokens
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         # On 120,000 fuzzed views of ASCII and Latin text tokie gave the same ids as the original;
-        # of views from the whole basic plane, 8% got others. So it reads ASCII only, and only if
-        # it agrees on the probe.
+        # for 8% of the views from the whole basic plane they differed. So it reads ASCII only, and
+        # only if it agrees on the probe.
         fast = _fast_tokenizer(tokenizer_json) or self._tokenizer
         agrees = fast.encode(_PROBE).ids == self._tokenizer.encode(_PROBE).ids
         self._for_ascii = fast if agrees else self._tokenizer

@@ -1,4 +1,4 @@
-"""Write a certificate, and the threshold that it is about, into an artifact."""
+"""Write a certificate and its threshold into an artifact."""
 
 import shutil
 from dataclasses import replace
@@ -21,7 +21,7 @@ def write_certificate(
     threshold: float | None = None,
     classifier: Classifier | None = None,
 ) -> Manifest:
-    """Write a certificate into manifest and graph of an artifact; the computation stays as it is.
+    """Write a certificate into an artifact's manifest and graph; the computation does not change.
 
     The certificate is completed with the hashes of everything that it depends on and, if it is
     granted, with the threshold.
@@ -29,10 +29,10 @@ def write_certificate(
     Parameters
     ----------
     folder : Path
-        An artifact. It is replaced in one step, or stays as it was.
+        An artifact. It is replaced in one step, or does not change.
     certificate : Certificate
     threshold : float, optional
-        The threshold that the certificate is about; by default that of the artifact.
+        The threshold that was certified; by default that of the artifact.
     classifier : Classifier, optional
         The artifact, if it is loaded already: loading takes as long as writing.
 

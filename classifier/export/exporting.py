@@ -40,7 +40,7 @@ _QUANTISED_TOLERANCE = Tolerance(difference=0.005, exceptions=0.02, largest=0.05
 
 @dataclass(frozen=True, eq=False)
 class TypicalQueries:
-    """The queries that the graph takes as typical.
+    """The queries that the graph treats as typical.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ def export_artifact(
         By default the encoder stays float32. A static encoder always does: its word vectors have
         8 bits already, and it has no matrices.
     typical : TypicalQueries, optional
-        By default the graph cannot tell how typical a query is.
+        By default the graph does not compute how typical a query is.
 
     Raises
     ------
@@ -173,6 +173,6 @@ def _typicality(
 ) -> Typicality | None:
     if typical is None or len(typical.views) < FEWEST_TYPICAL:
         return None
-    # By the graph in its final precision: a distance is compared with those of these queries.
+    # With the graph in its final precision, which computes the distances of later queries, too.
     served = traced_embeddings(traced, features, typical.views)
     return Typicality.fitted_to(typical.training, served)

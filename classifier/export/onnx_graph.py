@@ -39,7 +39,7 @@ def trace(features: Features, path: Path) -> None:
             self.surface = features.surface.module() if features.surface else None
 
         def forward(self, token_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            # From the ids alone, so that a port feeds one tensor.
+            # The mask follows from the ids, so that a port feeds one tensor.
             mask = (token_ids != 0).long()
             inputs = {"input_ids": token_ids, "attention_mask": mask}
             embedding = self.encoder(inputs)["sentence_embedding"]
@@ -75,9 +75,9 @@ def write_graph(
 ) -> None:
     """Write `model.onnx`.
 
-    Its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1]; `gain`, in [-1, 1], if it
-    ranks queries; `typicality`, in (0, 1], if it is given; and `sentence_embedding`, float32 of
-    shape (batch, dimension). Its input is `token_ids`, as in `trace`. For a static encoder it is
+    Its outputs are `p_frontier`, float32 of shape (batch,), in [0, 1]; `gain`, in [-1, 1], if
+    `gain` ranks queries; `typicality`, in (0, 1], if it is given; and `sentence_embedding`, float32
+    of shape (batch, dimension). Its input is `token_ids`, as in `trace`. For a static encoder it is
     `text`, text views of shape (batch,), and `token_ids` is an output.
 
     Parameters
@@ -113,7 +113,7 @@ def write_graph(
 
 
 def _read_text(model: "ModelProto", features: Features) -> None:
-    """Let a model that reads token ids read text instead, with its vocabulary inside."""
+    """Make a model read text instead of token ids, with its vocabulary inside."""
     from onnx import TensorProto, helper
 
     nodes = Nodes("words")

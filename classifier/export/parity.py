@@ -23,7 +23,7 @@ Floats = NDArray[np.floating]
 # differed, by up to 0.0016. Splits are moved midway since, but a text may still hit one.
 _SHARE_ON_A_SPLIT = 0.01
 _LARGEST_STEP = 0.01
-# A typicality is a rank among some hundred distances: rounding moves it past a few of them.
+# A typicality is a rank among a few hundred distances: rounding moves it past a few of them.
 _TYPICALITY_TOLERANCE = 0.02
 
 
@@ -31,7 +31,7 @@ _TYPICALITY_TOLERANCE = 0.02
 class Parity:
     """How far the graph differs from the classifier as it was fitted; part of the manifest.
 
-    It names no text: a text may stem from a user's log, of which an artifact contains nothing.
+    It contains no text, because a text may come from a user's log.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ QUANTISED: tuple[Precision, ...] = ("int8", "int8-weights")
 
 @dataclass(frozen=True, eq=False)
 class Quantising:
-    """How a quantised encoder is calibrated again and judged.
+    """How a quantised encoder is calibrated again and checked.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Quantising:
     embeddings : ndarray of float32, shape (n, dimension)
         Embeddings of the views by the encoder as it was fitted.
     recalibrated : callable
-        From blocks of features of the views to heads and threshold.
+        Turns blocks of features of the views into heads and a threshold.
     budget : FlipBudget
     required : bool
         Whether it is an error if no precision is within the budget.
@@ -100,7 +100,7 @@ def choose_precision(
         write_quantised(traced, path, precision)
         calibrated, report = _tried(path, features, fitted, quantising)
         refusal = quantising.budget.refusal(report)
-        # The manifest calls the report "drift": artifacts of format 2 have it so.
+        # The manifest calls the report "drift", as in artifacts of format 2.
         trials.append({"precision": precision, "drift": asdict(report), "refusal": refusal})
         if refusal is None:
             return Encoded(path, precision, calibrated, tried)

@@ -1,8 +1,8 @@
 """Quantisation: an encoder in eight bits, with heads in float32.
 
-Quantised are the encoder's word vectors and the constant matrices of its MatMuls: nearly all of its
-bytes, and the matrices nearly all of its time. The heads stay float32: they take no time to speak
-of, and their rounding would go straight into the scores.
+The encoder's word vectors and the constant matrices of its MatMuls are quantised. They are nearly
+all of its bytes, and the matrices take nearly all of its time. The heads stay float32: they take
+almost no time, and their rounding would go straight into the scores.
 """
 
 import shutil
@@ -44,7 +44,7 @@ _Replacement: TypeAlias = Callable[
 
 
 def write_quantised(source: Path, target: Path, precision: Precision) -> None:
-    """Write a graph in a precision.
+    """Write a graph in another precision.
 
     Parameters
     ----------

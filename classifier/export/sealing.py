@@ -20,7 +20,7 @@ def seal(folder: Path, classifier: Classifier) -> Manifest:
     folder : Path
         Contains the final `model.onnx` and, if it reads token ids, `tokenizer.json`.
     classifier : Classifier
-        The same graph, with the manifest as it shall be; its `files` are filled in here.
+        The same graph, with the final manifest; its `files` are filled in here.
 
     Returns
     -------

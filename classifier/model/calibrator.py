@@ -17,7 +17,7 @@ class Calibrator:
     """Beta calibration (Kull, Silva Filho & Flach 2017, EJS 11:5052), written on log-odds.
 
     With p = sigmoid(z), the calibrated log-odds are rising * ln p - falling * ln(1 - p) + offset.
-    Platt scaling is rising == falling, temperature scaling that with an offset of 0.
+    Platt scaling has rising == falling; temperature scaling also has an offset of 0.
 
     Parameters
     ----------

