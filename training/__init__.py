@@ -6,5 +6,5 @@ Read in this order: `linear_models` and `boosted_trees` fit models on soft label
 candidates and choose one; `calibration` and `venn_abers` make and check probabilities; `fit` does
 all of this, and `nested` evaluates it. `checkpoints` and `embedding_cache` save work between runs.
 
-`encoders` makes encoders of the log's own; `label_audit` looks for wrong labels.
+`encoders` makes encoders from the log; `label_audit` looks for wrong labels.
 """

@@ -28,7 +28,8 @@ class LabelledFeatures:
     ----------
     examples : Examples, length n
     blocks : mapping of str to ndarray or sparse matrix of float32, shape (n, dimension)
-        By name. The first one holds the sentence embeddings, in which `knn` looks for neighbours.
+        Blocks by name. The first one holds the sentence embeddings, in which `knn` looks for
+        neighbours.
     """
 
     examples: Examples
@@ -41,7 +42,7 @@ class LabelledFeatures:
         return first
 
     def where(self, mask: NDArray[np.bool_]) -> "LabelledFeatures":
-        """Return the rows where `mask`, of shape (n,), is True."""
+        """Return the rows for which `mask`, of shape (n,), is True."""
         blocks = {name: block[mask] for name, block in self.blocks.items()}
         return LabelledFeatures(self.examples.where(mask), blocks)
 

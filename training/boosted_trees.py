@@ -68,7 +68,7 @@ def trees_of(
 def between_rows(trees: Trees, features: NDArray[np.float32]) -> Trees:
     """Return trees with each threshold midway between the values that it separates.
 
-    Every row of the features takes the same way through the trees as before.
+    Every row of the features takes the same path through the trees as before.
 
     Parameters
     ----------

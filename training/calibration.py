@@ -37,7 +37,7 @@ class FittedCalibration:
     n : int
         Number of rows that it was fitted on.
     log_losses : mapping of str to float
-        By method, in nats: weighted log loss on held-out folds, averaged over folds. Empty if
+        Weighted log loss on held-out folds by method, in nats, averaged over folds. Empty if
         methods were not compared.
     reason : str
         One sentence.
@@ -90,7 +90,7 @@ def fit_calibrator(
         If the method is unknown.
     """
     if method not in {"auto", *_METHODS}:
-        raise ValueError(f"{method!r} is no calibration; choose auto or one of {_METHODS}")
+        raise ValueError(f"{method!r} is not a calibration; choose auto or one of {_METHODS}")
     rows = _Rows(logits, needs_frontier, weights)
     uniform = rows.uniform()
     if uniform:
@@ -132,8 +132,7 @@ def fit_platt(logits: Floats, needs_frontier: Floats, weights: Floats) -> tuple[
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
     if slope > 0:
         return slope, offset
-    # The rows show no signal. To reverse the ranking, as a negative slope would, is no better
-    # founded on so few rows.
+    # The rows show no signal. A negative slope would reverse the ranking, with no more evidence.
     return 0.0, _mean_log_odds(targets, weights)
 
 

@@ -24,7 +24,7 @@ Metric = Literal["apgr", "auroc"]
 
 FRONTIER_RATES = np.linspace(0, 1, 21)
 _REPLICATES = 300
-_ONE_CLASS = "the training split holds one class only"
+_ONE_CLASS = "the training split has only one class"
 _NO_SCORES = "not all rows of the training split have both scores, or there is no gap to recover"
 
 
@@ -38,7 +38,7 @@ class Candidate:
     recipe : Recipe or None
         None for baselines, which are not exported.
     auroc, apgr : Estimate
-        Of out-of-fold scores, ranked within their folds, with intervals over groups.
+        Estimates from out-of-fold scores, ranked within their folds, with intervals over groups.
     fold_values : ndarray of float64, shape (folds,)
         The metric that decides, by fold; NaN if a fold has none.
     scores : ndarray of float64, shape (n,)
@@ -131,10 +131,10 @@ class CrossValidation:
         return self._evaluate(name, scores, time.perf_counter() - started)
 
     def _member(self, learner: MemberLearner) -> tuple[Floats, float]:
-        """Return out-of-fold log-odds and gains, shape (2, n), and the seconds that they took."""
+        """Return out-of-fold log-odds and gains, shape (2, n), and the seconds spent."""
         if learner not in self._members:
             started = time.perf_counter()
-            # Not by name: boosted trees of one name differ in settings that a search draws.
+            # Not by name: boosted trees with one name differ in settings that a search draws.
             scores = self._checkpoints.load_or_compute(repr(learner), lambda: self._fit(learner))
             self._members[learner] = scores, time.perf_counter() - started
         return self._members[learner]

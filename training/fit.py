@@ -72,9 +72,9 @@ class Calibration:
     rows : str
         The rows that it was fitted on.
     n : int
-        Their number.
+        Number of these rows.
     log_losses : mapping of str to float
-        Of the methods that were compared, in nats.
+        Log loss of each compared method, in nats.
     venn_abers : mapping of str to float, or None
         `VennAbersCheck` of the calibration rows, based on the out-of-fold log-odds of the training
         rows: neither set of rows was fitted on the other. None without a calibration split.
@@ -97,7 +97,7 @@ class FittedClassifier:
     heads : Heads
         Calibrated.
     recipe : Recipe
-        Of the chosen candidate.
+        The recipe of the chosen candidate.
     metric : {"apgr", "auroc"}
         The metric that chose it.
     threshold : float
@@ -137,7 +137,7 @@ class FittedClassifier:
 
     @classmethod
     def read(cls, folder: Path) -> "FittedClassifier":
-        """Return the classifier that `write` wrote."""
+        """Read the classifier that `write` wrote."""
         content = json.loads((folder / "fitted.json").read_text())
         with np.load(folder / "heads.npz") as arrays:
             heads = Heads.from_state(content.pop("heads"), dict(arrays))
@@ -167,13 +167,13 @@ def fit_classifier(
         In order of preference.
     settings : FitSettings
     baselines : mapping of str to callable
-        Cross-validated with the recipes, and never chosen.
+        Cross-validated with the recipes, but never chosen.
     checkpoints : Checkpoints
 
     Raises
     ------
     TrainingError
-        If a split holds one class only, or the training split has fewer groups than folds.
+        If a split has only one class, or the training split has fewer groups than folds.
     """
     split = labelled.examples.split.astype(str)
     train, calibration = labelled.where(split == "train"), labelled.where(split == "calibration")
@@ -222,7 +222,7 @@ def recalibrate_classifier(
     blocks : mapping of str to ndarray
         The features of the examples, computed by a quantised encoder.
     examples : Examples
-        Of the calibration split.
+        Examples of the calibration split.
     seed : int
     """
     # The method stays the same: when it was chosen again, beta calibration became temperature

@@ -50,7 +50,7 @@ def group_folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bo
     count = len(np.unique(examples.group.astype(str)))
     if count < folds:
         raise TrainingError(
-            f"{count} groups are too few for {folds} folds, as no group is split; map a finer "
+            f"{count} groups are too few for {folds} folds, as no group is divided; map a finer "
             "group, or lower train.folds"
         )
     return fold_masks(examples.group, examples.needs_frontier, folds, seed)

@@ -33,7 +33,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class HardRows:
-    """Soft labels as weighted hard rows, as scikit-learn's classifiers take no soft labels.
+    """Soft labels as weighted hard rows: scikit-learn's classifiers accept no soft labels.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ def fit_linear(
     ----------
     features : ndarray or sparse matrix of float32, shape (n, d)
         Dense features are standardised and each block is scaled to a mean squared norm of 1 for the
-        fit. The net takes features as they are.
+        fit. The net reads unscaled features.
     labels : HardRows
     outcomes : {2, 3}
     regularisation : float
@@ -165,8 +165,8 @@ def soft_rows(needs_frontier: Floats, weights: Floats) -> HardRows:
 def gain_rows(gains: Floats, weights: Floats) -> HardRows:
     """Return gains as hard rows of outcome 0 (cheap better), 1 (tie) and 2 (frontier better).
 
-    A row counts as the outcome of its sign by the ratio of its gain to the largest gain, and as a
-    tie by the rest. P(frontier better) - P(cheap better) then estimates the expected gain, in units
+    The ratio of a row's gain to the largest gain counts as the outcome of its sign, and the rest
+    counts as a tie. P(frontier better) - P(cheap better) then estimates the expected gain, in units
     of the largest one.
 
     Parameters
@@ -219,7 +219,7 @@ def _standardisation(features: Any) -> tuple[Floats | None, Floats | None]:
 def _unstandardised(
     weights: Floats, bias: Floats, mean: Floats | None, scale: Floats | None
 ) -> Linear:
-    """Return the net that takes features before standardisation."""
+    """Return the net that reads features before standardisation."""
     if mean is None or scale is None:
         return Linear(weights, bias)
     weights = weights / scale
@@ -229,7 +229,7 @@ def _unstandardised(
 def _all_outcomes(
     weights: Floats, bias: Floats, seen: NDArray[np.intp], outcomes: int
 ) -> tuple[Floats, Floats]:
-    """Return weights and bias of all outcomes, of a model that knows only those in its rows."""
+    """Return weights and bias of all outcomes from a model that knows only those in its rows."""
     if outcomes == 2 or len(seen) == outcomes:
         return weights, bias
     if len(weights) == 1:

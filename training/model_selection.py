@@ -33,7 +33,7 @@ def cross_validate(
     labelled : LabelledFeatures
         The training split.
     recipes : sequence of Recipe
-        Of one learner each; those of one encoder follow each other.
+        Recipes of one learner each; those of one encoder are next to each other.
     folds, seed : int
         Every candidate sees the same folds.
     baselines : mapping of str to callable
@@ -94,7 +94,7 @@ def choose(candidates: Sequence[Candidate], name: str | None = None) -> Candidat
     known = {candidate.name: candidate for candidate in classifiers}
     if name not in known:
         raise UsageError(
-            f"train.candidate is {name!r}, which is none of the candidates of this budget: "
+            f"train.candidate is {name!r}, which is not one of the candidates of this budget: "
             f"{', '.join(known)}"
         )
     return known[name]

@@ -26,7 +26,7 @@ class OutOfFoldPredictions:
     ----------
     decision_scores, p_frontier : ndarray of float64, shape (n,)
     to_frontier : ndarray of bool, shape (n,)
-        By the threshold of the row's own fold.
+        Decisions by the threshold of the row's own fold.
     chosen : Counter
         Number of folds in which each recipe was chosen.
     masks : sequence of ndarray of bool, shape (n,)
@@ -60,7 +60,7 @@ def nested_cross_validation(
     recipes : sequence of Recipe
         In order of preference.
     settings : FitSettings
-        Its folds are the outer and the inner ones.
+        Its number of folds is that of the outer and of the inner folds.
     masks : sequence of ndarray of bool, shape (n,), optional
         Held-out rows of each outer fold; by default folds by group.
     checkpoints : Checkpoints
@@ -68,7 +68,7 @@ def nested_cross_validation(
     Raises
     ------
     TrainingError
-        If a fold holds one class only, or there are fewer groups than folds.
+        If a fold has only one class, or there are fewer groups than folds.
     """
     size = len(labelled.examples)
     masks = masks or group_folds(labelled.examples, settings.folds, settings.seed)

@@ -39,7 +39,7 @@ def search(
     seed: int,
     first: Sequence[Mapping[str, bool | float | str | None]] = (),
 ) -> T:
-    """Return the setting with the highest value, of those in `first` and those proposed by TPE.
+    """Return the setting with the highest value, among those in `first` and those proposed by TPE.
 
     TPE is the tree-structured Parzen estimator (Bergstra et al. 2011, NIPS 24:2546) of Optuna
     (Akiba et al. 2019, KDD:2623).
@@ -54,7 +54,7 @@ def search(
     Parameters
     ----------
     suggest : callable
-        Makes a setting from a trial. It is called once more for the best trial, whose parameters
+        Returns a setting for a trial. It is called once more for the best trial, whose parameters
         are then fixed.
     value : callable
         Returns the value to maximise. A trial fails if this or `suggest` raises TrainingError, or
@@ -70,8 +70,8 @@ def search(
         At least 0.
     first : sequence of mapping
         Parameters to try before all others, even if `trials` are done. Missing parameters are
-        drawn. With the defaults here, the result is never worse than the defaults. Of equal values
-        the earliest wins.
+        drawn. With the defaults here, the result is never worse than the defaults. If values are
+        equal, the earliest wins.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def _cut_last_line(journal: Path, lock: "JournalFileOpenLock") -> None:
     try:
         content = journal.read_bytes()
         if content and not content.startswith(_JOURNAL_START):
-            raise ValueError("it is no journal of a search")
+            raise ValueError("it is not the journal of a search")
         end = content.rfind(b"\n") + 1
         if content[end:]:
             _log.warning("%s: removing a half-written last line: %r", journal, content[end:])

@@ -25,7 +25,7 @@ class Recipe:
     Attributes
     ----------
     learners : tuple of MemberLearner
-        A stack has several, and takes the mean of their scores. All read the same encoder.
+        A stack has several, and averages their scores. All read the same encoder.
     ranks_by : {"p_frontier", "gain"}
         The score that is compared with the threshold. The gain needs both scores of every row.
     """
@@ -72,7 +72,7 @@ class Recipe:
 
 
 def recipe_from(record: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that `Recipe.to_dict` described."""
+    """Return the recipe from the output of `Recipe.to_dict`."""
     learners = []
     for one in record["learners"]:
         settings = {**one, "blocks": tuple(one["blocks"])}

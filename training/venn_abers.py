@@ -42,8 +42,8 @@ def venn_abers_check(
     p0 and p1 are isotonic regressions on the calibration rows and the row to check, labelled 0 and
     labelled 1; one of the two is perfectly calibrated. If p is outside most intervals, the form of
     the calibrator does not fit. If many labels are soft, p may be right outside the interval: the
-    method takes no soft labels and no weights. Labels become 0 or 1 at 0.5, labels of exactly 0.5
-    are dropped, and every row counts once.
+    method supports neither soft labels nor weights. Labels become 0 or 1 at 0.5, labels of exactly
+    0.5 are dropped, and every row counts once.
 
     Parameters
     ----------

@@ -218,7 +218,7 @@ def test_a_failed_evaluation_keeps_the_report_and_marks_the_run(finished):
     [
         ({"encoder": "/nowhere/encoder"}, "/nowhere/encoder is not a folder"),
         ({"budget": "standard", "teacher": "/nowhere/teacher"}, "/nowhere/teacher is not a folder"),
-        ({"candidate": "the best", "regularisation": [0.01]}, "'the best', which is none of"),
+        ({"candidate": "the best", "regularisation": [0.01]}, "'the best', which is not one of"),
     ],
 )
 def test_failed_training_keeps_the_old_one_and_marks_the_run(finished, section, message):

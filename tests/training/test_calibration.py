@@ -221,7 +221,7 @@ def test_too_few_rows_to_compare_methods_use_platt(count, group_count, needy, wh
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="'isotonic' is no calibration; choose auto or one of"):
+    with pytest.raises(ValueError, match="'isotonic' is not a calibration; choose auto or one of"):
         fitted(np.arange(3.0), np.array([0.0, 1.0, 1.0]), "isotonic")
 
 

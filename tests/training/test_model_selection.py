@@ -54,7 +54,7 @@ def test_a_difference_in_every_fold_counts():
 
 def test_a_named_candidate_is_chosen_whatever_its_rank():
     assert choose([FAR, NEAR, BASELINE], "far").name == "far"
-    with pytest.raises(UsageError, match=r"'baseline', which is none of .*: far, near"):
+    with pytest.raises(UsageError, match=r"'baseline', which is not one of .*: far, near"):
         choose([FAR, NEAR, BASELINE], "baseline")
 
 

@@ -44,9 +44,9 @@ def fine_tune(
 ) -> Encoder:
     """Return a copy of an encoder whose embeddings have learnt the labels.
 
-    A tenth of the training split's groups validates: training ends early when their loss no longer
-    falls, and the best weights are kept. Training uses the GPU if there is one; the returned
-    encoder is on the CPU. On the CPU the same seed gives the same weights.
+    A tenth of the training split's groups is held out for validation: training ends early when the
+    loss on them no longer falls, and the best weights are kept. Training uses the GPU if there is
+    one; the returned encoder is on the CPU. On the CPU the same seed gives the same weights.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def fine_tune(
     Raises
     ------
     TrainingError
-        If the encoder is no sentence-transformers model, the rows are too few or of one class, the
-        loss is not finite, or the checkpoint belongs to another run.
+        If the encoder is not a sentence-transformers model, the rows are too few or of one class,
+        the loss is not finite, or the checkpoint belongs to another run.
     UsageError
         If a setting is out of range.
     MissingExtraError
@@ -126,7 +126,7 @@ def _sentence_transformer(encoder: Encoder) -> "SentenceTransformer":
 
     if not isinstance(encoder.model, SentenceTransformer):
         raise TrainingError(
-            f"{encoder.name} is no sentence-transformers model, so it cannot be fine-tuned; "
+            f"{encoder.name} is not a sentence-transformers model, so it cannot be fine-tuned; "
             "fine-tune an encoder such as its teacher, and distil that"
         )
     return encoder.model
@@ -170,7 +170,7 @@ def _keep_layers(model: "SentenceTransformer", layers: tuple[int, ...]) -> None:
             f"keep_layers is {list(layers)}; name layers of the encoder's {count}, from 0, in "
             "ascending order"
         )
-    # Architectures name their list of layers differently; its length tells it from others.
+    # Architectures name their list of layers differently; it is found by its length.
     for parent in list(transformer.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ModuleList) and len(child) == count:
@@ -230,8 +230,8 @@ def _validation_rows(rows: Examples, seed: int) -> "NDArray[np.bool_]":
     groups = len(set(rows.group.tolist()))
     if groups < 2:
         raise TrainingError(
-            f"all {len(rows)} rows of the train split are one group, so no rows can validate; map "
-            "a finer group"
+            f"all {len(rows)} rows of the train split are one group, so none can be "
+            "held out for validation; map a finer group"
         )
     return group_folds(rows, min(_VALIDATION_PARTS, groups), seed)[0]
 

@@ -34,7 +34,8 @@ class FineTunedEncoder:
         Maps its embeddings to the log-odds of needs_frontier and, if there is a gap to recover, of
         cheap better, tie and frontier better.
     out_of_fold : mapping of str to ndarray of float32, shape (k,)
-        By id of a training row: its outputs, of an encoder that was fine-tuned without its fold.
+        Outputs for each training row, by its id, from an encoder that was fine-tuned without its
+        fold.
     """
 
     encoder: Encoder
@@ -65,9 +66,9 @@ def fine_tune_out_of_fold(
     masks : sequence of ndarray of bool, shape (n,), optional
         Held-out rows of each fold; by default folds by group.
     checkpoints : Checkpoints
-        Save the outputs of a fold.
+        Where the outputs of each fold are saved.
     trainer_folder : Path, optional
-        Gets the state of each fine-tuning, from which an interrupted one resumes.
+        Folder for the state of each fine-tuning, from which an interrupted one resumes.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def fine_tune_out_of_fold(
         return outputs.outputs(_embeddings(tuned, train.where(mask))).astype(np.float32)
 
     # Later learners read outputs and not embeddings (stacked generalisation, Wolpert 1992): the
-    # embeddings of two fine-tunings are in spaces of their own, but their outputs mean the same.
+    # embeddings of two fine-tunings are in different spaces, but their outputs mean the same.
     out_of_fold: dict[str, NDArray[np.float32]] = {}
     for fold, mask in enumerate(masks or group_folds(train, folds, settings.seed)):
         outputs = checkpoints.load_or_compute(

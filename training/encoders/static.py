@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-# The largest number that a text view can have: tokens cost almost nothing here, so none is cut.
+# The largest number of tokens of a text view: tokens cost almost nothing here, so none is cut.
 STATIC_MAX_TOKENS = MAX_CHARACTERS + len(CUT_MARK)
 _SMOOTHING = 1e-3
 _SMALLEST_LENGTH = 1e-12
@@ -88,8 +88,8 @@ def distil(
     Raises
     ------
     ValueError
-        If the teacher's embeddings are shorter than `dimension`, or their number is not that of the
-        views.
+        If the teacher's embeddings are shorter than `dimension`, or their number differs from the
+        number of views.
     TrainingError
         If there are fewer than 10 views.
     """

@@ -192,7 +192,7 @@ def _padded(token_ids: list[list[int]], **_: object) -> _Features:
 
 
 def _routing_loss(objective: Objective, model: "SentenceTransformer") -> "torch.nn.Module":
-    """Return the loss of a model, which has no weights of its own.
+    """Return the loss of a model; it has no weights of its own.
 
     Its targets, of shape (n, 3), are the label, the gain (NaN if unknown), and the weight.
     """

@@ -151,7 +151,7 @@ def predict_labels(
 
 
 def balanced_weights(sources: Sequence[str]) -> Floats:
-    """Return weights with which no source counts more than one of the median size."""
+    """Return weights so that no source counts more than one of the median size."""
     if not sources:
         return np.empty(0)
     # Without weights, a flood from one source would dominate every comparison.

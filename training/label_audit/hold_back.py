@@ -49,7 +49,7 @@ class HoldRules:
         Smallest number of independent labels of a cell that is tested: groups of a source, distinct
         texts of a group.
     trusted : sequence of str
-        Sources that are never held back, nor any of their groups.
+        Sources that are never held back; neither are their groups.
     """
 
     level: float = 0.01
@@ -67,8 +67,8 @@ class Finding:
     cell : Cell
     tests : CellTests
     verdict : {"held", "drift", "cannot tell"}
-        Held back; kept, as the other fresh rows have changed alike; or kept, as there is too little
-        to compare with.
+        Held back; or kept because the other fresh rows have changed in the same way; or kept
+        because there is too little to compare with.
     """
 
     cell: Cell
@@ -188,7 +188,7 @@ class _Audit:
         return test.p_value
 
     def _spread(self, cells: Iterable[Cell], units: Units) -> Dispersion:
-        """Return how widely recorded cells, which are taken for honest, scatter by themselves."""
+        """Return how widely recorded cells, which count as honest, scatter by themselves."""
         predicted = probabilities(self.expected.recorded)
         rows = [cell.rows for cell in cells]
         return dispersion(rows, self.recorded.needs_frontier, predicted, units)

@@ -81,14 +81,14 @@ def audit_labels(labelled: LabelledFeatures, *, folds: int, seed: int) -> list[S
     Label errors are found by confident learning (Northcutt et al. 2021, JAIR 70:1373, as in
     cleanlab) with the probabilities of `out_of_fold_probabilities`. Soft labels become 0 or 1 at
     0.5; labels of exactly 0.5 are not checked. Labels that a person has corrected or confirmed are
-    no suspected errors, but may still contradict others.
+    not suspected, but may still contradict others.
 
     Parameters
     ----------
     labelled : LabelledFeatures, length n
         With the groups of `prepare`; splits are ignored.
     folds, seed : int
-        Of the cross-validation.
+        For the cross-validation.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def audit_labels(labelled: LabelledFeatures, *, folds: int, seed: int) -> list[S
 def write_suspects(suspects: Sequence[Suspect], path: Path) -> None:
     """Write the table for a review in a spreadsheet.
 
-    Reviewers write the right label into `corrected_label`, also to confirm one.
+    Reviewers write the right label into `corrected_label`, even if they confirm the old one.
     `querytier.data.ingest.corrections.read_corrections` reads the file, and explains how queries
     are kept from becoming formulas.
 

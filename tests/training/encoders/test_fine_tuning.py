@@ -289,7 +289,7 @@ def test_rows_that_cannot_train_are_refused(tiny, rows, message):
 
 def test_an_encoder_of_another_kind_is_refused():
     words = static_encoder("words", np.eye(3, dtype=np.float32), ["hello"])
-    with pytest.raises(TrainingError, match="words is no sentence-transformers model"):
+    with pytest.raises(TrainingError, match="words is not a sentence-transformers model"):
         tune(words, queries(60))
 
 
