@@ -1,8 +1,8 @@
 """Which unlabelled queries to send to both tiers next, within a budget in dollars.
 
-Two reasons take turns, each by its share of the choices. An *uncovered* query comes from the part
-of the traffic with the fewest labels for its size. A *random* one is drawn from all of the traffic,
-and so finds what coverage does not look for.
+Two reasons take turns, each according to its share of the choices. An *uncovered* query comes from
+the part of the traffic with the fewest labels for its size. A *random* one is drawn from all of the
+traffic, so it also finds queries that coverage does not look for.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,14 +29,14 @@ _ROWS_PER_CLUSTER, _MOST_CLUSTERS = 40, 50
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """What the choice looks at of n queries.
+    """The columns of n queries that the choice uses.
 
     Attributes
     ----------
     groups : ndarray of object, shape (n,)
-        Near duplicates share one.
+        Near duplicates share a group.
     embeddings : ndarray of float32, shape (n, dimension)
-        Of length 1.
+        Unit vectors.
     domains : ndarray of object, shape (n,)
         Empty if the log has none.
     """
@@ -56,7 +56,7 @@ class Choice:
     Attributes
     ----------
     row : int
-        Its place among the unlabelled queries.
+        Index among the unlabelled queries.
     reason : {"uncovered", "random"}
     why : str
         One sentence.
@@ -81,8 +81,8 @@ def choose_queries(
 ) -> list[Choice]:
     """Choose what to label next, most urgent first.
 
-    A query is skipped if its group already has a label or a choice, or if it costs more than what
-    is left of the budget.
+    A query is skipped if its group already has a label or a choice, or if it costs more than the
+    rest of the budget.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def choose_queries(
     labelled : Queries
         May be empty.
     budget : float
-        In dollars, above 0.
+        Dollars, above 0.
     shares : mapping of str to float
         Share of each reason, 0 or more; at least one is above 0. They need not add up to 1.
     seed : int
@@ -140,7 +140,7 @@ def _uncovered(
         random.permutation(np.flatnonzero(cells == cell)).tolist() for cell in range(len(names))
     ]
     while any(waiting):
-        # One label more than there are: cells without any would all be equally urgent otherwise.
+        # Plus one label: otherwise all cells without a label would be equally urgent.
         urgency = np.where([bool(rows) for rows in waiting], traffic / (labels + 1), -1.0)
         cell = int(urgency.argmax())
         share = traffic[cell] / len(cells)

@@ -1,8 +1,8 @@
 """Calibration: the parts of the Brier score, and the distance of probabilities from shares.
 
-Bins hold equally many rows, equal probabilities share a bin, and bins are set once for all row
-weights. Differences within a bin are not seen: the calibration error is that of the binned
-probabilities, and the true one may be larger (Kumar, Liang & Ma 2019).
+All bins have the same number of rows, equal probabilities share a bin, and bins are set once for
+all row weights. Differences within a bin are invisible: the calibration error is that of the binned
+probabilities, and the true error may be larger (Kumar, Liang & Ma 2019).
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Starts = NDArray[np.intp]
 _BINS = 10
 _PARTS = ("reliability", "resolution", "uncertainty")
 _Z = 1.959964  # the 97.5% quantile of the normal distribution
-# The graph's probabilities are float32: closer to 0 or 1 than this they are 0 or 1.
+# The graph's probabilities are float32; if they are closer to 0 or 1 than this, they are 0 or 1.
 _NEAREST = 1e-7
 
 
@@ -89,7 +89,7 @@ def calibration_scores(
     probabilities, needs_frontier : ndarray of float64, shape (n,)
         In [0, 1].
     resampling : Resampling
-        Over the groups of these rows.
+        Bootstrap over the groups of these rows.
     bins : int
 
     Returns
@@ -157,7 +157,8 @@ def brier_parts(
     within = brier(p, y, w) - (reliability - resolution + uncertainty)
     if debiased:
         # The share of a bin is an estimate: its variance adds to the squared distance, most of all
-        # with few rows a bin. Plain, a perfectly calibrated model never shows a reliability of 0.
+        # with few rows a bin. Without the correction, even a perfectly calibrated model has a
+        # reliability above 0.
         of_bins = (share * spread / np.maximum(sizes - 1, 1)).sum(axis=1)
         of_mean = uncertainty / np.maximum(total - 1, 1)
         reliability = reliability - of_bins
@@ -187,7 +188,7 @@ def reliability_bins(
     """Return the points of the reliability diagram, by ascending probability.
 
     Intervals are Wilson's at the number of independent rows that would leave the same standard
-    error as the groups do (Dean & Pagano 2015), so that a bin without events has one too.
+    error as the groups do (Dean & Pagano 2015), so that a bin without events has an interval, too.
 
     Parameters
     ----------
@@ -202,7 +203,7 @@ def reliability_bins(
 
 
 def _bin_starts(ordered: Floats, bins: int) -> Starts:
-    """Return where bins of about equally many rows start, with equal values in one bin."""
+    """Return where bins of about the same number of rows start, with equal values in one bin."""
     wanted = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1)[:-1]
     ties = tie_starts(ordered)
     # A boundary inside a run of equal probabilities moves to the start of the run, or the order of
@@ -247,9 +248,9 @@ def _debiased_parts(
 def _pivoted(plain: float, corrected: Floats) -> Estimate:
     """Return the interval of an estimate that is corrected for bias.
 
-    Among the resamples the plain value is the truth, and the corrected ones scatter around it: by
-    what they miss it, the estimate misses the real truth (Kumar, Liang & Ma 2019). The percentile
-    interval would be biased: a resample holds rows twice, which looks like more miscalibration.
+    Among the resamples the plain value plays the truth, and the corrected values scatter around it
+    as the estimate does around the real truth (Kumar, Liang & Ma 2019). The percentile interval
+    would be biased: a resample contains rows twice, which looks like more miscalibration.
     """
     value, replicates = float(corrected[0]), corrected[0] - (corrected[1:] - plain)
     low, high = np.percentile(replicates, [2.5, 97.5])

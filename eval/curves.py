@@ -12,24 +12,24 @@ from querytier.eval.metrics import tie_starts
 __all__ = ["GainCurve", "RankedExamples", "RoutedMean", "gain_curve", "routed_mean"]
 
 
-# Sums of the same rows in another order differ by this much.
+# Rounding error of a sum if the rows are in another order.
 _ROUNDING = 1e-12
-_WORSE = "the mean frontier score is not above 0: there is no quality to keep a share of"
+_WORSE = "the mean frontier score is not above 0: so no share of it can be retained"
 
 
 @dataclass(frozen=True, eq=False)
 class GainCurve:
     """Mean gain over all rows against frontier rate, for b row weights at once.
 
-    With gains frontier score - cheap score this is the cost-quality curve above its cheap end; with
-    labels as gains it is the share of them that is caught.
+    If a gain is frontier score - cheap score, this is the cost-quality curve above its cheap end.
+    If gains are labels, it is the share of needs_frontier caught.
 
     Attributes
     ----------
     rates : ndarray of float64, shape (b, k)
-        Frontier rates from 0 to 1, not decreasing.
+        Frontier rates from 0 to 1, non-decreasing.
     gains : ndarray of float64, shape (b, k)
-        Mean gain at these rates; from 0 to the gain of always-frontier.
+        Mean gain at these rates, from 0 to the gain of always-frontier.
     """
 
     rates: Floats
@@ -50,7 +50,7 @@ class GainCurve:
         return np.array([np.interp(grid, xs, ys) for grid, xs, ys in rows])
 
     def recovered(self, rates: Floats) -> Floats:
-        """Return the share of the gap that is recovered at one rate a curve; NaN without a gap."""
+        """Return the share of the gap recovered at one rate per curve; NaN without a gap."""
         return self.at(rates) / self._positive_gap
 
     def apgr(self) -> Floats:
@@ -104,14 +104,14 @@ class GainCurve:
 
 @dataclass(frozen=True, eq=False)
 class RoutedMean:
-    """The mean score, or cost, as a ranking routes, between the two tiers alone.
+    """The mean score or cost as a ranking routes, between those of the two tiers alone.
 
     Attributes
     ----------
     cheap, frontier : ndarray of float64, shape (b,)
         Means of always-cheap and of always-frontier.
     curve : GainCurve
-        From one to the other.
+        The curve from `cheap` to `frontier`.
     """
 
     cheap: Floats
@@ -125,8 +125,8 @@ class RoutedMean:
     def share(self, rates: Floats, extra: float = 0.0) -> Floats:
         """Return the mean plus `extra`, divided by the mean of always-frontier.
 
-        Of scores this is the quality retained, of costs 1 - cost saved. NaN unless always-frontier
-        is above 0.
+        For scores this is the quality retained, for costs 1 - cost saved. NaN unless the mean of
+        always-frontier is above 0.
         """
         return (self.at(rates) + extra) / np.where(self.frontier > 0, self.frontier, np.nan)
 
@@ -141,7 +141,8 @@ class RankedExamples:
         Higher goes to the frontier tier first.
     examples : Examples, length n
     resampling : Resampling
-        Over the groups of the examples; one for all that `difference` is to compare.
+        Bootstrap over the groups of the examples; share it between estimates that `difference`
+        compares.
     decision_cost : float
         Cost of deciding a query, in the currency of the costs.
     """
@@ -194,12 +195,12 @@ class RankedExamples:
 
 
 def routed_mean(scores: Floats, cheap: Floats, frontier: Floats, weights: Floats) -> RoutedMean:
-    """Return the mean of one column of the two tiers as a ranking routes.
+    """Return the mean scores or costs of the two tiers as a ranking routes.
 
     Parameters
     ----------
     scores, cheap, frontier : ndarray of float64, shape (n,)
-        The ranking's, and each tier's scores or costs.
+        The ranking's scores, and each tier's scores or costs.
     weights : ndarray of float64, shape (b, n)
 
     Examples
@@ -226,7 +227,7 @@ def gain_curve(scores: Floats, gains: Floats, weights: Floats) -> GainCurve:
     weights : ndarray, shape (b, n)
     """
     order = np.argsort(-scores, kind="stable")
-    # Ties are common (a keyword heuristic has few values): if their rows went one by one, the
+    # Ties are common (a keyword heuristic has few values). If their rows moved one by one, the
     # order of the log would decide how good such a ranking looks.
     starts = tie_starts(scores[order])
     in_order = weights[:, order]

@@ -29,8 +29,8 @@ Metric = Callable[[Floats, Floats, Floats], Floats]
 
 _ESTIMATES = ("auroc", "average_precision", "apgr", "cpt50", "cpt80")
 _NUMBERS = ("brier", "ece", "frontier_rate", "recall", "quality_retained", "cost_saved")
-_NO_GAP = "the 95% interval of the mean frontier score minus cheap score does not lie above 0"
-_ONE_CLASS = "all rows are of one class"
+_NO_GAP = "the 95% interval of the mean frontier score minus cheap score is not above 0"
+_ONE_CLASS = "all rows have the same class"
 _NO_NEED = "no row needs the frontier model"
 _NO_PROBABILITY = "its score is not a probability"
 
@@ -46,7 +46,7 @@ class Row:
 quality_retained, cost_saved : Estimate
         `recall` is the share of needs_frontier that goes to the frontier tier.
     behind_classifier : dict of str to Estimate
-        The classifier's AUROC and APGR minus this row's, paired.
+        AUROC and APGR of the classifier minus those of this row, paired.
     """
 
     name: str
@@ -96,13 +96,13 @@ class Evaluation:
     rows : list of Row
         The classifier comes first.
     ece_when_calibrated : float
-        95th percentile of the ECE that a perfectly calibrated model with the same probabilities
-        shows at this number of rows.
+        95th percentile of the ECE of a perfectly calibrated model with the same probabilities, at
+        this number of rows.
     mean_scores : dict of str to Estimate
         Mean score of always-cheap, of always-frontier, and as the classifier routes; empty without
         scores.
     mean_costs : dict of str to Estimate
-        The same for the cost of a query; as routed it includes what deciding costs.
+        The same for the cost of a query; as routed, it includes the cost of the decision.
     """
 
     rows: list[Row]
@@ -111,7 +111,7 @@ class Evaluation:
     mean_costs: dict[str, Estimate]
 
     def row(self, name: str) -> Row:
-        """Return the row of that name."""
+        """Return the row with a name."""
         return next(row for row in self.rows if row.name == name)
 
 
@@ -131,14 +131,14 @@ def evaluate_rankings(
     ----------
     examples : Examples, length n
     classifier : Ranking
-        Its ranking as it is served.
+        The ranking of the served classifier.
     baselines : sequence of Ranking
     threshold : float
-        The classifier's; every ranking is measured at the frontier rate that it leads to.
+        The classifier's threshold; every ranking is measured at the resulting frontier rate.
     replicates, seed : int
-        Of the bootstrap over groups.
+        For the bootstrap over groups.
     routing_cost : float
-        What deciding costs for each query, in the currency of the costs.
+        Cost of each decision, in the currency of the costs.
     """
     resampling = Resampling(examples.group.tolist(), replicates, seed)
     rows = _Rows(examples, resampling, classifier, threshold, routing_cost)
@@ -164,8 +164,8 @@ class _Rows:
         ranked = RankedExamples(scores, self.examples, self.resampling, self.routing_cost)
         area = self._estimate(lambda weights: auroc(scores, labels, weights), _ONE_CLASS)
         apgr = self._of_curve(ranked, GainCurve.apgr)
-        # Paired: all rankings share the draws of one resampling, or the interval of a lead would be
-        # about as wide as both intervals together.
+        # Paired: all rankings share the draws of one resampling. Otherwise the interval of a lead
+        # would be about as wide as both intervals together.
         behind = {}
         if classifier_row is not None:
             behind["auroc"] = difference(classifier_row.auroc, area)
@@ -211,10 +211,10 @@ class _Rows:
         return goes_to_frontier(self.classifier.scores, self.threshold)
 
     def _rates(self, weights: Floats) -> Floats:
-        """Return the classifier's frontier rate: in each replicate its own, not that of all rows.
+        """Return the classifier's frontier rate in each replicate, instead of that of all rows.
 
-        Every ranking is read off its curve there. Else a row would be compared with a classifier
-        that spends more or less than it does.
+        Every ranking is read off its curve at this rate. Otherwise a row would be compared with a
+        classifier that spends more or less.
         """
         return weighted_mean(self._chosen.astype(np.float64), weights)
 
@@ -226,8 +226,8 @@ class _Rows:
         gap = ranked.of_scores(partial(weighted_mean, gain), "")
         if gap.value is None:
             return gap
-        # PGR divides by the gap. If its interval reaches 0, some replicates divide by next to
-        # nothing, and the interval of APGR says more about them than about the ranking.
+        # PGR divides by the gap. If its interval reaches 0, some replicates divide by almost 0, and
+        # the interval of APGR shows these replicates rather than the ranking.
         if gap.low is None or gap.low <= 0:
             return undefined(_NO_GAP)
         return self._estimate(lambda weights: statistic(ranked.quality(weights).curve), _NO_GAP)

@@ -1,7 +1,7 @@
 """Estimates with intervals, and how they are written for users.
 
-Rows come in groups (a conversation, near duplicates) that are independent of each other while the
-rows within one are not, so every interval here is one over groups: the paired bootstrap, the
+Rows come in groups (a conversation, near duplicates). Groups are independent of each other, and
+rows within a group are not, so every interval here is over groups: the paired bootstrap, the
 cluster-robust standard error, and exact shares of one row per group.
 """
 
@@ -79,12 +79,12 @@ class Estimate:
         return Estimate(factor * self.value, low, high, None, factor * self.replicates)
 
     def text(self, spec: str = ".3f") -> str:
-        """Return the value with its interval, in the one notation that users meet.
+        """Return the value with its interval, in the notation used for all users.
 
         Parameters
         ----------
         spec : str
-            The format of each number, as `format` takes it: ".1%" for percent.
+            The format of each number, as for `format`: ".1%" for percent.
 
         Examples
         --------
@@ -94,7 +94,7 @@ class Estimate:
         """
         if self.value is None:
             return "n/a"
-        # z: what rounds to zero from below is written 0.000, not -0.000.
+        # z: a negative number that rounds to zero is written 0.000, not -0.000.
         value = format(self.value, f"z{spec}")
         if self.low is None or self.high is None:
             return value
@@ -109,8 +109,8 @@ def undefined(reason: str) -> Estimate:
 def difference(first: Estimate, second: Estimate) -> Estimate:
     """Return first - second with its paired interval.
 
-    Both must come from one `Resampling`: their replicates then share the draws of groups, so what
-    makes a draw hard for both cancels, and the interval is narrower than two unpaired ones.
+    Both must come from one `Resampling`: their replicates then share the draws of groups. Draws
+    that are hard for both cancel out, so the interval is narrower than an unpaired one.
     """
     if first.value is None or second.value is None:
         return undefined(first.reason or second.reason or "no value")
@@ -119,10 +119,10 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
 
 
 def one_sided(estimate: Estimate) -> Estimate:
-    """Return the estimate between the ends of its two one-sided 95% intervals.
+    """Return the estimate with the ends of its two one-sided 95% intervals.
 
-    Each end alone is exceeded by chance in 5% of the cases, so that the two make a 90% interval: a
-    gate asks one question, whether the loss is below its margin, and so needs one end.
+    Chance exceeds each end in 5% of the cases, so the two make a 90% interval. A gate needs only
+    one end: it checks whether the loss is below its margin.
     """
     if estimate.value is None:
         return estimate
@@ -135,8 +135,8 @@ class Resampling:
     """Percentile bootstrap that draws whole groups with replacement (Efron & Tibshirani 1993).
 
     Rows of one group resemble each other, so drawing single rows would make the intervals too
-    narrow. Statistics take weights in place of drawn rows: a row that is drawn twice has weight 2.
-    So the rows are sorted by score once, not once per replicate.
+    narrow. Statistics get weights in place of drawn rows: a row that is drawn twice has weight 2.
+    This way the rows are sorted by score once, not once per replicate.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Resampling:
         Parameters
         ----------
         statistic : callable
-            Takes row weights of shape (b, n), returns values of shape (b,), NaN where undefined.
+            Called with row weights of shape (b, n); returns values of shape (b,), NaN if undefined.
         undefined_reason : str
             The reason to give if the value on the rows themselves is undefined.
         """
@@ -199,7 +199,7 @@ def weighted_mean(values: Floats, weights: Floats) -> Floats:
     Returns
     -------
     ndarray of float64, shape (b,)
-        NaN where all weights are 0.
+        NaN if all weights are 0.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def clopper_pearson(
     hits, count : float
         Hits among independent trials; a sum of graded values in [0, 1] makes the interval too wide.
     tails : tuple of float
-        Chance, in (0, 1), that the share is below the interval, and above it.
+        Chances, in (0, 1), that the share is below and above the interval.
 
     Examples
     --------
@@ -240,8 +240,8 @@ def clopper_pearson(
 def one_row_per_group(groups: NDArray[np.object_], seed: int) -> NDArray[np.intp]:
     """Return the indices of a random row of each group, in random order.
 
-    Exact binomial intervals and tests need independent rows; rows of different groups are. What
-    they estimate is then about a random query of a random group.
+    Exact binomial intervals and tests need independent rows, such as rows of different groups. They
+    then estimate the share for a random query of a random group.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def clustered_mean(values: Floats, groups: NDArray[np.object_]) -> ClusteredMean
     sums = np.bincount(index, weights=values - mean, minlength=count)
     if count == 1:
         return ClusteredMean(mean, float("nan"), len(values), count)
-    # The factor of small samples: without it the standard error is too small for few groups.
+    # The small-sample factor: without it the standard error is too small if there are few groups.
     variance = count / (count - 1) * float(sums @ sums) / len(values) ** 2
     return ClusteredMean(mean, variance**0.5, len(values), count)
 
@@ -303,7 +303,7 @@ def clustered_mean(values: Floats, groups: NDArray[np.object_]) -> ClusteredMean
 def _estimate(value: float, replicates: Floats, undefined_reason: str) -> Estimate:
     if not math.isfinite(value):
         return undefined(undefined_reason)
-    # Some draws lack a class or a gap; the interval is one of the draws that have a value.
+    # Some draws lack a class or a gap; the interval comes from the draws that have a value.
     if not np.isfinite(replicates).any():
         return undefined(undefined_reason)
     low, high = _ends(replicates, (1 - _LEVEL) / 2)
@@ -311,6 +311,6 @@ def _estimate(value: float, replicates: Floats, undefined_reason: str) -> Estima
 
 
 def _ends(replicates: Floats, tail: float) -> tuple[float, float]:
-    """Return the two values that a share `tail` of the replicates is below, and above."""
+    """Return the two values below and above which a share `tail` of the replicates is."""
     low, high = np.percentile(replicates[np.isfinite(replicates)], [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)

@@ -1,7 +1,7 @@
 """Discrimination and calibration for many row weights at once.
 
 scikit-learn computes these for one set of weights; the bootstrap needs them for a thousand. Tests
-compare them with scikit-learn's.
+compare the results with scikit-learn's.
 """
 
 import numpy as np
@@ -46,10 +46,10 @@ def auroc(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
 
 
 def average_precision(scores: Floats, needs_frontier: Floats, weights: Floats) -> Floats:
-    """Return the mean precision over the recall, not interpolated; shapes and labels as in `auroc`.
+    """Return the mean precision over recall, not interpolated; shapes and labels as in `auroc`.
 
-    Rows of equal score count together. A random ranking gets the share of rows that need the
-    frontier model. NaN if none does.
+    Rows with equal scores count together. A random ranking gets the share of rows that need the
+    frontier model. NaN if no row needs it.
 
     Examples
     --------
@@ -126,12 +126,12 @@ def tie_starts(ordered: Floats) -> NDArray[np.intp]:
 def _classes_by_score(
     scores: Floats, needs_frontier: Floats, weights: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the weight of either class at each distinct score, from the lowest; shape (b, k)."""
+    """Return the weight of each class at each distinct score, ascending; shape (b, k)."""
     # A label of exactly 0.5 belongs to neither class.
     keep = np.flatnonzero(needs_frontier != 0.5)
     if not len(keep):
         return np.zeros((len(weights), 1)), np.zeros((len(weights), 1))
-    # Sorted once, however many row weights there are: only the sums below depend on them.
+    # Sorted once for all row weights: only the sums below depend on them.
     order = keep[np.argsort(scores[keep], kind="stable")]
     starts = tie_starts(scores[order])
     positive = needs_frontier[order] > 0.5

@@ -1,4 +1,4 @@
-"""What answers cost if the log has no costs: a price table, and the tokens of the log."""
+"""The cost of answers if the log has none: a price table, and the tokens in the log."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,18 +13,18 @@ __all__ = ["Prices", "TierPrice", "dollar_costs", "with_costs"]
 
 
 _TOKENS = 1_000_000
-# About what tokenisers of language models make of English text.
+# Approximately true of English text and the tokenisers of language models.
 _CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TierPrice:
-    """What a tier's model charges, and how much it writes if the log does not say.
+    """The prices of a tier's model, and the length of its answers if the log does not state it.
 
     Attributes
     ----------
     per_million_in, per_million_out : float
-        Dollars for a million tokens that it reads, and that it writes; 0 or more.
+        Dollars per million tokens read and written; 0 or more.
     output_tokens : float or None
         Assumed length of answers whose number of tokens is not in the log. None assumes nothing,
         and leaves these answers without a cost.
@@ -35,7 +35,7 @@ class TierPrice:
         If a number is below 0, or not finite.
     """
 
-    # A section of params.yaml is this record itself: pydantic reads it, and refuses unknown keys.
+    # pydantic reads a section of params.yaml into this record, and refuses unknown keys.
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     per_million_in: float
@@ -54,10 +54,10 @@ class Prices:
     ----------
     cheap, frontier : TierPrice
     decision, lost_cache_discount : float
-        What deciding costs for each query, and what the provider's prompt cache would have saved
-        without a router; 0 or more.
+        Cost of each decision, and the saving per query by the provider's prompt cache that is lost
+        with a router; 0 or more.
     source : str
-        The source of the prices, for the reader of the report.
+        Where the prices come from, for readers of the report.
 
     Raises
     ------
@@ -78,21 +78,21 @@ class Prices:
 
     @property
     def routing_cost(self) -> float:
-        """Dollars for each query that routing costs, whatever it decides."""
+        """Dollars that routing costs per query, whatever the decision."""
         return self.decision + self.lost_cache_discount
 
 
 def with_costs(examples: Examples, prices: Prices | None) -> tuple[Examples, int]:
-    """Give answers without a logged cost the cost that the price table gives their tokens.
+    """Fill in missing costs of answers from the price table and their tokens.
 
-    A logged cost stays. Numbers of tokens that are not in the log are estimated: what a model reads
-    from the characters of the query, four per token; what it writes from the table.
+    A logged cost does not change. Numbers of tokens that are not in the log are estimated: tokens
+    read from the characters of the query, four per token, and tokens written from the table.
 
     Parameters
     ----------
     examples : Examples, length n
     prices : Prices or None
-        None leaves all costs as they are.
+        None changes no cost.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def with_costs(examples: Examples, prices: Prices | None) -> tuple[Examples, int
     """
     if prices is None:
         return examples, 0
-    # NaN stays NaN all the way: a missing number never becomes a cost of 0.
+    # NaN stays NaN throughout: a missing number never becomes a cost of 0.
     read = examples.input_tokens
     characters = np.array([len(str(query)) for query in examples.query])
     tokens_in = np.where(np.isnan(read), characters / _CHARACTERS_PER_TOKEN, read)
@@ -121,7 +121,7 @@ def with_costs(examples: Examples, prices: Prices | None) -> tuple[Examples, int
 
 
 def dollar_costs(price: TierPrice, tokens_in: Floats, tokens_out: Floats) -> Floats:
-    """Return what answers cost in dollars.
+    """Return the cost of answers in dollars.
 
     Parameters
     ----------
@@ -141,4 +141,4 @@ def dollar_costs(price: TierPrice, tokens_in: Floats, tokens_out: Floats) -> Flo
 def _check(*numbers: float) -> None:
     for number in numbers:
         if not 0 <= number < math.inf:
-            raise ValueError(f"a price or a number of tokens is {number}; it has to be 0 or more")
+            raise ValueError(f"a price or a number of tokens is {number}; it must be 0 or more")

@@ -1,4 +1,4 @@
-"""Rankings of queries: the classifier's, those that need no training, the oracle's, and chance."""
+"""Rankings of queries: the classifier, those that need no training, the oracle, and chance."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = [
 
 
 KEYWORD_THRESHOLD = 0.6
-# The heuristic of articles about routers, word for word: what a classifier has to beat.
+# The heuristic in articles about routers, word for word; a classifier has to beat it.
 _KEYWORDS = ("why", "compare", "analyze", "strategy", "tradeoff")
 
 
@@ -36,9 +36,9 @@ class Ranking:
     name : str
     scores : ndarray of float64, shape (n,)
     probabilities : ndarray of float64, shape (n,), or None
-        Predicted P(needs_frontier): the scores, others, or None.
+        Predicted P(needs_frontier), which may be the scores; None if there is none.
     fitted_on : str
-        The rows it was fitted on, for the reader.
+        The rows that it was fitted on, in words.
     """
 
     name: str
@@ -54,7 +54,7 @@ def probability_ranking(name: str, probabilities: Floats, fitted_on: str) -> Ran
 
 def oracle(examples: Examples) -> Ranking:
     """Return the ranking that knows the outcomes: by gain, or by label without scores."""
-    # By gain, not by label: it also keeps queries from the frontier model that the cheap one wins.
+    # By gain, not by label: queries that the cheap model answers better come last.
     gain = examples.frontier_score - examples.cheap_score
     scores = gain if examples.scored else examples.needs_frontier
     return Ranking("oracle", scores, None, "the answers themselves")
@@ -63,14 +63,14 @@ def oracle(examples: Examples) -> Ranking:
 def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
     """Return the classifier's decisions in random order.
 
-    At the same frontier rate, this shows what the rate alone achieves, without any skill. It is one
-    permutation; the mean over all of them is that of a constant.
+    At the same frontier rate, this shows the effect of the rate alone, without any skill. It is one
+    permutation; the mean over all permutations equals that of a constant.
 
     Parameters
     ----------
     classifier : Ranking
     seed : int
-        Of the permutation.
+        For the permutation.
     """
     scores = np.random.default_rng(seed).permutation(classifier.scores)
     return Ranking("shuffled_decisions", scores, None, "our own decisions, shuffled")
@@ -79,7 +79,7 @@ def shuffled_decisions(classifier: Ranking, seed: int) -> Ranking:
 def keyword_score(query: str) -> float:
     """Return the score of the published keyword heuristic, in [0, 1].
 
-    `min(length / 400, 1)` plus 0.2 for each of five words that occurs, at most 1.
+    `min(length / 400, 1)` plus 0.2 for each of five words in the query, at most 1.
 
     Examples
     --------

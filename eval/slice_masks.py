@@ -1,4 +1,4 @@
-"""Slices of examples by fields of the log and properties of the query: a name and a mask each."""
+"""Slices of examples, as a name and a mask, by fields of the log or properties of the query."""
 
 import unicodedata
 from collections import Counter
@@ -14,7 +14,7 @@ from querytier.data.text_view import is_truncated
 __all__ = ["script_of", "slice_masks"]
 
 
-_CHARACTERS = 500  # the script shows early, and unicodedata.name is slow
+_CHARACTERS = 500  # enough to see the script; unicodedata.name is slow
 _KANA = ("Hiragana", "Katakana")
 _SCRIPTS = {"Cjk": "Han", "Fullwidth": "Latin"}
 
@@ -46,16 +46,16 @@ def slice_masks(examples: Examples, fewest_rows: int = 30) -> dict[str, Mask]:
         **_by_value("label source", examples.label_source),
         **_halves(examples.time),
     }
-    # A slice of all rows repeats the whole table, and would cost every other test some power.
+    # A slice of all rows repeats the whole table, and would lower the power of every other test.
     return {
         name: mask for name, mask in masks.items() if fewest_rows <= mask.sum() and not mask.all()
     }
 
 
 def script_of(text: str) -> str:
-    """Return the script of most letters, in place of the language; empty without a letter.
+    """Return the script of most letters, which stands in for the language; empty without letters.
 
-    A text with a tenth of kana among its letters is Japanese, whose other letters are Han.
+    If a tenth of the letters are kana, the text is Japanese, and its other letters are Han.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Slices in which a ranking or a decision is worse than another, with all tests counted.
 
-Of twenty slices one is worse at the 5% level by chance alone. With Holm's step-down the probability
-of any false alarm among all of them stays below 5%, however the slices overlap.
+Among twenty slices, one is worse at the 5% level by chance alone. With Holm's step-down the
+probability of any false alarm among all of them stays below 5%, however the slices overlap.
 """
 
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ class SliceResult:
     name : str
     rows, groups : int
     difference : float
-        Mean loss of the first minus that of the second: above 0 the first is worse.
+        Mean loss of the first minus that of the second; if it is above 0, the first is worse.
     low, high : float
         95% interval of this slice alone, not of all of them together.
     p_value : float
-        Two-sided, of no difference.
+        Two-sided p-value of no difference.
     adjusted_p_value : float
-        By Holm's step-down over all slices that were tested.
+        The p-value after Holm's step-down over all tested slices.
     """
 
     name: str
@@ -62,12 +62,12 @@ class SliceResult:
 
 @dataclass(frozen=True, eq=False)
 class SliceSearch:
-    """All slices.
+    """The results for all slices.
 
     Attributes
     ----------
     results : list of SliceResult
-        Those tested; the one in which the first loses most comes first.
+        The tested slices; the one in which the first loses most comes first.
     untested : dict of str to str
         Why the others were not tested, by name.
     """
@@ -76,7 +76,7 @@ class SliceSearch:
     untested: dict[str, str]
 
     def worse(self, level: float = 0.05) -> list[SliceResult]:
-        """Return the slices in which the first is worse; the level is that of any false alarm."""
+        """Return the slices in which the first is worse; `level` is the rate of any false alarm."""
         return [
             result
             for result in self.results
@@ -94,15 +94,15 @@ def search_slices(
 ) -> SliceSearch:
     """Test in every slice whether two rankings or decisions have the same mean loss.
 
-    Paired t-tests with standard errors over groups, and one degree of freedom fewer than there are
-    groups.
+    The tests are paired t-tests with standard errors over groups; the degrees of freedom are the
+    number of groups minus 1.
 
     Parameters
     ----------
     masks : mapping of str to ndarray of bool, shape (n,)
         As `slice_masks` returns them.
     first_losses, second_losses : ndarray of float64, shape (n,)
-        Of the same rows; lower is better.
+        Losses of the same rows; lower is better.
     groups : ndarray of object, shape (n,)
     fewest_rows : int
         Slices with fewer rows, or with fewer than ten groups, are not tested.
@@ -115,12 +115,12 @@ def search_slices(
 def search_differences(
     parts: Mapping[str, tuple[Floats, Groups]], *, fewest_rows: int = _FEWEST_ROWS
 ) -> SliceSearch:
-    """Test in every slice whether the mean of its rows' differences is 0; as `search_slices`.
+    """Test in every slice whether the mean of its rows' differences is 0; see `search_slices`.
 
     Parameters
     ----------
     parts : mapping of str to tuple of ndarray
-        For each slice its rows' differences, float64 of shape (m,), and their groups.
+        Differences of the rows of each slice, float64 of shape (m,), and their groups.
     fewest_rows : int
     """
     untested = {name: _why_not(groups, fewest_rows) for name, (_, groups) in parts.items()}
@@ -156,13 +156,13 @@ def holm(p_values: Floats) -> Floats:
 def slice_record(examples: Examples, frontier: Mask, level: float = 0.05) -> dict[str, Any]:
     """Compare the misses in every slice with those of a coin at the slice's frontier rate.
 
-    A query is missed if it needs the frontier model and goes to the cheap one. In a slice that is
-    worse than its coin, the classifier ranks queries the wrong way round.
+    A query is missed if it needs the frontier model and goes to the cheap one. If a slice is worse
+    than its coin, the classifier ranks its queries the wrong way round.
 
     Parameters
     ----------
     examples : Examples, length n
-        At least one, all of them labelled.
+        At least one; all must be labelled.
     frontier : ndarray of bool, shape (n,)
         Which rows the classifier sends to the frontier tier.
     level : float
@@ -171,11 +171,10 @@ def slice_record(examples: Examples, frontier: Mask, level: float = 0.05) -> dic
     Returns
     -------
     dict
-        `level`; `results`, the slice that is worst against the coin first; `untested`, name to
-        reason.
+        `level`; `results`, the worst slice against the coin first; `untested`, reason by name.
     """
     needed, cheap = examples.needs_frontier, ~frontier
-    # Slices too small to test are listed as such: leaving them out would look as if all were fine.
+    # Slices too small to test are listed, because leaving them out would look as if all were fine.
     masks = slice_masks(examples, fewest_rows=1)
     found = search_differences(
         {
@@ -229,9 +228,9 @@ def _tested(name: str, differences: Floats, groups: Groups) -> SliceResult:
 
 
 def _more_than_a_coin(needed: Floats, cheap: Mask) -> Floats:
-    """Return each row's part of the misses beyond chance: their mean is the covariance.
+    """Return each row's contribution to the misses beyond chance; their mean is the covariance.
 
-    Both means are subtracted because the coin's rate is estimated from the same rows; with one
-    only, the interval would leave out the scatter of that rate.
+    Both means are subtracted because the coin's rate is estimated from the same rows. If only one
+    were subtracted, the interval would ignore the scatter of that rate.
     """
     return np.asarray((needed - needed.mean()) * (cheap - cheap.mean()))

@@ -23,7 +23,7 @@ __all__ = ["Measured", "Share", "Staleness", "measure", "share_of", "staleness"]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share with its 95% interval (Clopper & Pearson 1934), of one row per group.
+    """A share over one row per group, with its 95% interval (Clopper & Pearson 1934).
 
     Attributes
     ----------
@@ -39,25 +39,26 @@ class Share:
     rows: int
 
     def text(self) -> str:
-        """Return it in percent."""
+        """Return the share in percent."""
         return Estimate(self.value, self.low, self.high).text(".0%")
 
     def to_dict(self) -> dict[str, float]:
-        """Return it for JSON."""
+        """Return the share for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """How probabilities and a threshold do on labelled rows.
+    """The performance of probabilities and a threshold on labelled rows.
 
     Attributes
     ----------
     risk : Share or None
-        Share that needed the frontier model among those sent cheap; None if none is.
+        Share of the queries sent cheap that needed the frontier model; None if none was sent cheap.
     frontier_rate : Share
     brier, ece, auroc : Estimate
-        With intervals of the bootstrap over groups; the AUROC is that of the decision score.
+        Estimates with intervals from the bootstrap over groups; the AUROC is that of the decision
+        score.
     mean_p_frontier : float
     """
 
@@ -84,11 +85,11 @@ class Staleness:
     Attributes
     ----------
     promised : float or None
-        The largest risk by its certificate; None if it promises nothing.
+        The largest risk according to its certificate; None if it promises nothing.
     rate_before : float or None
         Share of its training labels that needed the frontier model; None if not recorded.
     rate : Share
-        The same of the new labels.
+        The same share of the new labels.
     measured : Measured
         The old classifier on the new labels.
     """
@@ -146,14 +147,14 @@ def staleness(
     rate_before: float | None,
     seed: int,
 ) -> Staleness:
-    """Measure an old classifier on labels that it was not made for.
+    """Measure an old classifier on labels of another pair of models.
 
     Parameters
     ----------
     examples : Examples, length n
-        None of them among the rows that its head was trained on.
+        Examples that its head was not trained on.
     old : GraphOutputs
-        Of the old classifier, for these examples.
+        Outputs of the old classifier for these examples.
     promised, rate_before : float or None
         As in `Staleness`.
     seed : int
@@ -164,7 +165,7 @@ def staleness(
 
 
 def measure(examples: Examples, outputs: GraphOutputs, seed: int) -> Measured:
-    """Measure probabilities, ranking and threshold on labelled rows; as `staleness`."""
+    """Measure probabilities, ranking and threshold on labelled rows; see `staleness`."""
     one = one_row_per_group(examples.group, seed)
     labels, frontier = examples.needs_frontier, outputs.to_frontier
     resampling = Resampling(examples.group.tolist(), 1000, seed)
@@ -189,7 +190,7 @@ def measure(examples: Examples, outputs: GraphOutputs, seed: int) -> Measured:
 
 
 def share_of(values: Floats) -> Share:
-    """Return the mean of n values in [0, 1] with an interval; graded values make it too wide.
+    """Return the mean of n values in [0, 1] with an interval, which is too wide for graded values.
 
     Examples
     --------

@@ -1,16 +1,17 @@
-"""Certificates: the threshold that sends the most traffic cheap at a risk that is promised.
+"""Certificates: the threshold that sends the most traffic cheap within a promised risk.
 
 Learn then Test (Angelopoulos et al. 2021) with fixed-sequence testing (Bauer 1991). Thresholds are
 tested one after the other, each at the full level delta, until one fails; the last that passed is
 certified. A promise is broken only if the first threshold of too high a risk passes, and its test
-passes with probability delta at most. So delta is not divided by the number of thresholds, as long
-as their order does not depend on the rows that the tests look at: the calibration rows choose the
-order, the tests look at the certification rows.
+passes with a probability of at most delta. So delta is not divided by the number of thresholds, as
+long as their order does not depend on the rows that are tested: the calibration rows choose the
+order, and the tests use the certification rows.
 
-How many certification rows a threshold sends to the cheap tier is random. Given which rows those
-are, their losses are independent draws of one distribution, that of the loss of a query sent cheap,
-whose mean is the risk: the number of failures is binomial, whatever the number of rows, and the
-bound exact. (Given the scores themselves the losses are independent too, but of unequal risks.)
+The number of certification rows that a threshold sends to the cheap tier is random. Given these
+rows, their losses are independent draws from one distribution: the loss of a query sent cheap,
+whose mean is the risk. So the number of failures is binomial, whatever the number of rows, and the
+bound is exact. (Given the scores themselves, the losses are independent too, but their risks
+differ.)
 """
 
 import math
@@ -35,7 +36,7 @@ _ANNOTATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Certification:
-    """What is promised about a threshold, or why nothing is.
+    """The promise about a threshold, or the reason why there is none.
 
     The promise: with probability at least 1 - delta over the certification rows, the mean loss of
     queries like them that the threshold sends to the cheap tier is at most alpha. It is about a
@@ -50,20 +51,20 @@ class Certification:
     n : int
         Certification rows, one per group.
     k : float or None
-        Sum of the losses of those that went cheap; failures, if losses are 0 or 1.
+        Sum of the losses of the rows that went cheap; number of failures, if losses are 0 or 1.
     sent_cheap : int or None
-        How many went cheap.
+        Number of rows that went cheap.
     bound : float or None
-        Upper bound of the risk at this threshold by itself; what is promised is alpha. When
-        refused, `k`, `sent_cheap` and `bound` are those of the first threshold that was tested.
+        Upper bound of the risk at this threshold by itself; the promise is alpha. When refused,
+        `k`, `sent_cheap` and `bound` are those of the first threshold that was tested.
     threshold : float or None
         None if nothing is promised.
     coverage, coverage_low, coverage_high : float or None
         Cheap share, with a 95% interval that holds at all thresholds at once (Massart 1990), as
         the threshold was chosen on these rows.
     slices : tuple of SliceCertificate
-        Of the slices that were named. All promises about slices hold together with probability at
-        least 1 - delta.
+        Certificates of the slices that were named. All promises about slices hold together with
+        probability at least 1 - delta.
     uncovered : tuple of str
         Slices of the certification rows about which nothing is promised.
     """
@@ -128,23 +129,23 @@ def certify(
         returns, and nothing less is certified. Without it, the tests start where the calibration
         rows are most likely to pass.
     annotations_only : bool
-        Whether the labels are somebody's opinion of the queries; nothing is certified on those.
+        Whether the labels are somebody's opinion of the queries; such labels certify nothing.
 
     Raises
     ------
     ValueError
         If alpha, delta or `first_share` is out of its range, or the two sets have different risks.
     """
-    # By the calibration rows: a choice of the test by the certification rows would not be exact.
+    # The calibration rows choose the test; if the certification rows did, it would not be exact.
     tests = ThresholdTests(alpha, delta, exact=calibration.binary)
     if first_share is not None and not 0 < first_share <= 1:
-        raise ValueError(f"first_share is {first_share:g}; it has to lie in (0, 1]")
+        raise ValueError(f"first_share is {first_share:g}; it must be in (0, 1]")
     if calibration.risk != certification.risk:
         raise ValueError(
             f"calibration measures {calibration.risk}, certification {certification.risk}; "
-            "measure both by one risk"
+            "measure the same risk on both"
         )
-    # Rows of a group are not independent: fifty copies of one query would count as fifty proofs.
+    # Rows of a group are not independent: otherwise fifty copies of a query would be fifty proofs.
     rows = certification.one_per_group(seed)
     refused = Certification(
         "refused", "", rows.risk, alpha, delta, len(rows), uncovered=_names(rows)
@@ -163,8 +164,9 @@ def certify(
     parts = slice_certificates(
         calibration, rows, tests, thresholds=thresholds, passed=passed, names=slices
     )
-    # Dvoretzky-Kiefer-Wolfowitz with Massart's constant: valid at all thresholds at once. The one
-    # certified was chosen on these rows, so a binomial interval at it alone would be too narrow.
+    # Dvoretzky-Kiefer-Wolfowitz with Massart's constant: valid at all thresholds at once. The
+    # certified threshold was chosen on these rows, so a binomial interval at it alone would be too
+    # narrow.
     covered = {one.name for one in parts if one.status == "granted"}
     coverage = len(sent) / len(rows)
     margin = math.sqrt(math.log(2 / _OUTSIDE_INTERVAL) / (2 * len(rows)))
@@ -192,10 +194,10 @@ def _obstacles(
         if count < tests.fewest:
             yield (
                 f"{count} {name} rows in groups of their own; a risk of at most {tests.alpha:g} at "
-                f"delta {tests.delta:g} takes {tests.fewest} sent cheap without one failure; label "
-                f"at least {tests.fewest - count} more groups, or take a larger alpha"
+                f"delta {tests.delta:g} needs {tests.fewest} sent cheap without one failure; label "
+                f"at least {tests.fewest - count} more groups, or choose a larger alpha"
             )
-    # A group on both sides would let the order depend on rows that the tests look at.
+    # A group on both sides would make the order depend on rows that are tested.
     shared = np.intersect1d(calibration.groups.astype(str), certification.groups.astype(str))
     if len(shared):
         yield (
@@ -206,7 +208,7 @@ def _obstacles(
     if values.min() == values.max():
         yield (
             f"all {len(values)} calibration and certification rows have {rows.risk} {values[0]:g}; "
-            "risk cannot be told from one class: check the label rule and the success threshold"
+            "one class shows no risk: check the label rule and the success threshold"
         )
     scores = calibration.decision_scores
     if scores.min() == scores.max():
@@ -226,8 +228,8 @@ def _none_qualifies(tested: Certification) -> str:
     return (
         f"no threshold qualifies: at the first one tested, chosen on calibration rows, "
         f"{tested.sent_cheap} of {tested.n} rows go cheap and lose {tested.k:g}, so the risk may "
-        f"be {tested.bound:.3f}, above alpha {tested.alpha:g}; take a larger alpha, or label more "
-        "groups"
+        f"be {tested.bound:.3f}, above alpha {tested.alpha:g}; choose a larger alpha, or label "
+        "more groups"
     )
 
 

@@ -1,4 +1,4 @@
-"""The loss of each query on the cheap tier: what a certificate limits the mean of."""
+"""The loss of each query on the cheap tier; a certificate limits its mean."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Literal, Self
@@ -50,7 +50,7 @@ class Losses:
         wrong = self.values[~((self.values >= 0) & (self.values <= 1))]
         if len(wrong):
             raise ValueError(
-                f"{self.risk} is {wrong[0]:g}; it has to lie in [0, 1]; leave out queries "
+                f"{self.risk} is {wrong[0]:g}; it must be in [0, 1]; leave out queries "
                 "without a label, and bring scores to a scale from 0 to 1"
             )
         if np.isnan(self.decision_scores).any():
@@ -99,7 +99,7 @@ class Losses:
 
     def totals(self, thresholds: Floats) -> tuple[Floats, Integers]:
         """Return the sum and the number of `sent_cheap` for each of k thresholds; shapes (k,)."""
-        # One sort for all thresholds; "left", as goes_to_frontier counts a score at the threshold.
+        # One sort for all thresholds; "left", because a score at the threshold goes to frontier.
         order = np.argsort(self.decision_scores, kind="stable")
         sums = np.concatenate([[0.0], np.cumsum(self.values[order])])
         counts = np.searchsorted(self.decision_scores[order], thresholds, side="left")

@@ -1,8 +1,8 @@
 """P-values and upper bounds of a mean loss.
 
 Losses of 0 or 1 have exact binomial tests, whose bound is Clopper & Pearson's (1934). Graded losses
-have tests by betting (Waudby-Smith & Ramdas 2024): Hoeffding's inequality looks at the range of the
-losses only, not at their variance, and needs several times as many rows for rare or small losses.
+have tests by betting (Waudby-Smith & Ramdas 2024): Hoeffding's inequality uses only the range of
+the losses, not their variance, and needs several times as many rows for rare or small losses.
 """
 
 import math
@@ -24,9 +24,9 @@ _HALVINGS = 50
 
 
 def fewest_without_failure(alpha: float, delta: float) -> int:
-    """Return the number of losses, all of them zero, that shows a mean of at most alpha.
+    """Return the smallest number of losses, all zero, that shows a mean of at most alpha.
 
-    No method shows it with fewer: (1 - alpha)^n, the chance that a mean of alpha gives n zeros, has
+    No method can do with fewer: (1 - alpha)^n, the chance that a mean of alpha gives n zeros, has
     to fall to delta.
 
     Parameters
@@ -66,10 +66,10 @@ def betting_log_p_value(losses: Floats, alpha: float, delta: float) -> float:
     """Return the logarithm of a p-value of "the mean loss is above alpha", for losses in [0, 1].
 
     A gambler bets, before seeing each loss, that it is below alpha. If the mean is above alpha, the
-    game is not in the gambler's favour, so the capital ever reaches 1 / delta with probability
-    delta at most (Ville 1939). The bets depend on the mean and the variance so far (Waudby-Smith &
-    Ramdas 2024, predictable plug-in), so rare or small losses need few rows. Losses whose own mean
-    reaches alpha show nothing, whatever their order.
+    game is not in the gambler's favour, so the probability that the capital ever reaches 1 / delta
+    is at most delta (Ville 1939). The bets depend on the mean and the variance so far (Waudby-Smith
+    & Ramdas 2024, predictable plug-in), so rare or small losses need few rows. Losses whose own
+    mean reaches alpha show nothing, whatever their order.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def betting_log_p_value(losses: Floats, alpha: float, delta: float) -> float:
     alpha : float
         In (0, 1).
     delta : float
-        In (0, 1); the level that the bets aim at. The p-value holds at every level.
+        In (0, 1); the level for which the bets are made. The p-value holds at every level.
 
     Returns
     -------
@@ -122,6 +122,6 @@ def _bets(losses: Floats, delta: float) -> Floats:
     seen = np.arange(2, len(losses) + 2)
     means = (0.5 + np.cumsum(losses)) / seen
     variances = (0.25 + np.cumsum((losses - means) ** 2)) / seen
-    # A bet may use the losses before its own only, or the capital is no longer a martingale.
+    # A bet may use only the losses before its own, or the capital is no longer a martingale.
     before = np.concatenate([[0.25], variances[:-1]])[: len(losses)]
     return np.sqrt(2 * math.log(1 / delta) / (len(losses) * before))

@@ -14,31 +14,31 @@ __all__ = ["SampleSize", "certifying_power", "groups_needed", "sample_size"]
 
 
 _MOST_GROUPS = 10_000_000
-# The tails of the number sent cheap that a power leaves out; they cannot change its third digit.
+# Tails of the number sent cheap that the power ignores; they cannot change its third digit.
 _OUTSIDE_SUM = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSize:
-    """The labels that it takes to certify a cheap share at a risk of at most alpha.
+    """The number of labels needed to certify a cheap share at a risk of at most alpha.
 
     Attributes
     ----------
     status : {"reachable", "unreachable"}
-        By the estimated risk; `needed_high` shows whether its interval agrees.
+        According to the estimated risk; `needed_high` shows whether its interval agrees.
     reason : str
     target_cheap_share, alpha, delta, power : float
     labelled : int
-        Groups that are labelled already, and no certificate was tried on.
+        Number of labelled groups on which no certificate was tried yet.
     risk, risk_low, risk_high : float
-        Estimated at the target share, with a 95% interval (Clopper & Pearson 1934).
+        Estimated risk at the target share, with a 95% interval (Clopper & Pearson 1934).
     needed, needed_low, needed_high : int or None
-        Groups that certify the share with this power if the risk is as estimated, or at either end
-        of its interval; None if no number does.
+        Number of groups that certify the share with this power if the risk is as estimated, or at
+        either end of its interval; None if no number does.
     more : int or None
-        How many of these are not labelled yet.
+        Number of these groups that are not labelled yet.
     price : float or None
-        Of labelling them; None without a price per label.
+        Price of labelling them; None without a price per label.
     share_today : float or None
         Largest cheap share that the labelled groups certify with this power; None if none.
     """
@@ -78,9 +78,10 @@ def sample_size(
 ) -> SampleSize:
     """Return how many more labelled groups would certify a cheap share, and what they would cost.
 
-    The power is that of the binomial test at the target share, over how many groups go cheap: that
-    of `certify` with `first_share`. If the tests start from a smaller share, those before this one
-    cost up to about 8 points of it, which 10 to 20% more groups make up for.
+    The power is that of the binomial test at the target share, averaged over the number of groups
+    that go cheap: the power of `certify` with `first_share`. If the tests start from a smaller
+    share, the earlier tests cost up to about 8 points of power, which 10 to 20% more groups make up
+    for.
 
     Parameters
     ----------
@@ -93,27 +94,28 @@ def sample_size(
     alpha, delta : float
         As in `certify`.
     labelled : int
-        Groups of the certification split that no certificate was tried on yet; 0 or more.
+        Number of groups of the certification split on which no certificate was tried yet; 0 or
+        more.
     seed : int
         Decides which row of each group counts.
     power : float
         Probability that the certificate is granted, in (0, 1).
     price_per_label : float, optional
-        Of labelling one query: both answers, and their judgement.
+        Price of labelling one query: both answers, and their judgement.
 
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or the losses are graded, or there are none.
+        If a parameter is out of its range, losses are graded, or there are none.
     """
     tests = ThresholdTests(alpha, delta, exact=True)
     if not 0 < power < 1:
-        raise ValueError(f"power is {power:g}; it has to lie between 0 and 1")
+        raise ValueError(f"power is {power:g}; it must be between 0 and 1")
     if not 0 < target_cheap_share <= 1:
-        raise ValueError(f"target_cheap_share is {target_cheap_share:g}; it has to lie in (0, 1]")
+        raise ValueError(f"target_cheap_share is {target_cheap_share:g}; it must be in (0, 1]")
     if labelled < 0 or (price_per_label or 0) < 0:
         raise ValueError(
-            f"labelled is {labelled}, price_per_label {price_per_label}; both are 0 or more"
+            f"labelled is {labelled}, price_per_label {price_per_label}; both must be 0 or more"
         )
     if not len(losses) or not losses.binary:
         raise ValueError(
@@ -165,10 +167,10 @@ def certifying_power(groups: int, cheap_share: float, risk: float, tests: Thresh
     Parameters
     ----------
     groups : int
-        Certification rows, one per group; how many of them go cheap is binomial, and so is how many
-        of those fail.
+        Number of certification rows, one per group. The number that go cheap is binomial, and so is
+        the number of those that fail.
     cheap_share, risk : float
-        Share that goes cheap, and share of that which fails; in [0, 1].
+        Share of the rows that go cheap, and share of those that fail; in [0, 1].
     tests : ThresholdTests
 
     Examples
@@ -188,7 +190,7 @@ def certifying_power(groups: int, cheap_share: float, risk: float, tests: Thresh
 def groups_needed(
     cheap_share: float, risk: float, tests: ThresholdTests, power: float
 ) -> int | None:
-    """Return how many groups give the test at one threshold this power.
+    """Return the number of groups that give the test at one threshold this power.
 
     Returns
     -------
@@ -237,12 +239,12 @@ def _reason(
     if risk >= alpha:
         return (
             f"{estimate}, not below alpha {alpha:g}: no number of labels certifies it; lower the "
-            "share, take a larger alpha, or train a better classifier"
+            "share, choose a larger alpha, or train a better classifier"
         )
     if needed is None:
         return (
-            f"{estimate}, so near to alpha {alpha:g} that more than {_MOST_GROUPS:,} groups would "
-            "be needed; lower the share, or take a larger alpha"
+            f"{estimate}, so close to alpha {alpha:g} that more than {_MOST_GROUPS:,} groups would "
+            "be needed; lower the share, or choose a larger alpha"
         )
     if at_high is None:
         return (

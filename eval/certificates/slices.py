@@ -23,7 +23,8 @@ class SliceCertificate:
     status : {"granted", "refused"}
     reason : str
     k : float
-        Sum of the losses of the slice's rows that went cheap; failures, if losses are 0 or 1.
+        Sum of the losses of the slice's rows that went cheap; number of failures, if losses are 0
+        or 1.
     sent_cheap : int
         Number of those rows.
     bound : float
@@ -47,22 +48,22 @@ def slice_certificates(
     passed: int,
     names: Sequence[str],
 ) -> tuple[SliceCertificate, ...]:
-    """Test the last threshold that passed on each of some slices.
+    """Test the last threshold that passed on each slice named.
 
-    It was chosen on the rows that are now used again, so each slice is tested at a sequence of
-    thresholds of its own, from a start that the calibration rows choose up to that one: its
-    p-value is the largest of theirs. Delta is divided by the number of slices (Bonferroni). Holm's
-    method is not valid here, as which slices break the promise depends on the threshold chosen.
+    The threshold was chosen on the same rows, so each slice is tested at its own sequence of
+    thresholds, from a start that the calibration rows choose up to that threshold. Its p-value is
+    the largest of the sequence. Delta is divided by the number of slices (Bonferroni). Holm's
+    method is not valid here, because the threshold chosen decides which slices break the promise.
 
     Parameters
     ----------
     calibration, rows : Losses
-        Rows that choose the starts, and rows, one per group, that the tests look at.
+        Rows that choose the starts, and rows, one per group, that are tested.
     tests : ThresholdTests
     thresholds : ndarray of float64, shape (k,)
         In the order of their tests.
     passed : int
-        Number of them that passed; at least 1.
+        Number of thresholds that passed; at least 1.
     names : sequence of str
     """
     distinct = tuple(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""Tests of thresholds one after the other, and their order."""
+"""Tests of thresholds, one after the other, and their order."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class ThresholdTests:
-    """Tests of "the risk of what this threshold sends cheap is above alpha", each at level delta.
+    """Tests of "the risk of queries sent cheap is above alpha" for thresholds, each at level delta.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class ThresholdTests:
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("delta", self.delta)):
             if not 0 < value < 1:
-                raise ValueError(f"{name} is {value:g}; it has to lie between 0 and 1")
+                raise ValueError(f"{name} is {value:g}; it must be between 0 and 1")
 
     def log_p_values(self, rows: Losses, thresholds: Floats) -> Floats:
         """Return the logarithm of the p-value of each of k thresholds, shape (k,)."""
@@ -58,9 +58,9 @@ class ThresholdTests:
         return np.array([betting_log_p_value(one, self.alpha, self.delta) for one in sent])
 
     def passed(self, rows: Losses, thresholds: Floats) -> int:
-        """Return how many thresholds pass before the first that fails."""
-        # Fixed-sequence testing (Bauer 1991): what comes after a failure counts for nothing, even
-        # if its own test passes. That is what keeps each test at the full level delta.
+        """Return the number of thresholds that pass before the first failure."""
+        # Fixed-sequence testing (Bauer 1991): thresholds after a failure do not count, even if
+        # their own test passes. That is why each test can use the full level delta.
         passes = self.log_p_values(rows, thresholds) <= math.log(self.delta)
         return int(np.logical_and.accumulate(passes).sum())
 
@@ -90,8 +90,8 @@ def sequence_of_thresholds(
     The first to be tested is the candidate whose own test on the calibration rows gives the
     smallest p-value: to first order that is the same threshold for any number of certification
     rows, and the one most likely to pass. The usual order begins with the strictest thresholds.
-    They send so few rows cheap that they often fail for want of rows, and one failing first test
-    refuses everything; those that cannot pass even without one failure are left out.
+    They send few rows cheap, so they often fail for lack of rows, and if the first test fails,
+    everything is refused. Thresholds that cannot pass even without one failure are left out.
 
     Parameters
     ----------

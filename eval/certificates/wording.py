@@ -1,4 +1,4 @@
-"""A certificate in words: a sentence for those who decide, lines for those who deploy."""
+"""A certificate in words: a sentence for managers, and lines for engineers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _LEAST = ("risk", "alpha", "delta")
 
 
 def promise_sentence(found: Record) -> str:
-    """Say what is promised about the answers of the cheap model, and no more.
+    """Say what is promised about the cheap model's answers, and nothing more.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _tested(found: Record) -> Iterator[str]:
 
 
 def _standing(found: Record) -> Iterator[str]:
-    """Say which share it covers, since when and until when; nothing if it was refused."""
+    """Say which share it covers, and from when to when; nothing if it was refused."""
     if found["status"] != "granted":
         return
     if found.get("coverage") is not None:

@@ -38,11 +38,11 @@ class Comparison:
     name : str
     about : {"inputs", "labels", "outcomes"}
     unit : str
-        The unit of its size, which decides what size is worth an alarm.
+        The unit of its size, which decides how large a shift must be to alarm.
     statistic : callable
-        Takes the rows and a seed; returns None if there is nothing to compare.
+        Called with the windows and a seed; returns None if there is nothing to compare.
     needs : str
-        The column that a row must have for this test; empty if all rows serve.
+        The column that a row must have for this test; empty if all rows can be used.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Comparison:
     needs: str = ""
 
     def rows(self, windows: Windows) -> Mask:
-        """Return which rows the test is made on, shape (n,)."""
+        """Return which rows the test uses, shape (n,)."""
         if not self.needs:
             return np.ones(len(windows.recent), dtype=bool)
         if self.needs == "label":
@@ -98,7 +98,7 @@ def _label_rates(windows: Windows, _: int) -> Statistic:
 
 
 def _parts(windows: Windows, kind: str, values: Strings) -> Iterator[tuple[str, Mask]]:
-    """Yield the values with enough rows in both windows, but none that all rows share."""
+    """Yield the values with enough rows in both windows, except a value that all rows share."""
     texts = values.astype(str)
     for value in np.unique(texts[texts != ""]).tolist():
         mask = texts == value

@@ -1,4 +1,4 @@
-"""When two windows count as drifted, and what the tests found."""
+"""The rule for when two windows have drifted, and the results of the tests."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,14 +21,14 @@ class DriftRule:
         Chance of any alarm if nothing has changed, over all tests.
     permutations, seed : int
     fewest_groups : int
-        Number of groups that both windows need for a test.
+        Number of groups that each window needs for a test.
     least_index, least_distance, least_rate, least_unknown, least_calibration : float
         Smallest shift that alarms, however significant: of a population stability index, of the
         embeddings' distance, of a rate, of the share of unknown tokens, of calibration.
     """
 
-    # The floors are a judgement. The customary 0.1 and 0.25 for the stability index do not serve:
-    # what chance adds to it depends on the number of rows, and is subtracted here.
+    # The floors are a judgement. The customary 0.1 and 0.25 for the stability index do not fit,
+    # because the amount that chance adds depends on the number of rows, and is subtracted here.
     false_alarm_rate: float = 0.01
     permutations: int = 9999
     seed: int = 17
@@ -46,14 +46,14 @@ class DriftRule:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the things that a test compares.
+    """One of the values that a test compares.
 
     Attributes
     ----------
     name : str
     size : float
     reference, recent : float or None
-        Its values in the windows; None if no single number describes them.
+        Values in the two windows; None if no single number describes them.
     p_value : float
         Adjusted for the number of parts of its test (Westfall & Young 1993, single step).
     """
@@ -75,16 +75,16 @@ class Finding:
     about : {"inputs", "labels", "outcomes"}
     unit : str
     size : float
-        Shift of the most surprising part, less what chance adds to it.
+        Shift of the most surprising part, minus the amount that chance adds.
     least : float
         Smallest size that alarms.
     detectable : float
-        A size that alarms about half of the time with these rows.
+        The size that alarms about half of the time with these rows.
     p_value, adjusted_p_value : float
-        From the shuffles, and after Holm's step-down over all tests.
+        P-value from the shuffles, and adjusted by Holm's step-down over all tests.
     drifted : bool
     rows, groups : tuple of int
-        Numbers in the reference and in the recent window.
+        Numbers of rows and groups in the reference and in the recent window.
     parts : tuple of Part
         The most surprising ones first.
     """
@@ -103,7 +103,7 @@ class Finding:
     parts: tuple[Part, ...]
 
     def text(self) -> str:
-        """Return how far it moved, for people.
+        """Return the shift in words.
 
         Examples
         --------
@@ -128,7 +128,7 @@ class DriftFindings:
     ----------
     findings : tuple of Finding
     untested : mapping of str to str
-        Reason by name of each test that was not made.
+        Tests that were not made: reason by name.
     rule : DriftRule
     """
 

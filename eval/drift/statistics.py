@@ -1,8 +1,8 @@
-"""Statistics that compare two windows, made of sums over groups so that shuffles are fast.
+"""Statistics that compare two windows, computed from sums over groups so that shuffles are fast.
 
-Each returns, for the windows as they are and for every shuffle, a statistic (how surprising) and a
-size (how large, in a unit for people), for one or several parts. A size that cannot be negative is
-above 0 by chance alone; that amount is subtracted.
+Each returns, for the real windows and for every shuffle, a statistic (how surprising) and a size
+(how large, in a readable unit), for one or several parts. A size that cannot be negative is above 0
+by chance alone; that amount is subtracted.
 """
 
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ _LEAST_VARIANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """How far p parts have moved: in the windows as they are (first), then in b shuffles of them.
+    """How far p parts have moved: first in the real windows, then in b shuffles of them.
 
     Attributes
     ----------
     statistic, size : ndarray of float64, shape (1 + b, p)
     reference, recent : ndarray of float64, shape (p,)
-        The parts' values in the two windows as they are; NaN if no single number describes them.
+        The parts' values in the two real windows; NaN if no single number describes them.
     """
 
     statistic: Floats
@@ -70,9 +70,9 @@ class Statistic(Protocol):
 class Shares:
     """How rows are distributed over bins: the population stability index of each of p features.
 
-    It sums (p - q) ln(p / q) over the bins. Features differ in their number of bins and so in how
-    far chance moves their index, so the statistic is the index in standard deviations of its
-    shuffles.
+    It sums (p - q) ln(p / q) over the bins. Features differ in their number of bins, so chance
+    moves their indices by different amounts. The statistic is therefore the index in standard
+    deviations of its shuffles.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Shares:
     ) -> Self | None:
         """Return the features of `values`, shape (n, k), in `count` bins; None if all are constant.
 
-        A constant feature is left out: it has one bin only.
+        A constant feature is left out: it has only one bin.
         """
         bins = {name: bins_of(column, count) for name, column in zip(names, values.T, strict=True)}
         varying = {name: numbers for name, numbers in bins.items() if numbers.max() > 0}
@@ -103,7 +103,7 @@ class Shares:
         return np.hstack([shuffling.counts(bins, number) for bins, number in pairs])
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
-        """Return the index of each feature, less the mean index of its shuffles."""
+        """Return the index of each feature, minus the mean index of its shuffles."""
         ends = np.cumsum(self.bins.max(axis=0) + 1)[:-1]
         pairs = zip(np.split(recent, ends, axis=1), np.split(total, ends), strict=True)
         index = np.stack([_stability_index(now, both - now) for now, both in pairs], axis=1)
@@ -153,11 +153,11 @@ class Rates:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """By how much labels exceed probabilities, in each bin of the probability.
+    """The excess of labels over probabilities, in each bin of the probability.
 
-    Comparing bin by bin keeps a shift of the inputs from passing for worse calibration: two windows
-    with different probabilities that are equally well calibrated differ little. The size is the
-    root mean square difference of the excess, in units of probability.
+    Comparing bin by bin keeps a shift of the inputs from looking like worse calibration: two
+    windows with different probabilities that are equally well calibrated differ little. The size is
+    the root mean square difference of the excess, in units of probability.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ class Calibration:
         return _moments(shuffling, self.labels - self.probabilities, inside)
 
     def shift(self, recent: Floats, total: Floats) -> Shift:
-        """Return how far apart the excesses of the bins are."""
+        """Return the distance between the excesses of the bins."""
         now, before = _Means.of(recent), _Means.of(total - recent)
         statistic = _squared_errors(now, before).sum(axis=1, keepdims=True)
         rows = _Means.of(total[np.newaxis]).count
@@ -196,9 +196,9 @@ class Distance:
     The kernel is Gaussian, as wide as the median distance, approximated by random Fourier features
     (Rahimi & Recht 2007): cos(wx) and sin(wx) for random frequencies w. Their means are sums over
     groups, so a shuffle costs one product of matrices. A classifier that separates the windows
-    would need a new fit for each shuffle and hold rows back. P-values are exact whichever
-    frequencies were drawn. The size is between 0 and the square root of 2; a new topic with the
-    share s of the traffic adds about s times its own distance from the rest.
+    would need a new fit for each shuffle, and held-out rows. P-values are exact for any frequencies
+    drawn. The size is between 0 and the square root of 2; a new topic with the share s of the
+    traffic adds about s times its own distance from the rest.
 
     Attributes
     ----------
@@ -231,14 +231,15 @@ class Distance:
 
 
 def bins_of(values: NDArray[np.floating], count: int) -> Numbers:
-    """Return the bin of each value; bins are about equally large, equal values share one.
+    """Return the bin of each value; bins are about equally large, and equal values share a bin.
 
     Examples
     --------
     >>> bins_of(np.array([0.0, 0.0, 0.0, 1.0, 2.0, 3.0]), 3).tolist()
     [0, 0, 0, 1, 2, 2]
     """
-    # Quantiles of both windows together: bins of the reference alone would change with the shuffle.
+    # Quantiles of both windows together: those of the reference alone would change with the
+    # shuffle.
     inner = np.linspace(0, 1, count + 1)[1:-1]
     edges = np.unique(np.quantile(values, inner, method="inverted_cdf"))
     places = np.searchsorted(edges, values, side="left")
@@ -246,7 +247,7 @@ def bins_of(values: NDArray[np.floating], count: int) -> Numbers:
 
 
 def kinds_of(values: NDArray[np.object_], most: int = 20) -> tuple[tuple[str, ...], Numbers]:
-    """Return the most frequent values, and for each row the number of its own; others share one.
+    """Return the most frequent values, and the index of each row's value; others share one.
 
     Examples
     --------
@@ -302,7 +303,7 @@ def _squared_errors(now: _Means, before: _Means) -> Floats:
 
 def _stability_index(now: Floats, before: Floats) -> Floats:
     """Return the index of counts, both of shape (b, bins)."""
-    # Half a row in each bin keeps the logarithm finite if one window has none there.
+    # Half a row more in each bin keeps the logarithm finite if a window has no row there.
     p, q = now + 0.5, before + 0.5
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     return np.asarray(((p - q) * np.log(p / q)).sum(axis=1))

@@ -1,10 +1,10 @@
 """Whether two windows of traffic differ by more than chance, and by enough to matter.
 
 The tests form a family: if nothing has changed, the chance that any of them alarms is at most a
-stated rate. P-values come from shuffling groups between the windows, Holm's step-down covers all
-tests. A significant shift alarms only if it is also large enough, because with a million rows every
-trifle is significant. "No drift" means that the groups are exchangeable between the windows: hours,
-weekdays and campaigns count as drift.
+stated rate. P-values come from shuffling groups between the windows, and Holm's step-down covers
+all tests. A significant shift alarms only if it is also large enough, because with a million rows
+the smallest shift is significant. "No drift" means that the groups are exchangeable between the
+windows: hours, weekdays and campaigns count as drift.
 """
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ def find_drift(reference: Observed, recent: Observed, rule: DriftRule) -> DriftF
     Parameters
     ----------
     reference, recent : Observed
-        Scored by one artifact, with one naming of groups.
+        Rows scored by the same artifact, with the same names of groups.
     rule : DriftRule
     """
     windows = Windows.of(reference, recent)
@@ -89,7 +89,7 @@ def _findings(tests: Tests, windows: Windows, rule: DriftRule, level: float) -> 
     findings = []
     for (comparison, statistic), sums, own in zip(tests, recent, columns, strict=True):
         shift = statistic.shift(sums, own.sum(axis=0))
-        # The most surprising part speaks for its test. The same maximum is taken in every shuffle,
+        # The most surprising part represents its test. The same maximum is taken in every shuffle,
         # so looking at many parts costs no false alarms (Westfall & Young 1993, single step).
         top = shift.statistic.argmax(axis=1)[:, np.newaxis]
         highest = np.take_along_axis(shift.statistic, top, axis=1)[:, 0]
@@ -103,7 +103,7 @@ def _findings(tests: Tests, windows: Windows, rule: DriftRule, level: float) -> 
                 size=float(shift.size[0, top[0, 0]]),
                 least=least,
                 # A shift as large as this quantile of the shuffles is found in half of the cases:
-                # chance takes away from it as often as it adds.
+                # chance lowers it as often as it raises it.
                 detectable=max(
                     float(np.quantile(by_chance, 1 - level / len(statistic.parts))), least
                 ),
@@ -133,8 +133,8 @@ def _parts(names: tuple[str, ...], shift: Shift, highest: Floats) -> tuple[Part,
 
 
 def _p_value(statistics: Floats, observed: float) -> float:
-    """Return the share of shuffles that are at least as surprising as the windows as they are."""
+    """Return the share of shuffles that are at least as surprising as the real windows."""
     least = observed - _ROUNDING * max(abs(observed), 1e-9)
-    # The windows as they are count as one of the shuffles (Phipson & Smyth 2010): a p-value of 0
+    # The real windows count as one of the shuffles (Phipson & Smyth 2010): a p-value of 0
     # would claim more than any number of shuffles can show.
     return float((1 + (statistics[1:] >= least).sum()) / len(statistics))

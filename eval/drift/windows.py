@@ -1,8 +1,8 @@
 """Two windows of traffic, and their groups shuffled between them.
 
 Without drift, chance decides which window a group of rows falls into. Rows of one group (a
-conversation, near duplicates) change the window together: one customer with a hundred questions is
-one event, not a hundred. A group with rows in both windows counts as one group in each.
+conversation, near duplicates) change windows together: one customer with a hundred questions is one
+event, not a hundred. A group with rows in both windows counts as one group in each.
 """
 
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ _CELLS_AT_ONCE = 20_000_000  # 80 MB of shuffles in float32
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What the tests look at in the n examples of a window.
+    """The columns of a window's n examples that the tests use.
 
     Attributes
     ----------
     group : ndarray of object, shape (n,)
         The same name in both windows means the same group.
     decision_score, p_frontier : ndarray of float64, shape (n,)
-        From one artifact for both windows.
+        Outputs of one artifact for both windows.
     to_frontier : ndarray of bool, shape (n,)
     embedding : ndarray of float32, shape (n, d)
     surface : ndarray of float32, shape (n, k)
@@ -43,7 +43,7 @@ class Observed:
     cut : ndarray of bool, shape (n,)
         Whether the query is too long for the classifier to see all of it.
     unknown_share : ndarray of float64, shape (n,)
-        Share of unknown tokens among those that it sees, in [0, 1].
+        Share of unknown tokens among those that the classifier sees, in [0, 1].
     script, language, domain, source, label_source : ndarray of object, shape (n,)
         Empty if unknown.
     needs_frontier : ndarray of float64, shape (n,)
@@ -145,10 +145,10 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Shuffling:
-    """Random assignments of all groups to the two windows, which keep their numbers of groups.
+    """Random assignments of all groups to the two windows, with the same number of groups in each.
 
     If nothing has drifted, every assignment is as likely as the real one, so the rank of the real
-    one among them is an exact p-value, whatever the statistic (Fisher's permutation test).
+    assignment among them is an exact p-value, whatever the statistic (Fisher's permutation test).
 
     Attributes
     ----------
@@ -176,8 +176,8 @@ class Shuffling:
 
     @cached_property
     def _sides(self) -> "csr_array":
-        # Sums over units are taken once. Then a shuffle costs one product of its row of ones and
-        # zeros with the sums, however many rows the units have.
+        # Sums over units are computed once. A shuffle then costs one product of its row of ones and
+        # zeros with the sums, whatever the number of rows in the units.
         from scipy.sparse import csr_array
 
         rows = len(self.unit_of_row)
@@ -185,7 +185,7 @@ class Shuffling:
         return csr_array((np.ones(rows), places), shape=(len(self.recent_unit), rows))
 
     def recent_sums(self, columns: Floats) -> Floats:
-        """Return the sums of the units' columns over the recent window, as it is and shuffled.
+        """Return the sums of the units' columns over the recent window, real and shuffled.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class Shuffling:
         Returns
         -------
         ndarray of float64, shape (1 + permutations, k)
-            The first row is that of the windows as they are.
+            The first row is that of the real windows.
         """
         # float32 halves the time of 10,000 shuffles; `tests` allows for its rounding.
         narrow = columns.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The checks of a gate and their result; and those of a classifier without a champion to beat."""
+"""The checks of a gate and their result; and the checks if there is no champion to beat."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -68,7 +68,7 @@ class Gate:
     @property
     def reason(self) -> str:
         """The failed checks, or all checks if none failed; then the note."""
-        # A failure is explained by what failed; a success by everything that could have failed.
+        # The reason for a failure is the failed checks; the reason for a success is all checks.
         failed = [check for check in self.checks if not check.passed]
         details = [check.sentence for check in failed or self.checks]
         return "; ".join([*details, self.note] if self.note else details)
@@ -81,7 +81,8 @@ class Gate:
     def with_rollback(self) -> Self:
         """Return the result for a classifier that was champion and was rolled back: it fails.
 
-        It may pass every check again: somebody rolled it back for a reason that no check knows.
+        It may pass every check again, because somebody rolled it back for a reason that no check
+        covers.
         """
         check = Check(
             "not rolled back",
@@ -93,7 +94,7 @@ class Gate:
 
 
 def baseline_gate(evaluation: Evaluation, note: str = "") -> Gate:
-    """Compare a classifier that has no champion to beat with two baselines.
+    """Compare a classifier with two baselines if there is no champion to beat.
 
     It must be better than a constant (the 95% interval is above 0.5) and than the keyword
     heuristic, in APGR if the log has scores, in AUROC otherwise.

@@ -1,4 +1,4 @@
-"""Champion and challenger on the same rows: paired differences, and what each does as served."""
+"""Champion and challenger on the same rows: paired differences, and each router as served."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Contender:
     Attributes
     ----------
     ranking : Ranking
-        With probabilities; of n rows.
+        Ranking of n rows, with probabilities.
     threshold : float
     latencies : ndarray of float64, shape (k,)
         Milliseconds of single decisions; both contenders decide the same queries in the same order.
@@ -62,8 +62,7 @@ class Comparison:
     Attributes
     ----------
     estimate : Estimate
-        Challenger minus champion, or the ratio of the two, between the ends of its two one-sided
-        95% intervals.
+        Challenger minus champion, or their ratio, with the ends of two one-sided 95% intervals.
     detail : str
         Both values in words.
     equal : float
@@ -84,7 +83,7 @@ class Pair:
     examples : Examples, length n
     champion, challenger : Contender
     resampling : Resampling
-        Over the groups of the examples.
+        Bootstrap over the groups of the examples.
     fewest_slice_rows : int
         Smaller slices cannot be the worst.
     """
@@ -98,7 +97,7 @@ class Pair:
     def quality(self) -> Comparison:
         """Compare quality at the cost of the champion's own threshold.
 
-        At their own thresholds a challenger could win by spending more. Quality is the mean score
+        At its own threshold a challenger could win by spending more. Quality is the mean score
         as routed, or without scores the share of needs_frontier that goes to the frontier tier.
         Cost is the mean over rows if the log has costs, else the frontier rate.
         """
@@ -117,8 +116,8 @@ class Pair:
     def worst_slice(self) -> Comparison:
         """Compare the mean needs_frontier that each sends cheap in its worst slice.
 
-        Both at the champion's frontier rate. The largest of several means is biased upwards, for
-        both alike.
+        Both are compared at the champion's frontier rate. The largest of several means is biased
+        upwards, but equally for both.
         """
         champion, challenger = self._of_both(self._worst_slice)
         theirs, ours = self._of_both(self._worst_name)
@@ -130,7 +129,7 @@ class Pair:
         champion, challenger = self.champion.latencies, self.challenger.latencies
         if not len(champion):
             return Comparison(undefined("no query was timed"), "no query was timed", equal=1.0)
-        # A ratio, so that one margin serves on any machine; medians, because single decisions have
+        # A ratio, so that one margin fits any machine; medians, because single decisions have
         # outliers whenever another process gets the processor.
         shape = (self.resampling.replicates, len(champion))
         draws = np.random.default_rng(self.resampling.seed).integers(len(champion), size=shape)
@@ -141,7 +140,7 @@ class Pair:
         return Comparison(estimate, detail, equal=1.0)
 
     def as_served(self) -> str:
-        """Return in words what both do at their own thresholds, which no check looks at."""
+        """Return in words what both do at their own thresholds, which no check uses."""
         ours, theirs = self._served(self.challenger), self._served(self.champion)
         return f"at its own threshold the challenger sends {ours}; the champion {theirs}"
 
@@ -177,7 +176,7 @@ class Pair:
 
     def _auroc(self, ranking: Ranking) -> Estimate:
         statistic = partial(auroc, ranking.scores, self.examples.needs_frontier)
-        return self.resampling.estimate(statistic, "the rows have one class only")
+        return self.resampling.estimate(statistic, "the rows have only one class")
 
     def _worst_slice(self, ranking: Ranking) -> Estimate:
         return self.resampling.estimate(
@@ -209,7 +208,7 @@ class Pair:
 
     def _rates(self, scores: Floats, weights: Floats) -> Floats:
         """Return the frontier rates at which a ranking costs as much as the champion; (b,)."""
-        # Computed for every replicate: what the champion spends varies with the rows, too.
+        # Computed for every replicate, because the champion's cost varies with the rows, too.
         if self._extra_costs is None:
             return weighted_mean(self.champion.frontier, weights)
         spent = weighted_mean(self.champion.frontier * self._extra_costs, weights)
@@ -217,7 +216,7 @@ class Pair:
 
     @cached_property
     def _extra_costs(self) -> Floats | None:
-        """How much more frontier answers cost; None if unknown, or nothing on average."""
+        """Extra cost of frontier answers; None if unknown, or not above 0 on average."""
         extra = self.examples.frontier_cost - self.examples.cheap_cost
         return extra if self.examples.priced and extra.mean() > 0 else None
 
@@ -242,7 +241,7 @@ def as_served(
     examples : Examples, length n
     contender : Contender
     replicates, seed : int
-        Of the bootstrap.
+        For the bootstrap.
 
     Returns
     -------

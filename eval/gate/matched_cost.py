@@ -10,15 +10,15 @@ __all__ = ["frontier_shares", "rates_at_cost"]
 
 
 def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: Floats) -> Floats:
-    """Return the frontier rates at which a ranking has spent a given mean cost; shape (b,).
+    """Return the frontier rates at which a ranking spends a given mean cost; shape (b,).
 
-    Rows that cost nothing more are sent as well.
+    Rows without extra cost are sent as well.
 
     Parameters
     ----------
     scores : ndarray, shape (n,)
     extra_costs : ndarray, shape (n,)
-        How much more the frontier tier's answer costs; above 0 on average.
+        Extra cost of the frontier tier's answer; above 0 on average.
     spent : ndarray, shape (b,)
         Mean extra cost over all rows.
     weights : ndarray, shape (b, n)
@@ -30,7 +30,7 @@ def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: F
     array([0.333])
     """
     curve = gain_curve(scores, extra_costs, weights)
-    # A row whose frontier answer is the cheaper one lowers the cost, and interpolation needs a cost
+    # If the frontier answer to a row is cheaper, the cost falls, but interpolation needs a cost
     # that never falls.
     costs = np.maximum.accumulate(curve.gains, axis=1)
     rows = zip(spent, costs, curve.rates, strict=True)
@@ -40,8 +40,8 @@ def rates_at_cost(scores: Floats, extra_costs: Floats, spent: Floats, weights: F
 def frontier_shares(scores: Floats, rates: Floats, weights: Floats) -> Floats:
     """Return the share of each row that goes to the frontier tier at a rate; shape (b, n).
 
-    1 above the cut and 0 below. Rows at the cut have equal scores and share the rest of the rate,
-    as they would on average if chance picked among them.
+    It is 1 above the cut and 0 below. Rows at the cut have equal scores and share the rest of the
+    rate, as if chance picked among them.
 
     Parameters
     ----------

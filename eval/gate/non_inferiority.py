@@ -3,14 +3,15 @@
 Non-inferiority: a challenger counts as no worse in a respect if the one-sided 95% interval of the
 paired difference excludes a loss as large as a margin fixed beforehand (Blackwelder 1982, "Proving
 the null hypothesis" in clinical trials; D'Agostino, Massaro & Sullivan 2003). With too few rows the
-interval is wide and the champion stays: not finding a loss proves nothing. Do not judge on fewer
-than a few hundred rows, though: the bootstrap knows only differences that occur. If both decide
-every row alike, the interval is a point, while up to 3 in n such queries may differ unseen.
+interval is wide and the champion stays, because finding no loss proves nothing. Even so, do not
+compare on fewer than a few hundred rows: the bootstrap knows only differences that occur. If both
+decide every row alike, the interval is a point, although up to 3 in n such queries may differ.
 
 All conditions must hold (an intersection-union test, Berger 1982), so the chance of accepting a
 challenger that is too bad in any one respect stays at that respect's 5%. Superiority is tested on
 one metric, named beforehand, after non-inferiority is shown (Morikawa & Yoshida 1995), so it needs
-no correction for multiple tests. Repeated looks at the same rows do: each use is counted and shown.
+no correction for multiple tests. Repeated use of the same rows does need one: each use is counted
+and shown.
 """
 
 from dataclasses import dataclass
@@ -32,26 +33,26 @@ _TITLES = {
     "latency": "latency",
     "auroc": "AUROC",
 }
-# Two ways to the same sum may differ in the last digit, in every replicate alike: that is no lead.
+# Two ways to compute a sum may differ in the last digit, in every replicate: that is not a lead.
 _ROUNDING = 1e-9
-# For the other metrics higher is better. Latency is a ratio, with 1 for equally fast.
+# Higher is better for the other metrics. Latency is a ratio; 1 means equally fast.
 _LOWER_IS_BETTER = ("calibration", "worst_slice", "latency")
 
 
 @dataclass(frozen=True, slots=True)
 class Margins:
-    """How much worse than the champion is acceptable; each above 0.
+    """The acceptable losses against the champion; each above 0.
 
     Attributes
     ----------
     quality : float
-        Of the mean score as routed; without scores, of the share of needs_frontier caught.
+        Loss of mean score as routed; without scores, of the share of needs_frontier caught.
     calibration : float
-        Of the Brier score.
+        Increase of the Brier score.
     worst_slice : float
-        Of the mean needs_frontier sent cheap in the worst slice.
+        Increase of the mean needs_frontier sent cheap in the worst slice.
     latency : float
-        Of the ratio of median latencies, above 1.
+        Excess of the ratio of median latencies over 1.
     """
 
     quality: float
@@ -71,7 +72,7 @@ def compare(
     replicates: int,
     seed: int,
 ) -> Gate:
-    """Check that a challenger is nowhere worse than the champion, and better on one metric.
+    """Check that a challenger is no worse than the champion anywhere, and better on one metric.
 
     Quality and slices are compared at the champion's cost. What the challenger does at its own
     threshold is in the note, for people to judge.
@@ -79,7 +80,7 @@ def compare(
     Parameters
     ----------
     examples : Examples, length n
-        Neither was trained on them.
+        Rows that neither was trained on.
     champion, challenger : Contender
     margins : Margins
     superior_on : {"quality", "calibration", "worst_slice", "latency", "auroc"}
@@ -87,7 +88,7 @@ def compare(
     fewest_slice_rows : int
         Smaller slices cannot be the worst.
     replicates, seed : int
-        Of the bootstrap over groups, and over timed queries.
+        For the bootstrap over groups, and over timed queries.
     """
     resampling = Resampling(examples.group.tolist(), replicates, seed)
     pair = Pair(examples, champion, challenger, resampling, fewest_slice_rows)
@@ -101,7 +102,7 @@ def compare(
         _check(_TITLES[metric], comparison, _loss(metric, comparison), getattr(margins, metric))
         for metric, comparison in comparisons.items()
     ]
-    # AUROC can be the metric to win on, but has no margin: quality at matched cost covers it.
+    # AUROC can be the metric to improve, but has no margin: quality at matched cost covers it.
     named = pair.auroc() if superior_on == "auroc" else comparisons[superior_on]
     title = f"superior on {_TITLES[superior_on]}"
     better = _check(title, named, _loss(superior_on, named) + _ROUNDING, 0.0)

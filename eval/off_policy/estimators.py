@@ -1,4 +1,4 @@
-"""What another router would have achieved, from logs in which one tier answered each query.
+"""Estimates of another router's results, from logs in which one tier answered each query.
 
 Three estimators of the same mean. IPS is unbiased if the propensities are right, and has wide
 intervals. SNIPS has a small bias and narrower ones. The doubly robust estimator is unbiased if
@@ -57,9 +57,9 @@ class Valuation:
     Attributes
     ----------
     logged : Estimate
-        The mean of what the logging policy got.
+        Mean of the logging policy.
     ips, snips, doubly_robust : Estimate
-        Of the new policy; with a reason instead of a value if the log cannot evaluate it.
+        Estimates for the new policy; a reason instead of a value if the log cannot evaluate it.
     """
 
     logged: Estimate
@@ -104,10 +104,10 @@ def evaluate_policies(
     """Estimate the mean outcome and cost of new policies on the rows of a log.
 
     Intervals come from the bootstrap over groups, paired between policies. The outcome models are
-    cross-fitted once, not in every replicate: what their fit adds to the variance is of second
-    order (Chernozhukov et al. 2018). If few rows carry most of the weight, intervals are too
-    narrow: in simulated logs with 75 explored rows of weight 20 each, 92% of the 95% intervals held
-    the truth (SNIPS, doubly robust).
+    cross-fitted once, not in every replicate: the variance that their fit adds is of second order
+    (Chernozhukov et al. 2018). If few rows carry most of the weight, intervals are too narrow: in
+    simulated logs with 75 explored rows of weight 20 each, 92% of the 95% intervals contained the
+    truth (SNIPS, doubly robust).
 
     Parameters
     ----------
@@ -115,24 +115,24 @@ def evaluate_policies(
     policies : mapping of str to ndarray of float64, shape (n,)
         Each new policy's probability of the frontier tier: 0 or 1 for a deterministic router.
     features : ndarray of float64, shape (n, d), optional
-        Inputs of the outcome model in the doubly robust estimator; without them it is each tier's
-        mean.
+        Inputs of the outcome model in the doubly robust estimator; without them the model is each
+        tier's mean.
     outcome_model : callable, optional
         As in `cross_fitted`.
     replicates, seed : int
-        Of the bootstrap; the seed also assigns the folds.
+        For the bootstrap; the seed also assigns the folds.
 
     Raises
     ------
     ValueError
-        If the number of probabilities is not that of the rows, or one is outside of [0, 1].
+        If the number of probabilities differs from the number of rows, or one is outside [0, 1].
     """
     columns = {
         "outcome": log.outcome,
         "cost": np.full(len(log), np.nan) if log.cost is None else log.cost,
     }
 
-    # Both columns' models are fitted at the first policy that needs them, and serve all others.
+    # The models of both columns are fitted for the first policy that needs them, and then shared.
     @cache
     def expected(name: str) -> Expected:
         column = columns[name]
@@ -171,7 +171,7 @@ def ips(importance: Floats, outcomes: Floats, weights: Floats) -> Floats:
     importance : ndarray of float64, shape (n,)
         As `importance_weights` returns it.
     outcomes : ndarray of float64, shape (n,)
-        Of the tier that answered.
+        Outcome of the tier that answered.
     weights : ndarray of float64, shape (b, n)
         Number of times that each row counts.
 
@@ -190,8 +190,8 @@ def ips(importance: Floats, outcomes: Floats, weights: Floats) -> Floats:
 def snips(importance: Floats, outcomes: Floats, weights: Floats) -> Floats:
     """Return the self-normalised estimate, sum of w r / sum of w (Swaminathan & Joachims 2015).
 
-    Unlike IPS it is a mean of outcomes: it is never outside of their range, and adding a constant
-    to all outcomes adds it to the estimate. NaN if all importance weights are 0. Parameters as
+    Unlike IPS it is a mean of outcomes: it is never outside their range, and adding a constant to
+    all outcomes adds it to the estimate. NaN if all importance weights are 0. Parameters as in
     `ips`.
 
     Examples
@@ -208,7 +208,7 @@ def doubly_robust(
     """Return the doubly robust estimate, mean of m(new) + w (r - m(taken)).
 
     The outcome model m predicts, and the weighted residuals correct its bias (Dudík, Langford & Li
-    2011). Other parameters as `ips`.
+    2011). Other parameters as in `ips`.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def _valuation(
         none = undefined(reason)
         return Valuation(logged, ips=none, snips=none, doubly_robust=none)
     importance = importance_weights(log, new_frontier)
-    # Too few rows for a model do not harm the other two, which need none.
+    # The other two need no model, so they are valid even if a model has too few rows.
     try:
         model = expected(column)
     except UnfittedTierError as error:

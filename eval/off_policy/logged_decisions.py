@@ -1,4 +1,4 @@
-"""Decisions of a router as its log has them: which tier answered, how probably, how well."""
+"""Decisions in a router's log: the tier that answered, its probability, and the outcome."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -18,7 +18,7 @@ def known_outcomes(examples: Examples) -> Floats:
     A logged outcome comes first. Without one, feedback counts: 1 for thumbs up, 0 for all other
     kinds.
     """
-    # A retry, an escalation or a human who takes over: each means that the answer failed.
+    # A retry, an escalation and a human takeover all mean that the answer failed.
     kinds = examples.feedback
     feedback = np.where(kinds == "", np.nan, kinds == "thumbs_up").astype(np.float64)
     return np.where(np.isnan(examples.outcome), feedback, examples.outcome)
@@ -33,7 +33,7 @@ class LoggedDecisions:
     frontier : ndarray of bool, shape (n,)
         Whether the frontier tier answered.
     propensity : ndarray of float64, shape (n,)
-        Probability of the tier that the router took, in (0, 1]; NaN if unknown.
+        Probability of the tier that the router chose, in (0, 1]; NaN if unknown.
     outcome : ndarray of float64, shape (n,)
         How good the answer was, in [0, 1]; NaN if unknown.
     group : ndarray of object, shape (n,)
@@ -65,7 +65,7 @@ class LoggedDecisions:
 
     @classmethod
     def of(cls, examples: Examples) -> Self:
-        """Take the columns of examples that all know which tier answered.
+        """Return the decisions of examples, for all of which the tier that answered is known.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Cross-fitted models of the outcome of each tier, learned from one-sided logs.
 
 Cross-fitted: a row is predicted by a model that was fitted without its group. Otherwise the model
-would know the outcomes that it predicts, and the doubly robust interval would be too narrow.
+would have seen the outcomes that it predicts, and the doubly robust interval would be too narrow.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ __all__ = ["Expected", "Fit", "UnfittedTierError", "cross_fitted", "ridge"]
 Fit = Callable[[Floats, Floats, Floats], Floats]
 
 _FEWEST_ROWS = 10
-# A tier explored on few rows has fewer of them than an embedding has columns. With a fixed, weak
+# A tier explored on few rows has fewer rows than an embedding has columns. With a fixed, weak
 # penalty the model learns noise, and the doubly robust interval is wider than that of SNIPS.
 _PENALTIES = np.logspace(0, 7, 15)
 _COMPONENTS = 32
 
 
 class UnfittedTierError(ValueError):
-    """A tier has too few rows outside of a fold to learn its outcomes."""
+    """A tier has too few rows outside a fold to learn its outcomes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +61,14 @@ def cross_fitted(
     features : ndarray of float64, shape (n, d), or None
         None predicts each tier's mean.
     outcomes : ndarray of float64, shape (n,)
-        Of the tier that answered.
+        Outcome of the tier that answered.
     frontier : ndarray of bool, shape (n,)
         Whether that was the frontier tier.
     groups : ndarray of object, shape (n,)
         Rows of one group are in one fold.
     model : callable, optional
-        Takes features and outcomes to learn from, and features to predict; `ridge` by default.
+        Called with features and outcomes to learn from, and features to predict; `ridge` by
+        default.
     folds, seed : int
 
     Raises
@@ -85,13 +86,13 @@ def cross_fitted(
             if rows.sum() < _FEWEST_ROWS:
                 raise UnfittedTierError(
                     f"{rows.sum()} rows of the {tier} tier are too few to learn its outcomes from "
-                    f"(at least {_FEWEST_ROWS} outside of each fold)"
+                    f"(at least {_FEWEST_ROWS} outside each fold)"
                 )
             low, high = outcomes[rows].min(), outcomes[rows].max()
             if low == high:
                 predictions[held] = low
             else:
-                # Outside of the range of outcomes one extrapolated row could outweigh all others.
+                # Outside the range of outcomes, one extrapolated row could outweigh all others.
                 found = model(columns[rows], outcomes[rows], columns[held])
                 predictions[held] = np.clip(found, low, high)
     return Expected(**expected)
@@ -100,8 +101,8 @@ def cross_fitted(
 def ridge(features: Floats, outcomes: Floats, held: Floats) -> Floats:
     """Predict by ridge regression on standardised features; parameters as for a `Fit`.
 
-    Of more than 32 features the first 32 principal components are used. The penalty is chosen by
-    leave-one-out, up to one that leaves little but the mean.
+    If there are more than 32 features, their first 32 principal components are used. The penalty is
+    chosen by leave-one-out; the largest one leaves little but the mean.
     """
     from sklearn.decomposition import PCA
     from sklearn.linear_model import RidgeCV

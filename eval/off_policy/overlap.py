@@ -1,8 +1,8 @@
-"""Whether a log can evaluate another policy at all: only where the two take the same tiers.
+"""Whether a log can evaluate another policy: only if both sometimes choose the same tiers.
 
 The importance weight of a decision is its probability under the new policy, divided by its
-propensity: the probability under the policy that wrote the log. An estimate from weights needs the
-log to take every tier, for every kind of query, that the new policy takes.
+propensity: the probability under the policy that wrote the log. An estimate from weights is
+possible only if the log contains every tier, for every kind of query, that the new policy chooses.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 
-# Standard errors between the mean weight and 1: neither chance nor the heavy tails of the weights
-# of a sound log come near.
+# Standard errors between the mean weight and 1: in a sound log, chance and the heavy tails of the
+# weights stay far below this.
 _IMPLAUSIBLE = 5.0
 
 
@@ -44,9 +44,9 @@ class Overlap:
     largest_weight : float or None
         The largest importance weight of a row.
     mean_weight : float or None
-        1, apart from chance, if the propensities are right and nothing is missing.
+        About 1 if the propensities are right and nothing is missing.
     without_overlap : float or None
-        Share of the new policy's decisions for a tier that the log had no chance of taking.
+        Share of the new policy's decisions for a tier that the logging policy could not choose.
     reason : str or None
         Why the log cannot evaluate the new policy; None if it can.
     """
@@ -73,7 +73,7 @@ class OverlapBins:
         Share of all rows that are in a bin and go to the tier under the new policy; both arrays
         together add up to 1.
     cheap_without, frontier_without : float
-        Share of all rows that go to a tier which the log had no chance of taking.
+        Share of all rows that go to a tier that the logging policy could not choose.
     """
 
     edges: Floats
@@ -95,7 +95,7 @@ def importance_weights(log: LoggedDecisions, new_frontier: Floats) -> Floats:
     Returns
     -------
     ndarray of float64, shape (n,)
-        0 or more; NaN if the propensity is.
+        0 or more; NaN if the propensity is NaN.
     """
     return np.where(log.frontier, new_frontier, 1 - new_frontier) / log.propensity
 
@@ -116,7 +116,7 @@ def overlap_of(
     Raises
     ------
     ValueError
-        If the number of probabilities is not that of the rows, or one is outside of [0, 1].
+        If the number of probabilities differs from the number of rows, or one is outside [0, 1].
     """
     _check_policy(log, new_frontier)
     rate, groups = float(new_frontier.mean()), len(np.unique(log.group.astype(str)))
@@ -126,14 +126,14 @@ def overlap_of(
     weights = importance_weights(log, new_frontier)
     effective = _effective_groups(log, weights)
     without = sum(_without_overlap(log, new_frontier))
-    # The most specific reason comes first: a tier that the log never takes also lacks overlap, and
-    # lowers the effective sample size.
+    # The most specific reason comes first: a tier that the log never contains also lacks overlap,
+    # and lowers the effective sample size.
     reason = _never_taken(log, new_frontier)
     if reason is None and without:
         reason = (
-            f"for {without:.1%} of the new policy's decisions the log had no chance of taking that "
-            "tier (propensity 1 of the other one); let the router explore there, or leave these "
-            "rows out and evaluate the others only"
+            f"for {without:.1%} of the new policy's decisions the logging router could not choose "
+            "that tier (propensity 1 of the other one); let it explore there, or leave these rows "
+            "out and evaluate the others only"
         )
     elif reason is None and effective < fewest_effective:
         reason = (
@@ -146,7 +146,7 @@ def overlap_of(
 
 
 def overlap_bins(log: LoggedDecisions, new_frontier: Floats, bins: int = 20) -> OverlapBins:
-    """Return the data of the overlap plot; parameters as `overlap_of`.
+    """Return the data of the overlap plot; parameters as in `overlap_of`.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def overlap_bins(log: LoggedDecisions, new_frontier: Floats, bins: int = 20) -> 
 def missing_values(column: Floats, name: str) -> str | None:
     """Return a message if rows lack a value; None if all have one.
 
-    Rows are never left out silently: an estimate without them answers another question.
+    Rows are never left out silently, because an estimate without them answers another question.
     """
     count = int(np.isnan(column).sum())
     if not count:
@@ -194,14 +194,14 @@ def _never_taken(log: LoggedDecisions, new_frontier: Floats) -> str | None:
     for tier, taken, wanted in _by_tier(log, new_frontier):
         if wanted.any() and not wanted[taken].any():
             return (
-                f"the log never takes the {tier} tier where the new policy would, on "
+                f"the log never has the {tier} tier when the new policy chooses it, on "
                 f"{wanted.mean():.1%} of the rows; let the router explore there"
             )
     return None
 
 
 def _implausible(log: LoggedDecisions, new_frontier: Floats) -> str | None:
-    """Compare the number of rows that took each tier with what the propensities predict."""
+    """Compare the number of rows with each tier with the number that the propensities predict."""
     for tier, taken, wanted in _by_tier(log, new_frontier):
         rows = wanted > 0
         if not rows.any():
@@ -209,9 +209,9 @@ def _implausible(log: LoggedDecisions, new_frontier: Floats) -> str | None:
         mean, error = _mean_weight(log.where(rows), taken[rows], wanted[rows])
         if abs(mean - 1) > _IMPLAUSIBLE * error + 1e-9:
             return (
-                f"where the new policy takes the {tier} tier, the mean importance weight is "
-                f"{mean:.3f} (standard error {error:.3f}) and would be 1 with the right "
-                "propensities; check that the router logs the propensity of the tier it took, and "
+                f"if the new policy chooses the {tier} tier, the mean importance weight is "
+                f"{mean:.3f} (standard error {error:.3f}) and should be 1 with the right "
+                "propensities; check that the router logs the propensity of the tier it chose, and "
                 "whether answers of one tier lack an outcome more often"
             )
     return None
@@ -235,7 +235,7 @@ def _mean_weight(
 def _by_tier(
     log: LoggedDecisions, new_frontier: Floats
 ) -> tuple[tuple[str, NDArray[np.bool_], Floats], ...]:
-    """Return each tier with the rows that took it, and its probability under the new policy."""
+    """Return each tier with its rows, and its probability under the new policy."""
     return ("cheap", ~log.frontier, 1 - new_frontier), ("frontier", log.frontier, new_frontier)
 
 
@@ -247,7 +247,7 @@ def _without_overlap(log: LoggedDecisions, new_frontier: Floats) -> tuple[float,
 
 
 def _effective_groups(log: LoggedDecisions, weights: Floats) -> float:
-    # By group, because a hundred copies of one row are no more informative than the row.
+    # By group, because a hundred copies of a row are no more informative than one row.
     sums = np.bincount(np.unique(log.group.astype(str), return_inverse=True)[1], weights=weights)
     squares = float(sums @ sums)
     return float(sums.sum()) ** 2 / squares if squares else 0.0

@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 
 _ESTIMATORS = {"doubly_robust": "doubly robust", "snips": "SNIPS", "ips": "IPS"}
 _QUERIES = 1000
-# Costs of single queries have too many zeros to read.
+# The cost of a single query has too many zeros to be readable.
 _UNITS = {"outcome": (1, ".3f"), "cost": (_QUERIES, "#.3g")}
 _CHEAP, _FRONTIER, _MISSING = INK, COLOURS["classifier"], COLOURS["keyword_heuristic"]
 
@@ -116,14 +116,14 @@ def render_page(record: Record, plot: str | None) -> str:
 def overlap_plot(overlap: Overlap, bins: OverlapBins) -> str:
     """Draw the new policy's decisions over the logging policy's frontier probability.
 
-    Frontier decisions are above the line, cheap ones below. Decisions that the log had no chance of
-    making are drawn in red at its edge.
+    Frontier decisions are above the line, cheap ones below. Decisions that the logging policy could
+    not make are drawn in red at its edge.
 
     Parameters
     ----------
     overlap : Overlap
     bins : OverlapBins
-        Of the same log and policy.
+        Bins of the same log and policy.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def _number(value: float | None, spec: str) -> str:
 
 
 def _spec(value: float, spec: str) -> str:
-    """Return the format of a number: from 100 on it has no decimals."""
+    """Return the format of a number, without decimals from 100 on."""
     return ",.0f" if abs(value) >= 100 else spec
 
 

@@ -1,9 +1,9 @@
-"""The claim of articles about routers, tested: 78% of the traffic cheap, and quality stays.
+"""A test of the published claim about routers: 78% of the traffic cheap, without losing quality.
 
-Articles say that about 78% of the traffic can go to the cheap model, and 70 to 85% of the cost be
-saved. One table shows what is left of either on held-out rows: the classifier, the keyword
-heuristic, the classifier's own decisions shuffled, and the oracle, which no router can beat. Every
-number has its interval of the bootstrap over groups, and what deciding costs is subtracted.
+Articles say that about 78% of the traffic can go to the cheap model, and that this saves 70 to 85%
+of the cost. One table tests both on held-out rows, for the classifier, the keyword heuristic, the
+classifier's own decisions shuffled, and the oracle, which no router can beat. Every number has an
+interval from the bootstrap over groups, and the cost of decisions is subtracted.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ Verdict = Literal["kept", "broken", "open"]
 
 _CLAIMED_CHEAP_SHARE = 0.78
 _CLAIMED_SAVING = 0.7  # the low end of 70 to 85%
-# "Without losing quality", read kindly: articles call this much the same quality.
+# A generous reading of "without losing quality": articles call this share the same quality.
 _SAME_QUALITY = 0.95
 _ROWS = ("classifier", "keyword_heuristic", "shuffled_decisions", "oracle")
 
@@ -49,9 +49,9 @@ def claim_record(
     ----------
     examples : Examples, length n
     rankings : sequence of Ranking
-        Of these examples; those of the table are picked by name.
+        Rankings of these examples; those in the table are selected by name.
     resampling : Resampling
-        Over the groups of the examples.
+        Bootstrap over the groups of the examples.
     decision_cost : float
         Cost of deciding a query, in the currency of the costs.
     """
@@ -84,7 +84,7 @@ class BudgetRow:
     ----------
     name : str
     cheap_share : float
-        Share of the traffic on the cheap model that the next three are measured at.
+        Share of the traffic on the cheap model at which the next three are measured.
     quality_retained : Estimate
         Mean score as routed divided by that of always-frontier.
     cost : Estimate
@@ -93,9 +93,9 @@ class BudgetRow:
         1 - cost as routed, decisions included, divided by that of always-frontier.
     cheap_share_at_95, cheap_share_at_99 : Estimate
         Largest share of the traffic on the cheap model that retains 95% or 99% of the frontier's
-        quality; 0 if none does. Found on these very rows.
+        quality; 0 if none does. Chosen on these same rows.
     aiq : Estimate
-        As `aiq`, from always-cheap's cost to always-frontier's.
+        As `aiq` returns it, from the cost of always-cheap to that of always-frontier.
     """
 
     name: str
@@ -134,7 +134,7 @@ def budget_row(
         Higher goes to the frontier tier first.
     examples : Examples, length n
     resampling : Resampling
-        Over the groups of these rows; the same one for rows to be compared by `difference`.
+        Bootstrap over the groups of these rows; share it between rows that `difference` compares.
     cheap_share : float
         In [0, 1].
     decision_cost : float
@@ -146,9 +146,9 @@ def budget_row(
         If the share or the cost is out of range.
     """
     if not 0 <= cheap_share <= 1:
-        raise ValueError(f"the cheap share is {cheap_share}; it has to be in [0, 1]")
+        raise ValueError(f"the cheap share is {cheap_share}; it must be in [0, 1]")
     if not decision_cost >= 0:
-        raise ValueError(f"a decision costs {decision_cost}; it has to be 0 or more")
+        raise ValueError(f"a decision costs {decision_cost}; it must be 0 or more")
     ranked = RankedExamples(scores, examples, resampling, decision_cost)
 
     def rates(weights: Floats) -> Floats:
@@ -167,7 +167,7 @@ def budget_row(
 
 
 def verdict(estimate: Estimate, claimed: float) -> Verdict:
-    """Judge a claim of at least `claimed`: open if the interval holds both answers.
+    """Return whether a claim of at least `claimed` is kept; open if the interval allows both.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def _cheap_share_at(ranked: RankedExamples, retained: float) -> Estimate:
 
 
 def _aiq(ranked: RankedExamples) -> Estimate:
-    """Estimate the AIQ of all thresholds, and of either tier alone, which needs no decision."""
+    """Estimate the AIQ over all thresholds and the two tiers alone, which need no decision."""
 
     def statistic(weights: Floats) -> Floats:
         quality, cost = ranked.quality(weights), ranked.cost(weights)
@@ -215,15 +215,15 @@ def _aiq(ranked: RankedExamples) -> Estimate:
 def aiq(costs: Floats, qualities: Floats, lowest: float, highest: float) -> float:
     """Return the area under the non-decreasing convex hull, divided by the range of costs.
 
-    Average improvement in quality (Hu et al. 2024, RouterBench), in units of quality: the quality
-    of a router on average over all budgets between the lowest and the highest, if budgets between
-    two operating points are met by mixing them.
+    Average improvement in quality (Hu et al. 2024, RouterBench), in units of quality: the average
+    quality of a router over all budgets between the lowest and the highest, if a mix of two
+    operating points meets the budgets between them.
 
     Parameters
     ----------
     costs, qualities : ndarray of float64, shape (k,)
-        Of the operating points. Those that cost more than `highest` are left out; those that cost
-        less than `lowest` count there.
+        Costs and qualities of the operating points. Those that cost more than `highest` are left
+        out; those that cost less than `lowest` count as costing `lowest`.
     lowest, highest : float
         The range of costs.
 
@@ -266,8 +266,8 @@ def non_decreasing_hull(costs: Floats, qualities: Floats) -> tuple[Floats, Float
     rising = np.concatenate([np.ones(min(1, len(ys)), dtype=bool), ys[1:] > best[:-1]])
     xs, ys = xs[rising], ys[rising]
     while len(xs) > 2:
-        # A point below the chord of its neighbours is no corner of the hull, whichever other
-        # points go, so all of them can go at once.
+        # A point below the chord of its neighbours is not a corner of the hull, whichever other
+        # points are removed, so all of them can be removed at once.
         left = (ys[1:-1] - ys[:-2]) * (xs[2:] - xs[1:-1])
         right = (ys[2:] - ys[1:-1]) * (xs[1:-1] - xs[:-2])
         corner = np.concatenate([[True], left > right, [True]])

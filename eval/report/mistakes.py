@@ -1,4 +1,4 @@
-"""The worst mistakes of either kind, each with the labelled queries nearest to it."""
+"""The worst mistakes of both kinds, each with the labelled queries nearest to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ _NEAREST = 3
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """Labelled queries, and queries whose neighbours among them are wanted.
+    """Labelled queries, and queries to find neighbours for among them.
 
     Attributes
     ----------
     known : Examples, length k
         The labelled queries.
     known_vectors : ndarray of float32, shape (k, d)
-        Their embeddings.
+        Embeddings of the labelled queries.
     query_vectors : ndarray of float32, shape (n, d)
         Embeddings of the other queries, from the same encoder.
     """
@@ -38,8 +38,8 @@ class Neighbourhood:
     query_vectors: Vectors
 
     def nearest(self, index: int, group: str, count: int = _NEAREST) -> list[dict[str, Any]]:
-        """Return the labelled queries nearest to a query by cosine, none of its own group."""
-        # A near copy of the query itself would be its own neighbour, and explain nothing.
+        """Return the labelled queries nearest to a query by cosine, except those of its group."""
+        # A near copy of the query would be its nearest neighbour, and explain nothing.
         known, vector = _unit(self.known_vectors), _unit(self.query_vectors[index])
         similarities = np.where(self.known.group == group, -np.inf, known @ vector)
         places = np.argsort(-similarities, kind="stable")[:count]
@@ -91,13 +91,13 @@ def mistakes_record(
     neighbourhood: Neighbourhood,
     count: int,
 ) -> Mapping[str, list[dict[str, Any]]]:
-    """Return the worst mistakes of either kind for JSON, at most `count` each.
+    """Return the worst mistakes of both kinds for JSON, at most `count` of each.
 
     Parameters
     ----------
     examples : Examples, length n
     classifier : Ranking
-        With probabilities.
+        A ranking with probabilities.
     frontier : ndarray of bool, shape (n,)
     neighbourhood : Neighbourhood
         Its `query_vectors` are those of the examples.

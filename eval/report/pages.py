@@ -1,4 +1,4 @@
-"""All pages: their templates and style; and the report, for three readers, in three formats.
+"""The templates and style of all pages; and the report, for three readers, in three formats.
 
 The report as HTML, as Markdown for a pull request, and the model card come from `metrics.json`.
 """
@@ -59,7 +59,7 @@ def render_markdown(metrics: Metrics) -> str:
 
 
 def render_model_card(metrics: Metrics) -> str:
-    """Return the model card with its results, as model hubs read it."""
+    """Return the model card with its results, in the form that model hubs read."""
     return _rendered("model_card.md.jinja", metrics, _SHORT)
 
 
@@ -70,7 +70,7 @@ def _rendered(
     names: Iterable[str] | None = None,
     **values: Any,
 ) -> str:
-    """Return a form of the report, with these columns and rows of the table."""
+    """Return one format of the report, with these columns and rows of the table."""
     shown = columns_with_values(metrics, keys)
     return render(
         template,
@@ -109,12 +109,12 @@ def _environment() -> "Environment":
     environment = Environment(
         # Queries and names of slices come from the log: HTML has to escape them.
         autoescape=select_autoescape(["html.jinja"]),
-        # A name that a template misspells is an error, not an empty place on the page.
+        # A misspelt name in a template is an error, not an empty place on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # Not a PackageLoader: that one looks for the folder on disk, which a zipped wheel is not.
+        # Not a PackageLoader: it looks for the folder on disk, and a zipped wheel is not a folder.
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
     )
     environment.filters |= {

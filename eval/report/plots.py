@@ -37,7 +37,7 @@ def gain_plot(
     frontier_rate : float
         The classifier's operating point.
     replicates, seed : int
-        Of the bootstrap behind the classifier's band.
+        For the bootstrap behind the classifier's band.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def reliability_plot(
         np.array([getattr(one, name) for one in bins])
         for name in ("predicted", "observed", "low", "high")
     )
-    # To the largest value, not to 1: probabilities of routing are often all below 0.4.
+    # Axes end at the largest value, not at 1: probabilities of routing are often all below 0.4.
     top = float(min(1.0, max(predicted.max(), high.max()) * 1.05))
     axes.plot([0, top], [0, top], color=INK, ls="--", lw=1)
     bars = np.clip([observed - low, high - observed], 0, None)

@@ -11,7 +11,7 @@ __all__ = ["render_markdown", "render_page"]
 Record = Mapping[str, Any]
 
 _ROWS = (
-    ("risk", "needed frontier, of those sent cheap"),
+    ("risk", "share of queries sent cheap that needed frontier"),
     ("frontier_rate", "sent to the frontier model"),
     ("brier", "Brier score"),
     ("ece", "ECE"),
@@ -31,7 +31,7 @@ def render_page(record: Record) -> str:
 
 
 def render_markdown(record: Record) -> str:
-    """Return the same, short, for a pull request."""
+    """Return a short form as Markdown, for a pull request."""
     lines = [
         f"## Recalibrated: model {record['model_version']}, from {record['from']['model_version']}",
         "",
@@ -46,7 +46,7 @@ def render_markdown(record: Record) -> str:
 
 def _table(record: Record) -> Iterator[tuple[str, str, str]]:
     for key, title in _ROWS:
-        # Without a query sent cheap there is no risk to measure.
+        # If no query was sent cheap, there is no risk to measure.
         sides = (record[side][key] or {"value": None} for side in ("before", "after"))
         before, after = (Estimate.from_dict(found).text() for found in sides)
         yield title, before, after

@@ -19,14 +19,14 @@ _SERVED = {
 
 
 def render_verdict(verdict: Record, *, at_round: bool) -> str:
-    """Return the page as HTML that fetches nothing.
+    """Return the page as self-contained HTML.
 
     Parameters
     ----------
     verdict : mapping
         The content of `verdict.json`.
     at_round : bool
-        Whether the page is written to the round's folder, not the loop's: links are relative.
+        Whether the page is written to the round's folder instead of the loop's; links are relative.
     """
     gate = verdict["gate"] or {}
     parts = {name: gate[name] for name in ("fresh", "frozen") if gate.get(name)}
@@ -43,7 +43,7 @@ def render_verdict(verdict: Record, *, at_round: bool) -> str:
 
 
 def headline(verdict: Record) -> str:
-    """Return what happened, in a sentence.
+    """Return what happened in one or two sentences.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def served_rows(part: Record) -> list[tuple[str, ...]]:
 
 
 def next_steps(verdict: Record) -> list[str]:
-    """Return what to do next; if nothing has to be done, that."""
+    """Return what to do next, or a line that says that there is nothing to do."""
     return list(_steps(verdict)) or ["nothing: call retrain again when there are new logs"]
 
 
@@ -93,7 +93,7 @@ def _steps(verdict: Record) -> Iterator[str]:
             f"{data['audit']['held_back']} fresh rows are held back: look at held_back.jsonl, and "
             "release a source that is right with audit_fresh.trusted_sources"
         )
-    # A certificate is about the traffic that it was proved on.
+    # A certificate holds only for the traffic that it was granted on.
     if drift and drift["drifted"]:
         yield "traffic has drifted: look at drift.html, and certify again"
     if verdict["verdict"] == "kept" and gate["fresh"]:
@@ -113,7 +113,7 @@ def _after_keeping(fresh: Record, frozen: Record) -> Iterator[str]:
     if not fresh["checks"]:
         yield "nothing: the rows are recorded, and count as fresh in the next round, too"
     elif failed and all(name.startswith("superior") for name in failed):
-        yield "nothing: no worse is not better; rows stay fresh, so that evidence adds up"
+        yield "nothing: no worse does not mean better; rows stay fresh, so that evidence adds up"
     elif failed:
         yield (
             f"on fresh rows the challenger may be worse ({', '.join(failed)}): look at its report; "

@@ -36,7 +36,7 @@ _LEADS = {"lead": "auroc", "apgr_lead": "apgr"}
 
 
 def table_cells(row: Metrics, keys: Iterable[str] = COLUMNS) -> list[str]:
-    """Return the cells of a row of `metrics.json`: values with intervals, `n/a` without a value.
+    """Return the cells of a row of `metrics.json`: values with intervals, or `n/a`.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def columns_with_values(metrics: Metrics, keys: Iterable[str] = COLUMNS) -> list
 
 
 def row_estimate(row: Metrics, key: str) -> Estimate:
-    """Return a row's value of a column with its interval."""
+    """Return the value of a row in a column, with its interval."""
     if key in _LEADS:
         lead = row["behind_classifier"].get(_LEADS[key])
         return Estimate.from_dict(lead) if lead else undefined("the classifier itself")
@@ -67,7 +67,7 @@ def row_estimate(row: Metrics, key: str) -> Estimate:
 
 
 def headline(metrics: Metrics) -> str:
-    """Return the report in one paragraph, for readers of nothing else."""
+    """Return the report in one paragraph, for readers who read nothing else."""
     classifier = metrics["rows"][0]
     rate = metrics["operating_point"]["frontier_rate"]
     cheap = f"The classifier sends {1 - rate:.0%} of the queries to the cheap model"
@@ -94,7 +94,7 @@ def headline(metrics: Metrics) -> str:
 
 
 def compared_with_baselines(metrics: Metrics) -> str:
-    """Say which of the learned baselines the classifier is not shown to be better than."""
+    """Say which learned baselines the classifier is and is not shown to be better than."""
     metric = "apgr" if metrics["rows"][0]["apgr"]["value"] is not None else "auroc"
     learned = [row for row in metrics["rows"] if row["name"] in _LEARNED]
     leads = {row["name"]: row["behind_classifier"].get(metric) for row in learned}
@@ -131,7 +131,7 @@ def _no_gap(metrics: Metrics) -> str:
 def _saving(metrics: Metrics) -> str:
     row, costs = metrics["rows"][0], metrics["mean_costs"]
     if row["cost_saved"] is None or not costs:
-        return "The money that it saves is not known: the log has no costs."
+        return "The saving is not known: the log has no costs."
     routed, frontier = (1000 * costs[name]["value"] for name in ("as_routed", "always_frontier"))
     money = metrics["prices"]["currency"] if metrics["prices"] else "in the log's currency"
     spent = f"a thousand queries cost {routed:.3g} instead of {frontier:.3g} {money}"

@@ -175,7 +175,7 @@ def test_a_log_without_exploration_cannot_evaluate_an_artifact(asked, truth, tmp
     rows = logged(np.random.default_rng(3), *truth, explored=0.0)[:SOME]
     code, printed, record = asked(rows)
     assert code == 1
-    assert "This log cannot evaluate the artifact: the log never takes" in printed
+    assert "This log cannot evaluate the artifact: the log never has" in printed
     found = {row["name"]: row for row in record["rows"]}
     assert record["cannot_claim"] == found["artifact"]["overlap"]["reason"]
     assert found["artifact"]["outcome"]["snips"]["value"] is None

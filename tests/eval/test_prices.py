@@ -59,9 +59,9 @@ def test_without_a_price_table_costs_stay_as_they_are():
 
 @pytest.mark.parametrize("number", [-0.5, float("nan"), float("inf")])
 def test_a_price_below_zero_or_not_finite_is_an_error(number):
-    with pytest.raises(ValueError, match="it has to be 0 or more"):
+    with pytest.raises(ValueError, match="it must be 0 or more"):
         TierPrice(3.0, number)
-    with pytest.raises(ValueError, match="it has to be 0 or more"):
+    with pytest.raises(ValueError, match="it must be 0 or more"):
         Prices(TierPrice(1, 1), TierPrice(1, 1), decision=number)
 
 
@@ -83,7 +83,7 @@ def test_the_prices_of_a_params_file_are_the_price_table():
             {"cheap": {"per_million_inn": 1}},
             "prices.cheap.per_million_inn: unknown key; did you mean 'per_million_in'?",
         ),
-        ({"cheap": {"per_million_in": -1, "per_million_out": 1}}, "it has to be 0 or more"),
+        ({"cheap": {"per_million_in": -1, "per_million_out": 1}}, "it must be 0 or more"),
     ],
 )
 def test_a_mistake_in_the_prices_of_a_params_file_is_named(prices, message):

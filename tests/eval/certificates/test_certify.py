@@ -305,7 +305,7 @@ def test_certification_rows_without_a_failure_are_certified():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"alpha": 1.0}, "alpha is 1; it has to lie between 0 and 1"),
+        ({"alpha": 1.0}, "alpha is 1; it must be between 0 and 1"),
         ({"delta": 0.0}, "delta is 0"),
         ({"first_share": 0.0}, "first_share is 0"),
     ],
@@ -318,14 +318,14 @@ def test_a_parameter_out_of_its_range_is_an_error(changes, message):
 
 def test_two_risks_cannot_be_mixed():
     graded = losses(SCORES, LABELS, "b", risk="quality_lost")
-    with pytest.raises(ValueError, match="measure both by one risk"):
+    with pytest.raises(ValueError, match="measure the same risk on both"):
         certify(losses(SCORES, LABELS, "a"), graded, alpha=0.1, delta=0.1, seed=1)
 
 
 @pytest.mark.parametrize(
     ("scores", "values", "message"),
     [
-        ([0.1], [2.0], r"needs_frontier is 2; it has to lie in \[0, 1\]"),
+        ([0.1], [2.0], r"needs_frontier is 2; it must be in \[0, 1\]"),
         ([0.1], [math.nan], "needs_frontier is nan"),
         ([math.nan], [1.0], "a decision score is nan"),
         ([0.1, 0.2], [1.0], "columns of unequal length"),

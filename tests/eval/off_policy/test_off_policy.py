@@ -300,12 +300,12 @@ def test_a_log_that_cannot_evaluate_a_policy_says_why():
         (
             a_log([0], [0.9]),
             half,
-            "never takes the frontier tier where the new policy would, on 50",
+            "never has the frontier tier when the new policy chooses it, on 50",
         ),
         (
             a_log([1], [1.0]),
             half,
-            "never takes the cheap tier where the new policy would, on 50.0%",
+            "never has the cheap tier when the new policy chooses it, on 50.0%",
         ),
         (a_log([1, 0, 0, 0], [0.5, 0.5, 1, 1]), half, "for 25.0% of the new policy's decisions"),
         (a_log([1, 0], [0.5, 0.5], rows=198), half[:198] * 2, "sample size is 99.0 groups, at le"),

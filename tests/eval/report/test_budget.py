@@ -99,9 +99,9 @@ def test_what_the_rows_do_not_tell_has_a_reason():
 
 
 def test_wrong_calls_say_what_was_wrong():
-    with pytest.raises(ValueError, match=r"the cheap share is 78; it has to be in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"the cheap share is 78; it must be in \[0, 1\]"):
         budget_row("ours", SCORES, ANSWERS, ROWS, cheap_share=78)
-    with pytest.raises(ValueError, match="a decision costs -1; it has to be 0 or more"):
+    with pytest.raises(ValueError, match="a decision costs -1; it must be 0 or more"):
         budget_row("ours", SCORES, ANSWERS, ROWS, decision_cost=-1)
 
 

@@ -178,7 +178,7 @@ def test_what_is_missing_is_left_out_without_a_trace(metrics):
 
 
 def test_the_headline_starts_with_a_frontier_model_that_is_worse(metrics):
-    reason = "the 95% interval of the mean frontier score minus cheap score does not lie above 0"
+    reason = "the 95% interval of the mean frontier score minus cheap score is not above 0"
     nothing = {"value": None, "low": None, "high": None, "reason": reason}
     metrics["rows"][0] = {**metrics["rows"][0], "apgr": nothing}
     for name, value in (("always_cheap", 0.6), ("as_routed", 0.55), ("always_frontier", 0.5)):

@@ -29,7 +29,7 @@ def kept(fresh, frozen=PASSED):
     ("fresh", "frozen", "step"),
     [
         ({"passed": False, "checks": []}, PASSED, "count as fresh in the next round"),
-        (failing("superior on quality at matched cost"), PASSED, "no worse is not better"),
+        (failing("superior on quality at matched cost"), PASSED, "no worse does not mean better"),
         (
             failing("calibration", "superior on quality"),
             PASSED,
