@@ -1,4 +1,4 @@
-"""The artifact: exact, verified, and refused if it is not as it was exported."""
+"""The artifact: exact, verified, and refused if it has changed since the export."""
 
 import json
 from dataclasses import replace
@@ -159,7 +159,7 @@ def linear_heads(weights):
     return Heads((Member(("minilm",), Linear(weights[np.newaxis], np.array([0.1]))),))
 
 
-def test_parity_views_are_distinct_not_empty_and_as_many_as_asked():
+def test_parity_views_are_distinct_not_empty_and_of_the_requested_number():
     views = parity_views([f"query {n}" for n in range(500)], 300)
     assert len(views) == len(set(views)) == 300
     assert all(views)

@@ -1,4 +1,4 @@
-"""Where a column map finds what a log record holds."""
+"""The values that a column map finds in a log record."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ def found(record, path):
 
 
 @given(records(NAMES))
-def test_whatever_is_listed_as_a_path_is_found(record):
+def test_every_listed_path_is_found(record):
     for path in leaf_paths(record):
         assert ColumnMap({"query": path}).present(record) == {"query"}
 

@@ -65,12 +65,12 @@ def test_examples_of_version_0_1_0_are_read(tmp_path):
     assert again.fingerprint() == examples.fingerprint()
 
 
-def test_the_views_are_what_the_classifier_reads_of_each_query():
+def test_the_views_are_the_text_that_the_classifier_reads():
     queries = ["  two\nwords ", "<system-reminder>x</system-reminder>a question"]
     assert Examples.of([example(query) for query in queries]).views() == ["two words", "a question"]
 
 
-def test_the_fingerprint_sees_every_value_and_no_order():
+def test_the_fingerprint_depends_on_every_value_but_not_on_order():
     rows = [example("a"), example("b")]
     fingerprint = Examples.of(rows).fingerprint()
     assert Examples.of(rows[::-1]).fingerprint() == fingerprint

@@ -1,4 +1,4 @@
-"""Which rule labels a record, and what becomes of records that none can label."""
+"""Which rule labels a record, and how records without a label are kept."""
 
 import json
 import math
@@ -82,12 +82,12 @@ def test_a_record_that_no_rule_can_label_is_kept_with_the_reason(values, reason)
         ({"frontier_grades": [1, "NaN"]}, "frontier_grades is not a finite number"),
     ],
 )
-def test_a_value_that_no_log_means_is_a_bad_record(values, message):
+def test_an_impossible_value_is_a_bad_record(values, message):
     with pytest.raises(BadRecordError, match=message):
         labelled(values)
 
 
-def test_the_pair_of_models_tells_tiers_and_winners():
+def test_the_pair_of_models_gives_tiers_and_winners():
     pair = ModelPair("small-1", "large-2")
     example = labelled({"tier": "vendor/large-2", "winner": "small-1", "cost": 3}, pair=pair)
     assert (example.tier, example.needs_frontier) == ("frontier", 0.0)
@@ -104,7 +104,7 @@ def test_a_missing_propensity_is_never_assumed():
 
 
 @given(st.sampled_from(["frontier", "cheap", "tie", "both_bad"]), SCORE)
-def test_the_scores_of_a_vote_say_what_the_vote_said(winner, ok_threshold):
+def test_the_scores_of_a_vote_agree_with_the_vote(winner, ok_threshold):
     cheap, frontier, ok = scores_of(Outcomes(winner=winner), ok_threshold)
     assert (frontier > cheap) == (winner == "frontier")
     assert (cheap > frontier) == (winner == "cheap")
@@ -115,7 +115,7 @@ def test_the_scores_of_a_vote_say_what_the_vote_said(winner, ok_threshold):
 
 
 @given(SCORE, SCORE)
-def test_the_gap_is_taken_where_it_is_asked_for_and_nowhere_else(cheap, frontier):
+def test_the_gap_is_used_only_on_request(cheap, frontier):
     outcomes = Outcomes(cheap_score=cheap, frontier_score=frontier)
     label, rule = label_of(outcomes, GAP, 0.5)
     assert (rule, label > 0) == ("quality_gap", frontier > cheap)
@@ -148,7 +148,7 @@ def test_wrong_rules_are_a_usage_error(arguments, message):
         LabelRules(**arguments)
 
 
-def test_rules_that_the_columns_cannot_serve_are_left_out():
+def test_rules_whose_columns_are_missing_are_left_out():
     columns = ColumnMap({"query": "q", "tier": "t", "outcome": "o", "winner": "w"})
     assert LabelRules().served_by(columns).rules == ("preference", "feedback")
     with pytest.raises(UsageError, match=r"add needs_frontier=COLUMN$"):

@@ -1,4 +1,4 @@
-"""Rows that a classifier was trained on, and the stable name of a set of rows."""
+"""Rows that a classifier was trained on, and the stable id of a set of rows."""
 
 import re
 
@@ -19,7 +19,7 @@ def test_rows_are_known_by_group_by_text_view_or_by_their_group():
     assert not seen_in_training(test, learned.where(np.zeros(3, bool))).any()
 
 
-def test_the_name_of_rows_depends_on_groups_and_not_on_order():
+def test_the_id_of_rows_depends_on_groups_but_not_on_order():
     rows = rows_named(["a", "b", "b"], ["one", "two", "three"])
     assert rows_id(rows) == rows_id(rows.where(np.array([2, 1, 0])))
     assert rows_id(rows) != rows_id(rows_named(["a", "b", "c"], ["one", "two", "three"]))

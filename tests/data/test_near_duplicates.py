@@ -16,7 +16,7 @@ THRESHOLDS = st.sampled_from([0.1, 1 / 3, 0.5, 0.6, 0.8, 1.0]) | st.floats(0.01,
 
 
 def jaccard(left, right):
-    """Write the definition down a second time, over words parted by blanks."""
+    """Return the similarity by its definition, for words separated by blanks."""
     first, second = (
         set(itertools.pairwise(itertools.pairwise(["<", "<", *(view.split() or [view]), ">", ">"])))
         for view in (left, right)
@@ -62,7 +62,7 @@ def test_the_order_of_the_rows_does_not_matter(views, threshold, random):
 
 
 def sentence(length, changed=None, script="latin"):
-    """Return a sentence of distinct words, one of them another one."""
+    """Return a sentence of distinct words, one of which may be replaced."""
     numbers = [500 + place if place == changed else place for place in range(length)]
     if script == "latin":
         return " ".join(f"word{number}" for number in numbers)
@@ -71,7 +71,7 @@ def sentence(length, changed=None, script="latin"):
 
 @pytest.mark.parametrize("script", ["latin", "han"])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 10, 24])
-def test_one_differing_word_parts_queries_of_up_to_24_words(length, script):
+def test_one_differing_word_separates_queries_of_up_to_24_words(length, script):
     for place in {0, length // 2, length - 1} - {0 if length > 4 else None}:
         other = sentence(length, place, script)
         assert not linked(sentence(length, None, script), other)
@@ -114,7 +114,7 @@ def test_short_queries_with_one_differing_word_are_apart(left, right):
 
 
 def test_a_template_is_joined_without_comparing_all_pairs():
-    """All pairs of them would be eight million."""
+    """There would be eight million pairs."""
     views = [f"{sentence(40)} order{n}" for n in range(4000)]
     outsider = f"{views[0]} {' '.join(f'more{n}' for n in range(12))}"
     links = near_duplicate_links([*views, outsider], 0.8)
@@ -123,6 +123,6 @@ def test_a_template_is_joined_without_comparing_all_pairs():
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01, float("nan")])
-def test_a_threshold_that_is_no_similarity_is_refused(threshold):
+def test_a_threshold_outside_its_range_is_refused(threshold):
     with pytest.raises(ValueError, match=r"similarity to link from is in \(0, 1\]"):
         near_duplicate_links(["a", "b"], threshold)

@@ -1,4 +1,4 @@
-"""Threads: as many as the process may use, and answers in order."""
+"""Threads: one per available processor, and answers in order."""
 
 import os
 import subprocess

@@ -67,7 +67,7 @@ def test_no_group_and_no_view_is_in_two_splits(rows, seed):
 
 @given(NAMES)
 def test_groups_are_joined_only_through_names_and_views(rows):
-    """The joined groups are those of a plain search for what hangs together."""
+    """The joined groups are the connected components that a plain search finds."""
     names, views = np.array(rows, dtype=np.uint64).T
     groups = joined_groups(names, views)
     for row, group in enumerate(groups):
@@ -85,8 +85,8 @@ def test_groups_are_joined_only_through_names_and_views(rows):
 
 
 @given(st.integers(20, 120), st.integers(20, 120), st.integers(0, 200), st.sampled_from([1, 2, 7]))
-def test_each_label_gets_its_share_of_every_split_however_chance_deals(needy, others, seed, size):
-    """Cumulated from the test split on, no label is further from its shares than allowed."""
+def test_each_label_gets_its_share_of_every_split(needy, others, seed, size):
+    """Summed up from the test split on, no label is further from its shares than allowed."""
     labels = np.repeat([1.0, 0.0], [needy * size, others * size])
     groups = np.repeat(np.arange(needy + others, dtype=np.uint64), size)
     splits = splits_of(groups, SHARES, seed, labels)

@@ -60,7 +60,7 @@ def test_messages_and_the_text_of_their_last_user_turn_have_one_view(query):
     assert text_view(messages) == text_view(query)
 
 
-def test_of_a_long_query_head_and_tail_are_kept():
+def test_head_and_tail_of_a_long_query_are_kept():
     query = "head " + "x" * 100_000 + " tail"
     view = text_view(query)
     assert view.startswith("head x")
@@ -69,7 +69,7 @@ def test_of_a_long_query_head_and_tail_are_kept():
     assert is_truncated(query)
 
 
-def test_a_block_that_is_cut_in_its_middle_is_still_taken_away():
+def test_a_block_that_is_cut_in_its_middle_is_still_removed():
     query = "<system>" + "rule " * 20_000 + "</system>Is it raining?"
     assert text_view(query) == "Is it raining?"
 
@@ -80,12 +80,12 @@ def test_a_query_that_is_all_harness_is_empty():
 
 
 @pytest.mark.parametrize("query", [None, 7, b"bytes", {"role": "user"}, ["text"]])
-def test_what_is_neither_text_nor_messages_is_a_type_error(query):
+def test_a_value_that_is_neither_text_nor_messages_is_a_type_error(query):
     with pytest.raises(TypeError):
         text_view(query)
 
 
-def test_content_that_is_no_text_counts_as_empty():
+def test_content_that_is_not_text_counts_as_empty():
     assert last_user_text([{"role": "user", "content": None}]) == ""
 
 
@@ -94,8 +94,8 @@ def test_the_view_is_the_one_that_artifacts_were_trained_on():
     assert view_fingerprint() == "e4780d448471e6699c571e3b85ea191e81e0b77ad51b9292f4652434067f311c"
 
 
-def test_white_space_is_what_the_documentation_lists():
-    """Python's own notion of it is used, so this would tell if a version of Python had another."""
+def test_white_space_is_the_set_in_the_documentation():
+    """The view uses Python's own set, so this test fails if a version of Python changes it."""
     listed = [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029]
     listed += [0x202F, 0x205F, 0x3000]
     folded = [point for point in range(0x110000) if text_view(f"a{chr(point)}b") == "a b"]

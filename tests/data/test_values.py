@@ -1,4 +1,4 @@
-"""Values: one clock and one reading of numbers for plain logs and for those of vendors."""
+"""Values: times and numbers mean the same in plain logs and in vendors' logs."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
@@ -57,11 +57,11 @@ def test_all_forms_of_one_moment_are_the_same_text(value):
 
 
 @pytest.mark.parametrize("value", [1_700_000_000_000, "1700000000000", 1_700_000_000])
-def test_milliseconds_are_of_2023_in_every_log(value):
+def test_milliseconds_are_read_in_every_log(value):
     """The strict reader was right.
 
-    There were two clocks. The one for vendors' logs took every number for seconds, so milliseconds
-    (JavaScript's `Date.now()`) came out in the year 55840, which is no date, and the time was lost.
+    There were two readers. The one for vendors' logs read every number as seconds, so milliseconds
+    (JavaScript's `Date.now()`) gave the year 55840, which is not a date, and the time was lost.
     """
     assert time_in(value).year == 2023
     assert utc_time(value).startswith("2023-11-14T22:13:20")
@@ -72,7 +72,7 @@ def test_milliseconds_are_of_2023_in_every_log(value):
 def test_eight_digits_are_a_date_in_every_log(value):
     """The strict reader was right: ISO 8601 allows a date without hyphens.
 
-    The clock for vendors' logs read it as seconds, a day in August 1970, when no model was served.
+    The reader for vendors' logs read it as seconds, a day in August 1970, when no model was served.
     A number of eight digits means the same as its text, so that CSV and JSON agree.
     """
     assert utc_time(value) == "2023-11-14T00:00:00.000000Z"
@@ -80,10 +80,10 @@ def test_eight_digits_are_a_date_in_every_log(value):
 
 
 @pytest.mark.parametrize("value", [0, "0", -1])
-def test_zero_is_no_time_in_any_log(value):
-    """The strict reader was right: exporters write 0 where a time is not set, and do not mean 1970.
+def test_zero_is_not_a_time_in_any_log(value):
+    """The strict reader was right: exporters write 0 if a time is not set, and do not mean 1970.
 
-    The clock for vendors' logs returned the first second of 1970.
+    The reader for vendors' logs returned the first second of 1970.
     """
     assert time_in(value) is None
     assert langfuse_time(value) is None
@@ -125,7 +125,7 @@ def test_fractions_of_a_second_are_kept_to_the_microsecond():
         {"seconds": 1},
     ],
 )
-def test_what_is_no_timestamp_is_refused(value):
+def test_a_value_that_is_not_a_timestamp_is_refused(value):
     with pytest.raises(ValueError, match="not a timestamp"):
         utc_time(value)
 
@@ -154,14 +154,14 @@ def test_every_reader_reads_the_same_number(number):
 
 
 @pytest.mark.parametrize("value", [True, "true", " True "])
-def test_a_truth_value_is_a_score_and_no_measurement(value):
+def test_a_truth_value_is_a_score_but_not_a_measurement(value):
     """Both readers agreed on scores; a vendor's cost or token count of `true` is an error."""
     assert score_in(value) == number_of({"cheap_score": value}, "cheap_score") == 1.0
     assert number_in(value) is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), "inf", "good", [1], "1e999"])
-def test_what_is_no_finite_number_is_refused_with_its_value(value):
+def test_a_value_that_is_not_a_finite_number_is_refused_with_it(value):
     assert score_in(value) is None
     with pytest.raises(BadRecordError, match="cost is not a finite number: "):
         number_of({"cost": value}, "cost")

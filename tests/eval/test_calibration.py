@@ -46,7 +46,7 @@ def test_with_a_bin_for_each_probability_nothing_is_left_within_bins(rows):
 
 
 @given(ROWS, st.integers(1, 12))
-def test_a_weight_of_two_is_the_row_twice_where_bins_are_the_same(rows, bins):
+def test_a_weight_of_two_is_the_row_twice_if_bins_are_the_same(rows, bins):
     p, y, weights = rows
     times = weights.astype(int)
     one_bin_each = max(bins, len(p)) * 3
@@ -66,7 +66,7 @@ def test_log_loss_is_that_of_scikit_learn(rows):
     assert log_loss(inner, hard, weights[np.newaxis]) == pytest.approx([expected])
 
 
-def test_a_sure_mistake_costs_sixteen_nats_and_not_infinitely_many():
+def test_a_certain_mistake_costs_sixteen_nats_and_not_infinitely_many():
     assert log_loss(np.ones(1), np.zeros(1), np.ones((1, 1))) == pytest.approx([16.118], abs=1e-3)
 
 
@@ -93,8 +93,8 @@ def test_debiased_parts_are_right_on_average_and_plain_ones_are_not(truth, error
 
 
 @pytest.mark.parametrize("rows_each", [1, 3])
-def test_intervals_hold_the_parts_as_often_as_they_say(rows_each):
-    """Also where the rows of a group are copies, which the correction takes for independent."""
+def test_intervals_contain_the_parts_at_their_level(rows_each):
+    """Even if the rows of a group are copies, which the correction treats as independent."""
     random, covered, simulations, groups = np.random.default_rng(1), [], 300, 200
     for seed in range(simulations):
         p, y = (np.repeat(column, rows_each) for column in simulated(random, TRUTH, groups))
@@ -110,7 +110,7 @@ def test_intervals_hold_the_parts_as_often_as_they_say(rows_each):
     assert (np.abs(shares - 0.95) < 3.3 * (0.95 * 0.05 / simulations) ** 0.5).all(), shares
 
 
-def test_a_calibrated_models_calibration_error_is_not_told_from_none():
+def test_the_calibration_error_of_a_calibrated_model_may_be_zero():
     random = np.random.default_rng(2)
     found = [
         calibration_scores(
@@ -122,7 +122,7 @@ def test_a_calibrated_models_calibration_error_is_not_told_from_none():
     assert np.mean([scores["calibration_error"].value == 0 for scores in found]) > 0.4
 
 
-def test_scores_hold_what_their_functions_give():
+def test_scores_equal_the_results_of_their_functions():
     p, y = simulated(np.random.default_rng(3), TRUTH, 400)
     found = calibration_scores(p, y, Resampling([f"{n}" for n in range(400)], 100, 0))
     one = np.ones((1, 400))
@@ -149,7 +149,7 @@ def test_bins_hold_every_row_once_and_equal_probabilities_together(rows, bins):
         assert part.observed - 1e-9 <= part.high <= 1
 
 
-def test_bins_of_distinct_probabilities_hold_equally_many_rows():
+def test_bins_of_distinct_probabilities_have_the_same_number_of_rows():
     p = np.random.default_rng(4).random(100)
     found = reliability_bins(p, p, np.arange(100).astype(object))
     assert [part.rows for part in found] == [10] * 10
@@ -163,7 +163,7 @@ def test_a_bin_without_events_has_an_interval():
 
 
 @pytest.mark.parametrize("rows_each", [1, 4])
-def test_intervals_of_bins_hold_the_share_as_often_as_they_say(rows_each):
+def test_intervals_of_bins_contain_the_share_at_their_level(rows_each):
     random, covered = np.random.default_rng(5), []
     for _ in range(300):
         p, y = simulated(random, TRUTH, 300)

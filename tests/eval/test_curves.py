@@ -51,7 +51,7 @@ def test_random_routing_has_half_the_area():
 
 
 @given(ROWS, st.floats(0, 1))
-def test_a_routed_mean_lies_on_the_curve_between_the_tiers(rows, rate):
+def test_a_routed_mean_is_on_the_curve_between_the_tiers(rows, rate):
     scores, frontier = rows
     cheap, one = np.ones(len(frontier)), np.ones((1, len(frontier)))
     mean = routed_mean(scores, cheap, frontier, one)
@@ -62,9 +62,9 @@ def test_a_routed_mean_lies_on_the_curve_between_the_tiers(rows, rate):
 
 @pytest.mark.parametrize("frontier", [0.0, -0.5])
 def test_quality_retained_needs_a_frontier_mean_above_zero(frontier):
-    """The report divided by any mean but 0; the published claim, rightly, by one above 0.
+    """The report divided by any mean except 0; the published claim, rightly, only by one above 0.
 
-    Of a mean of -0.5, a routed mean of -1 would have "retained" 200%.
+    With a mean of -0.5, a routed mean of -1 would have "retained" 200%.
     """
     examples = blank_examples(cheap_score=[-1.0] * 4, frontier_score=[frontier] * 4)
     ranked = RankedExamples(np.arange(4.0), examples, Resampling(list("abcd"), 10, 0))

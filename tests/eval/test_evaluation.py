@@ -1,4 +1,4 @@
-"""Known facts of real outcomes, reproduced; skipped where the outcome files are missing."""
+"""Known facts about real outcomes, reproduced; skipped if the outcome files are missing."""
 
 from functools import cache
 

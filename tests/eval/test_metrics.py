@@ -61,7 +61,7 @@ def test_a_constant_has_the_share_of_needs_as_its_average_precision(rows):
 
 
 @given(ROWS)
-def test_rows_drawn_zero_times_are_not_there(rows):
+def test_rows_drawn_zero_times_do_not_count(rows):
     scores, labels, weights = rows
     more = np.concatenate([scores, [-1.0, 0.5, 2.0]]), np.concatenate([labels, [1.0, 0.0, 0.0]])
     more_weights = np.concatenate([weights, [0.0, 0.0, 0.0]])[np.newaxis]
@@ -110,7 +110,7 @@ GAIN = FRONTIER - CHEAP
 
 
 def test_random_routing_recovers_half_of_the_gap():
-    """Over all orders of the rows the mean APGR is 0.5 plus nothing, as it is for one constant."""
+    """Over all orders of the rows the mean APGR is exactly 0.5, as for a constant."""
     constant = gain_curve(np.zeros(4), GAIN, ones(4))
     assert constant.apgr() == pytest.approx([0.5])
     assert constant.cpt(0.5) == pytest.approx([0.5])
@@ -216,7 +216,7 @@ def test_many_rows_are_estimated_in_pieces_with_the_same_result(monkeypatch):
     np.testing.assert_allclose(resampling.values(lambda w: w @ values), whole, rtol=1e-12)
 
 
-def test_what_is_undefined_says_why():
+def test_an_undefined_value_has_a_reason():
     resampling = Resampling(["a", "b"], 100, 0)
     nothing = resampling.estimate(lambda w: np.full(len(w), np.nan), "no reason to live")
     assert nothing.to_dict() == {

@@ -1,4 +1,4 @@
-"""The price table: costs from tokens, and what a params file may say."""
+"""The price table: costs from tokens, and the section in a params file."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_tokens_become_dollars_if_both_numbers_are_known():
     assert np.isnan(costs[1:]).all()
 
 
-def test_without_a_price_table_costs_stay_as_they_are():
+def test_without_a_price_table_costs_do_not_change():
     examples = blank_examples(query=["a"], cheap_cost=[0.5])
     same, estimated = with_costs(examples, None)
     assert same is examples

@@ -1,4 +1,4 @@
-"""Slices: what they hold, and that a search through many of them raises no false alarm."""
+"""Slices: their rows, and that a search through many of them raises no false alarm."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_a_slice_of_single_rows_is_the_paired_t_test():
     assert (found.rows, found.groups) == (50, 50)
 
 
-def test_copies_within_a_group_say_no_more():
+def test_copies_within_a_group_add_no_evidence():
     random = np.random.default_rng(1)
     first, second = random.random(40), random.random(40)
     once = search_slices({"s": np.ones(40, bool)}, first, second, names_of(range(40))).results[0]
@@ -63,8 +63,8 @@ def overlapping_masks(random, rows):
     return {**halves, **tenths}
 
 
-def test_where_nothing_differs_any_alarm_is_as_rare_as_asked_for():
-    """Twelve overlapping slices, three rows a group; without Holm a third of searches alarm."""
+def test_if_nothing_differs_alarms_are_as_rare_as_requested():
+    """Twelve overlapping slices, three rows per group; without Holm a third of searches alarm."""
     random, alarms, naive, simulations = np.random.default_rng(2), 0, 0, 400
     for _ in range(simulations):
         groups = np.repeat(np.arange(200), 3)
@@ -77,7 +77,7 @@ def test_where_nothing_differs_any_alarm_is_as_rare_as_asked_for():
     assert naive / simulations > 0.15
 
 
-def test_intervals_hold_the_difference_as_often_as_they_say():
+def test_intervals_contain_the_difference_at_their_level():
     random, covered = np.random.default_rng(3), []
     for _ in range(400):
         groups = np.repeat(np.arange(60), 2)
@@ -135,7 +135,7 @@ def examples_of(**columns):
     return blank_examples(**{"group": [f"g{n}" for n in range(count)], **columns})
 
 
-def test_slices_follow_from_what_the_log_tells():
+def test_slices_follow_from_the_fields_of_the_log():
     queries = ["short"] * 30 + ["длинный вопрос о погоде"] * 30 + ["long " * 1000] * 30 + ["q"] * 2
     examples = examples_of(
         query=queries,
@@ -163,7 +163,7 @@ def test_slices_follow_from_what_the_log_tells():
     assert "domain: rare" in slice_masks(examples, fewest_rows=1)
 
 
-def test_what_is_not_told_makes_no_slice():
+def test_missing_fields_make_no_slice():
     assert slice_masks(examples_of(query=["same"] * 50)) == {}
 
 
@@ -205,7 +205,7 @@ def test_only_a_slice_sent_the_wrong_way_is_worse_than_a_coin():
 
 
 def test_a_slice_that_needs_little_and_gets_little_is_not_worse():
-    """Money that is spent where it is needed is not spent elsewhere: no fault of the ranking."""
+    """Its frontier rate is low because other slices need more: no fault of the ranking."""
     random = np.random.default_rng(4)
     easy = np.arange(2000) % 2 == 0
     needed = (random.random(2000) < np.where(easy, 0.05, 0.6)).astype(float)

@@ -110,7 +110,7 @@ def test_a_weight_counts_as_a_number_of_rows(rows, method):
     twice = np.repeat(rows, 2, axis=1)
     one = fitted(logits, labels, method, 2 * weights).calibrator
     other = fitted(*twice[:2], method, twice[2]).calibrator
-    # If the loss is nearly flat, the minimum is found, but not one place of it.
+    # If the loss is nearly flat, its minimum is found, but the parameters are not unique.
     assert smoothed_loss(one, logits, labels, 2 * weights) == pytest.approx(
         smoothed_loss(other, logits, labels, 2 * weights), abs=1e-5
     )
@@ -226,7 +226,7 @@ def test_an_unknown_method_is_refused():
 
 
 def pairs_by_refitting(logits, labels, points):
-    """Venn-Abers as it is defined: two isotonic regressions for each row."""
+    """Venn-Abers by its definition: two isotonic regressions for each row."""
     regressions = [
         IsotonicRegression().fit(np.append(logits, z), np.append(labels, label)).predict([z])[0]
         for z in points

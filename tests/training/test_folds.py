@@ -65,5 +65,5 @@ def test_ranks_ignore_the_scale_of_each_fold(scores, cut):
     ],
 )
 def test_the_standard_error_is_that_of_the_paired_difference(behind, within):
-    """Calibration and model selection had a rule each; only one of them ignored empty folds."""
+    """Calibration and model selection each had a rule; only one of them ignored empty folds."""
     assert within_one_standard_error(np.array(behind)) is within

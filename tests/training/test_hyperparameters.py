@@ -1,4 +1,4 @@
-"""What the budget "thorough" adds: tuned settings, a fine-tuned encoder, resuming."""
+"""Additions of the budget "thorough": tuned settings, a fine-tuned encoder, resuming."""
 
 import json
 from dataclasses import replace
@@ -81,7 +81,7 @@ def test_an_interrupted_cross_validation_resumes(rows, tmp_path, monkeypatch):
 
 
 def test_learners_of_one_name_have_checkpoints_of_their_own(rows, tmp_path):
-    """The name of boosted trees says only how many: an interrupted search mixed up their scores."""
+    """The name of boosted trees states only their number, so a search mixed up their scores."""
     one, other = (Recipe((replace(TREES, leaves=leaves),), "gain") for leaves in (3, 24))
     assert one.name == other.name
     checkpoints = Checkpoints.open(tmp_path, {})

@@ -39,13 +39,13 @@ def test_the_gain_is_a_probability_if_cheap_is_never_better():
     np.testing.assert_allclose(gain_of(net.outputs(rows.embeddings)), expected, atol=1e-3)
 
 
-def test_rows_of_one_gain_only_are_refused():
+def test_rows_with_only_one_gain_are_refused():
     with pytest.raises(TrainingError, match="all 20 rows have the same gain, 1"):
         gain_rows(np.ones(20), np.ones(20))
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
-def test_rows_of_one_class_only_are_refused(label):
+def test_rows_of_only_one_class_are_refused(label):
     with pytest.raises(TrainingError, match="all 5 rows of the train split"):
         check_both_classes(np.full(5, label), "train")
 

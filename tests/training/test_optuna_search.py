@@ -163,7 +163,7 @@ def test_first_settings_are_tried_first_and_may_win(journal):
     assert len(watched.settings) == TRIALS
 
 
-def test_of_equal_values_the_earliest_wins(journal):
+def test_the_earliest_of_equal_values_wins(journal):
     found = searched(journal, lambda _: 0.0, first=[{"kind": "round", "x": 0.5}])
     assert found == ("round", 0.5, 0)
 

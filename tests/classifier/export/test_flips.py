@@ -45,7 +45,7 @@ def test_a_graph_does_not_differ_from_itself(pair):
 
 @given(two_outputs())
 def test_both_directions_report_the_same(pair):
-    """Except for the texts near the threshold, which is that of the reference."""
+    """Except for the texts near the threshold, which belongs to the reference."""
     there, back = compare_decisions(*pair), compare_decisions(*pair[::-1])
     same = {"near_threshold_texts": 0, "near_threshold_flips": 0}
     assert replace(there, **same) == replace(back, **same)

@@ -35,9 +35,10 @@ def test_a_graph_and_a_manifest_become_an_artifact(graph):
 
 
 def test_a_graph_with_other_scores_is_not_sealed(graph):
-    """Of three copies of the sealing, that of certificates did not replay the golden vectors.
+    """One of three copies of the sealing, the one for certificates, did not replay golden vectors.
 
-    Replaying is right: it is the one proof that the folder, not the graph in memory, decides so.
+    Replaying is right: only this proves that the folder gives the same decisions as the graph in
+    memory.
     """
     classifier = Classifier.load(ARTIFACT)
     other = classifier.scores("Is the tram late?").p_frontier + 0.2

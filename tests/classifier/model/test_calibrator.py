@@ -14,7 +14,7 @@ LOG_ODDS = hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e4, 1
 
 
 @given(SLOPES, SLOPES, OFFSETS, LOG_ODDS)
-def test_calibrated_log_odds_never_fall_where_log_odds_rise(rising, falling, offset, z):
+def test_calibrated_log_odds_never_fall_if_log_odds_rise(rising, falling, offset, z):
     calibrated = Calibrator(rising, falling, offset).logits(np.sort(z))
     assert np.isfinite(calibrated).all()
     rounding = 1e-14 * (1 + np.abs(calibrated).max())
@@ -29,7 +29,7 @@ def test_equal_slopes_are_platt_scaling(slope, offset, z):
 
 @given(LOG_ODDS)
 def test_sigmoid_is_symmetric_and_keeps_the_order(z):
-    """1 / (1 + exp(-z)), which stood in eight places, overflows below z = -709."""
+    """1 / (1 + exp(-z)), which was in eight places, overflows below z = -709."""
     p = sigmoid(z)
     assert ((p >= 0) & (p <= 1)).all()
     np.testing.assert_allclose(p + sigmoid(-z), 1, atol=1e-15)
@@ -43,7 +43,7 @@ def test_probabilities_are_the_sigmoid_of_calibrated_log_odds(rising, falling, o
 
 
 @given(LOG_ODDS)
-def test_the_identity_leaves_log_odds_as_they_are(z):
+def test_the_identity_does_not_change_log_odds(z):
     np.testing.assert_array_equal(Calibrator.identity().logits(z), z)
 
 

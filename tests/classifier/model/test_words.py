@@ -60,7 +60,7 @@ def test_shorter_rows_of_a_batch_are_padded_with_zeros(session):
 
 @given(st.text(st.characters(max_codepoint=0x1C7F, exclude_categories=["Cn", "Cs"])))
 def test_words_are_runs_of_letters_and_single_other_characters(text):
-    """A character of a later Unicode version is a letter in one table and unknown in another."""
+    """A character from a later Unicode version may be a letter in only one of the two tables."""
     view = text_view(text)
     lowered = "".join(char.lower() if char.isascii() else char for char in view)
     words = []

@@ -118,7 +118,7 @@ def test_swapping_the_sides_changes_nothing(models, outcome, is_dated):
 @pytest.mark.parametrize(
     ("outcome", "winner"), [((1, 0, 0), "frontier"), ((0, 1, 0), "cheap"), ((0, 0, 1), "tie")]
 )
-def test_the_columns_of_outcomes_tell_the_winner(outcome, winner):
+def test_the_columns_of_outcomes_give_the_winner(outcome, winner):
     names = ("winner_model_a", "winner_model_b", "winner_tie")
     for kind in (int, float, bool, str):
         values = map(kind, outcome)
@@ -152,14 +152,14 @@ def test_two_versions_of_one_model_are_passed_over():
         (TABLE | {"prompt": None}, "query empty"),
     ],
 )
-def test_a_vote_of_no_use_has_a_problem(fields, problem):
+def test_an_unusable_vote_has_a_problem(fields, problem):
     record = converted(fields)
     assert record.problem == problem
     assert not is_passed_over(record)
 
 
 @pytest.mark.parametrize("fields", FORMS)
-def test_without_a_pair_the_error_names_models_that_are_there(fields):
+def test_without_a_pair_the_error_names_models_of_the_log(fields):
     with pytest.raises(UsageError, match=r"such as (small-1 and large-2|large-2 and small-1)"):
         arena_fields(fields, None)
 
@@ -179,7 +179,7 @@ VALUES = st.recursive(
 
 
 @given(st.sampled_from(FORMS), st.data())
-def test_whatever_a_vote_holds_it_is_converted_or_has_a_problem(fields, data):
+def test_any_vote_is_converted_or_has_a_problem(fields, data):
     strange = data.draw(st.dictionaries(st.sampled_from(sorted(fields)), VALUES, max_size=3))
     try:
         found = arena_fields(fields | strange, PAIR)

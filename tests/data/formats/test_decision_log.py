@@ -1,4 +1,4 @@
-"""Our own decision log is read as it was written, and joined with what was said of the answers."""
+"""Our own decision log is read as it was written, and joined with the outcomes of the answers."""
 
 import json
 import math
@@ -62,7 +62,7 @@ def test_any_text_that_is_logged_is_the_text_that_is_read(tmp_path_factory, quer
                 example_from(values, LabelRules(), "")
             continue
         example = example_from(values, LabelRules(), "")
-        # Lone surrogates, which no table takes, are what every log loses.
+        # Every log loses lone surrogates, which no table can store.
         stored = query.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         assert (example.query, text_view(example.query)) == (stored, text_view(query))
         assert (example.tier, example.propensity, example.policy) == ("cheap", 0.9, "v1")
@@ -133,7 +133,7 @@ def test_scores_of_both_tiers_make_the_label_not_the_outcome(tmp_path):
     assert not account.quarantined
 
 
-def test_bad_outcomes_are_quarantined_and_those_of_no_decision_counted(tmp_path):
+def test_bad_outcomes_are_quarantined_and_unknown_ones_counted(tmp_path):
     with DecisionLog(tmp_path) as log:
         log.append(CHEAP, "Hi", id="a")
     bad = [
@@ -155,7 +155,7 @@ def test_bad_outcomes_are_quarantined_and_those_of_no_decision_counted(tmp_path)
     assert lines[-1]["reason"] == "bad outcome: not JSON"
 
 
-def test_files_of_one_log_tell_their_unknown_outcomes_once(tmp_path):
+def test_files_of_one_log_report_unknown_outcomes_once(tmp_path):
     ids = []
     with DecisionLog(tmp_path, settings=LogSettings(max_bytes=2000)) as log:
         for n in range(30):
@@ -185,7 +185,7 @@ def test_files_of_one_log_tell_their_unknown_outcomes_once(tmp_path):
         ("fallback:timeout", "v1+fallback:timeout"),
     ],
 )
-def test_what_the_classifier_did_not_decide_has_a_policy_of_its_own(tmp_path, reason, policy):
+def test_decisions_not_made_by_the_classifier_have_their_own_policy(tmp_path, reason, policy):
     with DecisionLog(tmp_path) as log:
         log.append(replace(CHEAP, reason=reason), "Hi")
     (record,) = source(tmp_path, scores=False).records()
@@ -225,7 +225,7 @@ def test_decisions_without_a_text_are_passed_over(tmp_path):
         {"cheap_score": 0.0, "frontier_score": -1},
     ],
 )
-def test_an_outcome_that_is_none_is_refused_with_the_cure(tmp_path, wrong):
+def test_an_invalid_outcome_is_refused_with_the_cure(tmp_path, wrong):
     with DecisionLog(tmp_path) as log:
         with pytest.raises(ValueError, match=r"give an outcome in \[0, 1\], a feedback"):
             log.append_outcome("a", **wrong)
@@ -239,7 +239,7 @@ def test_an_outcome_that_is_none_is_refused_with_the_cure(tmp_path, wrong):
     st.none() | st.sampled_from(["thumbs_up", "Thumbs down", "retry", "escalation", True, -1]),
     st.none() | st.floats(0, allow_infinity=False),
 )
-def test_whatever_is_accepted_of_an_outcome_is_read(tmp_path_factory, outcome, feedback, cost):
+def test_every_accepted_outcome_is_read(tmp_path_factory, outcome, feedback, cost):
     folder = tmp_path_factory.mktemp("log")
     with DecisionLog(folder) as log:
         own_id = log.append(CHEAP, "Hi")
@@ -256,7 +256,7 @@ def test_whatever_is_accepted_of_an_outcome_is_read(tmp_path_factory, outcome, f
     assert bool(example.feedback) == (feedback is not None)
 
 
-def test_scores_of_a_log_that_has_none_are_a_usage_error(tmp_path):
+def test_scores_for_a_format_without_scores_are_a_usage_error(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"query": "Hi", "needs_frontier": 1}\n')
     with pytest.raises(UsageError, match=r"with querytier decisions, .* not with plain"):

@@ -17,7 +17,7 @@ from querytier.data.model_pair import closest_model
 from querytier.data.values import time_in
 from querytier.errors import UsageError
 
-# Names that `querytier.data.formats.canonical` gives to what logs have under many.
+# The canonical names of `querytier.data.formats.canonical`.
 CANONICAL_FIELDS = {
     *FIELDS,
     *("conversation", "requested_model", "served_model", "provider"),
@@ -82,7 +82,7 @@ def test_a_log_that_only_resembles_a_schema_is_plain(fields):
     assert recognise(fields) is Format.PLAIN
 
 
-def test_plain_records_pass_as_they_are():
+def test_plain_records_pass_unchanged():
     record = given_record({"prompt": "Hi", "score": float("nan")})
     assert next(canonical_records(iter([record]), Format.PLAIN, None)) is record
 
@@ -190,7 +190,7 @@ def test_the_arm_of_litellm_is_the_routed_model_and_not_the_alias():
     assert not {"cost", "latency_ms", "propensity"} & third.fields.keys()
 
 
-def test_litellm_calls_without_a_query_are_told_apart():
+def test_litellm_calls_without_a_query_have_their_own_problems():
     records = read("litellm.jsonl")
     assert problems(records) == {
         4: "not an LLM call: aembedding",
@@ -282,7 +282,7 @@ def test_langfuse_values_that_are_text_and_names_in_camel_case_are_read():
     assert calls["o-6"]["query"] == '{"question": "Is {this} a template?"}'
 
 
-def test_helicone_requests_are_read_where_their_bodies_were_exported():
+def test_helicone_requests_are_read_if_their_bodies_were_exported():
     records = read("helicone.jsonl")
     assert records[0].fields == {
         "id": "h-1",
@@ -386,7 +386,7 @@ def test_a_table_without_a_pair_of_its_models_is_a_usage_error(name, pair):
         read(name, pair)
 
 
-def test_the_usage_error_names_the_models_that_are_there():
+def test_the_usage_error_names_the_models_of_the_log():
     with pytest.raises(UsageError, match="from: maker/small-1, large-2, other-3"):
         read("routerbench.csv", None)
 
@@ -410,7 +410,7 @@ def test_a_span_without_a_served_model_has_the_requested_tier(served, tier):
     assert record.fields.get("tier") == tier
 
 
-def test_the_requested_model_of_a_gateway_tells_no_tier():
+def test_the_requested_model_of_a_gateway_gives_no_tier():
     call = {**SEEDS[Format.LITELLM][0], "model": None, "model_group": "large-2", "metadata": None}
     request = {**SEEDS[Format.HELICONE][0], "request_model": "large-2", "response_model": None}
     for schema, row in ((Format.LITELLM, call), (Format.HELICONE, request)):
@@ -488,7 +488,7 @@ def test_a_pair_of_one_model_is_a_usage_error():
         ("gpt-4", [], None),
     ],
 )
-def test_a_name_means_a_model_only_where_it_can_mean_no_other(model, names, closest):
+def test_a_name_means_a_model_only_if_it_can_mean_no_other(model, names, closest):
     assert closest_model(model, names) == closest
 
 
@@ -584,7 +584,7 @@ SEEDS[Format.OTEL] = [*SEEDS[Format.OTEL], *SPANS]
 
 
 @given(st.sampled_from(list(Format)), st.lists(ROWS, max_size=4))
-def test_whatever_a_log_holds_is_converted_or_comes_with_a_problem(schema, rows):
+def test_any_record_is_converted_or_has_a_problem(schema, rows):
     try:
         records = convert(schema, *rows)
     except UsageError:

@@ -103,20 +103,20 @@ def test_evaluations_before_their_spans_are_joined():
     assert all(is_passed_over(record) for record in records if record.problem)
 
 
-def test_an_evaluation_that_comes_too_late_for_a_stream_comes_last():
+def test_an_evaluation_after_its_span_comes_last_in_a_stream():
     records = read(spans(span(0)), logs(evaluation(0)), spans(span(1)))
     assert problems(records)[-1] == f"evaluation without a span: {TRACE}-{span_id(0)}"
     assert (records[-1].line, json.loads(records[-1].raw)) == (2, evaluation(0))
     assert not is_passed_over(records[-1])
 
 
-def test_one_more_evaluation_of_a_span_that_has_gone_by_is_not_lost():
+def test_a_second_evaluation_after_its_span_is_not_lost():
     records = read(logs(evaluation(0)), spans(span(0)), logs(evaluation(0, "tone", "curt")))
     assert outcomes(records) == {"Query 0?": [outcome()]}
     assert problems(records)[-1].startswith("evaluation without a span")
 
 
-def test_an_evaluation_names_its_response_where_it_has_no_span():
+def test_an_evaluation_names_its_response_if_it_has_no_span():
     said = [logs(evaluation(response="r-1"), evaluation(response="r-9"))]
     records = read(spans(span(0, "r-0"), span(1, "r-1")), scores=said)
     assert outcomes(records) == {"Query 0?": [], "Query 1?": [outcome()]}
@@ -159,7 +159,7 @@ def test_an_evaluation_judges_the_response_it_names():
         },
     ],
 )
-def test_an_evaluation_that_comes_again_counts_once_however_it_is_spelt(again):
+def test_a_repeated_evaluation_counts_once_in_any_spelling(again):
     assert recognise(again) is recognise(logs(again)) is Format.OTEL
     for said in (logs(evaluation(0), again), logs(again)):
         records = read(spans(span(0)), scores=[said])
@@ -186,7 +186,7 @@ def test_an_evaluation_that_comes_again_counts_once_however_it_is_spelt(again):
         (spans(span(0)), "no log records"),
     ],
 )
-def test_what_is_no_evaluation_comes_with_a_problem(line, problem):
+def test_a_record_that_is_not_an_evaluation_has_a_problem(line, problem):
     assert problems(read(scores=[line])) == [problem]
 
 

@@ -116,7 +116,7 @@ def test_numbers_and_truth_values_may_come_as_text(tmp_path):
     assert read.account.quarantined == {"2 fields, but the header has 3": 1}
 
 
-def test_an_id_that_comes_again_is_quarantined_however_much_later(tmp_path, monkeypatch):
+def test_a_repeated_id_is_quarantined_at_any_distance(tmp_path, monkeypatch):
     monkeypatch.setattr("querytier.data.ingest.log_batches._ROWS_AT_ONCE", 5)
     log = tmp_path / "log.jsonl"
     ids = [*range(23), 0, 22, 4, 23, 23]

@@ -1,4 +1,4 @@
-"""Corrections come back from spreadsheets as they were meant, or not at all."""
+"""Corrections survive spreadsheets unchanged, or are refused."""
 
 import csv
 import dataclasses
@@ -64,7 +64,7 @@ def test_a_long_query_is_shown_by_its_start():
 
 
 def applied(examples, corrections):
-    """Return examples with all corrections, and how many there were."""
+    """Return examples with all corrections, and the number of corrections."""
     corrector = Corrector(corrections)
     corrected = corrector.apply(examples)
     corrector.check_all_used()
@@ -99,7 +99,7 @@ def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path, examples):
     assert corrected.needs_frontier.tolist() == [0.5, 1.0, 0.0]
 
 
-def test_a_table_by_hand_needs_two_columns_only(tmp_path, examples):
+def test_a_table_by_hand_needs_only_two_columns(tmp_path, examples):
     path = tmp_path / "by_hand.csv"
     path.write_text("corrected_label,id\n1,c\n")
     assert applied(examples, read_corrections(path))[0].needs_frontier[2] == 1.0
@@ -112,7 +112,7 @@ def test_an_empty_table_corrects_nothing(tmp_path, examples):
 
 
 @pytest.mark.parametrize("value", ["2", "-0.1", "nan", "inf", "yes", "1;0"])
-def test_a_value_that_is_no_label_is_named_with_its_line(tmp_path, value):
+def test_a_value_that_is_not_a_label_is_named_with_its_line(tmp_path, value):
     path = table(tmp_path / "review.csv", "'007,,,", f"'c,,{value},")
     with pytest.raises(UsageError, match=rf"line 3: corrected_label is '{value}'; write a number"):
         read_corrections(path)
@@ -146,14 +146,14 @@ def test_a_correction_of_another_log_is_not_applied(tmp_path, examples, line, me
         (b"id,corrected_label\nc\xe4,1\n", "not UTF-8; save the table as CSV in UTF-8"),
     ],
 )
-def test_a_file_that_is_no_table_is_a_usage_error(tmp_path, content, message):
+def test_a_file_that_is_not_a_table_is_a_usage_error(tmp_path, content, message):
     path = tmp_path / "review.csv"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message):
         read_corrections(path)
 
 
-def test_a_cell_larger_than_any_is_a_usage_error(tmp_path):
+def test_an_oversized_cell_is_a_usage_error(tmp_path):
     path = table(tmp_path / "review.csv", f"'c,{'x' * 2000},1,")
     limit = csv.field_size_limit(1000)
     try:

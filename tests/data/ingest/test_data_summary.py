@@ -1,4 +1,4 @@
-"""The summary of prepared data: the same from a stream and from memory, and readable for years."""
+"""The summary of prepared data: the same from a stream and from memory, and readable later."""
 
 import json
 

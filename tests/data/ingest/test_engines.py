@@ -1,4 +1,4 @@
-"""Laws of the engines: what is true of one is true of all."""
+"""Laws that every engine obeys."""
 
 from importlib.util import find_spec
 
@@ -29,7 +29,7 @@ def counting():
 
 
 def failing(error):
-    """Return work that yields one batch, and then, for item 1, raises."""
+    """Return work that yields one batch, and then raises an error for item 1."""
 
     def work(item):
         yield pa.record_batch({"item": [item]})
@@ -51,7 +51,7 @@ def test_batches_come_in_the_order_of_items_and_of_each_items_batches(any_engine
 
 
 @every_engine
-def test_the_order_holds_where_the_first_items_take_longest(any_engine):
+def test_the_order_holds_if_the_first_items_take_longest(any_engine):
     def make():
         def work(item):
             from time import sleep
@@ -117,7 +117,7 @@ def missing_extra_error():
 
 @every_engine
 @pytest.mark.parametrize("error", [usage_error, log_error, missing_extra_error])
-def test_an_error_comes_as_itself_after_the_batches_before_it(any_engine, error):
+def test_an_error_keeps_its_type_and_comes_after_earlier_batches(any_engine, error):
     def make(kind, arguments):
         return lambda: kind(*arguments)
 
@@ -138,7 +138,7 @@ def test_an_engine_works_again_after_an_error(any_engine):
     assert rows(any_engine.batches(counting(), [1])) == [{"item": 1, "batch": 0}]
 
 
-def test_the_local_engine_does_no_work_before_it_is_asked_to():
+def test_the_local_engine_does_no_work_before_the_first_batch():
     begun = []
 
     def work(item):
@@ -175,7 +175,7 @@ def test_an_unknown_engine_is_refused():
 
 
 @needs_daft
-def test_the_daft_engine_is_found_where_daft_is_installed():
+def test_the_daft_engine_is_found_if_daft_is_installed():
     assert engine("daft") == DaftEngine()
 
 

@@ -1,4 +1,4 @@
-"""What `querytier data inspect` says of a log."""
+"""The output of `querytier data inspect`."""
 
 import json
 import sys
@@ -87,7 +87,7 @@ def test_a_log_that_can_be_learned_from_gets_the_command(tmp_path, monkeypatch, 
     assert f"next: querytier run {path} --out runs/first" in out
 
 
-def test_a_log_whose_columns_are_unknown_says_which_there_are(tmp_path, monkeypatch, capsys):
+def test_a_log_with_unknown_columns_lists_them(tmp_path, monkeypatch, capsys):
     path = tmp_path / "log.jsonl"
     path.write_text('{"prompt": "a", "meta": {"team": "b"}}\n')
     out = inspected(monkeypatch, capsys, path)
@@ -102,7 +102,7 @@ FORMATS = Path(__file__).parents[2] / "fixtures" / "formats"
     "name",
     ["otel", "litellm", "litellm_spend", "langfuse", "helicone", "openinference", "llmrouter"],
 )
-def test_known_formats_are_told_by_their_first_record(name):
+def test_known_formats_are_recognised_by_their_first_record(name):
     models = ModelPair("small-1", "large-2")
     found = inspect_log(LogSource(FORMATS / f"{name}.jsonl", pair=models), LabelRules())
     assert found.format == {"openinference": "otel"}.get(name, name)

@@ -1,4 +1,4 @@
-"""Preparing logs: the splits, the files, and what is removed before anything is written."""
+"""Preparing logs: the splits, the files, and redaction before anything is written."""
 
 import json
 
@@ -55,7 +55,7 @@ def test_a_log_that_grows_keeps_its_test_rows(tmp_path):
     ]
 
 
-def test_what_is_written_in_batches_is_what_was_read(tmp_path, monkeypatch):
+def test_rows_written_in_batches_equal_the_rows_read(tmp_path, monkeypatch):
     whole, summary = prepared(tmp_path, rows_of(300))
     monkeypatch.setattr("querytier.data.ingest.preparing._ROWS_AT_ONCE", 7)
     monkeypatch.setattr("querytier.data.ingest.log_batches._ROWS_AT_ONCE", 11)

@@ -1,4 +1,4 @@
-"""Personal data is replaced by its kind; what only looks like it stays."""
+"""Personal data is replaced by its kind; text that only looks like it stays."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_many_findings_are_counted_by_kind():
 
 
 @given(SIGNS)
-def test_what_is_redacted_counts_as_often_as_its_placeholders(text):
+def test_the_counts_equal_the_number_of_placeholders(text):
     redacted, counts = redact(text)
     for kind in KINDS:
         assert redacted.count(f"[{kind}]") == counts[kind]
@@ -84,8 +84,8 @@ def test_placeholders_are_ordinary_text_to_view_and_tokenizer(encoder):
     assert set(plain) < set(marked)
 
 
-def test_a_long_text_takes_time_by_its_length():
-    """By its square it would take minutes."""
+def test_a_long_text_takes_time_in_proportion_to_its_length():
+    """In proportion to the square, it would take minutes."""
     text = "a/" * 100_000 + " a@b.org"
     assert redact(text) == ("a/" * 100_000 + " [EMAIL]", Counter({"EMAIL": 1}))
 

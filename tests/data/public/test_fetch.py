@@ -1,4 +1,4 @@
-"""Public sets, as files of their layouts with invented content, become logs that are understood."""
+"""Public sets, as files in their layouts with invented content, become logs that can be read."""
 
 import csv
 import gzip
@@ -122,7 +122,7 @@ def test_both_forms_of_routerbench_become_its_table(tmp_path, rows, costs, sourc
     assert not {name for name in names if "response" in name or "embedding" in name}
 
 
-def test_the_usual_pair_stands_in_the_next_command(tmp_path):
+def test_the_usual_pair_is_in_the_next_command(tmp_path):
     usual = PUBLIC_SETS["routerbench"].usual_pair
     rows = [row | {"models_name": list(usual)} for row in COMPENDIUM]
     out = tmp_path / "log.jsonl"
@@ -133,7 +133,7 @@ def test_the_usual_pair_stands_in_the_next_command(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["a.parquet", "a.jsonl", "a.jsonl.gz", "a [1].jsonl"])
-def test_conversations_with_votes_are_understood(tmp_path, source):
+def test_conversations_with_votes_are_read(tmp_path, source):
     out = tmp_path / "log.jsonl"
     fetched = fetch("arena_preferences", out, write(tmp_path / source, CONVERSATIONS))
     assert fetched.rows == 4
@@ -150,7 +150,7 @@ def test_conversations_with_votes_are_understood(tmp_path, source):
 
 
 @pytest.mark.parametrize("source", ["train.csv", "train.parquet"])
-def test_the_table_of_votes_is_understood(tmp_path, source):
+def test_the_table_of_votes_is_read(tmp_path, source):
     out = tmp_path / "log.jsonl"
     fetched = fetch("arena_preferences", out, write(tmp_path / source, VOTES))
     assert (fetched.rows, fetched.pair) == (3, (SMALL, LARGE))
@@ -316,7 +316,7 @@ def test_a_pickle_is_refused_unread(tmp_path, monkeypatch):
         ("routerbench", "a.jsonl", "a.jsonl", "give another path"),
     ],
 )
-def test_a_wrong_call_says_what_would_be_right(tmp_path, name, out, source, said):
+def test_a_wrong_call_is_an_error_with_the_cure(tmp_path, name, out, source, said):
     (tmp_path / "a.txt").write_text("x")
     write(tmp_path / "a.jsonl", COMPENDIUM)
     with pytest.raises(UsageError, match=said):
@@ -337,8 +337,8 @@ for name in PUBLIC_SETS:
 """
 
 
-def test_without_the_hub_the_error_names_the_page_and_the_way_round_it(tmp_path):
-    """In an interpreter of its own, as the libraries read their settings when imported."""
+def test_without_the_hub_the_error_names_the_page_and_a_workaround(tmp_path):
+    """In a separate interpreter, because the libraries read their settings when imported."""
     settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
     said = subprocess.run(
         [sys.executable, "-c", OFFLINE, str(tmp_path)],
@@ -363,7 +363,7 @@ print([name for name in sys.modules if name.startswith("querytier.data.public")]
 
 
 def test_only_the_verb_loads_the_public_sets():
-    """Not the command line as a whole, and not what prepares or retrains."""
+    """The rest of the command line does not, and neither does preparing or retraining."""
     command = [sys.executable, "-c", LOADED]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     answer = subprocess.run(command, env=env, capture_output=True, text=True, check=True)

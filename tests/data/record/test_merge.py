@@ -1,4 +1,4 @@
-"""The merge of recorded and fresh examples: its laws, and what becomes of single rows."""
+"""The merge of recorded and fresh examples: its laws, and the treatment of single rows."""
 
 from dataclasses import fields, replace
 
@@ -78,12 +78,12 @@ def test_merging_twice_changes_nothing(first, second, rule):
 
 
 @given(ROWS, ROWS, RULES)
-def test_what_was_planned_trains_whatever_it_is_kin_to(first, second, rule):
+def test_planned_rows_train_whatever_they_duplicate(first, second, rule):
     record = merge(merge(NOTHING, rows(*first), rule).record, rows(*second), rule).record
     assert set(record.split[record.planned]) <= {"train"}
 
 
-def test_small_fresh_logs_fill_all_splits_but_with_planned_groups():
+def test_small_fresh_logs_fill_all_splits_except_with_planned_groups():
     fresh = rows(*(row(f"r{n}", group=f"{hashed(str(n)):016x}") for n in range(60)))
     shares = {"calibration": 0.4, "certification": 0.4, "test": 0.0}
     dealt = with_all_splits(fresh, 5000, shares, 17)
@@ -131,7 +131,7 @@ NAMED = st.lists(
 
 
 @given(NAMED, SHARES, SHARES)
-def test_caps_hold_or_it_is_said_why_not_and_no_weight_grows(found, group_share, source_share):
+def test_caps_hold_or_have_a_reason_why_not_and_no_weight_grows(found, group_share, source_share):
     weights = np.array([weight for weight, _, _ in found])
     groups = np.array([group for _, group, _ in found], dtype=object)
     sources = np.array([source for _, _, source in found], dtype=object)
@@ -177,7 +177,7 @@ def test_near_duplicates_across_old_and_new_share_a_split():
     assert merge(record, fresh, MergeRule()).record.split[1] == "train"
 
 
-def test_the_window_leaves_old_rows_out_but_not_of_the_record():
+def test_the_window_leaves_out_old_rows_but_keeps_them_in_the_record():
     fresh = rows(row("old", day=1), row("new", day=20), row("undated", day=0))
     merged = merge(NOTHING, fresh, MergeRule(window_days=10))
     assert merged.examples.id.tolist() == ["new", "undated"]
@@ -185,7 +185,7 @@ def test_the_window_leaves_old_rows_out_but_not_of_the_record():
     assert (merged.counts.outside_window, merged.counts.undated) == (1, 1)
 
 
-def test_a_half_life_halves_weights_in_training_and_nowhere_else():
+def test_a_half_life_halves_weights_only_in_training():
     fresh = rows(row("a", day=1), row("b", day=11), row("c", day=1, split="test"))
     merged = merge(NOTHING, fresh, MergeRule(half_life_days=10))
     assert merged.examples.weight.tolist() == [0.5, 1.0, 1.0]
@@ -209,7 +209,7 @@ def test_ids_of_line_numbers_are_replaced_and_reused_ids_refused():
     assert (counts.added, counts.repeated, counts.id_reused) == (1, 1, 1)
 
 
-def test_a_recorded_label_stands_when_the_log_changes_its_mind():
+def test_a_recorded_label_stays_if_the_log_changes_it():
     record = rows(row("a", label=1.0))
     merged = merge(record, replace(record, needs_frontier=np.zeros(1)), MergeRule())
     assert merged.record.needs_frontier.tolist() == [1.0]

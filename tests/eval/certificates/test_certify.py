@@ -1,4 +1,4 @@
-"""What a certificate claims, tried on routers whose risk is known; refusals; the cross-check."""
+"""The claims of a certificate, tested on routers with known risk; refusals; the cross-check."""
 
 import json
 import math
@@ -35,18 +35,18 @@ def losses(scores, values, groups="g", slices=None, risk="needs_frontier"):
 
 
 class Router:
-    """Scores from 0 to 1, at each of which a share base + rise * score ** power fails."""
+    """Scores from 0 to 1; at each score, the share base + rise * score ** power fails."""
 
     def __init__(self, base, rise, power, spread=None):
         self.base, self.rise, self.power, self.spread = base, rise, power, spread
 
     @classmethod
     def at_random(cls, random):
-        """Return one whose risk meets alpha 0.1 somewhere, or everywhere, or nowhere."""
+        """Return a router whose risk is at most 0.1 at some, all or no thresholds."""
         return cls(random.uniform(0, 0.08), random.uniform(0.1, 0.4), random.uniform(0.5, 3))
 
     def risk(self, threshold):
-        """Return the risk of what a threshold sends cheap."""
+        """Return the risk of the queries that a threshold sends cheap."""
         share = np.clip(threshold, 1e-9, 1)
         return self.base + self.rise * share**self.power / (self.power + 1)
 
@@ -70,7 +70,7 @@ def broken(router, certification, alpha):
 
 
 def naive_threshold(calibration, certification, alpha):
-    """Go by the usual rule: most queries sent cheap at a measured risk that meets alpha."""
+    """Return the usual threshold: the most queries sent cheap at a measured risk up to alpha."""
     thresholds = candidate_thresholds(calibration.decision_scores)
     failures, counts = certification.totals(thresholds)
     met = thresholds[failures <= alpha * np.maximum(counts, 1)]
@@ -115,7 +115,7 @@ def test_promises_about_graded_losses_are_kept_as_well():
 
 
 def test_promises_about_slices_hold_together():
-    """Three slices of a risk just above alpha, beside one that makes the whole look safe."""
+    """Three slices with a risk just above alpha, next to one that makes the whole look safe."""
     random, risks = np.random.default_rng(3), np.array([0.1501, 0.1501, 0.1501, 0.0])
     names = np.array(["law", "code", "maths", "chat"], dtype=object)
     hits = 0
@@ -164,7 +164,7 @@ def test_the_start_by_calibration_rows_certifies_more_than_the_strictest():
     assert np.mean(strict) < np.mean(ours) / 2
 
 
-def test_a_certificate_says_what_it_rests_on():
+def test_a_certificate_states_its_basis():
     random, router = np.random.default_rng(6), Router(0.02, 0.2, 1.0)
     calibration, rows = (router.draw(random, 2000, name) for name in "ab")
     found = certify(calibration, rows, alpha=0.1, delta=DELTA, seed=1)

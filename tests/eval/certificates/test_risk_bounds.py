@@ -45,7 +45,7 @@ def test_the_exact_bound_is_that_of_clopper_and_pearson_in_scipy(count, share, d
 
 
 @given(COUNT, st.floats(0, 1), LEVEL, LEVEL)
-def test_the_bound_is_at_most_alpha_where_the_p_value_is_at_most_delta(count, share, alpha, delta):
+def test_the_bound_is_at_most_alpha_if_the_p_value_is_at_most_delta(count, share, alpha, delta):
     failures = round(share * count)
     bound = upper_bound(failures, count, delta)
     assume(abs(bound - alpha) > 1e-9)

@@ -1,4 +1,4 @@
-"""What a sample size predicts, against what certificates then do."""
+"""The predictions of a sample size, compared with simulated certificates."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ TESTS = ThresholdTests(**SETTINGS, exact=True)
 
 
 def drawn(random, count, prefix, base=0.02, rise=0.2):
-    """Losses at scores from 0 to 1; below a score s the share base + rise * s / 2 fails."""
+    """Losses at scores from 0 to 1; the share base + rise * s / 2 fails below a score s."""
     scores = random.random(count)
     names = np.char.add(prefix, np.arange(count).astype(str)).astype(object)
     failed = (random.random(count) < base + rise * scores).astype(float)
@@ -49,7 +49,7 @@ def test_the_power_is_the_sum_over_all_outcomes(groups, share, risk, alpha, delt
 
 @given(st.floats(0.1, 1), st.floats(0, 0.06), st.floats(0.5, 0.95))
 @settings(max_examples=25)
-def test_what_is_needed_has_the_power_and_grows_with_it(share, risk, power):
+def test_the_number_needed_has_the_power_and_grows_with_it(share, risk, power):
     needed = groups_needed(share, risk, TESTS, power)
     assert certifying_power(needed, share, risk, TESTS) >= power
     assert certifying_power(needed - 1, share, risk, TESTS) < power

@@ -107,7 +107,7 @@ def test_the_source_whose_labels_moved_is_named():
     assert found(findings, "needs_frontier rate").parts[0].name == "source app"
 
 
-def test_shifted_inputs_do_not_pass_for_worse_calibration():
+def test_shifted_inputs_do_not_look_like_worse_calibration():
     """Both windows are calibrated; only their probabilities differ."""
     reference, recent = window(1, 600), window(2, 600)
     random = np.random.default_rng(3)

@@ -20,7 +20,7 @@ METRICS = ["quality", "calibration", "worst_slice", "latency", "auroc"]
 
 
 def examples_of(**columns):
-    """Return examples with these columns, each a group of its own."""
+    """Return examples with these columns, each in its own group."""
     names = np.array([f"g{n}" for n in range(len(columns["needs_frontier"]))], dtype=object)
     return blank_examples(query=names, group=names, **columns)
 
@@ -149,7 +149,7 @@ def test_quality_is_compared_at_equal_cost_if_costs_are_known():
     assert "frontier rate" in free.detail
     dear = examples_of(**columns, cheap_cost=labels * 0, frontier_cost=prices)
     check = gate_of(dear, champion, challenger).checks[0]
-    # A quarter of the rows for 1 dollar each buys a third of those that cost 3.
+    # A quarter of all rows at 1 dollar costs as much as a third of the rows at 3 dollars.
     assert check.estimate == pytest.approx(0.25 / 3 - 0.25)
     assert "mean cost" in check.detail
     assert not check.passed

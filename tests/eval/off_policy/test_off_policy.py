@@ -30,8 +30,8 @@ from querytier.eval.off_policy.outcome_models import (
 from querytier.eval.off_policy.overlap import importance_weights, overlap_bins, overlap_of
 from querytier.eval.off_policy.page import overlap_plot, overlap_text
 
-# Hardness x is uniform on [0, 1]; the log takes the frontier tier with chance 0.2 + 0.5 x. The new
-# policy sends x > 1/2 there: its value is the integral of the better of two straight lines.
+# Hardness x is uniform on [0, 1]; the log has the frontier tier with probability 0.2 + 0.5 x. The
+# new policy sends x > 1/2 there: its value is the integral of the better of two straight lines.
 NEW_VALUE = (0.45 - 0.075) + (0.45 - 0.0375)
 LOGGED_VALUE = 0.9 - 0.3 + 0.2 * 0.25 + 0.5 * 0.5 / 3
 SIMULATIONS = 300

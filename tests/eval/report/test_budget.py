@@ -1,4 +1,4 @@
-"""The budget table: a promise by hand, laws of the hull, and coverage where the truth is known."""
+"""The budget table: a promise worked by hand, laws of the hull, and coverage of a known truth."""
 
 from dataclasses import replace
 
@@ -74,16 +74,16 @@ def test_rows_of_one_table_are_paired():
     assert budget_row("worse", worse, ANSWERS, ROWS).cheap_share_at_99.value < 0.2
 
 
-def test_the_classifiers_own_cost_is_taken_off_what_it_saves():
+def test_the_classifiers_own_cost_is_subtracted_from_the_saving():
     free = budget_row("ours", SCORES, ANSWERS, ROWS)
     dear = budget_row("ours", SCORES, ANSWERS, ROWS, decision_cost=11.0)
     assert free.cost_saved.value - dear.cost_saved.value == pytest.approx(1.0)
     assert dear.aiq.value < free.aiq.value
-    # Dearer than the frontier, nothing is left but to mix the two tiers blindly.
+    # If deciding costs more than the frontier tier, only mixing the two tiers blindly is left.
     assert dear.aiq.value == pytest.approx((0.8 + 0.9) / 2)
 
 
-def test_what_the_rows_do_not_tell_has_a_reason():
+def test_an_unknown_number_has_a_reason():
     unknown = np.full(10, np.nan)
     unpriced = budget_row("ours", SCORES, answered(CHEAP, FRONTIER, unknown, unknown), ROWS)
     assert unpriced.quality_retained.value is not None
@@ -98,7 +98,7 @@ def test_what_the_rows_do_not_tell_has_a_reason():
     assert failed.aiq.reason.startswith("always-frontier costs no more than always-cheap")
 
 
-def test_wrong_calls_say_what_was_wrong():
+def test_wrong_calls_are_errors_with_the_value():
     with pytest.raises(ValueError, match=r"the cheap share is 78; it must be in \[0, 1\]"):
         budget_row("ours", SCORES, ANSWERS, ROWS, cheap_share=78)
     with pytest.raises(ValueError, match="a decision costs -1; it must be 0 or more"):
@@ -165,7 +165,7 @@ def test_at_the_largest_cheap_share_the_quality_is_just_retained(rows):
 
 
 def simulated(random, rows, rows_each=1):
-    """Return scores x and answers: the cheap one fails where x > 0.6, half of the time."""
+    """Return scores x and answers: the cheap answer fails half of the time if x > 0.6."""
     x = np.repeat(random.random(rows), rows_each)
     fails = (x > 0.6) & np.repeat(random.random(rows) < 0.5, rows_each)
     works = np.repeat(random.random(rows) < 0.9, rows_each)
@@ -173,7 +173,7 @@ def simulated(random, rows, rows_each=1):
     return x, answered(np.where(fails, 0.0, works), works.astype(float), unknown, unknown)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+def test_intervals_contain_the_truth_at_their_level():
     """By hand: at 78% cheap, 0.18 of x stay above 0.6, of which half fail: 91% is retained."""
     random, covered, simulations = np.random.default_rng(0), [], 150
     for seed in range(simulations):

@@ -37,7 +37,7 @@ def test_mistakes_are_all_the_wrong_decisions_and_the_surest_come_first(rows):
     assert (np.diff(scores[wasted]) <= 0).all()
 
 
-def test_what_loses_more_is_the_worse_mistake():
+def test_a_larger_loss_is_a_worse_mistake():
     examples = examples_of(
         needs_frontier=[1.0, 1.0], cheap_score=[0.4, 0.0], frontier_score=[0.6, 1.0]
     )
@@ -59,7 +59,7 @@ def test_neighbours_are_nearest_by_angle_and_of_another_group():
     assert nearest[1]["similarity"] == pytest.approx(2**-0.5)
 
 
-def test_mistakes_hold_at_most_so_many_texts_and_long_ones_are_cut():
+def test_the_number_of_mistakes_is_limited_and_long_texts_are_cut():
     examples = examples_of(query=["word " * 500] * 4, needs_frontier=[1.0] * 4)
     vectors = np.ones((4, 2), np.float32)
     ranking = Ranking("classifier", np.zeros(4), np.zeros(4), "rows")
@@ -73,7 +73,7 @@ def test_mistakes_hold_at_most_so_many_texts_and_long_ones_are_cut():
     assert json.dumps(found, allow_nan=False)
 
 
-def test_the_metrics_hold_the_evidence(run_dir):
+def test_the_metrics_contain_the_evidence(run_dir):
     metrics = json.loads((run_dir / "metrics.json").read_text())
     parts = {name: estimate["value"] for name, estimate in metrics["calibration"].items()}
     assert parts["brier"] == pytest.approx(metrics["rows"][0]["brier"])

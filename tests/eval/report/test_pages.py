@@ -1,4 +1,4 @@
-"""The report in its three forms: what it says, that it stays small, and that it fetches nothing."""
+"""The report in its three formats: its content, its size, and that it fetches nothing."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ def rendered(metrics):
 
 
 def crowded(metrics):
-    """Return metrics with as much in them as a report ever holds."""
+    """Return metrics with as much content as a report can have."""
     near = [{"query": TEXT[:300], "similarity": 0.9, "needs_frontier": 1.0}] * 3
     mistake = {
         "query": TEXT[:300],
@@ -105,7 +105,7 @@ def test_texts_are_escaped_and_the_page_stays_below_two_megabytes(metrics):
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)""", page)
 
 
-def test_all_that_is_known_of_a_certificate_is_on_the_page(metrics):
+def test_every_detail_of_a_certificate_is_on_the_page(metrics):
     page = rendered(crowded(metrics))
     for known in ("k 13 failed", "bound 0.0998", "16.0% to 25.0%", "lapses 2031-06-30"):
         assert known in page
@@ -152,7 +152,7 @@ def test_a_higher_cost_is_not_called_a_saving(metrics):
     assert "It costs 5.0% (1.0% to 10.0%) more than always-frontier" in headline(metrics)
 
 
-def test_the_manager_reads_of_a_refusal(metrics):
+def test_the_manager_section_states_a_refusal(metrics):
     assert "Nothing is promised about the answers of the cheap model: not requested" in rendered(
         metrics
     )
@@ -237,7 +237,7 @@ def test_a_run_leaves_all_four_files(run_dir):
 
 @pytest.fixture(scope="module")
 def pages(run_dir, tmp_path_factory):
-    """Return a report as a run leaves it, and one with as much in it as there ever is."""
+    """Return a report as a run writes it, and one with as much content as possible."""
     metrics = crowded(json.loads((run_dir / "metrics.json").read_text()))
     plot = '<svg role="img" aria-label="a plot" width="900" height="400" viewBox="0 0 900 400"/>'
     full = tmp_path_factory.mktemp("report") / "full.html"
@@ -276,7 +276,7 @@ def test_dark_paper_has_light_ink(browser, pages):
     assert brightness("dark", "color") > brightness("dark", "backgroundColor") + 400
 
 
-def test_writing_in_pictures_can_be_read(browser, pages):
+def test_text_in_pictures_is_readable(browser, pages):
     for scheme in ("light", "dark"):
         page = browser.new_page(viewport={"width": 360, "height": 900}, color_scheme=scheme)
         page.goto(pages[0].as_uri())

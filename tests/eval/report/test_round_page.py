@@ -1,4 +1,4 @@
-"""What the page of a round tells its reader to do."""
+"""The advice on the page of a round."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def kept(fresh, frozen=PASSED):
         (PASSED, failing("quality at matched cost"), "loses what the champion knew"),
     ],
 )
-def test_what_to_do_follows_from_why_the_champion_was_kept(fresh, frozen, step):
+def test_the_advice_follows_from_the_reason_for_keeping_the_champion(fresh, frozen, step):
     steps = next_steps(kept(fresh, frozen))
     assert len(steps) == 1
     assert step in steps[0]

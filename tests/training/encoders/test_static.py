@@ -118,7 +118,7 @@ def test_an_embedding_is_the_direction_of_the_sum_of_its_words():
 
 
 def test_refinement_brings_unseen_views_nearer_to_the_teacher(distilled, views, embeddings):
-    """By the similarities that they give to pairs of 60 views not used to distil."""
+    """Measured by the similarities between 60 views that were not used to distil."""
     pairs = np.triu_indices(60, 1)
 
     def similarities(vectors):

@@ -14,7 +14,7 @@ SOURCES = ("ash", "bay", "cob", "dew", "elm")
 
 
 def examples_of(labels, sources, groups=None):
-    """Return labelled examples; each is a group of its own unless groups are given."""
+    """Return labelled examples; each is in its own group unless groups are given."""
     numbers = range(len(labels))
     return blank_examples(
         id=[f"id-{n}" for n in numbers],

@@ -1,4 +1,4 @@
-"""The audit finds what was planted, says why, and its table comes back."""
+"""The audit finds planted errors, gives reasons, and reads its table back."""
 
 import csv
 from dataclasses import replace
@@ -25,7 +25,7 @@ def example(number, query, label, source="judge"):
 
 
 def clear_cut(count=200):
-    """Rows whose words and embeddings both tell their label."""
+    """Rows whose words and embeddings both show their label."""
     random = np.random.default_rng(0)
     labels = (np.arange(count) % 3 == 0).astype(float)
     rows = [
@@ -81,7 +81,7 @@ def test_planted_errors_are_the_least_plausible_labels(spoilt):
 
 
 def applied(examples, corrections):
-    """Return examples with all corrections, and how many there were."""
+    """Return examples with all corrections, and the number of corrections."""
     corrector = Corrector(corrections)
     corrected = corrector.apply(examples)
     corrector.check_all_used()
