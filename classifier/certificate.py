@@ -48,7 +48,7 @@ def certified_hashes(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def certificate_text(certificate: Certificate) -> str:
-    """Return the certificate as it is written into the graph's metadata: JSON, sorted keys."""
+    """Return the certificate as JSON with sorted keys, as in the graph's metadata."""
     return json.dumps(asdict(certificate), sort_keys=True)
 
 

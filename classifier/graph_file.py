@@ -1,4 +1,4 @@
-"""`model.onnx` as a file: what it may contain, its metadata, and its hash without them.
+"""`model.onnx` as a file: its permitted contents, its metadata, and its hash without metadata.
 
 The onnx package is not installed on a router. A graph is a protocol buffer
 (https://protobuf.dev/programming-guides/encoding), so it is read here by the field numbers of
@@ -66,7 +66,7 @@ def check_graph(path: Path) -> None:
     ------
     ArtifactError
         If it is larger than `MAX_GRAPH_BYTES`, is not an ONNX graph, has an operator of a domain
-        that is not in `DOMAINS` or functions of its own, or keeps weights in other files.
+        that is not in `DOMAINS`, defines functions, or keeps weights in other files.
     """
     size = path.stat().st_size
     if not 0 < size <= MAX_GRAPH_BYTES:
@@ -104,7 +104,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def write_metadata(path: Path, key: str, value: str) -> None:
-    """Set one entry of a graph's metadata; all other bytes stay as they are."""
+    """Set one entry of a graph's metadata; all other bytes stay the same."""
     with _opened(path) as content:
         parts = [
             content[start:end]
@@ -157,7 +157,7 @@ def _check(content: mmap.mmap, path: Path, kind: str, start: int, end: int) -> N
                 f"{path} keeps weights in other files; save it without external data"
             )
     if kind == "model" and _MODEL_FUNCTIONS in numbers:
-        raise ArtifactError(f"{path} has functions of its own; export it without")
+        raise ArtifactError(f"{path} defines functions; export it without them")
     if kind == "model" and not numbers & set(_INSIDE[kind]):
         raise IndexError
     if texts[_NODE_DOMAIN] not in DOMAINS:

@@ -85,7 +85,7 @@ def cap_tokens(token_ids: list[int], max_tokens: int) -> list[int]:
 def cleaned_tokenizer(tokenizer_json: str) -> str:
     """Return a `tokenizer.json` without its own truncation and padding."""
     # The file of MiniLM pads every query to 128 tokens, which takes 23.6 ms instead of 3.9 ms, and
-    # cuts a long query's end off, where its request often is.
+    # cuts off the end of a long query, which often has the request.
     settings = json.loads(tokenizer_json)
     settings["truncation"] = None
     settings["padding"] = None

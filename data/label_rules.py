@@ -1,4 +1,4 @@
-"""Label rules: what the outcomes of a log record say about `needs_frontier`.
+"""Label rules: from the outcomes of a log record to `needs_frontier`.
 
 `querytier.data.labelling` chooses the rule for a record.
 """
@@ -29,7 +29,7 @@ _AFTER_CHEAP: dict[Feedback, float] = {
     "escalation": 1.0,
     "human_takeover": _FRONTIER_MENDS,
 }
-# Ties and two bad answers are 0: paying more would not have changed what the user got.
+# Ties and two bad answers are 0: paying more would not have changed the user's result.
 _WINNERS: dict[Winner, float] = {"frontier": 1.0, "cheap": 0.0, "tie": 0.0, "both_bad": 0.0}
 
 
@@ -64,7 +64,7 @@ def quality_gap(cheap_score: float, frontier_score: float, margin: float) -> flo
     Ding et al. 2024 (Hybrid LLM, arXiv:2404.14618), who relax it by a margin and cut it. The ramp
     keeps the information that the cut discards, and a judge's noise cannot flip its labels.
 
-    Bias: it asks for better, not for good enough, so a frontier answer that improves on a
+    Bias: it rewards better answers, not good enough ones, so a frontier answer that improves on a
     sufficient cheap one counts, and so does one that is less bad. A single score is noisy: for two
     equally good models, noise alone makes labels above 0, and never below.
 

@@ -52,10 +52,10 @@ RULE_FIELDS: dict[RuleName, tuple[tuple[str, ...], ...]] = {
 }
 # The bias of each rule's labels, for readers of a report.
 RULE_BIASES: dict[RuleName, str] = {
-    "explicit": "as good as whoever wrote the labels; no outcome checks them",
+    "explicit": "as good as the people who wrote the labels; no outcome checks them",
     "graded_samples": "none, if the answers of the two models were drawn independently",
-    "quality_gap": "asks for better, not for good enough; a judge's noise makes labels above 0",
-    "cheap_fails_frontier_succeeds": "one answer of each model: what a second one would score is "
+    "quality_gap": "rewards better answers, not good enough ones; a judge's noise raises labels",
+    "cheap_fails_frontier_succeeds": "one answer of each model: the score of a second one is "
     "unknown",
     "preference": "a vote ranks two answers and grades neither; long answers win more votes",
     "feedback": "only queries that the cheap tier answered have a label; whether the frontier "

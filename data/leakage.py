@@ -2,8 +2,8 @@
 
 `deduplicated` assigns fresh rows the group and split of the recorded rows that they duplicate.
 `seen_in_training` finds the rows of a test set that a classifier was trained on; `rows_id`
-identifies a test set, so that its uses can be counted: whoever chooses among classifiers on the
-same rows often enough overfits them (Dwork et al. 2015, "The reusable holdout", Science 349:636).
+identifies a test set, so that its uses can be counted: choosing among classifiers on the same rows
+often enough overfits them (Dwork et al. 2015, "The reusable holdout", Science 349:636).
 """
 
 import hashlib

@@ -204,8 +204,8 @@ def _other_pairs(
     """
     at_home = joined[probed.row] == home[probed.shingle]
     away = indexed.where(joined[indexed.row] != home[indexed.shingle])
-    probes = _held(probed.row, probed.shingle + len(home) * at_home, len(joined), 2 * len(home))
-    partners = _held(
+    probes = _csr(probed.row, probed.shingle + len(home) * at_home, len(joined), 2 * len(home))
+    partners = _csr(
         np.concatenate([indexed.shingle, away.shingle + len(home)]),
         np.concatenate([indexed.row, away.row]),
         2 * len(home),
@@ -218,7 +218,7 @@ def _other_pairs(
         yield pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def _held(rows: Indices, columns: Indices, height: int, width: int) -> "csr_array":
+def _csr(rows: Indices, columns: Indices, height: int, width: int) -> "csr_array":
     from scipy.sparse import csr_array
 
     return csr_array((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape=(height, width))
@@ -251,6 +251,6 @@ def components(links: Indices, rows: int) -> Indices:
     """Return for each row the connected component of the links that it is in, shape (rows,)."""
     from scipy.sparse.csgraph import connected_components
 
-    graph = _held(links[:, 0], links[:, 1], rows, rows)
+    graph = _csr(links[:, 0], links[:, 1], rows, rows)
     labels: Indices = connected_components(graph, directed=False)[1].astype(np.intp)
     return labels

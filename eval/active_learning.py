@@ -176,7 +176,7 @@ def _cells(
         return titles, cells[: len(unlabelled)], cells[len(unlabelled) :]
     from sklearn.cluster import MiniBatchKMeans
 
-    # With far fewer queries a cell would hold one label or none, and coverage would be chance.
+    # With far fewer queries a cell would have one label or none, and coverage would be random.
     count = int(np.clip(len(unlabelled) // _ROWS_PER_CLUSTER, 1, _MOST_CLUSTERS))
     model = MiniBatchKMeans(count, random_state=int(random.integers(2**31)), n_init=1)
     cells = model.fit_predict(unlabelled.embeddings).astype(np.intp)

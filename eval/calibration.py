@@ -203,7 +203,7 @@ def reliability_bins(
 
 
 def _bin_starts(ordered: Floats, bins: int) -> Starts:
-    """Return where bins of about the same number of rows start, with equal values in one bin."""
+    """Return the starts of bins of about the same number of rows, with equal values in one bin."""
     wanted = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1)[:-1]
     ties = tie_starts(ordered)
     # A boundary inside a run of equal probabilities moves to the start of the run, or the order of

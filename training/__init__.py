@@ -1,7 +1,7 @@
 """Training: from labelled examples to a chosen, fitted and calibrated classifier.
 
 Read in this order: `linear_models` and `boosted_trees` fit models on soft labels; `baselines` and
-`folds` hold what every comparison needs; `learners` and `recipes` say what a classifier is made of;
+`folds` are for every comparison; `learners` and `recipes` describe the parts of a classifier;
 `cross_validation`, `hyperparameters` (with `optuna_search`) and `model_selection` compare
 candidates and choose one; `calibration` and `venn_abers` make and check probabilities; `fit` does
 all of this, and `nested` evaluates it. `checkpoints` and `embedding_cache` save work between runs.

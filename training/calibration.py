@@ -17,9 +17,9 @@ __all__ = ["FittedCalibration", "Method", "fit_calibrator", "fit_platt", "smooth
 Method = Literal["platt", "temperature", "beta"]
 
 # In order of preference: of methods within one standard error, the first one is chosen. In
-# simulations, Platt scaling is chosen in 57 of 60 cases where it is right (300 rows), and beta
-# calibration, whose calibration error is 0.008 instead of 0.032 there, in 60 of 60 where the
-# distortion is skewed (3,000 rows).
+# simulations, Platt scaling is chosen in 57 of 60 cases in which it is right (300 rows), and beta
+# calibration, whose calibration error is 0.008 instead of 0.032 there, in 60 of 60 with a skewed
+# distortion (3,000 rows).
 _METHODS: tuple[Method, ...] = get_args(Method)
 _FOLDS = 5
 _FEWEST_ROWS = 200
@@ -239,7 +239,7 @@ class _Rows:
             return np.asarray((features.T * (shares * sigmoid(z) * sigmoid(-z))) @ features)
 
         # Newton steps in a trust region: the columns of beta calibration are close to collinear,
-        # where methods without second derivatives stop early.
+        # so methods without second derivatives stop early.
         start, options = np.zeros(len(sizes)), {"gtol": 1e-8}
         result = minimize(
             loss, start, jac=gradient, hess=hessian, method="trust-exact", options=options

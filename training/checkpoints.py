@@ -7,7 +7,7 @@ Each array is a file of `querytier.training.checked_files`::
     one line   JSON: the description of the run, the parts, the name
     the rest   the array, as NumPy writes it without pickle
 
-RUN, PART and NAME are hashes; only the line inside the file says what it holds.
+RUN, PART and NAME are hashes; only the line inside the file identifies its content.
 """
 
 import hashlib

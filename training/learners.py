@@ -46,7 +46,7 @@ class LinearLearner:
     @property
     def family(self) -> str:
         """A stack takes one learner of each family."""
-        # Terms are a family of their own: they capture words, embeddings capture meaning.
+        # Terms are a separate family: they capture words, embeddings capture meaning.
         return "terms" if self.blocks[0].endswith("-terms") else "linear"
 
     def fit(self, train: LabelledFeatures) -> Member:

@@ -132,9 +132,9 @@ class _Search(Generic[T]):
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
-        # Every trial has a random state of its own, from the seed and the number of trials done, so
-        # that an interruption does not shift the random numbers of later trials. The constant liar
-        # would use trials that a killed process has left running.
+        # Every trial has its own random state, from the seed and the number of trials done, so that
+        # an interruption does not shift the random numbers of later trials. The constant liar would
+        # use trials that a killed process has left running.
         state = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         self.study.sampler = TPESampler(seed=state, constant_liar=False)
         if untried and not self.study.get_trials(states=[TrialState.WAITING]):

@@ -84,8 +84,9 @@ def ranking_of(examples: Examples) -> RanksBy:
     """Return the score that should rank queries: the gain if there is a gap, else the need."""
     if not examples.scored:
         return "p_frontier"
-    # The area under the cost-quality curve is what a router gains, and ranking by the expected gain
-    # maximises it. If the gap between the tiers may be chance, the curve has nothing to recover.
+    # The gain of a router is the area under the cost-quality curve, and ranking by the expected
+    # gain maximises it. If the gap between the tiers may be chance, the curve has nothing to
+    # recover.
     gains = examples.frontier_score - examples.cheap_score
     error = gains.std() / np.sqrt(len(gains))
     return "gain" if gains.mean() > 2 * error else "p_frontier"

@@ -1,4 +1,4 @@
-"""Parity: the graph computes what was fitted, or it is not exported."""
+"""Parity: a graph that differs from the fitted classifier is not exported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ __all__ = ["Parity", "check_parity", "parity_views", "tolerance_for"]
 
 Floats = NDArray[np.floating]
 
-# scikit-learn puts splits on values that rows share, where rounding decides: 3 of 300 texts
-# differed, by up to 0.0016. Splits are moved midway since, but a text may still hit one.
+# scikit-learn puts splits on values that rows share, so rounding decides there: 3 of 300 texts
+# differed, by up to 0.0016. Splits are now moved midway, but a text may still hit one.
 _SHARE_ON_A_SPLIT = 0.01
 _LARGEST_STEP = 0.01
 # A typicality is a rank among a few hundred distances: rounding moves it past a few of them.
@@ -82,7 +82,7 @@ def check_parity(
     tolerance: float,
     typicality: Typicality | None = None,
 ) -> Parity:
-    """Compare the graph, run on one text at a time as it serves, with what was fitted.
+    """Compare the graph, run on one text at a time as in serving, with the fitted classifier.
 
     Embeddings are compared with the encoder's; scores and typicality are compared with those that
     heads and `typicality` compute from the graph's own embeddings.

@@ -173,17 +173,17 @@ def _matmul_of_blocks(
         block_size=_BLOCK_SIZE,
         accuracy_level=_ACCURACY_LEVEL,
     )
-    # The operator reads unsigned numbers, of which 128 stands for zero.
+    # The operator reads unsigned numbers; 128 means zero.
     shifted = (numbers.astype(np.int16) + 128).astype(np.uint8)
     return [node], {f"{name}_8_bits": shifted, f"{name}_scales": scales[..., 0]}
 
 
-def _whole_numbers(values: Vectors, most: int = _LARGEST) -> tuple[NDArray[np.int8], Vectors]:
-    """Return values as whole numbers from -`most` to `most`, and a scale for each last axis.
+def _whole_numbers(values: Vectors, largest: int = _LARGEST) -> tuple[NDArray[np.int8], Vectors]:
+    """Return values as whole numbers from -`largest` to `largest`, and a scale for each last axis.
 
     The scale of zeros is 0, so they stay zeros.
     """
-    scales = np.abs(values).max(axis=-1, keepdims=True) / np.float32(most)
+    scales = np.abs(values).max(axis=-1, keepdims=True) / np.float32(largest)
     scales[scales < np.finfo(np.float32).tiny] = 0
     numbers = np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)
     return np.rint(numbers).astype(np.int8), scales
@@ -192,7 +192,7 @@ def _whole_numbers(values: Vectors, most: int = _LARGEST) -> tuple[NDArray[np.in
 def _replace(
     graph: "GraphProto", replaced: Sequence["NodeProto"], replacement: _Replacement
 ) -> None:
-    """Replace nodes that have a constant matrix by others with constants of their own."""
+    """Replace nodes that have a constant matrix by others with their own constants."""
     from onnx import numpy_helper
 
     values = {one.name: one for one in graph.initializer}

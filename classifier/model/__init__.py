@@ -1,4 +1,4 @@
-"""The classifier as it is fitted: in numpy and PyTorch, and the same computation as ONNX nodes.
+"""The fitted classifier: in numpy and PyTorch, and the same computation as ONNX nodes.
 
 Read in the order of the computation: `encoder` (text to embedding; `words` is the tokenisation of
 static encoders), the other blocks of `features` (`surface`, `terms`), `nets` (learners), `head`

@@ -87,7 +87,7 @@ class Encoder:
         token_ids = [self.tokenizer.token_ids(view) for view in views]
         embeddings = np.empty((len(views), self.dimension), dtype=np.float32)
         # Rows of equal length share a batch, so none is padded: the parity gate compares the graph
-        # with embeddings of exactly what it is fed.
+        # with embeddings of exactly the same input.
         for rows in _batches_of_equal_length([len(ids) for ids in token_ids]):
             ids = torch.tensor([token_ids[row] for row in rows], dtype=torch.int64)
             with torch.inference_mode():

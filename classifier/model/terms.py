@@ -43,18 +43,18 @@ class TermTable:
     weights: NDArray[np.float32]
 
     @classmethod
-    def fitted_to(cls, token_ids: Sequence[list[int]], most: int = 20_000) -> Self:
+    def fitted_to(cls, token_ids: Sequence[list[int]], limit: int = 20_000) -> Self:
         """Return the table of n > 0 queries, with the terms that at least two of them contain.
 
         Parameters
         ----------
         token_ids : sequence of list of int, length n
-        most : int
+        limit : int
             Largest number of terms; the most frequent are kept.
         """
         rows = Counter(term for ids in token_ids for term in set(_terms(ids).tolist()))
         frequent = [(-count, term) for term, count in rows.items() if count >= _FEWEST_ROWS]
-        terms = np.array(sorted(term for _, term in sorted(frequent)[:most]), dtype=np.int64)
+        terms = np.array(sorted(term for _, term in sorted(frequent)[:limit]), dtype=np.int64)
         counts = np.array([rows[term] for term in terms.tolist()], dtype=np.float64)
         weights = np.log((1 + len(token_ids)) / (1 + counts)) + 1
         pairs = terms[terms >= _PAIR]

@@ -4,7 +4,7 @@ A canonical record is flat. Besides the fields of a column map (`querytier.data.
 it may have conversation, requested_model, served_model, provider, latency_ms, status, tags and
 outcomes. A value that the log does not state is absent, and so is one that cannot be read, such as
 a cost of NaN; nothing is made up. A record that cannot be used becomes a `Record` with a problem;
-`is_passed_over` says whether it never concerned the two tiers, or is bad.
+`is_passed_over` tells bad records from those that do not concern the two tiers.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -104,7 +104,7 @@ def targets_of(span: str, response: str | None) -> tuple[str, ...]:
     """Return the names by which evaluations may refer to a span.
 
     An evaluation that names a response does not judge a span with another response, even if it was
-    written in that span: an LLM that judges has a span of its own.
+    written in that span: an LLM judge has its own span.
     """
     # One text for both cases, so that a lookup by either name is a lookup in one table.
     by_response = f"response {response}" if response else f"{span} without a response"
@@ -116,7 +116,7 @@ def _judgement(record: Record, fields: Fields) -> Judgement:
     judged = outcomes_in([(_EVENT, attributes)])
     targets = _judged(context_of(fields), text_in(attributes.get("gen_ai.response.id")))
     if not (targets and judged):
-        raise UnusableRecordError("evaluation without a name, a value, or what it judges")
+        raise UnusableRecordError("evaluation without a name, a value or a target")
     names = ("timeUnixNano", "time_unix_nano", "observedTimeUnixNano", "observed_time_unix_nano")
     time = time_in(first_present(fields, *names))
     return Judgement(record, targets, repr(judged[0]), time, judged[0])

@@ -68,7 +68,7 @@ def canonical_records(
     """Yield records whose fields have the names of `querytier.data.formats.canonical`.
 
     Records are streamed; `llmrouter_records`, `langfuse_records`, `span_records` and
-    `decision_records` say what they keep in memory. No record is lost: each yields at least one
+    `decision_records` state what they keep in memory. No record is lost: each yields at least one
     (two halves of LLMRouter's together yield one), and a record that cannot be used comes with a
     problem, its line number and its text. Plain records are unchanged.
 
@@ -82,7 +82,7 @@ def canonical_records(
         the model that answered.
     scores : iterator of Record, optional
         Langfuse's scores, from the second file of its export; OpenTelemetry's evaluations, if log
-        records are exported to a file of their own; the outcomes of our own decisions.
+        records are exported to a separate file; the outcomes of our own decisions.
     elsewhere : iterable of Record or None
         The other files of our own decisions, as in `decision_records`.
 

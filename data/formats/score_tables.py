@@ -137,7 +137,7 @@ def llmrouter_records(records: Iterator[Record], pair: ModelPair | None) -> Iter
             yield unusable(record, str(error))
             continue
         tiers.add(half.tier)
-        # The key is the query's text, as LLMRouter's lines have no id of their own.
+        # The key is the query's text, because LLMRouter's lines have no id.
         other = halves.setdefault(half.key, half)
         if other.tier != half.tier:
             yield _joined(halves.pop(half.key), half)

@@ -31,7 +31,7 @@ _OF_THE_LOGS = (
 
 @dataclass(frozen=True)
 class OneSided:
-    """Numbers of examples whose log says which tier answered.
+    """Numbers of examples for which the log states the tier that answered.
 
     Attributes
     ----------

@@ -155,7 +155,7 @@ def _cores_of_cluster(address: str) -> int:
     import ray
 
     try:
-        # The cluster's workers import Daft too, and have an environment of their own.
+        # The cluster's workers import Daft too, and have their own environment.
         ray.init(address, runtime_env={"env_vars": _ENVIRONMENT}, ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:
         raise UsageError(
@@ -228,7 +228,7 @@ def _answer_of(number: int, work: Work[Item], item: Item) -> dict[str, Any]:
     try:
         batches.extend(map(_bytes_of, work(item)))
     except QuerytierError as error:
-        # Daft would wrap the error in one of its own, so it is sent by name.
+        # Daft would wrap the error in one of its types, so it is sent by name.
         answer.update(error=type(error).__name__, message=str(error))
     return answer
 

@@ -11,8 +11,8 @@ IP_ADDRESS  IPv4 of the public Internet; 127.0.0.1 and 10.0.0.1 identify nobody
 DE_IBAN     with a valid checksum (ISO 13616)
 =========== ====================================================================================
 
-datafog's dates, postal codes and other German numbers are not searched for: most of what its dates
-and postal codes match in queries is neither. Names and addresses have no pattern, so the text that
+datafog's dates, postal codes and other German numbers are not searched for: most matches of its
+dates and postal codes in queries are neither. Names and addresses have no pattern, so the text that
 remains can still be personal.
 """
 

@@ -1,4 +1,4 @@
-"""A log file and what is needed to read it: format, columns, pair of models, a second file."""
+"""A log file and how to read it: format, columns, pair of models, and a second file."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

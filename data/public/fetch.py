@@ -1,7 +1,7 @@
 """Public sets by name: from the Hugging Face hub, or from a downloaded file of the set.
 
 The files are read by `read_records`, like any log, and written as JSON lines without the answers of
-the models, which are most of a set; what is written is recognised by `querytier.data.formats`.
+the models, which are most of a set; `querytier.data.formats` recognises the files written.
 """
 
 import gzip

@@ -123,7 +123,7 @@ def certify(
     seed : int
         Decides which row of each group counts, and the order of the rows.
     slices : sequence of str
-        Names of slices that get a promise of their own; delta is divided between them.
+        Names of slices that get their own promise; delta is divided between them.
     first_share : float, optional
         Cheap share, in (0, 1], that the tests start from; it needs the rows that `sample_size`
         returns, and nothing less is certified. Without it, the tests start where the calibration
@@ -193,7 +193,7 @@ def _obstacles(
     for name, count in (("calibration", len(calibration)), ("certification", len(rows))):
         if count < tests.fewest:
             yield (
-                f"{count} {name} rows in groups of their own; a risk of at most {tests.alpha:g} at "
+                f"{count} {name} rows in separate groups; a risk of at most {tests.alpha:g} at "
                 f"delta {tests.delta:g} needs {tests.fewest} sent cheap without one failure; label "
                 f"at least {tests.fewest - count} more groups, or choose a larger alpha"
             )

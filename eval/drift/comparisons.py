@@ -24,8 +24,8 @@ About = Literal["inputs", "labels", "outcomes"]
 Unit = Literal["index", "distance", "rate", "unknown", "calibration"]
 
 _SCORE_BINS, _SURFACE_BINS, _CALIBRATION_BINS = 10, 5, 5
-# A source or label rule with fewer rows in either window gets no rate of its own: every part is one
-# more chance for a false alarm, and so lowers the power of all the others.
+# A source or label rule with fewer rows in either window gets no separate rate: every part is one
+# more chance for a false alarm, and lowers the power of all others.
 _FEWEST_ROWS = 30
 
 

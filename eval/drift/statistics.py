@@ -246,20 +246,20 @@ def bins_of(values: NDArray[np.floating], count: int) -> Numbers:
     return np.unique(places, return_inverse=True)[1].astype(np.intp)
 
 
-def kinds_of(values: NDArray[np.object_], most: int = 20) -> tuple[tuple[str, ...], Numbers]:
+def kinds_of(values: NDArray[np.object_], limit: int = 20) -> tuple[tuple[str, ...], Numbers]:
     """Return the most frequent values, and the index of each row's value; others share one.
 
     Examples
     --------
-    >>> kinds_of(np.array(["a", "b", "a", "c"], dtype=object), most=1)
+    >>> kinds_of(np.array(["a", "b", "a", "c"], dtype=object), limit=1)
     (('a', 'other'), array([0, 1, 0, 1]))
     """
     names, places, counts = np.unique(values.astype(str), return_inverse=True, return_counts=True)
     order = np.lexsort((names, -counts))
     rank = np.empty(len(names), dtype=np.intp)
-    rank[order] = np.minimum(np.arange(len(names)), most)
-    kept = tuple(str(names[n]) for n in order[:most])
-    return kept + (("other",) if len(names) > most else ()), rank[places]
+    rank[order] = np.minimum(np.arange(len(names)), limit)
+    kept = tuple(str(names[n]) for n in order[:limit])
+    return kept + (("other",) if len(names) > limit else ()), rank[places]
 
 
 @dataclass(frozen=True, eq=False)

@@ -188,7 +188,7 @@ class Pair:
         return list(self._masks)[int(losses.argmax())]
 
     def _worse_slices(self) -> str:
-        """Name the slices where the challenger is worse beyond chance, adjusted for all tests."""
+        """Name the slices with a worse challenger, beyond chance and adjusted for all tests."""
         champion, challenger = self._of_both(lambda one: self._losses(one, self._unweighted)[0])
         search = search_slices(self._masks, challenger, champion, self.examples.group)
         worse = [f"{one.name!r} (by {one.difference:.3f})" for one in search.worse()]

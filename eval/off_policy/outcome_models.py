@@ -109,7 +109,7 @@ def ridge(features: Floats, outcomes: Floats, held: Floats) -> Floats:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    many = min(features.shape) > _COMPONENTS
-    reduced = PCA(_COMPONENTS, svd_solver="covariance_eigh") if many else None
+    wide = min(features.shape) > _COMPONENTS
+    reduced = PCA(_COMPONENTS, svd_solver="covariance_eigh") if wide else None
     pipeline = make_pipeline(StandardScaler(), reduced, RidgeCV(alphas=_PENALTIES))
     return np.asarray(pipeline.fit(features, outcomes).predict(held), dtype=np.float64)

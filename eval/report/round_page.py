@@ -121,7 +121,7 @@ def _after_keeping(fresh: Record, frozen: Record) -> Iterator[str]:
         )
     if not frozen["passed"]:
         yield (
-            "on frozen rows it loses what the champion knew: look for wrong labels among the new "
+            "on frozen rows it is worse than the champion: look for wrong labels among the new "
             "rows, or shorten retrain.window_days if the old ones are no longer true"
         )
 

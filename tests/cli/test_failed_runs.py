@@ -181,7 +181,7 @@ def test_an_export_with_alpha_ends_with_a_certificate_or_a_refusal(finished):
     exported = export_stage(finished, params, Tracker(finished))
     manifest = Classifier.load(finished / "model").manifest
     assert manifest.certificate.status == "refused"
-    assert manifest.certificate.reason.startswith("0 calibration rows in groups of their own")
+    assert manifest.certificate.reason.startswith("0 calibration rows in separate groups")
     assert (manifest.threshold, manifest.model_version) == (before.threshold, before.model_version)
     assert exported.manifest.certificate.reason == manifest.certificate.reason
     tags = tags_of(finished)

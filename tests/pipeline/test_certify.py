@@ -131,7 +131,7 @@ def test_a_run_without_rows_to_certify_on_is_refused_with_the_reason(run_dir, tm
     folder = shutil.copytree(run_dir, tmp_path / "run")
     code, out, _ = call("certify", folder, "--alpha", "0.1")
     assert code == 1
-    assert "0 calibration rows in groups of their own" in out
+    assert "0 calibration rows in separate groups" in out
 
 
 def test_a_plan_says_what_is_missing_and_what_it_costs(certifiable, call):

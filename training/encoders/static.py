@@ -3,7 +3,7 @@
 The embedding of a query is the direction of the sum of its words' vectors. There is no attention,
 so a decision takes microseconds. The teacher encodes every word of the vocabulary on its own (as in
 Model2Vec); PCA shortens the vectors; smooth inverse frequency weights them (Arora et al. 2017);
-then they are refined until embeddings of the log's queries point where the teacher's do.
+then they are refined until embeddings of the log's queries point in the teacher's directions.
 
 The tokenisation is that of `querytier.classifier.model.words`, which is part of the graph.
 """

@@ -59,8 +59,8 @@ def word_projection(words: Vectors, views: Vectors, dimension: int) -> Projectio
     dimension : int
         Number of axes.
     """
-    # Words and views have separate means: what all words on their own have in common, such as being
-    # short, says nothing about a query.
+    # Words and views have separate means: features that all single words share, such as being
+    # short, say nothing about a query.
     means = words.mean(axis=0), views.mean(axis=0)
     covariance = np.cov(words.T.astype(np.float64)) + np.cov(views.T.astype(np.float64))
     _, axes = np.linalg.eigh(covariance)
@@ -75,7 +75,7 @@ def refine(
     epochs: int,
     seed: int,
 ) -> Vectors:
-    """Refine word vectors so that sums over the words of a row point where its target does.
+    """Refine word vectors so that the sum over the words of a row points in its target's direction.
 
     First comes one linear map for all words, by ridge regression, which also improves words that
     occur in no row; then a weight and a vector for each word that occurs, by Adam on the cosine. A

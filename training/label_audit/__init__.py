@@ -2,6 +2,6 @@
 
 `predictors` predicts the label of every row out of fold. `label_errors` compares labels with these
 predictions and lists doubtful ones for a person to review. For fresh labels that may be hostile,
-`expected_labels` predicts what they should be, `contradictions` tests sets of labels against
+`expected_labels` predicts the right labels, `contradictions` tests sets of labels against
 predictions, and `hold_back` decides which sources and groups are held back.
 """

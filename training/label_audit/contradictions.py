@@ -61,7 +61,7 @@ def contradiction(
     units : ndarray of int, shape (n,)
         Number of each row's unit.
     tolerated : float
-        Share of changed labels that is no contradiction yet, in [0, 1).
+        Share of changed labels that is tolerated, in [0, 1).
     spread : mapping, optional
         By direction, the variance of honest sums relative to chance (`dispersion`); 1 by default.
     """
@@ -93,7 +93,7 @@ def dispersion(
             _Sum.of(direction, predicted[rows], 0.0, units[rows]).square(labels[rows])
             for rows in cells
         ]
-        # Shrunk towards 1: few cells say little about how sources differ by themselves.
+        # Shrunk towards 1, because few cells say little about the usual differences of sources.
         return max(1.0, (sum(squares) + _PRIOR_CELLS) / (len(squares) + _PRIOR_CELLS))
 
     return {direction: relative_variance(direction) for direction in _DIRECTIONS}
@@ -101,7 +101,7 @@ def dispersion(
 
 @dataclass(frozen=True, slots=True)
 class _Sum:
-    """A weighted sum of labels: its terms, what they are expected to be, and the units."""
+    """A weighted sum of labels: its terms, their expected values, and the units."""
 
     weights: Floats
     per_share: Floats

@@ -1,9 +1,9 @@
 """Expected labels of fresh rows, and tests of cells of fresh rows against them.
 
 Two predictions exist for the label of every fresh row. The first comes from learners of the
-recorded labels. The second is the first, adjusted to what the *other* fresh rows show: by a shift
-of the level, of the slope, and along principal components of the embeddings. A cell (a source or a
-group) is held back only if its labels contradict both. A change that all fresh rows share
+recorded labels. The second is the first, adjusted to the labels of the *other* fresh rows: by a
+shift of the level, of the slope, and along principal components of the embeddings. A cell (a source
+or a group) is held back only if its labels contradict both. A change that all fresh rows share
 contradicts only the first prediction: that is drift, which the audit lets pass.
 """
 

@@ -153,8 +153,8 @@ def test_the_graph_of_terms_equals_the_table_with_or_without_padding():
 
 def test_the_most_frequent_terms_are_kept():
     train = [[1, 5], [1, 6], [1, 7], [2, 8], [2, 9], [3, 3]]
-    assert TermTable.fitted_to(train, most=1).tokens.tolist() == [1]
-    assert TermTable.fitted_to(train, most=9).tokens.tolist() == [1, 2]
+    assert TermTable.fitted_to(train, limit=1).tokens.tolist() == [1]
+    assert TermTable.fitted_to(train, limit=9).tokens.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("ranks_by", ["gain", "p_frontier"])

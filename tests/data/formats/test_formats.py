@@ -252,7 +252,7 @@ def test_langfuse_observations_get_their_scores_and_their_traces():
     assert calls["o-3"]["outcomes"] == [{"name": "tone", "value": "rude", "source": "ANNOTATION"}]
     assert calls["o-5"]["outcomes"] == [{"name": "correct", "value": 0.25, "source": "EVAL"}]
     assert [record.problem for record in records if record.problem] == [
-        "score without a name, a value, or what it judges",
+        "score without a name, a value or a target",
         "not an LLM call: SPAN",
         "query not logged",
         "score without a generation: o-99",

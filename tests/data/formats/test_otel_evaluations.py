@@ -174,11 +174,11 @@ def test_a_repeated_evaluation_counts_once_in_any_spelling(again):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (logs(evaluation()), "evaluation without a name, a value, or what it judges"),
-        (logs(evaluation(0, "")), "evaluation without a name, a value, or what it judges"),
+        (logs(evaluation()), "evaluation without a name, a value or a target"),
+        (logs(evaluation(0, "")), "evaluation without a name, a value or a target"),
         (
             logs({**evaluation(), "traceId": "0" * 32, "spanId": "0" * 16}),
-            "evaluation without a name, a value, or what it judges",
+            "evaluation without a name, a value or a target",
         ),
         (logs({"eventName": "gen_ai.choice"}), "not an LLM call: gen_ai.choice"),
         (logs("text"), "not a JSON object"),

@@ -270,18 +270,18 @@ LABELS = np.tile([0.0, 0.0, 0.0, 1.0], 50)
     ("calibration", "certification", "others", "reason"),
     [
         ({}, {}, {"annotations_only": True}, "the labels are annotations: somebody's opinion"),
-        ({}, {"keep": 10}, {}, "10 certification rows in groups of their own; .* takes 22 sent"),
+        ({}, {"keep": 10}, {}, "10 certification rows in separate groups; .* needs 22 sent"),
         ({"keep": 0}, {}, {}, "0 calibration rows .* label at least 22 more groups"),
         ({}, {"prefix": "a"}, {}, "200 groups are among the calibration and the certification"),
         (
             {"labels": LABELS * 0},
             {"labels": LABELS * 0},
             {},
-            "all 400 calibration and certification rows have needs_frontier 0; risk cannot be told",
+            "all 400 calibration and certification rows have needs_frontier 0; one class shows no risk",
         ),
         ({"scores": SCORES * 0 + 0.5}, {}, {}, "the decision score 0.5; no threshold separates"),
         ({}, {"labels": LABELS / 2}, {}, "0 or 1 in every calibration row and 0.5 in a"),
-        ({}, {}, {}, r"no threshold qualifies: .* may be 0\.\d+, above alpha 0.1; take a larger"),
+        ({}, {}, {}, r"no threshold qualifies: .* may be 0\.\d+, above alpha 0.1; choose a larger"),
     ],
 )
 def test_a_refusal_says_what_was_wrong_and_the_cure(calibration, certification, others, reason):

@@ -136,7 +136,7 @@ def test_a_sample_size_warns_if_the_interval_of_the_risk_reaches_alpha():
         ({"power": 1.0}, "power is 1; it must be between 0 and 1"),
         ({"target_cheap_share": 0.0}, "target_cheap_share is 0"),
         ({"labelled": -1}, "labelled is -1"),
-        ({"price_per_label": -0.5}, "price_per_label -0.5; both are 0 or more"),
+        ({"price_per_label": -0.5}, "price_per_label -0.5; both must be 0 or more"),
     ],
 )
 def test_a_parameter_out_of_its_range_is_an_error(changes, message):

@@ -35,7 +35,7 @@ def kept(fresh, frozen=PASSED):
             PASSED,
             "may be worse (calibration, superior",
         ),
-        (PASSED, failing("quality at matched cost"), "loses what the champion knew"),
+        (PASSED, failing("quality at matched cost"), "is worse than the champion"),
     ],
 )
 def test_the_advice_follows_from_the_reason_for_keeping_the_champion(fresh, frozen, step):
