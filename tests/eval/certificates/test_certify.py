@@ -277,7 +277,7 @@ LABELS = np.tile([0.0, 0.0, 0.0, 1.0], 50)
             {"labels": LABELS * 0},
             {"labels": LABELS * 0},
             {},
-            "all 400 calibration and certification rows have needs_frontier 0; one class shows no risk",
+            "all 400 calibration and certification rows have needs.* 0; one class shows no risk",
         ),
         ({"scores": SCORES * 0 + 0.5}, {}, {}, "the decision score 0.5; no threshold separates"),
         ({}, {"labels": LABELS / 2}, {}, "0 or 1 in every calibration row and 0.5 in a"),
