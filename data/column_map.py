@@ -111,7 +111,7 @@ def leaf_paths(record: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     ['outcomes.correct']
     """
     for name, value in record.items():
-        inner = _inner(value)
+        inner = _as_mapping(value)
         if inner:
             yield from leaf_paths(inner, f"{prefix}{name}.")
         else:
@@ -131,7 +131,7 @@ def _look_up(record: object, path: str) -> object:
 
     A dot may be part of a name (`gen_ai.usage`), so the longest name that the record has wins.
     """
-    inner = _inner(record)
+    inner = _as_mapping(record)
     if path in inner:
         return inner[path]
     dots = (place for place, character in enumerate(path) if character == ".")
@@ -140,7 +140,7 @@ def _look_up(record: object, path: str) -> object:
     return next((value for value in found if value is not _MISSING), _MISSING)
 
 
-def _inner(value: object) -> Mapping[str, object]:
+def _as_mapping(value: object) -> Mapping[str, object]:
     """Return a mapping, or a list of named values as a mapping; empty if it is neither."""
     if isinstance(value, Mapping):
         return value

@@ -259,11 +259,11 @@ def _mean_log_odds(targets: Floats, weights: Floats) -> float:
 
 def _too_few(needs_frontier: Floats, groups: NDArray[np.object_]) -> str:
     """Return which numbers are too small for a comparison over folds, or an empty string."""
-    needy = int((needs_frontier > 0.5).sum())
+    positive = int((needs_frontier > 0.5).sum())
     counts = {
         "rows": (len(needs_frontier), _FEWEST_ROWS),
         "groups": (len(np.unique(groups.astype(str))), _FOLDS),
-        "rows of the rarer class": (min(needy, len(needs_frontier) - needy), _FOLDS),
+        "rows of the rarer class": (min(positive, len(needs_frontier) - positive), _FOLDS),
     }
     short = [f"{count} {what}" for what, (count, fewest) in counts.items() if count < fewest]
     return " and ".join(short)

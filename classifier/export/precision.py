@@ -1,4 +1,4 @@
-"""The encoder's precision: the smallest one that decides as float32 does."""
+"""The encoder's precision: the first one that decides like float32."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -98,7 +98,7 @@ def choose_precision(
     for precision in quantising.precisions:
         path = traced.with_name(f"{precision}.onnx")
         write_quantised(traced, path, precision)
-        calibrated, report = _tried(path, features, fitted, quantising)
+        calibrated, report = _trial(path, features, fitted, quantising)
         refusal = quantising.budget.refusal(report)
         # The manifest calls the report "drift", as in artifacts of format 2.
         trials.append({"precision": precision, "drift": asdict(report), "refusal": refusal})
@@ -113,7 +113,7 @@ def choose_precision(
     return Encoded(traced, "fp32", fitted, tried)
 
 
-def _tried(
+def _trial(
     path: Path, features: Features, fitted: Calibrated, quantising: Quantising
 ) -> tuple[Calibrated, FlipReport]:
     before = features.from_embeddings(quantising.embeddings, quantising.views)

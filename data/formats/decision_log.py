@@ -107,7 +107,7 @@ def judgement_of(values: Fields) -> dict[str, float | str]:
     >>> judgement_of({"cheap_score": 0, "frontier_score": 1})
     {'cheap_score': 0.0, 'frontier_score': 1.0}
     """
-    given = _given(values)
+    given = _present(values)
     judged: dict[str, float | str] = {}
     for name, limit in _NUMBERS.items():
         if name in given:
@@ -148,12 +148,12 @@ class _Outcomes:
         """Yield the outcomes of no decision, one per id."""
         ids = dict.fromkeys(name for name in self._by_id if name not in self._joined)
         for record in elsewhere if ids else ():
-            ids.pop(text_of(_given(record.fields or {}), "id"), None)
+            ids.pop(text_of(_present(record.fields or {}), "id"), None)
         for name in ids:
             yield Record(self._lines[name], None, f"{NO_DECISION}: {name}", name)
 
     def _keep(self, record: Record, fields: Fields) -> None:
-        given = _given(fields)
+        given = _present(fields)
         decision_id, time, judged = text_of(given, "id"), time_of(given), judgement_of(given)
         if not decision_id:
             raise BadRecordError("id missing")
@@ -167,7 +167,7 @@ class _Outcomes:
 
 def _canonical(fields: Fields, outcomes: _Outcomes) -> dict[str, object]:
     # Before the checks: the outcome of a decision without a text still belongs to a known decision.
-    judged = outcomes.of(text_of(_given(fields), "id"))
+    judged = outcomes.of(text_of(_present(fields), "id"))
     _check_text(fields)
     own = {name: fields.get(name) for name in DECISION_FIELDS}
     place = {"conversation": fields.get("group"), "source": fields.get("tenant")}
@@ -199,5 +199,5 @@ def _within(given: Fields, name: str, limit: float) -> float:
     return number
 
 
-def _given(fields: Fields) -> Fields:
+def _present(fields: Fields) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}

@@ -51,7 +51,7 @@ class OneSided:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """What the records of some logs became, and the contents of the labelled examples.
+    """Counts of the records of some logs, and the contents of the labelled examples.
 
     Attributes
     ----------

@@ -83,7 +83,7 @@ def log_batches(
 
 
 class LogAccount:
-    """Numbers of records by what became of them; bad records go to the quarantine file.
+    """Counts of usable, bad and passed-over records; bad records go to the quarantine file.
 
     The file is created with the first bad record and has a JSON object for each: file, line,
     reason, raw text. The file of an earlier run is deleted.

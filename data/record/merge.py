@@ -72,7 +72,7 @@ class MergeRule:
 
 @dataclass(frozen=True, slots=True)
 class MergeCounts:
-    """Numbers of rows by what became of them.
+    """Counts of accepted, refused, down-weighted and used rows.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ def merge(recorded: Examples, fresh: Examples, rule: MergeRule) -> Merged:
     record = _sorted(Examples.concatenated([recorded, split_rows.fresh]))
     is_old = _ages(record) > (np.inf if rule.window_days is None else rule.window_days)
     used = record.where(~is_old)
-    examples, caps, decayed = _weighed(used, rule)
+    examples, caps, decayed = _reweighted(used, rule)
     counts = MergeCounts(
         recorded=len(recorded),
         fresh=len(fresh),
@@ -227,7 +227,7 @@ def _ages(examples: Examples) -> Floats:
     return np.asarray((np.nanmax(times) - times) / _DAY)
 
 
-def _weighed(used: Examples, rule: MergeRule) -> tuple[Examples, Capped, int]:
+def _reweighted(used: Examples, rule: MergeRule) -> tuple[Examples, Capped, int]:
     """Return the rows with the weights in use, the caps by name, and the number of decayed rows."""
     weights, decayed = used.weight.copy(), 0
     groups: dict[str, float] = {}

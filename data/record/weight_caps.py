@@ -115,8 +115,8 @@ def _in_turn(
 def _below(weights: Floats, names: Names, share: float | None) -> Floats:
     if share is None or not len(weights):
         return weights
-    found, place = _places(names)
-    sums = np.bincount(place, weights, len(found))
+    distinct, place = _places(names)
+    sums = np.bincount(place, weights, len(distinct))
     order = np.argsort(-sums, kind="stable")
     rest, level = float(sums.sum()), np.inf
     for lowered, name in enumerate(order.tolist()):
@@ -133,18 +133,18 @@ def _below(weights: Floats, names: Names, share: float | None) -> Floats:
 def _holds(weights: Floats, names: Names, share: float | None) -> bool:
     if share is None or not len(weights):
         return True
-    found, place = _places(names)
-    sums = np.bincount(place, weights, len(found))
+    distinct, place = _places(names)
+    sums = np.bincount(place, weights, len(distinct))
     # Wider than the rounding in `_below`, or rounding alone could keep the turns going.
     return bool(sums.max() <= share * sums.sum() * (1 + 1e-6))
 
 
 def _factors(names: Names, before: Floats, after: Floats) -> dict[str, float]:
-    found, place = _places(names)
-    sums = [np.bincount(place, weights, len(found)) for weights in (before, after)]
-    factors = sums[1] / sums[0] if len(found) else np.empty(0)
+    distinct, place = _places(names)
+    sums = [np.bincount(place, weights, len(distinct)) for weights in (before, after)]
+    factors = sums[1] / sums[0] if len(distinct) else np.empty(0)
     lowered = np.flatnonzero(factors < 1 - _ROUNDING)
-    return {str(found[name]): float(factors[name]) for name in lowered.tolist()}
+    return {str(distinct[name]): float(factors[name]) for name in lowered.tolist()}
 
 
 def _places(names: Names) -> tuple[NDArray[np.str_], NDArray[np.intp]]:

@@ -119,6 +119,6 @@ def _loss(metric: str, comparison: Comparison) -> float:
 
 def _check(name: str, comparison: Comparison, loss: float, margin: float) -> Check:
     # The interval has two one-sided 95% ends (a 90% interval); the check uses the bad one only.
-    found = comparison.estimate
+    lead = comparison.estimate
     passed = loss < margin
-    return Check(name, passed, comparison.detail, found.value, found.low, found.high, margin)
+    return Check(name, passed, comparison.detail, lead.value, lead.low, lead.high, margin)

@@ -33,7 +33,7 @@ def render_verdict(verdict: Record, *, at_round: bool) -> str:
     return render(
         "round.html.jinja",
         verdict=verdict,
-        found=_found,
+        estimate_text=_estimate_text,
         beside="" if at_round else f"rounds/{verdict['round']}/",
         headline=headline(verdict),
         parts=parts,
@@ -126,5 +126,5 @@ def _after_keeping(fresh: Record, frozen: Record) -> Iterator[str]:
         )
 
 
-def _found(check: Record) -> str:
+def _estimate_text(check: Record) -> str:
     return Estimate(check["estimate"], check["low"], check["high"]).text(".4f")

@@ -149,8 +149,8 @@ class _Sum:
     def share(self, labels: Floats, predicted: Floats) -> float:
         """Return the share of changed labels that would explain the sum."""
         whole = self._add(self.weights * self.per_share)
-        found = self._add(self.weights * (labels - predicted))
-        return min(1.0, max(0.0, found / whole)) if whole > 0 else 0.0
+        excess = self._add(self.weights * (labels - predicted))
+        return min(1.0, max(0.0, excess / whole)) if whole > 0 else 0.0
 
     def square(self, labels: Floats) -> float:
         """Return the squared excess relative to its variance by chance."""

@@ -207,17 +207,17 @@ def _contradictions(examples: Examples) -> list[tuple[int, Reason, str]]:
         rows_of_view[views[row]].append(row)
     found: list[tuple[int, Reason, str]] = []
     for rows in rows_of_view.values():
-        needy = [row for row in rows if labels[row] > 0.5]
+        positive = [row for row in rows if labels[row] > 0.5]
         others = [row for row in rows if labels[row] < 0.5]
-        if needy and others:
-            reason = _reason(examples, needy, others)
-            found += [(row, reason, _evidence(examples, others)) for row in needy]
-            found += [(row, reason, _evidence(examples, needy)) for row in others]
+        if positive and others:
+            reason = _reason(examples, positive, others)
+            found += [(row, reason, _evidence(examples, others)) for row in positive]
+            found += [(row, reason, _evidence(examples, positive)) for row in others]
     return found
 
 
-def _reason(examples: Examples, needy: Sequence[int], others: Sequence[int]) -> Reason:
-    on_both_sides = set(examples.label_source[needy]) & set(examples.label_source[others])
+def _reason(examples: Examples, positive: Sequence[int], others: Sequence[int]) -> Reason:
+    on_both_sides = set(examples.label_source[positive]) & set(examples.label_source[others])
     return "contradictory_duplicate" if on_both_sides else "judges_disagree"
 
 

@@ -113,10 +113,10 @@ def out_of_fold_probabilities(
 
 def _folds(examples: Examples, folds: int, seed: int) -> list[NDArray[np.bool_]]:
     """Return the held-out rows of folds, each of which leaves both classes to train on."""
-    needy = examples.needs_frontier > 0.5
-    fewest = int(min(needy.sum(), (~needy).sum()))
+    positive = examples.needs_frontier > 0.5
+    fewest = int(min(positive.sum(), (~positive).sum()))
     masks = group_folds(examples, folds, seed) if fewest >= folds else []
-    if not masks or any(len(np.unique(needy[~mask])) < 2 for mask in masks):
+    if not masks or any(len(np.unique(positive[~mask])) < 2 for mask in masks):
         raise TrainingError(
             f"{fewest} labels on the rarer side of 0.5, or their groups, are too few for {folds} "
             "folds; add labelled rows, or lower train.folds"

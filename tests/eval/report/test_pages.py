@@ -107,7 +107,7 @@ def test_texts_are_escaped_and_the_page_stays_below_two_megabytes(metrics):
 
 def test_every_detail_of_a_certificate_is_on_the_page(metrics):
     page = rendered(crowded(metrics))
-    for known in ("k 13 failed", "bound 0.0998", "16.0% to 25.0%", "lapses 2031-06-30"):
+    for known in ("k 13 failed", "bound 0.0998", "16.0% to 25.0%", "expires 2031-06-30"):
         assert known in page
     assert "attempt 3 on these certification rows" in page
     assert "up to 0.3" in page
