@@ -87,7 +87,7 @@ def _validity(certificate: Record) -> Iterator[str]:
     if certificate.get("date"):
         yield f"granted {certificate['date']}"
     if certificate.get("expires"):
-        yield f"expires {certificate['expires']}: after that, the fallback tier answers"
+        yield f"expires {certificate['expires']}: from then on, the fallback tier answers"
 
 
 def _attempts_note(certificate: Record) -> str:
