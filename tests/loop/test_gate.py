@@ -112,7 +112,7 @@ def run_of(store, name):
     return client_of(store).get_run(RunReference.read(store / name / "train" / "run.json").run_id)
 
 
-def test_an_evaluation_keeps_the_champion_and_names_the_command_that_replaces_it(store):
+def test_an_evaluation_keeps_the_champion_and_names_the_gate_command(store):
     assert champion_of(store).tags["model_version"] == model_version_of(store / "weak")
     strong = client_of(store).get_model_version_by_alias(REGISTERED_NAME, "challenger")
     assert strong.tags["model_version"] == model_version_of(store / "strong")
