@@ -21,9 +21,9 @@ _WEIGHTS = ("effective\ngroups", "largest\nweight")
 
 @takes_log_options
 def off_policy(logs: Logs, artifact: Artifact, out: OutFolder, reading: LogOptions) -> None:
-    """Estimate an artifact's quality and cost from one-sided logs. Exit code 1 if logs cannot tell.
+    """Estimate an artifact's quality and cost from one-sided logs. Exit code 1 if impossible.
 
-    In a one-sided log one tier answered each query.
+    In a one-sided log, only one tier answered each query.
     """
     from querytier.pipeline.off_policy import compare_policies
 

@@ -60,7 +60,7 @@ class ServeOptions:
         int, Option(help="Number of requests in flight; more are refused.")
     ] = 512
     arrival_timeout: Annotated[
-        float, Option(metavar="SECONDS", help="Time for a request to arrive completely.")
+        float, Option(metavar="SECONDS", help="Longest time for a request to arrive.")
     ] = 10.0
     deadline_ms: Annotated[
         float | None, Option(help="Milliseconds after which the decision is the fallback tier.")
