@@ -1,5 +1,6 @@
 """A log file and how to read it: format, columns, pair of models, and a second file."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -97,13 +98,26 @@ class LogSource:
             # Fields of outcomes may first appear in any record, so all of them are mapped.
             return same_name_columns(dict.fromkeys(DECISION_FIELDS), self.paths)
         names: dict[str, object] = {}
-        records = self._canonical(read_records(self.path), schema)
-        readable = (record.fields for record in records if record.fields is not None)
+        problems: Counter[str] = Counter()
+        readable = self._readable(schema, problems)
         for fields in islice(readable, _RECORDS_TO_LOOK_AT):
             names |= fields
+        if not names and problems:
+            counts = "; ".join(f"{why}: {count}" for why, count in problems.most_common(3))
+            raise LogError(
+                f"{self.path} has no readable record ({counts}); docs/LOGS.md describes the formats"
+            )
         if not names:
-            raise LogError(f"{self.path} has no readable record; give the path of a router log")
+            raise LogError(f"{self.path} has no records; give the path of a router log")
         return same_name_columns(names, self.paths)
+
+    def _readable(self, schema: Format, problems: Counter[str]) -> Iterator[dict[str, object]]:
+        """Yield the fields of the readable records, and count the problems of the others."""
+        for record in self._canonical(read_records(self.path), schema):
+            if record.fields is None:
+                problems[str(record.problem)] += 1
+            else:
+                yield record.fields
 
     def _canonical(self, records: Iterator[Record], schema: Format) -> Iterator[Record]:
         scores = read_records(self.scores) if self.scores else None
