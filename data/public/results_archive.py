@@ -44,6 +44,8 @@ def results(path: Path) -> Iterator[dict[str, object]]:
     LogError
         If it is damaged, or a file in it has another layout.
     """
+    if not path.exists():
+        raise UsageError(f"no such file: {path}; give {ARCHIVE} or its unpacked folder")
     if path.is_dir():
         files = {file.relative_to(path).as_posix(): file for file in path.rglob("*.json")}
         for name in sorted(_newest(files)):

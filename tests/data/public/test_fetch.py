@@ -312,6 +312,8 @@ def test_a_pickle_is_refused_unread(tmp_path, monkeypatch):
         ("routerbench", "log.parquet", None, r"name it .jsonl or .jsonl.gz"),
         ("routerbench", "log.jsonl", "none.parquet", "no such file"),
         ("routerbench", "log.jsonl", "a.txt", "extension '.txt'"),
+        ("llmrouterbench", "log.jsonl", "none", "no such file"),
+        ("llmrouterbench", "log.jsonl", "none.tar.gz", "no such file"),
         ("llmrouterbench", "log.jsonl", "a.txt", "not the archive of LLMRouterBench"),
         ("routerbench", "a.jsonl", "a.jsonl", "give another path"),
     ],
