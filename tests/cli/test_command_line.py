@@ -376,15 +376,27 @@ def test_a_truncated_gzip_ends_with_1(call, tmp_path):
         ("train: {target_frontier_rate: lots}", "train.target_frontier_rate = 'lots'"),
         ("prepare: {shares: {test: 0.9}}", "leave at least 0.1 to training"),
         ("[", "not valid YAML"),
-        ("text", "params.yaml"),
+        ("text", "params.yaml holds 'text'; write one section or more"),
+        ("- a", r"params.yaml holds \['a'\]; write one section or more"),
+        (b"\xff\xfe", "not valid YAML in UTF-8"),
     ],
 )
 def test_wrong_params_end_with_2_and_the_key(call, tmp_path, content, message):
     write_log(tmp_path, [0, 1])
-    (tmp_path / "params.yaml").write_text(content)
+    encoded = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "params.yaml").write_bytes(encoded)
     code, _, err = run_on(call, tmp_path, "--params", tmp_path / "params.yaml")
     assert code == 2
     assert re.search(message, err)
+
+
+def test_a_missing_params_file_ends_with_2_and_the_option(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("evaluate", "--out", "run")
+    assert (code, "no such params file: params.yaml; name another one with --params" in err) == (
+        2,
+        True,
+    )
 
 
 def test_a_damaged_artifact_ends_with_1(call, artifact_copy):

@@ -189,11 +189,16 @@ def read_params(path: Path | None) -> Params:
     if path is None:
         return Params()
     if not path.is_file():
-        raise UsageError(f"no such params file: {path}")
+        raise UsageError(f"no such params file: {path}; name another one with --params FILE")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from error
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML in UTF-8: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path} holds {content!r}; write one section or more, such as "
+            "'gate: {fewest_rows: 200}'"
+        )
     return _validated(Params, content, str(path))
 
 
