@@ -1,6 +1,7 @@
 """The verb `querytier drift`: whether the traffic has changed since an artifact was trained."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from querytier.cli.options import AsJson, OutFolder, say
 if TYPE_CHECKING:
     from querytier.data.examples import Examples
     from querytier.loop.drift_windows import Span
+    from querytier.pipeline.params import Params
+    from querytier.serve import Router
 
 __all__ = ["drift"]
 
@@ -63,7 +66,6 @@ def drift(
     """Compare recent traffic with that of a run, or two logs. Exit code 1 if it has drifted."""
     from querytier.loop import drift_windows
     from querytier.loop.drift_report import DRIFT, PAGE, compare_windows
-    from querytier.pipeline.prepare import reading_of
     from querytier.pipeline.scoring import load_for_evaluation
 
     params = reading.params()
@@ -72,17 +74,7 @@ def drift(
     router = load_for_evaluation(drift_windows.artifact_folder(run, artifact, reference))
     out.mkdir(parents=True, exist_ok=True)
 
-    def window(name: str, logs: list[Path], span: "Span", other: "Examples | None") -> "Examples":
-        return drift_windows.logged_window(
-            reading.sources(logs, params),
-            router,
-            params,
-            out / f"quarantine-{name}.jsonl",
-            span,
-            rules=reading_of(params.prepare).rules if reading.names_rules else None,
-            reference=other,
-        )
-
+    window = partial(_window, reading, params, router, out)
     if reference:
         first = window("reference", reference, before, None)
     else:
@@ -98,3 +90,28 @@ def drift(
         say(f"page: {out / PAGE}; JSON: {out / DRIFT}")
     if report.drifted:
         raise typer.Exit(1)
+
+
+def _window(
+    reading: LogOptions,
+    params: "Params",
+    router: "Router",
+    out: Path,
+    name: str,
+    logs: list[Path],
+    span: "Span",
+    other: "Examples | None",
+) -> "Examples":
+    """Read a window of logs; `other` is the window that it will be compared with."""
+    from querytier.loop.drift_windows import logged_window
+    from querytier.pipeline.prepare import reading_of
+
+    return logged_window(
+        reading.sources(logs, params),
+        router,
+        params,
+        out / f"quarantine-{name}.jsonl",
+        span,
+        rules=reading_of(params.prepare).rules if reading.names_rules else None,
+        reference=other,
+    )
