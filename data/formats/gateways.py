@@ -103,7 +103,7 @@ def helicone_fields(fields: Fields, pair: ModelPair | None) -> dict[str, object]
 
 
 def _litellm(
-    fields: Fields, pair: ModelPair | None, own_id: object, cost: object
+    fields: Fields, pair: ModelPair | None, record_id: object, cost: object
 ) -> dict[str, object]:
     call_type = text_in(fields.get("call_type"))
     if call_type and not _LITELLM_CALL.search(call_type):
@@ -113,7 +113,7 @@ def _litellm(
     start, end = time_in(fields.get("startTime")), time_in(fields.get("endTime"))
     return canonical_fields(
         pair,
-        id=text_in(own_id),
+        id=text_in(record_id),
         time=start,
         conversation=text_in(fields.get("session_id")) or text_in(fields.get("trace_id")),
         query=_litellm_query(fields),

@@ -22,7 +22,7 @@ class Judgement:
         The record of the judgement.
     targets : tuple of str
         Names of the call that it judges; each is enough to find the call.
-    own_id : str
+    judgement_id : str
         Distinguishes a judgement that is logged again from another one of the same target.
     time : datetime or None
     outcome : dict
@@ -31,7 +31,7 @@ class Judgement:
 
     record: Record
     targets: tuple[str, ...]
-    own_id: str
+    judgement_id: str
     time: datetime | None
     outcome: Outcome
 
@@ -75,22 +75,22 @@ class Judgements:
         """Return the outcomes so far of a call, by any of its names."""
         found: dict[str, Outcome] = {}
         for target in filter(None, targets):
-            for own_id, judgement in self._by_target.get(target, {}).items():
-                self._joined.add((target, own_id))
-                found.setdefault(own_id, judgement.outcome)
+            for judgement_id, judgement in self._by_target.get(target, {}).items():
+                self._joined.add((target, judgement_id))
+                found.setdefault(judgement_id, judgement.outcome)
         return list(found.values())
 
     def unmatched(self) -> Iterator[Record]:
         """Yield the judgements that belong to no call so far."""
         for first, judgements in self._by_target.items():
-            for own_id, judgement in judgements.items():
-                names = {(target, own_id) for target in judgement.targets}
+            for judgement_id, judgement in judgements.items():
+                names = {(target, judgement_id) for target in judgement.targets}
                 if judgement.targets[0] == first and self._joined.isdisjoint(names):
                     yield unusable(judgement.record, f"{self._problem}: {first}")
 
     def _keep(self, target: str, judgement: Judgement) -> None:
         # Exports repeat judgements, and a person may change one: the newest of an id counts.
         same = self._by_target.setdefault(target, {})
-        kept = same.setdefault(judgement.own_id, judgement)
+        kept = same.setdefault(judgement.judgement_id, judgement)
         if not (kept.time and judgement.time and judgement.time < kept.time):
-            same[judgement.own_id] = judgement
+            same[judgement.judgement_id] = judgement

@@ -74,8 +74,8 @@ def _score(record: Record, fields: Fields) -> Judgement:
     judged = outcomes_of([(fields.get("name"), value, source)])
     if target is None or not judged:
         raise UnusableRecordError("score without a name, a value or a target")
-    own_id = text_in(fields.get("id")) or repr(judged[0])
-    return Judgement(record, (target,), own_id, time_in(fields.get("timestamp")), judged[0])
+    judgement_id = text_in(fields.get("id")) or repr(judged[0])
+    return Judgement(record, (target,), judgement_id, time_in(fields.get("timestamp")), judged[0])
 
 
 def _observation(

@@ -122,10 +122,10 @@ def _span_fields(
     events = [(_name(event), attributes_of(event)) for event in children(span, "events")]
     start = time_in(first_present(span, "startTimeUnixNano", "start_time_unix_nano", "start_time"))
     end = time_in(first_present(span, "endTimeUnixNano", "end_time_unix_nano", "end_time"))
-    own_id, response = context_of(span), _text(attributes, "gen_ai.response.id")
+    span_id, response = context_of(span), _text(attributes, "gen_ai.response.id")
     return canonical_fields(
         pair,
-        id=own_id,
+        id=span_id,
         time=start,
         conversation=_text(attributes, "gen_ai.conversation.id", "session.id") or trace_of(span),
         query=logged_query(*_inputs(attributes, events)),
@@ -148,7 +148,7 @@ def _span_fields(
         tags=[str(tag) for tag in sequence_in(attributes.get("tag.tags"))],
         propensity=number_in(first_present(attributes, "querytier.propensity", "propensity")),
         policy=_text(attributes, "querytier.model_version", "querytier.policy"),
-        outcomes=_outcomes(events, judgements.outcomes(*targets_of(own_id, response))),
+        outcomes=_outcomes(events, judgements.outcomes(*targets_of(span_id, response))),
     )
 
 

@@ -53,8 +53,8 @@ def context_of(holder: Mapping[str, object]) -> str:
 
     It is trace and span in hexadecimal digits; empty if there is neither.
     """
-    own_id = _hex_id(first_present(holder, "spanId", "span_id"), 8)
-    return "-".join(part for part in (trace_of(holder), own_id) if part)
+    span_id = _hex_id(first_present(holder, "spanId", "span_id"), 8)
+    return "-".join(part for part in (trace_of(holder), span_id) if part)
 
 
 def attributes_of(holder: object) -> Attributes:
