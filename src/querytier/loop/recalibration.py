@@ -211,16 +211,24 @@ def _export(
         "fingerprint": old.data.get("fingerprint"),
     }
     kept = {"precision": old.precision, "fallback_tier": old.fallback_tier}
-    export_fitted(
-        out,
-        fitted,
-        # The rows that the head was trained on add texts to the gates of a quantised encoder.
-        Examples.concatenated([pair.known.of_split("train"), pair.examples]),
-        params.model_copy(update={"export": params.export.model_copy(update=kept)}),
-        lineage=replace(lineage, data={**lineage.data, "recalibrated_from": recalibrated_from}),
-        # Which queries are typical depends on the traffic, not on the pair of models.
-        typical=typical_queries(out, pair.known),
-    )
+    try:
+        export_fitted(
+            out,
+            fitted,
+            # The rows that the head was trained on add texts to the gates of a quantised encoder.
+            Examples.concatenated([pair.known.of_split("train"), pair.examples]),
+            params.model_copy(update={"export": params.export.model_copy(update=kept)}),
+            lineage=replace(lineage, data={**lineage.data, "recalibrated_from": recalibrated_from}),
+            # Which queries are typical depends on the traffic, not on the pair of models.
+            typical=typical_queries(out, pair.known),
+        )
+    except ExportError as error:
+        if old.precision == "fp32":
+            raise
+        raise ExportError(
+            f"{error}; a recalibration keeps the precision of its artifact ({old.precision}), so "
+            "only a wider export.drift, or a new run, helps here"
+        ) from error
 
 
 def overtaking(before: Floats, after: Floats) -> float:
