@@ -35,9 +35,9 @@ from querytier.data.labelling import LabelRules
 from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.rankings import Ranking, oracle, probability_ranking
 from querytier.pipeline.cross_validation import nested_evaluation
+from querytier.pipeline.evaluation_run import unfitted_rankings
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.params import Budget, Params, TrainParams
-from querytier.pipeline.router_evaluation import unfitted_rankings
 from querytier.training.baselines import LEARNED_BASELINES
 from querytier.training.fit import FitSettings, fit_classifier
 from querytier.training.nested import OutOfFoldPredictions

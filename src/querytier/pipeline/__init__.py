@@ -2,7 +2,7 @@
 
 Read in the order of a run: `params.py` (every parameter; `param_sections.py` has those of the
 loop), `prepare.py`, `feature_blocks.py` and `train.py`, `export.py` and `certification.py`,
-`scoring.py`, `router_evaluation.py`, `metrics_file.py` and `evaluate.py`. `querytier run` calls the
+`scoring.py`, `evaluation_run.py`, `metrics_file.py` and `evaluate.py`. `querytier run` calls the
 four stages one after the other. Three modules are not part of a run: `cross_validation.py` is for
 few rows, `external_logs.py` for an artifact on other logs, `off_policy.py` for one-sided logs.
 

@@ -16,10 +16,10 @@ from querytier.data.ingest.sources import LogSource
 from querytier.eval.evaluation import Evaluation, evaluate_rankings
 from querytier.eval.rankings import Ranking, oracle
 from querytier.files import atomic_file, write_json
+from querytier.pipeline.evaluation_run import log_rows, unfitted_rankings
 from querytier.pipeline.feature_blocks import FeatureBlocks
 from querytier.pipeline.metrics_file import row_counts
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import log_rows, unfitted_rankings
 from querytier.pipeline.train import checkpoints_of, fit_settings, search_of
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures

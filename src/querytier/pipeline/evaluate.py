@@ -11,9 +11,9 @@ from querytier.data.ingest.preparing import read_prepared
 from querytier.data.leakage import rows_id
 from querytier.eval.gate.checks import baseline_gate
 from querytier.eval.rankings import Ranking, probability_ranking
+from querytier.pipeline.evaluation_run import RouterEvaluation, evaluate_router
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import RouterEvaluation, evaluate_router
 from querytier.pipeline.scoring import embedded, load_for_evaluation
 from querytier.pipeline.train import EMBEDDINGS, read_trained
 from querytier.tracking.registry import RegisteredVersion

@@ -10,9 +10,9 @@ from querytier.data.ingest.preparing import read_unsplit
 from querytier.data.ingest.sources import LogSource
 from querytier.data.labelling import LabelRules
 from querytier.eval.rankings import Ranking, probability_ranking
+from querytier.pipeline.evaluation_run import RouterEvaluation, evaluate_router
 from querytier.pipeline.metrics_file import metrics_of
 from querytier.pipeline.params import Params
-from querytier.pipeline.router_evaluation import RouterEvaluation, evaluate_router
 from querytier.pipeline.scoring import embedded, load_for_evaluation
 from querytier.tracking.tracker import Tracker
 from querytier.training.baselines import LEARNED_BASELINES, LabelledFeatures

@@ -19,7 +19,7 @@ from querytier.eval.report.budget import claim_record
 from querytier.eval.report.mistakes import mistakes_record
 from querytier.eval.slices import slice_record
 from querytier.files import stamp
-from querytier.pipeline.router_evaluation import RouterEvaluation
+from querytier.pipeline.evaluation_run import RouterEvaluation
 from querytier.serve import Router
 
 __all__ = ["metrics_of", "row_counts"]
