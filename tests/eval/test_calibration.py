@@ -92,6 +92,7 @@ def test_debiased_parts_are_right_on_average_and_plain_ones_are_not(truth, error
     assert plain[:, 1].mean() > truth.var() + 3 * tolerance[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_each", [1, 3])
 def test_intervals_contain_the_parts_at_their_level(rows_each):
     """Even if the rows of a group are copies, which the correction treats as independent."""

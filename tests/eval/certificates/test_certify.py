@@ -105,6 +105,7 @@ def test_a_risk_just_above_alpha_is_certified_in_delta_of_the_runs():
     assert hits > ROUTERS * DELTA / 4
 
 
+@pytest.mark.slow
 def test_promises_about_graded_losses_are_kept_as_well():
     random, router = np.random.default_rng(2), Router(0.03, 0.18, 1.0, spread=4.0)
     found = [certified(router, random, 300, 0.1) for _ in range(ROUTERS)]

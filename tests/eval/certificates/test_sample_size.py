@@ -57,6 +57,7 @@ def test_the_number_needed_has_the_power_and_grows_with_it(share, risk, power):
     assert groups_needed(share / 2, risk, TESTS, power) >= needed
 
 
+@pytest.mark.slow
 def test_simulated_certificates_need_the_sample_size_within_15_percent():
     random, share = np.random.default_rng(0), 0.5
     calibration = replace(drawn(random, 1000, "a"), decision_scores=np.linspace(0, 1, 1000))

@@ -114,6 +114,7 @@ def test_few_rows_prove_nothing(count, enough):
     assert passed(gate)["quality at matched cost"] == enough
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("respect", ["quality", "calibration", "worst_slice"])
 def test_a_challenger_as_bad_as_the_margin_passes_once_in_twenty(respect):
     """The margin is the true loss of the simulation, so every pass is an error."""

@@ -173,6 +173,7 @@ def simulated(random, rows, rows_each=1):
     return x, answered(np.where(fails, 0.0, works), works.astype(float), unknown, unknown)
 
 
+@pytest.mark.slow
 def test_intervals_contain_the_truth_at_their_level():
     """By hand: at 78% cheap, 0.18 of x stay above 0.6, of which half fail: 91% is retained."""
     random, covered, simulations = np.random.default_rng(0), [], 150

@@ -74,6 +74,7 @@ def test_losses_and_levels_out_of_range_are_refused(wrong):
             EProcess(**{"alpha": 0.1, "level": 0.05, name: wrong})
 
 
+@pytest.mark.slow
 def test_few_kept_promises_fire_and_all_broken_ones_do():
     random = np.random.default_rng(17)
     kept = [after(EProcess(0.1, 0.05), random.random(600) < 0.1).fired for _ in range(150)]

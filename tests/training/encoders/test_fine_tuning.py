@@ -232,6 +232,7 @@ def test_the_graph_gives_the_probabilities_of_the_fine_tuned_encoder(tuned, tmp_
         assert found[0] == pytest.approx(probability, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_out_of_fold_outputs_do_not_depend_on_the_row_s_label(tiny, out_of_fold):
     rows, outputs = queries(100, cheap_score=NAN), out_of_fold[0].out_of_fold
     assert set(outputs) == set(rows.id)
