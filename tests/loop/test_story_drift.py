@@ -1,0 +1,11 @@
+"""The story of examples/loop/story_drift.py; a file of its own, so that both play side by side."""
+
+import pytest
+
+from story import check_story
+
+
+@pytest.mark.slow
+@pytest.mark.checkout
+def test_the_story_of_drift_holds(tmp_path):
+    check_story("story_drift", tmp_path)
