@@ -16,7 +16,9 @@ demo: .venv/installed
 	  --query "What are your store hours?" \
 	  --query "Analyze the tradeoffs of switching our checkout to a subscription model"
 
-test: lint types contract unit
+# mypy uses one core, so it runs beside the tests.
+test: .venv/installed
+	$(MAKE) --no-print-directory -j2 lint types contract unit
 
 check: wheel-test slow-test distributed-test gateway-test port-test
 
