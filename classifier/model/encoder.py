@@ -80,7 +80,7 @@ class Encoder:
         Returns
         -------
         ndarray of float32, shape (n, dimension)
-            Of unit length; zeros if a static encoder knows none of a text's words.
+            Rows of unit length; zeros if a static encoder knows none of a text's words.
         """
         import torch
 
